@@ -1,0 +1,125 @@
+#include "reference/attention.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#include "reference/parallel.hpp"
+#include "reference/stripes.hpp"
+
+namespace draft {
+namespace {
+
+constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
+constexpr Index kMostRows = 256;     // text rows and long regions go in pieces of this many
+constexpr Index kMostColumns = 512;  // see stripes.cpp
+
+/// Rows that share their kept columns.
+struct RowPiece {
+  Index first, size;
+  Index region;  // -1: text rows
+};
+
+struct Worker {
+  const Stripes& stripes;
+  const BlockMask& mask;
+  Matrix& o;     // region order
+  Vector& lse;
+  Matrix scaled_q, logits, sum;
+  Vector highest, total;
+
+  void piece(const RowPiece& rows);
+  void segment(Index first, Index size);
+};
+
+void Worker::segment(Index first, Index size) {
+  logits.resize(scaled_q.rows(), size);
+  logits.noalias() = scaled_q * stripes.k.middleRows(first, size).transpose();
+  for (Index r = 0; r < logits.rows(); ++r) {
+    auto s = logits.row(r).array();
+    const double risen = std::max(highest[r], s.maxCoeff());
+    if (risen > highest[r]) {
+      const double shrink = std::exp(highest[r] - risen);  // 0 the first time
+      total[r] *= shrink;
+      sum.row(r) *= shrink;
+      highest[r] = risen;
+    }
+    s = (s - risen).exp();
+    total[r] += s.sum();
+  }
+  sum.noalias() += logits * stripes.v.middleRows(first, size);
+}
+
+void Worker::piece(const RowPiece& rows) {
+  scaled_q = stripes.scale * stripes.q.middleRows(rows.first, rows.size);
+  sum.setZero(rows.size, stripes.v.cols());
+  total.setZero(rows.size);
+  highest.setConstant(rows.size, kMinusInfinity);
+  for (Index b = 0; b < stripes.column_atoms();) {
+    // Neighbouring kept blocks go together: one product over many columns costs less than many.
+    Index last = b;
+    while (last < stripes.column_atoms() &&
+           (last == stripes.atom_count() || rows.region < 0 || mask.kept(rows.region, last))) {
+      ++last;
+    }
+    if (last == b) {
+      ++b;
+      continue;
+    }
+    const Index end = stripes.atom_first(last - 1) + stripes.atom_size(last - 1);
+    for (Index first = stripes.atom_first(b); first < end; first += kMostColumns) {
+      segment(first, std::min(kMostColumns, end - first));
+    }
+    b = last;
+  }
+  for (Index r = 0; r < rows.size; ++r) {
+    const bool keeps = total[r] > 0.0;
+    o.row(rows.first + r) = keeps ? (sum.row(r) / total[r]).eval() : Eigen::RowVectorXd::Zero(sum.cols()).eval();
+    lse[rows.first + r] = keeps ? highest[r] + std::log(total[r]) : kMinusInfinity;
+  }
+}
+
+std::vector<RowPiece> row_pieces(const Stripes& stripes) {
+  std::vector<RowPiece> pieces;
+  const auto cut = [&](Index first, Index size, Index region) {
+    for (Index done = 0; done < size; done += kMostRows) {
+      pieces.push_back({first + done, std::min(kMostRows, size - done), region});
+    }
+  };
+  for (Index region = 0; region < stripes.atom_count(); ++region) {
+    cut(stripes.atom_first(region), stripes.atom_size(region), region);
+  }
+  cut(stripes.grid.video(), stripes.grid.text, -1);
+  return pieces;
+}
+
+}  // namespace
+
+Output attend(const Problem& problem, const Partition& partition, const BlockMask& mask, int threads) {
+  require_valid(problem);
+  if (partition.grid() != problem.grid || mask.regions() != partition.regions()) {
+    throw std::invalid_argument(fmt::format("attend: wanted a mask of {} regions on grid {}, found {} regions on {}",
+                                            partition.regions(), to_string(problem.grid), mask.regions(),
+                                            to_string(partition.grid())));
+  }
+  const Stripes stripes(problem, partition);
+  const std::vector<RowPiece> pieces = row_pieces(stripes);
+  Matrix o(problem.grid.tokens(), problem.v.cols());
+  Vector lse(problem.grid.tokens());
+  parallel_for(static_cast<Index>(pieces.size()), threads, [&] {
+    auto worker = std::make_shared<Worker>(Worker{stripes, mask, o, lse, {}, {}, {}, {}, {}});
+    return [&pieces, worker](Index item) { worker->piece(pieces[item]); };
+  });
+  return {restore(o, partition), restore(lse, partition)};
+}
+
+Output attend_dense(const Problem& problem, int threads) {
+  const Partition partition(problem.grid, RegionSize{});
+  return attend(problem, partition, BlockMask(partition.regions(), true), threads);
+}
+
+}  // namespace draft

@@ -1,0 +1,160 @@
+#include "reference/draft_mask.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <span>
+#include <stdexcept>
+
+namespace draft {
+namespace {
+
+// Decimal sparsities have no exact double: 0.1 * 980100 is 98010.000000000015. Products closer than
+// this to a whole number are that number; block counts stay below 1e9, so rounding stays below 1e-6.
+constexpr double kWholeNumberSlack = 1e-6;
+
+void require_sparsity(double sparsity) {
+  if (!(sparsity >= 0.0 && sparsity < 1.0)) {
+    throw std::invalid_argument(fmt::format("sparsity: wanted at least 0 and below 1, found {}", sparsity));
+  }
+}
+
+/// splitmix64's output function (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
+std::uint64_t splitmix64(std::uint64_t state) {
+  std::uint64_t z = state + 0x9e3779b97f4a7c15ULL;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+  return z ^ (z >> 31);
+}
+
+/// Writes each element's rank under `before`; equal elements keep their order of position.
+template <typename Key>
+void rank_by(std::span<const Key> keys, bool descending, std::span<std::uint32_t> rank) {
+  std::vector<std::uint32_t> order(keys.size());
+  std::iota(order.begin(), order.end(), 0U);
+  std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+    return descending ? keys[a] > keys[b] : keys[a] < keys[b];
+  });
+  for (std::size_t r = 0; r < order.size(); ++r) rank[order[r]] = static_cast<std::uint32_t>(r);
+}
+
+}  // namespace
+
+Matrix DraftMap::probabilities() const {
+  Matrix p = logits * scale;
+  for (Index i = 0; i < p.rows(); ++i) {
+    p.row(i) = (p.row(i).array() - p.row(i).maxCoeff()).exp();
+    p.row(i) /= p.row(i).sum();
+  }
+  return p;
+}
+
+DraftMap draft_scores(const Problem& problem, const Partition& partition, Pool pool) {
+  const Matrix q = pool_regions(problem.q, partition, pool);
+  const Matrix k = pool_regions(problem.k, partition, pool);
+  return {q * k.transpose(), problem.scale};
+}
+
+std::string to_string(Rule rule) {
+  switch (rule) {
+    case Rule::logits: return "logits";
+    case Rule::softmax: return "softmax";
+    case Rule::released: return "released";
+    case Rule::row: return "row";
+  }
+  throw std::invalid_argument("rule: not one of logits, softmax, released, row");
+}
+
+Rule parse_rule(const std::string& text) {
+  for (const Rule rule : {Rule::logits, Rule::softmax, Rule::released, Rule::row}) {
+    if (text == to_string(rule)) return rule;
+  }
+  throw std::invalid_argument(fmt::format("rule: wanted logits, softmax, released or row, found '{}'", text));
+}
+
+Index kept_count(double sparsity, Index blocks) {
+  require_sparsity(sparsity);
+  const double kept = (1.0 - sparsity) * static_cast<double>(blocks);
+  return std::min(blocks, static_cast<Index>(std::ceil(kept - kWholeNumberSlack)));
+}
+
+Index released_kept_count(double sparsity, Index blocks) {
+  require_sparsity(sparsity);
+  const auto to_go = static_cast<Index>(std::floor(sparsity * static_cast<double>(blocks) + kWholeNumberSlack));
+  return std::min(blocks, blocks - to_go + 1);
+}
+
+Ranking rank_blocks(const Matrix& scores, bool by_row) {
+  if (scores.rows() != scores.cols()) {
+    throw std::invalid_argument(
+        fmt::format("ranking: scores must be square, found [{}, {}]", scores.rows(), scores.cols()));
+  }
+  if (scores.hasNaN()) throw std::invalid_argument("ranking: a score is NaN");
+  Ranking ranking{scores.rows(), by_row, std::vector<std::uint32_t>(static_cast<std::size_t>(scores.size()))};
+  const std::size_t group = static_cast<std::size_t>(by_row ? scores.cols() : scores.size());
+  const std::span<const double> keys(scores.data(), ranking.rank.size());
+  const std::span<std::uint32_t> ranks(ranking.rank);
+  for (std::size_t first = 0; first < keys.size(); first += group) {
+    rank_by(keys.subspan(first, group), true, ranks.subspan(first, group));
+  }
+  return ranking;
+}
+
+Ranking random_ranking(Index regions, std::uint64_t seed, std::uint64_t stream) {
+  Ranking ranking{regions, false, std::vector<std::uint32_t>(static_cast<std::size_t>(regions * regions))};
+  std::vector<std::uint64_t> keys(ranking.rank.size());
+  const std::uint64_t start = splitmix64(splitmix64(seed) + stream);
+  for (std::size_t block = 0; block < keys.size(); ++block) keys[block] = splitmix64(start + block);
+  rank_by(std::span<const std::uint64_t>(keys), false, std::span<std::uint32_t>(ranking.rank));
+  return ranking;
+}
+
+Ranking rank_by_rule(const DraftMap& map, Rule rule) {
+  const bool after_softmax = rule == Rule::softmax || rule == Rule::released;
+  return rank_blocks(after_softmax ? map.probabilities() : map.logits, rule == Rule::row);
+}
+
+Index rule_cut(const DraftMap& map, Rule rule, double sparsity) {
+  const Index regions = map.logits.rows();
+  if (rule == Rule::row) return kept_count(sparsity, regions);
+  const Index blocks = regions * regions;
+  if (rule != Rule::released) return kept_count(sparsity, blocks);
+
+  const Matrix scores = map.probabilities();
+  std::vector<double> falling(scores.data(), scores.data() + blocks);
+  const Index count = released_kept_count(sparsity, blocks);
+  std::nth_element(falling.begin(), falling.begin() + (count - 1), falling.end(), std::greater<>());
+  const double threshold = falling[static_cast<std::size_t>(count - 1)];
+  return std::count_if(falling.begin(), falling.end(), [&](double score) { return score >= threshold; });
+}
+
+BlockMask::BlockMask(Index regions, bool keep_all)
+    : regions_(regions), kept_(static_cast<std::size_t>(regions * regions), keep_all ? 1 : 0) {}
+
+BlockMask::BlockMask(const Ranking& ranking, Index cut) : BlockMask(ranking.regions, false) {
+  for (std::size_t block = 0; block < kept_.size(); ++block) kept_[block] = ranking.rank[block] < cut ? 1 : 0;
+}
+
+Index BlockMask::kept_blocks() const { return std::count(kept_.begin(), kept_.end(), std::uint8_t{1}); }
+
+std::vector<Index> BlockMask::columns(Index row) const {
+  std::vector<Index> columns;
+  for (Index column = 0; column < regions_; ++column) {
+    if (kept(row, column)) columns.push_back(column);
+  }
+  return columns;
+}
+
+Index BlockMask::empty_rows() const {
+  Index empty = 0;
+  for (Index row = 0; row < regions_; ++row) empty += columns(row).empty() ? 1 : 0;
+  return empty;
+}
+
+BlockMask select(const DraftMap& map, Rule rule, double sparsity) {
+  return BlockMask(rank_by_rule(map, rule), rule_cut(map, rule, sparsity));
+}
+
+}  // namespace draft

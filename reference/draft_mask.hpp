@@ -1,0 +1,86 @@
+#pragma once
+// From pooled scores to block masks: the draft map (eqs. 3 and 6) and the four selection rules.
+//
+// A rule gives a total order of the blocks (a Ranking) and, for each sparsity, how many of the first
+// blocks are kept (a cut). Masks of one rule at several sparsities are therefore nested.
+// Ties are broken by position: of equal scores the block with the lower row-major index comes first.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "reference/regions.hpp"
+
+namespace draft {
+
+/// Scores of one head over one partition.
+struct DraftMap {
+  Matrix logits;  // S~_ij = <Q~_i, K~_j>, unscaled (eq. 6), [regions, regions]
+  double scale;   // softmax scale
+
+  /// A_draft = row softmax of S~ * scale (eq. 3), [regions, regions].
+  [[nodiscard]] Matrix probabilities() const;
+};
+
+/// Pools Q and K over the partition's regions and multiplies (eqs. 2 and 6). Text is left out.
+DraftMap draft_scores(const Problem& problem, const Partition& partition, Pool pool);
+
+enum class Rule {
+  logits,    // largest S~ of the whole head: Theorem 3.5's threshold
+  softmax,   // largest A_draft of the whole head: section 3.1
+  released,  // as softmax, but with the released code's count, ties at the threshold all kept
+  row,       // largest S~ of each block row
+};
+std::string to_string(Rule rule);
+Rule parse_rule(const std::string& text);
+
+/// Blocks kept at a sparsity in [0, 1): ceil((1 - sparsity) * blocks), where a product within 1e-6 of a
+/// whole number counts as that number (0.1 has no exact double; 0.9 of 980,100 keeps 98,010).
+Index kept_count(double sparsity, Index blocks);
+/// The released code's count before ties: blocks - floor(sparsity * blocks) + 1, at most `blocks`
+/// (0.9 of 980,100 keeps 98,011).
+Index released_kept_count(double sparsity, Index blocks);
+
+/// A total order of the blocks, within the head or within each block row.
+struct Ranking {
+  Index regions = 0;
+  bool by_row = false;                // rank counts within the block row, else within the head
+  std::vector<std::uint32_t> rank;    // [regions * regions], 0 = kept first
+};
+
+/// Orders by falling score; equal scores by rising index. Throws on a NaN score.
+Ranking rank_blocks(const Matrix& scores, bool by_row);
+/// Random order of the whole head by rising key splitmix64(splitmix64(splitmix64(seed) + stream) + block),
+/// all modulo 2^64: the same on every machine, independent between streams (heads).
+Ranking random_ranking(Index regions, std::uint64_t seed, std::uint64_t stream);
+
+/// The ranking that `rule` uses on this map.
+Ranking rank_by_rule(const DraftMap& map, Rule rule);
+/// How many blocks of the ranking `rule` keeps (per block row for Rule::row, else per head).
+Index rule_cut(const DraftMap& map, Rule rule, double sparsity);
+
+/// Video x video blocks that are computed; text rows and columns are always kept and not listed here.
+class BlockMask {
+ public:
+  BlockMask(Index regions, bool keep_all);
+  BlockMask(const Ranking& ranking, Index cut);
+
+  [[nodiscard]] Index regions() const { return regions_; }
+  [[nodiscard]] bool kept(Index row, Index column) const { return kept_[row * regions_ + column] != 0; }
+  void set(Index row, Index column, bool keep) { kept_[row * regions_ + column] = keep ? 1 : 0; }
+  [[nodiscard]] Index kept_blocks() const;
+  /// Kept columns of one block row, ascending.
+  [[nodiscard]] std::vector<Index> columns(Index row) const;
+  /// Block rows that keep no video block.
+  [[nodiscard]] Index empty_rows() const;
+  bool operator==(const BlockMask&) const = default;
+
+ private:
+  Index regions_;
+  std::vector<std::uint8_t> kept_;  // [regions * regions]
+};
+
+/// One call for one mask. Throws std::invalid_argument unless 0 <= sparsity < 1.
+BlockMask select(const DraftMap& map, Rule rule, double sparsity);
+
+}  // namespace draft

@@ -1,0 +1,56 @@
+#pragma once
+// First sweep over a head's logits: everything that needs Q and K alone, for all partitions at once.
+
+#include <array>
+#include <functional>
+#include <vector>
+
+#include "reference/draft_mask.hpp"
+#include "reference/stripes.hpp"
+
+namespace draft {
+
+/// Called with the number of query rows just finished; may come from any thread.
+using Progress = std::function<void(Index)>;
+
+/// A histogram of positive doubles with bins of relative width 1/256: a bin is the value's exponent and
+/// its first eight fraction bits. quantile(p) is the upper edge of the bin that holds the ceil(p N)-th
+/// smallest value, so it lies above the exact quantile by less than a 1/256th of it; zero stays zero.
+class LogHistogram {
+ public:
+  LogHistogram() : counts_(kBins, 0) {}
+  void add(double value);
+  void add(const LogHistogram& other);
+  [[nodiscard]] double quantile(double p) const;  // 0 < p <= 1; throws std::logic_error when empty
+
+ private:
+  static constexpr std::size_t kBins = std::size_t{1} << 19;  // 11 exponent and 8 fraction bits
+  std::vector<std::uint64_t> counts_;
+};
+
+/// A pooled map whose deviations |S_uv - S~_ij| are asked for (eq. 8).
+struct DeviationRequest {
+  Matrix pooled_logits;        // S~, unscaled, [regions, regions] of the partition below
+  std::vector<Index> parent;   // atom -> region
+};
+
+/// Statistics over blocks of atoms, rows and columns both video unless said otherwise.
+/// S is unscaled (eq. 6); P is the dense softmax over video and text columns.
+struct LogitStats {
+  Matrix minimum, maximum;  // of S in each block, [atoms, atoms]
+  Matrix mean;              // of S in each block
+  Matrix centred_square;    // sum of (S - mean)^2 in each block
+  Matrix mass;              // sum of P in each block
+  Vector text_mass;         // sum of P over an atom's rows and the text columns, [atoms]
+  Vector lse;               // log of sum_v exp(scale S_uv), all columns, [video] in region order
+  std::vector<LogHistogram> deviations;  // one a request
+};
+
+/// One pass over Q K^T. Memory: O(tokens * head_dim + atoms^2).
+LogitStats sweep_logits(const Stripes& stripes, std::span<const DeviationRequest> requests, int threads,
+                        const Progress& progress = {});
+
+/// The same statistics over a coarser partition; `deviations` and `lse` are left out.
+LogitStats coarsened(const LogitStats& fine, const Partition& atoms, const std::vector<Index>& parent, Index regions);
+
+}  // namespace draft

@@ -1,0 +1,59 @@
+#pragma once
+// For tests only: attention by its definition, n x n matrices and all, and problems to try it on.
+
+#include <cmath>
+#include <random>
+
+#include "reference/draft_mask.hpp"
+
+namespace draft::naive {
+
+/// Standard normal numbers times `spread`; reproducible for one standard library.
+inline Problem random_problem(const Grid& grid, Index dim, double spread, unsigned seed) {
+  std::mt19937_64 engine(seed);
+  std::normal_distribution<double> normal(0.0, spread);
+  const auto fill = [&] {
+    Matrix m(grid.tokens(), dim);
+    for (Index i = 0; i < m.size(); ++i) m.data()[i] = normal(engine);
+    return m;
+  };
+  Problem problem;
+  problem.grid = grid;
+  problem.q = fill();
+  problem.k = fill();
+  problem.v = fill();
+  problem.scale = 1.0 / std::sqrt(static_cast<double>(dim));
+  problem.source = "random problem";
+  return problem;
+}
+
+/// 1 where query token u may attend to key token v, original order, [tokens, tokens].
+inline Matrix allowed(const Partition& partition, const BlockMask& mask) {
+  const Grid& grid = partition.grid();
+  const std::vector<Index> region = partition.region_of_token();
+  Matrix out = Matrix::Ones(grid.tokens(), grid.tokens());
+  for (Index u = 0; u < grid.video(); ++u) {
+    for (Index v = 0; v < grid.video(); ++v) out(u, v) = mask.kept(region[u], region[v]) ? 1.0 : 0.0;
+  }
+  return out;
+}
+
+/// Softmax over the allowed columns; rows without any are zero.
+inline Matrix probabilities(const Problem& problem, const Matrix& allowed) {
+  Matrix p = problem.scale * (problem.q * problem.k.transpose());
+  for (Index u = 0; u < p.rows(); ++u) {
+    double highest = -std::numeric_limits<double>::infinity();
+    for (Index v = 0; v < p.cols(); ++v) {
+      if (allowed(u, v) > 0) highest = std::max(highest, p(u, v));
+    }
+    double sum = 0.0;
+    for (Index v = 0; v < p.cols(); ++v) {
+      p(u, v) = allowed(u, v) > 0 ? std::exp(p(u, v) - highest) : 0.0;
+      sum += p(u, v);
+    }
+    if (sum > 0.0) p.row(u) /= sum;
+  }
+  return p;
+}
+
+}  // namespace draft::naive

@@ -1,0 +1,37 @@
+#pragma once
+// How a head's n x n logits are walked without ever being stored: row chunks (all keys of about 128
+// queries at a time) cut into column segments that stay in the second-level cache.
+
+#include <vector>
+
+#include "reference/regions.hpp"
+
+namespace draft {
+
+/// Consecutive atoms (regions of the finest partition) and their tokens in region order.
+struct Run {
+  Index first_atom, last_atom;  // [first, last)
+  Index first, size;            // tokens, in region order
+};
+
+/// One head with its tokens in region order of `atoms`, cut into chunks of rows and segments of columns.
+/// The text tokens, where there are any, are one more column atom: number atoms.regions().
+struct Stripes {
+  Stripes(const Problem& problem, const Partition& atoms);
+
+  [[nodiscard]] Index atom_count() const { return atoms.regions(); }                        // video
+  [[nodiscard]] Index column_atoms() const { return atoms.regions() + (grid.text > 0 ? 1 : 0); }
+  [[nodiscard]] Index atom_first(Index atom) const { return atoms.offset(atom); }
+  [[nodiscard]] Index atom_size(Index atom) const {
+    return atom < atoms.regions() ? atoms.size(atom) : grid.text;
+  }
+
+  Grid grid;
+  Partition atoms;
+  double scale;
+  Matrix q, k, v;             // [tokens, head_dim], region order, text last
+  std::vector<Run> rows;      // video rows only
+  std::vector<Run> columns;   // video, then text
+};
+
+}  // namespace draft
