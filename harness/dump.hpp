@@ -1,0 +1,82 @@
+#pragma once
+// Reads captured Q/K/V: one HDF5 file holds the captures of one run of one model (format version 1).
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "harness/options.hpp"
+#include "reference/problem.hpp"
+
+namespace draft {
+
+inline constexpr const char* kDumpFormat = "draftattention-qkv";
+inline constexpr Index kDumpVersion = 1;
+
+/// A dump that is refused: one line with the file, the object in it, what was wanted and what was found.
+struct DumpError : UsageError {
+  DumpError(const std::filesystem::path& file, const std::string& object, const std::string& wanted,
+            const std::string& found);
+};
+
+/// One attention call: the attributes of the group /captures/<name>.
+struct CaptureInfo {
+  std::string name;
+  Index layer = 0;
+  Index step = 0;                      // counted from the start of the schedule
+  double timestep = 0.0;
+  std::optional<Index> steps;          // of the whole schedule
+  std::optional<std::string> prompt;
+  std::optional<std::string> branch;   // "cond", "uncond"
+  double softmax_scale = 0.0;          // read: 1/sqrt(head_dim) where the file has none; written: 0 leaves it out
+  std::vector<Index> model_heads;      // the model's own numbers of the heads; empty: not recorded
+  bool has_output = false;             // the model's own attention output is there
+};
+
+/// What a dump says about itself. All captures share the grid and the shapes.
+struct DumpInfo {
+  std::filesystem::path path;
+  Index version = 0;
+  std::string model;
+  std::string source;
+  Grid grid;
+  Index heads = 0;
+  Index kv_heads = 0;       // a whole divisor of heads
+  Index head_dim = 0;
+  std::string element;      // "float16", "bfloat16", "float32", "float64"; "mixed" if datasets differ
+  std::vector<CaptureInfo> captures;  // by name
+
+  /// The K/V head that a query head attends to.
+  [[nodiscard]] Index kv_head(Index head) const { return head / (heads / kv_heads); }
+  /// Throws UsageError that lists the captures if there is none of that name.
+  [[nodiscard]] const CaptureInfo& capture(const std::string& name) const;
+};
+
+/// An open dump. Not to be used from several threads, not even two dumps at once: HDF5 is one machine.
+class Dump {
+ public:
+  /// Checks everything but the numbers themselves, without reading them. Throws DumpError.
+  static Dump open(const std::filesystem::path& path);
+
+  Dump(Dump&&) noexcept;
+  Dump& operator=(Dump&&) noexcept;
+  ~Dump();
+
+  [[nodiscard]] const DumpInfo& info() const;
+
+  /// One head as float64: Q of `head`, K and V of its K/V head, each [tokens, head_dim]. Reads only these.
+  /// Throws DumpError on an unreadable chunk or a NaN or infinity, UsageError on a head that is not there.
+  [[nodiscard]] Problem load(const CaptureInfo& capture, Index head) const;
+
+  /// The model's own dense attention output of one head, [tokens, head_dim], if the capture has it.
+  [[nodiscard]] std::optional<Matrix> load_output(const CaptureInfo& capture, Index head) const;
+
+ private:
+  struct State;
+  explicit Dump(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace draft

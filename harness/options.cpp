@@ -1,0 +1,120 @@
+#include "harness/options.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <functional>
+
+namespace draft {
+namespace {
+
+/// The text as a number, all of it.
+template <typename Number>
+std::optional<Number> parsed(const std::string& text) {
+  Number value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+[[noreturn]] void refuse(const std::string& wanted, const std::string& found) {
+  throw std::invalid_argument(fmt::format("wanted {}, found '{}'", wanted, found));
+}
+
+template <typename Number>
+Number parse_at_least_zero(const std::string& text) {
+  const auto value = parsed<Number>(text);
+  if (!value || *value < Number{0}) refuse("a whole number of at least 0", text);
+  return *value;
+}
+
+double parse_sparsity(const std::string& text) {
+  const auto value = parsed<double>(text);
+  if (!value || !(*value >= 0.0 && *value < 1.0)) refuse("a number of at least 0 and below 1", text);
+  return *value;
+}
+
+std::string parse_device(const std::string& text) {
+  if (text != "cpu") refuse("cpu, the only device of this build", text);
+  return text;
+}
+
+/// Runs a parser and names the option if it throws. Parsers of other layers say what they parse ("pool:
+/// wanted ..."); the option's name says that already.
+template <typename Value>
+Value parse_for(const std::string& option, const std::string& text, const std::function<Value(const std::string&)>& parse) {
+  try {
+    return parse(text);
+  } catch (const std::invalid_argument& error) {
+    const std::string message = error.what();
+    const std::size_t wanted = message.find("wanted");
+    throw CLI::ValidationError(option, wanted == std::string::npos ? message : message.substr(wanted));
+  }
+}
+
+/// Values after commas or from a repeated option; a value given twice counts once.
+template <typename Value>
+CLI::Option* add_list(CLI::App& command, const std::string& name, std::vector<Value>& values,
+                      std::function<Value(const std::string&)> parse, const std::string& description) {
+  const auto read = [name, &values, parse = std::move(parse)](const std::vector<std::string>& texts) {
+    values.clear();
+    for (const std::string& text : texts) {
+      const Value value = parse_for<Value>(name, text, parse);
+      if (std::find(values.begin(), values.end(), value) == values.end()) values.push_back(value);
+    }
+  };
+  return command.add_option_function<std::vector<std::string>>(name, read, description)
+      ->delimiter(',')
+      ->allow_extra_args(false)  // what follows belongs to the command
+      ->type_name("LIST");
+}
+
+template <typename Value>
+CLI::Option* add_value(CLI::App& command, const std::string& name, Value& value,
+                       std::function<Value(const std::string&)> parse, const std::string& description) {
+  const auto read = [name, &value, parse = std::move(parse)](const std::string& text) {
+    value = parse_for<Value>(name, text, parse);
+  };
+  return command.add_option_function<std::string>(name, read, description);
+}
+
+std::string as_is(const std::string& text) { return text; }
+
+}  // namespace
+
+void add_options(CLI::App& command, Options& options, OptionSet chosen) {
+  if (chosen.dump) {
+    command.add_option("DUMP", options.dump, "The dump: an HDF5 file of captured Q/K/V")->type_name("")->required();
+  }
+  if (chosen.captures) {
+    add_list<std::string>(command, "--capture", options.captures, as_is, "Captures by name, such as a,b (default: all)");
+    add_list<Index>(command, "--heads", options.heads, parse_at_least_zero<Index>, "Heads, such as 0,2 (default: all)");
+  }
+  if (chosen.pool) add_list<Pool>(command, "--pool", options.pools, parse_pool, "How regions are pooled: avg, max");
+  if (chosen.region) {
+    add_list<RegionSize>(command, "--region", options.regions, parse_region_size,
+                         "Region sizes HxW in tokens of one frame, such as 8x16,16x16");
+  }
+  if (chosen.rule) {
+    add_list<Rule>(command, "--rule", options.rules, parse_rule, "How blocks are selected: logits, softmax, released, row");
+  }
+  if (chosen.sparsity) {
+    add_list<double>(command, "--sparsity", options.sparsities, parse_sparsity,
+                     "Shares of blocks left out, in [0, 1), such as 0.5,0.75,0.9");
+  }
+  if (chosen.compute) {
+    add_value<std::string>(command, "--device", options.device, parse_device, "Where to compute: cpu (default)")
+        ->type_name("NAME");
+    add_value<int>(command, "--threads", options.threads, parse_at_least_zero<int>, "Threads (default 0: all cores)")
+        ->type_name("N");
+  }
+  command.add_option("--out", options.out, "JSON Lines file to append records to")->type_name("FILE");
+  add_value<std::uint64_t>(command, "--seed", options.seed, parse_at_least_zero<std::uint64_t>,
+                           "Seed of everything random (default 1)")
+      ->type_name("N");
+  command.add_flag("--quiet", options.quiet, "No progress and no table");
+}
+
+}  // namespace draft

@@ -1,0 +1,23 @@
+#pragma once
+// Where a number comes from: the machine, the build, the time, and the input file's digest.
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace draft {
+
+/// {"cpu": model name, "cores": logical cores, "memory_gb": of the machine, "gpu": null}.
+nlohmann::ordered_json machine_info();
+
+/// {"commit", "dirty", "type", "compiler", "flags", "cuda": null}.
+nlohmann::ordered_json build_info();
+
+/// Now, UTC, ISO 8601 to the second: "2025-05-20T12:34:56Z".
+std::string utc_time();
+
+/// The file's SHA-256, 64 lower-case hexadecimal digits, read in pieces of 1 MB. Throws UsageError if the
+/// file cannot be read.
+std::string sha256_file(const std::filesystem::path& path);
+
+}  // namespace draft

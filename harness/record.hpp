@@ -1,0 +1,56 @@
+#pragma once
+// Records: what a run leaves behind, JSON Lines, one object for each measured cell. Never edited.
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <unordered_set>
+
+namespace draft {
+
+using Json = nlohmann::ordered_json;
+
+/// A record with schema, status "ok", machine, build and time filled in. `input`, `config` and `metrics` as
+/// in the record format; metrics are numbers (or absent).
+Json make_record(const std::string& experiment, Json input, Json config, Json metrics);
+
+/// Turns a record into one of a cell that was not measured, and says why.
+Json skipped(Json record, const std::string& reason);
+
+/// The cell that a record measures: experiment, input's sha256, capture and head, and the whole config,
+/// whatever the order of the keys.
+std::string cell_identity(const Json& record);
+
+/// The records of one file, and new ones appended to it. One log holds the file at a time.
+class RecordLog {
+ public:
+  /// Nothing is remembered between runs and nothing is written.
+  RecordLog() = default;
+  /// Opens or creates the file and remembers which cells are done. An incomplete last line, left by a
+  /// kill, is cut off and reported on stderr. An empty path is the same as no path. Throws UsageError if
+  /// the file cannot be opened, is being written by another run, or is not JSON Lines (with the line).
+  explicit RecordLog(const std::filesystem::path& path);
+  RecordLog(RecordLog&& other) noexcept;
+  RecordLog& operator=(RecordLog&&) = delete;
+  ~RecordLog();
+
+  /// The cell of this record is done: ok or skipped. Failed cells are to be run again.
+  [[nodiscard]] bool contains(const Json& record) const { return done_.contains(cell_identity(record)); }
+  /// Cells that are done.
+  [[nodiscard]] std::size_t size() const { return done_.size(); }
+
+  /// Writes one line at once. A metric that is not finite makes the record a failure: status "failed", the
+  /// metric's name and value as the reason, and no value. Returns false for such a record. Throws
+  /// UsageError if the line cannot be written; what was written of it is cut off again.
+  bool append(Json record);
+
+ private:
+  void read_lines();
+  void write_line(const std::string& line);
+
+  std::filesystem::path path_;
+  int file_ = -1;
+  std::unordered_set<std::string> done_;
+};
+
+}  // namespace draft

@@ -1,0 +1,155 @@
+#include "harness/record.hpp"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <cmath>
+#include <csignal>
+#include <limits>
+
+#include "harness/options.hpp"
+#include "harness/temporary_directory.hpp"
+
+namespace draft {
+namespace {
+
+Json record(Index head = 0, double sparsity = 0.9, Json metrics = {{"delta_logits", 1.5}}) {
+  return make_record("bounds", {{"dump", "x.h5"}, {"sha256", "ab"}, {"capture", "c"}, {"head", head}},
+                     {{"pool", "avg"}, {"sparsity", sparsity}}, std::move(metrics));
+}
+
+std::string refusal(const std::filesystem::path& path) {
+  try {
+    const RecordLog log(path);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "not refused";
+}
+
+// Given: a new record. Claim: it has every key that the record format asks for.
+TEST(Record, HasSchemaMachineBuildAndTime) {
+  const Json made = record();
+  EXPECT_EQ(made["schema"], 1);
+  EXPECT_EQ(made["experiment"], "bounds");
+  EXPECT_EQ(made["status"], "ok");
+  EXPECT_TRUE(made["machine"].contains("cpu"));
+  EXPECT_TRUE(made["machine"]["gpu"].is_null());
+  EXPECT_TRUE(made["build"]["dirty"].is_boolean());
+  EXPECT_EQ(made["time"].get<std::string>().size(), std::string("2025-05-20T12:34:56Z").size());
+  EXPECT_EQ(skipped(made, "too large")["reason"], "too large");
+}
+
+// Given: cells that differ in one part of their identity, or only in order of keys or results. Claim: only the former differ.
+TEST(Record, IdentityIsExperimentInputAndConfig) {
+  EXPECT_NE(cell_identity(record(0)), cell_identity(record(1)));
+  EXPECT_NE(cell_identity(record(0, 0.9)), cell_identity(record(0, 0.75)));
+  Json other = record();
+  other["experiment"] = "pooling";
+  EXPECT_NE(cell_identity(other), cell_identity(record()));
+  Json reordered = record(0, 0.9, {{"delta_logits", 7.0}});
+  reordered["config"] = {{"sparsity", 0.9}, {"pool", "avg"}};
+  reordered["input"]["dump"] = "renamed.h5";
+  EXPECT_EQ(cell_identity(reordered), cell_identity(record()));
+}
+
+// Given: a log that is closed and opened again. Claim: ok and skipped cells are done, failed ones are not, lines are whole.
+TEST(RecordLog, RemembersDoneCells) {
+  const TemporaryDirectory directory;
+  Json failed = record(2);
+  failed["status"] = "failed";
+  {
+    RecordLog log(directory / "r.jsonl");
+    EXPECT_FALSE(log.contains(record(0)));
+    EXPECT_TRUE(log.append(record(0)));
+    EXPECT_TRUE(log.append(skipped(record(1), "no text")));
+    EXPECT_TRUE(log.append(failed));
+    EXPECT_TRUE(log.contains(record(0)));
+  }
+  const std::string before = read_text(directory / "r.jsonl");
+  EXPECT_EQ(std::count(before.begin(), before.end(), '\n'), 3);
+  const RecordLog log(directory / "r.jsonl");
+  EXPECT_TRUE(log.contains(record(0)));
+  EXPECT_TRUE(log.contains(record(1)));
+  EXPECT_FALSE(log.contains(record(2)));
+  EXPECT_EQ(log.size(), 2U);
+  EXPECT_EQ(read_text(directory / "r.jsonl"), before);
+}
+
+// Given: NaN and infinite metrics. Claim: the line is JSON, failed, with the reason and without the values.
+TEST(RecordLog, NonFiniteMetricIsAFailure) {
+  const TemporaryDirectory directory;
+  RecordLog log(directory / "r.jsonl");
+  EXPECT_FALSE(log.append(record(0, 0.9, {{"a", std::nan("")}, {"b", 2.0}, {"c", std::numeric_limits<double>::infinity()}})));
+  EXPECT_FALSE(log.contains(record(0)));
+  const Json line = Json::parse(read_text(directory / "r.jsonl"));
+  EXPECT_EQ(line["status"], "failed");
+  EXPECT_EQ(line["reason"], "metric a is nan; metric c is inf");
+  EXPECT_EQ(line["metrics"], Json({{"b", 2.0}}));
+}
+
+// Given: a file whose last line a kill cut short. Claim: only that line goes, one line on stderr says so, and the next
+// record starts on a line of its own.
+TEST(RecordLog, CutsAnIncompleteLastLine) {
+  const TemporaryDirectory directory;
+  const std::string whole = record(0).dump() + "\n";
+  write_bytes(directory / "r.jsonl", whole + record(1).dump().substr(0, 40));
+  testing::internal::CaptureStderr();
+  {
+    RecordLog log(directory / "r.jsonl");
+    const std::string said = testing::internal::GetCapturedStderr();
+    EXPECT_NE(said.find("incomplete last line (40 bytes)"), std::string::npos) << said;
+    EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1);
+    EXPECT_EQ(read_text(directory / "r.jsonl"), whole);
+    EXPECT_TRUE(log.contains(record(0)));
+    EXPECT_FALSE(log.contains(record(1)));
+    log.append(record(1));
+  }
+  EXPECT_EQ(RecordLog(directory / "r.jsonl").size(), 2U);
+}
+
+// Given: files that are no JSON Lines, a locked one, a directory that is not there. Claim: one clear line each, file untouched.
+TEST(RecordLog, Refusals) {
+  const TemporaryDirectory directory;
+  const std::string path = (directory / "r.jsonl").string();
+  const std::string text = record(0).dump() + "\nhello\n";
+  write_bytes(path, text);
+  EXPECT_EQ(refusal(path), path + ": line 2: wanted one JSON object, found something else");
+  EXPECT_EQ(read_text(path), text);
+  write_bytes(path, "[1]\n");
+  EXPECT_EQ(refusal(path), path + ": line 1: wanted one JSON object, found array");
+  const RecordLog holder(directory / "held.jsonl");
+  EXPECT_EQ(refusal(directory / "held.jsonl"), (directory / "held.jsonl").string() + ": is being written by another run");
+  EXPECT_EQ(refusal(directory / "none/r.jsonl"),
+            (directory / "none/r.jsonl").string() + ": records cannot be written here: No such file or directory");
+  EXPECT_NE(refusal(directory.path()).find("Is a directory"), std::string::npos);
+}
+
+// Given: a limit on the file's size in the middle of a line. Claim: the failed line leaves nothing behind.
+TEST(RecordLog, AFailedWriteLeavesNoHalfLine) {
+  const TemporaryDirectory directory;
+  RecordLog log(directory / "r.jsonl");
+  log.append(record(0));
+  const auto size = std::filesystem::file_size(directory / "r.jsonl");
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit tight{size + 10, before.rlim_max};
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  setrlimit(RLIMIT_FSIZE, &tight);
+  EXPECT_THROW(log.append(record(1)), UsageError);
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_EQ(std::filesystem::file_size(directory / "r.jsonl"), size);
+  EXPECT_FALSE(log.contains(record(1)));
+}
+
+// Given: no path. Claim: cells are remembered in this run, nothing is written.
+TEST(RecordLog, WithoutAFileRemembersInMemory) {
+  RecordLog log("");
+  EXPECT_TRUE(log.append(record(0)));
+  EXPECT_TRUE(log.contains(record(0)));
+  EXPECT_FALSE(log.append(record(1, 0.9, {{"a", std::nan("")}})));
+}
+
+}  // namespace
+}  // namespace draft
