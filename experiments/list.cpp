@@ -1,0 +1,37 @@
+#include "experiments/list.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+
+namespace draft {
+
+CLI::App* add_list(CLI::App& parent) {
+  CLI::App* command = parent.add_subcommand("list", "Prints what there is to choose from");
+  command->footer("Example: draftbench list");
+  command->callback([] {
+    fmt::print(
+        "experiments\n"
+        "  run      bounds, pooling, regions and maps from one study a head\n"
+        "  bounds   Theorems 3.3 and 3.5, every proof step, sharper bounds\n"
+        "  pooling  average against max pooling (Table 4)\n"
+        "  regions  region sizes (Table 5)\n"
+        "  flops    Figure 1 and Table 1's PFLOPs column\n"
+        "--pool\n"
+        "  avg      mean of each channel over a region (eq. 2)\n"
+        "  max      maximum of each channel over a region\n"
+        "--rule\n"
+        "  logits   largest pooled logits of the head (Theorem 3.5)\n"
+        "  softmax  largest entries of A_draft of the head (section 3.1)\n"
+        "  released as softmax with the released code's count, ties all kept\n"
+        "  row      largest pooled logits of each block row\n"
+        "policies (measured beside the draft map at equal budget)\n"
+        "  oracle   blocks with the most true attention mass\n"
+        "  random   blocks by chance, --seed\n"
+        "--device\n"
+        "  cpu      the float64 reference\n");
+  });
+  return command;
+}
+
+}  // namespace draft
