@@ -1,0 +1,280 @@
+"""Holds `draftbench bounds` to an independent NumPy computation, metric by metric.
+
+Every quantity is computed from its definition with n x n matrices, from the dump that the program read;
+no code is shared with it. Ragged grids, text tokens, every rule, both poolings, oracle and random masks.
+Usage: bounds_numpy_test.py PATH/TO/draftbench
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import h5py
+import numpy as np
+
+PROGRAM = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "draftbench"
+RELATIVE = 1e-9
+# Metrics that are differences of equal numbers, or ratios of such: rounding is all there is to compare.
+ROUNDING_ONLY = {"step_1_residual": 1e-12}
+SPARSITIES = [0.5, 0.75, 0.9]
+MASK64 = (1 << 64) - 1
+
+
+def write_dump(path, grid, heads, text, dim, spread, seed, smooth):
+    """A float64 dump; `smooth` adds a slowly varying field, so that regions mean something."""
+    frames, height, width = grid
+    rng = np.random.default_rng(seed)
+    n = frames * height * width
+    f, y, x = np.meshgrid(np.arange(frames), np.arange(height), np.arange(width), indexing="ij")
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"format": "draftattention-qkv", "version": 1, "model": "numpy", "source": "test",
+                           "frames": frames, "height": height, "width": width, "text_tokens": text})
+        group = file.create_group("captures/layer0_step1")
+        group.attrs.update({"layer": 0, "step": 1, "timestep": 0.5})
+        for name in "qkv":
+            values = spread * rng.standard_normal((heads, n + text, dim))
+            waves = np.stack([np.cos((i + 1) * (0.11 * x + 0.07 * y + 0.3 * f) + i) for i in range(dim)], -1)
+            values[:, :n] += smooth * waves.reshape(n, dim)
+            group[name] = values
+
+
+def regions_of(grid, region):
+    """Region number of each video token and the number of regions, numbered (frame, row, column)."""
+    frames, height, width = grid
+    across, down = -(-width // region[1]), -(-height // region[0])
+    number = np.empty(grid, dtype=int)
+    for f in range(frames):
+        for y in range(height):
+            for x in range(width):
+                number[f, y, x] = (f * down + y // region[0]) * across + x // region[1]
+    return number.reshape(-1), frames * across * down
+
+
+def splitmix64(state):
+    z = (state + 0x9E3779B97F4A7C15) & MASK64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK64
+    return z ^ (z >> 31)
+
+
+def top(scores, count):
+    """The `count` largest as a mask; equal scores: the lower index first."""
+    order = sorted(range(scores.size), key=lambda b: (-scores.flat[b], b))
+    kept = np.zeros(scores.size, dtype=bool)
+    kept[order[:count]] = True
+    return kept.reshape(scores.shape)
+
+
+def ceil_share(kept_percent, blocks):
+    return -(-kept_percent * blocks // 100)
+
+
+def softmax(logits, kept):
+    shifted = np.where(kept, logits, -np.inf)
+    highest = shifted.max(axis=1, keepdims=True)
+    weights = np.exp(shifted - np.where(np.isfinite(highest), highest, 0.0))
+    total = weights.sum(axis=1, keepdims=True)
+    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+
+
+class Head:
+    """One head's definitions over one partition."""
+
+    def __init__(self, q, k, v, grid, text, region):
+        self.grid, self.text = grid, text
+        self.n = int(np.prod(grid))
+        self.region, self.g = regions_of(grid, region)
+        self.size = np.bincount(self.region, minlength=self.g)
+        self.q, self.k, self.v = q, k, v
+        self.scale = 1.0 / math.sqrt(q.shape[1])
+        self.s = q[: self.n] @ k.T  # video rows, all columns
+        self.p = softmax(self.scale * self.s, np.ones_like(self.s, dtype=bool))
+        self.o = self.p @ v
+
+    def pooled(self, x, pool):
+        rows = [x[: self.n][self.region == i] for i in range(self.g)]
+        return np.array([r.mean(axis=0) if pool == "avg" else r.max(axis=0) for r in rows])
+
+    def spread(self, blocks):
+        return blocks[self.region[:, None], self.region[None, :]]
+
+    def block_mass(self):
+        mass = np.zeros((self.g, self.g))
+        np.add.at(mass, (self.region[:, None], self.region[None, :]), self.p[:, : self.n])
+        return mass
+
+    def mask(self, config, stream):
+        percent = 100 - round(100 * config["sparsity"])
+        blocks = self.g * self.g
+        count = ceil_share(percent, blocks)
+        if config["policy"] == "oracle":
+            return top(self.block_mass(), count)
+        if config["policy"] == "random":
+            start = splitmix64((splitmix64(config["seed"]) + stream) & MASK64)
+            keys = np.array([splitmix64((start + b) & MASK64) for b in range(blocks)], dtype=object)
+            order = sorted(range(blocks), key=lambda b: keys[b])
+            kept = np.zeros(blocks, dtype=bool)
+            kept[order[:count]] = True
+            return kept.reshape(self.g, self.g)
+        logits = self.pooled(self.q, config["pool"]) @ self.pooled(self.k, config["pool"]).T
+        draft = softmax(self.scale * logits, np.ones_like(logits, dtype=bool))
+        if config["rule"] == "logits":
+            return top(logits, count)
+        if config["rule"] == "softmax":
+            return top(draft, count)
+        if config["rule"] == "row":
+            return np.array([top(row, ceil_share(percent, self.g)) for row in logits])
+        going = (100 - percent) * blocks // 100  # released: the largest of those to go stays, with its ties
+        return draft >= np.sort(draft.reshape(-1))[max(going - 1, 0)] if going else np.ones_like(draft, dtype=bool)
+
+    def mask_metrics(self, kept_blocks):
+        kept = np.concatenate([self.spread(kept_blocks), np.ones((self.n, self.text), dtype=bool)], axis=1)
+        pm = softmax(self.scale * self.s, kept)
+        om = pm @ self.v
+        mu = np.where(kept, 0.0, self.p).sum(axis=1)
+        recall = np.where(kept, self.p, 0.0).sum(axis=1)
+        error = self.o - om
+        per_row = np.sqrt((error**2).sum(axis=1))
+        longest = np.sqrt((self.v**2).sum(axis=1)).max()
+        share = np.array([self.size[row].sum() / self.n for row in kept_blocks])
+        above = per_row > 1e-12 * longest  # below: rounding
+        out = {
+            "attention_recall": recall.mean(),
+            "attention_recall_p05": np.quantile(recall, 0.05),
+            "attention_recall_min": recall.min(),
+            "max_dropped_mass": mu.max(),
+            "mean_dropped_mass": mu.mean(),
+            "min_kept_fraction": share.min(),
+            "kept_blocks": kept_blocks.sum(),
+            "total_blocks": self.g**2,
+            "empty_rows": (~kept_blocks.any(axis=1)).sum(),
+            "probs_frobenius": np.linalg.norm(self.p - pm),
+            "trivial_bound": math.sqrt(2 * self.n),
+            "output_rel_l2": np.linalg.norm(error) / np.linalg.norm(self.o),
+            "output_rel_l1": np.abs(error).sum() / np.abs(self.o).sum(),
+            "output_cosine": (self.o * om).sum() / (np.linalg.norm(self.o) * np.linalg.norm(om)),
+            "output_psnr": 10 * math.log10(np.abs(self.o).max() ** 2 / (error**2).mean()),
+            "step_1_bound": 2 * math.sqrt(self.n) * mu.max(),
+            "bound_sharp_mu": math.sqrt(2 * (mu**2).sum()),
+            "output_error_max": per_row.max(),
+            "output_bound_max_ratio": (per_row[above] / (2 * mu[above] * longest)).max(initial=0.0),
+            "step_1_residual": 0.0,
+            "step_1_rows_checked": (recall[::128] > 0).sum(),  # every 128th token, if it keeps something
+            "step_1_row_l1_max": np.abs(self.p - pm).sum(axis=1)[::128][recall[::128] > 0].max(initial=0.0),
+        }
+        return out, mu, share
+
+    def bound_metrics(self, config, kept_blocks, mu, share, left):
+        qt, kt = self.pooled(self.q, config["pool"]), self.pooled(self.k, config["pool"])
+        st = qt @ kt.T
+        s = self.s[:, : self.n]
+        deviation = np.abs(s - self.spread(st))
+        delta = deviation.max()
+        scaled = delta * self.scale
+        block = np.zeros((self.g, self.g))
+        np.maximum.at(block, (self.region[:, None], self.region[None, :]), deviation)
+        rq = np.array([np.linalg.norm(self.q[: self.n][self.region == i] - qt[i], axis=1).max() for i in range(self.g)])
+        rk = np.array([np.linalg.norm(self.k[: self.n][self.region == i] - kt[i], axis=1).max() for i in range(self.g)])
+        nq, nk = np.linalg.norm(qt, axis=1), np.linalg.norm(kt, axis=1)
+        radii = np.outer(rq, nk) + np.outer(nq, rk) + np.outer(rq, rk)
+        fro, n = np.linalg.norm(s - self.spread(st)), self.n
+
+        def mu_bound(s_fraction, d):
+            return 0.0 if s_fraction >= 1 else 1 / (1 + s_fraction / (1 - s_fraction) * math.exp(-2 * d))
+
+        def from_blocks(block_delta):
+            total = 0.0
+            for i in range(self.g):
+                kept, lost = kept_blocks[i], ~kept_blocks[i]
+                top_weight = (self.size * np.exp(self.scale * (st[i] - block_delta[i])))[kept].sum()
+                low_weight = (self.size * np.exp(self.scale * (st[i] + block_delta[i])))[lost].sum()
+                bound = 0.0 if low_weight == 0 else 1 / (1 + top_weight / low_weight)
+                total += self.size[i] * bound**2
+            return math.sqrt(2 * total)
+
+        def quantile(p):  # smallest edge of the documented grid (8 fraction bits) not below the order statistic
+            value = np.sort(deviation.reshape(-1))[math.ceil(p * deviation.size) - 1]
+            mantissa, exponent = math.frexp(value)
+            return math.ldexp(math.ceil(mantissa * 512) / 512, exponent)
+
+        s_min = share.min()
+        where = np.unravel_index(block.argmax(), block.shape)
+        bound = 2 * math.sqrt(n) * mu_bound(s_min, scaled)
+        ratios = [m / mu_bound(share[i], scaled) for m, i in zip(mu, self.region) if m > 0]
+        return {
+            "delta_logits": delta, "delta_scaled": scaled,
+            "delta_p50": quantile(0.5), "delta_p90": quantile(0.9),
+            "delta_p99": quantile(0.99), "delta_p999": quantile(0.999),
+            "logits_rms_deviation": math.sqrt((deviation**2).mean()),
+            "logits_frobenius": fro, "bound_3_3": delta * n, "tightness_3_3": fro / (delta * n),
+            "delta_block_row": where[0], "delta_block_column": where[1],
+            "delta_half_block_share": (block >= delta / 2).mean(),
+            "delta_radii": radii.max(), "radii_tightness": delta / radii.max(),
+            "bound_3_5": bound, "bound_3_5_paper_delta": 2 * math.sqrt(n) * mu_bound(s_min, delta),
+            "vacuity_3_5": bound / math.sqrt(2 * n), "tightness_3_5": left / bound,
+            "bound_sharp": math.sqrt(2 * n) * mu_bound(s_min, scaled),
+            "bound_blocks": from_blocks(block), "bound_radii": from_blocks(radii),
+            "step_2_max_ratio": max(ratios, default=0.0),
+        }
+
+
+class BoundsAgainstNumPy(unittest.TestCase):
+    def compare(self, found, wanted, name, where):
+        tolerance = ROUNDING_ONLY.get(name, RELATIVE * abs(wanted))
+        self.assertTrue(abs(found - wanted) <= tolerance, f"{where}: {name}: NumPy {wanted!r}, found {found!r}")
+
+    def check(self, grid, text, regions, spread, smooth, heads=1, dim=16):
+        with tempfile.TemporaryDirectory() as folder:
+            dump, out = os.path.join(folder, "d.h5"), os.path.join(folder, "r.jsonl")
+            write_dump(dump, grid, heads, text, dim, spread, 5, smooth)
+            subprocess.run([PROGRAM, "bounds", dump, "--region", ",".join(f"{h}x{w}" for h, w in regions),
+                            "--sparsity", ",".join(map(str, SPARSITIES)), "--out", out, "--quiet"], check=True)
+            with open(out) as lines:
+                records = [json.loads(line) for line in lines]
+            with h5py.File(dump) as file:
+                tensors = [file["captures/layer0_step1"][name][:] for name in "qkv"]
+        # 4 rules x 2 poolings, oracle and random, for each region and sparsity.
+        self.assertEqual(len(records), heads * len(regions) * len(SPARSITIES) * 10)
+        compared = 0
+        studied = {(h, r): Head(*(t[h] for t in tensors), grid, text, r) for h in range(heads) for r in regions}
+        for record in records:
+            config, number = record["config"], record["input"]["head"]
+            self.assertEqual(record["status"], "ok", record.get("reason"))
+            head = studied[number, tuple(config["region"])]
+            kept = head.mask(config, number)
+            wanted, mu, share = head.mask_metrics(kept)
+            if config["policy"] == "draft":
+                wanted |= head.bound_metrics(config, kept, mu, share, wanted["probs_frobenius"])
+            else:
+                self.assertNotIn("bound_3_5", record["metrics"])
+                self.assertIn("not applicable", record["notes"]["theorem_3_5"])
+            for name, value in record["metrics"].items():
+                if name.startswith("check_"):
+                    self.assertEqual(value, 1, f"{config}: {name}")
+                else:
+                    self.compare(value, float(wanted.pop(name)), name, config)
+                    compared += 1
+            self.assertFalse(wanted, f"{config}: the program leaves out {sorted(wanted)}")
+        self.assertGreater(compared, 20 * len(records))
+
+    def test_ragged_grid_with_text(self):
+        self.check((2, 9, 11), 5, [(4, 4), (3, 5)], spread=0.5, smooth=1.0, heads=2)
+
+    def test_rough_head_without_text(self):
+        self.check((2, 13, 21), 0, [(8, 16)], spread=1.5, smooth=0.2)
+
+    def test_smooth_head_on_an_even_grid(self):
+        self.check((3, 8, 16), 7, [(4, 8), (8, 8)], spread=0.02, smooth=0.6)
+
+    def test_the_comparison_can_fail(self):
+        for found in (1.0 + 1e-8, math.nan):
+            with self.assertRaises(AssertionError):
+                self.compare(found, 1.0, "delta_logits", "negative control")
+
+
+if __name__ == "__main__":
+    unittest.main()

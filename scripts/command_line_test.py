@@ -1,0 +1,170 @@
+"""What a user of `draftbench` sees: exit statuses, one clear line for bad input, nothing half-written, runs
+that continue after a kill. Usage: command_line_test.py PATH/TO/draftbench"""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+PROGRAM = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "draftbench"
+SUBCOMMANDS = ["run", "inspect", "bounds", "pooling", "regions", "flops", "generate", "list"]
+
+
+class CommandLine(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def path(self, name):
+        return os.path.join(self.folder.name, name)
+
+    def call(self, *arguments, status=0):
+        done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, cwd=self.folder.name, timeout=300)
+        self.assertEqual(done.returncode, status, f"{arguments}: {done.stdout}{done.stderr}")
+        return done
+
+    def dump(self, kind="block-smooth", name="small.h5", grid="2x8x16", heads=2):
+        self.call("generate", kind, "--out", name, "--grid", grid, "--heads", str(heads), "--head-dim", "64",
+                  "--text", "3")
+        return name
+
+    def refused(self, *arguments, says):
+        """Exit status 2, one line on stderr with each of `says`, nothing on stdout, no new file."""
+        before = sorted(os.listdir(self.folder.name))
+        done = self.call(*arguments, status=2)
+        lines = done.stderr.strip().splitlines()
+        self.assertEqual(len(lines), 1, done.stderr)
+        for part in says:
+            self.assertIn(part, lines[0])
+        self.assertEqual(done.stdout, "")
+        self.assertEqual(sorted(os.listdir(self.folder.name)), before)
+
+    def text(self, name):
+        with open(self.path(name)) as file:
+            return file.read()
+
+    def records(self, name):
+        return [json.loads(line) for line in self.text(name).splitlines()]
+
+    def test_help_of_each_subcommand_shows_an_example(self):
+        for subcommand in SUBCOMMANDS:
+            text = self.call(subcommand, "--help").stdout
+            self.assertIn("Example: draftbench " + subcommand, text)
+
+    def test_bad_usage_is_one_line_and_status_2(self):
+        dump = self.dump()
+        self.refused("frobnicate", says=["frobnicate"])
+        self.refused(says=["subcommand"])
+        self.refused("bounds", says=["DUMP"])
+        self.refused("bounds", "missing.h5", says=["missing.h5"])
+        out = ["--out", "r.jsonl"]
+        self.refused("bounds", dump, *out, "--sparsity", "1.5", says=["--sparsity", "1.5"])
+        self.refused("bounds", dump, *out, "--sparsity", "half", says=["--sparsity", "half"])
+        self.refused("bounds", dump, *out, "--pool", "median", says=["--pool", "avg", "max", "median"])
+        self.refused("bounds", dump, *out, "--rule", "top", says=["--rule", "released", "top"])
+        self.refused("bounds", dump, *out, "--region", "8by16", says=["--region", "8by16"])
+        self.refused("bounds", dump, *out, "--device", "tpu", says=["--device", "cpu", "tpu"])
+        self.refused("bounds", dump, *out, "--heads", "7", says=["--heads", "7"])
+        self.refused("bounds", dump, *out, "--capture", "layer9", says=["layer9"])
+        self.refused("bounds", dump, "--out", "no/such/folder/r.jsonl", says=["no/such/folder"])
+        with open(self.path("text.h5"), "w") as file:
+            file.write("not a dump")
+        self.refused("run", "text.h5", *out, says=["text.h5", "HDF5"])
+
+    def test_every_experiment_writes_records_and_a_table(self):
+        dump = self.dump()
+        for experiment, cells in (("bounds", 10), ("pooling", 6), ("regions", 3)):
+            out = experiment + ".jsonl"
+            region = [] if experiment == "bounds" else ["--region", "4x8"]
+            done = self.call(experiment, dump, "--sparsity", "0.5", "--out", out, *region)
+            records = self.records(out)
+            self.assertEqual(len(records), 2 * cells, experiment)
+            self.assertTrue(all(r["status"] == "ok" and r["experiment"] == experiment for r in records))
+            for key in ("schema", "input", "config", "metrics", "machine", "build", "time"):
+                self.assertIn(key, records[0])
+            self.assertIn("0.5", done.stdout)
+            self.assertGreater(len(done.stdout.splitlines()), 2)
+
+    def test_run_gives_what_the_single_experiments_give(self):
+        dump = self.dump()
+        options = ["--sparsity", "0.75", "--region", "4x8,8x16"]
+        self.call("run", dump, "--out", "all.jsonl", "--quiet", *options)
+        together = {json.dumps([r["experiment"], r["input"], r["config"]]): r for r in self.records("all.jsonl")}
+        for experiment in ("bounds", "pooling", "regions"):
+            self.call(experiment, dump, "--out", experiment, "--quiet", *options)
+            for record in self.records(experiment):
+                same = together.pop(json.dumps([record["experiment"], record["input"], record["config"]]))
+                for name, value in record["metrics"].items():
+                    # A finer common partition sums the same numbers in another order.
+                    self.assertAlmostEqual(value, same["metrics"][name], delta=1e-10 * (1 + abs(value)), msg=name)
+        self.assertEqual({json.loads(key)[0] for key in together}, {"maps"})
+
+    def test_a_repeated_run_repeats_nothing(self):
+        dump = self.dump()
+        command = ["pooling", dump, "--sparsity", "0.5", "--out", "r.jsonl", "--quiet"]
+        self.call(*command)
+        first = self.text("r.jsonl")
+        self.call(*command)
+        self.assertEqual(self.text("r.jsonl"), first)
+        self.call("pooling", dump, "--sparsity", "0.5,0.75", "--out", "r.jsonl", "--quiet")
+        self.assertTrue(self.text("r.jsonl").startswith(first))
+        self.assertEqual(len(self.records("r.jsonl")), 2 * 2 * 6)
+
+    def test_a_killed_run_continues_where_it_stopped(self):
+        dump = self.dump(grid="4x32x48", heads=6)
+        command = [PROGRAM, "run", dump, "--out", "r.jsonl", "--quiet"]
+        running = subprocess.Popen(command, cwd=self.folder.name)
+        deadline = time.time() + 120
+        while running.poll() is None and time.time() < deadline:
+            if os.path.exists(self.path("r.jsonl")) and os.path.getsize(self.path("r.jsonl")) > 0:
+                break
+            time.sleep(0.005)
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+        with open(self.path("r.jsonl"), "ab") as file:
+            file.write(b'{"schema": 1, "experiment": "bou')  # what a kill within a write leaves
+        kept = self.text("r.jsonl").splitlines()[:-1]
+        self.call(*command[1:])
+        records = self.records("r.jsonl")
+        self.assertEqual(self.text("r.jsonl").splitlines()[: len(kept)], kept)
+        keys = [json.dumps([r["experiment"], r["input"], r["config"]]) for r in records]
+        self.assertEqual(len(keys), len(set(keys)))
+        self.call("run", dump, "--out", "whole.jsonl", "--quiet")
+        self.assertEqual(len(records), len(self.records("whole.jsonl")))
+        self.assertLess(len(kept), len(records))
+
+    def test_a_number_that_is_not_finite_is_a_failed_check(self):
+        import h5py  # only this test needs it
+        dump = self.dump(kind="iid", name="zero.h5")
+        with h5py.File(self.path(dump), "r+") as file:
+            for capture in file["captures"].values():
+                capture["v"][...] = 0  # the relative output error is 0 / 0
+        self.call("pooling", dump, "--sparsity", "0.5", "--out", "r.jsonl", "--quiet", status=1)
+        failed = self.records("r.jsonl")[0]
+        self.assertEqual(failed["status"], "failed")
+        self.assertIn("output_rel_l2", failed["reason"])
+
+    def test_worst_cases_pass(self):
+        for kind in ("iid", "peaked", "constant", "adversarial", "empty-rows"):
+            dump = self.dump(kind, kind + ".h5", grid="2x9x20")
+            self.call("run", dump, "--out", kind + ".jsonl", "--quiet", "--sparsity", "0.5,0.9", "--region", "4x8,8x16")
+            self.assertTrue(all(r["status"] == "ok" for r in self.records(kind + ".jsonl")))
+
+    def test_examples_in_help_parse(self):
+        """Each example's options exist: the dump that it names may be missing here, nothing else."""
+        for subcommand in SUBCOMMANDS:
+            text = self.call(subcommand, "--help").stdout
+            example = next(line for line in text.splitlines() if "Example:" in line).split("Example:")[1]
+            words = shlex.split(example)[1:]
+            done = subprocess.run([PROGRAM, *words], capture_output=True, text=True, cwd=self.folder.name)
+            allowed = done.returncode == 0 or ".h5" in done.stderr
+            self.assertTrue(allowed, f"{example}: {done.stderr}")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,42 @@
+"""Runs every command and program that the README shows: ```sh and ```python blocks, in order, in a folder
+with the repository's data and scripts. The two set-up commands stand in a plain block: CI runs those.
+Usage: readme_test.py PATH/TO/draftbench"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROGRAM = pathlib.Path(sys.argv.pop(1)).resolve() if len(sys.argv) > 1 else None
+
+
+class Readme(unittest.TestCase):
+    def test_every_block_runs(self):
+        blocks = re.findall(r"^```(sh|python)\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+        self.assertGreaterEqual(len(blocks), 3)
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("data", "scripts"):
+                os.symlink(ROOT / name, os.path.join(folder, name))
+            os.mkdir(os.path.join(folder, "bin"))
+            os.symlink(PROGRAM, os.path.join(folder, "bin", "draftbench"))
+            os.symlink(sys.executable, os.path.join(folder, "bin", "python3"))  # the one with the packages
+            environment = os.environ | {"PATH": os.path.join(folder, "bin") + os.pathsep + os.environ["PATH"],
+                                        "PYTHONPATH": str(ROOT / "scripts"), "PYTHONDONTWRITEBYTECODE": "1"}
+            for kind, text in blocks:
+                command = ["bash", "-euc", text] if kind == "sh" else [sys.executable, "-c", text]
+                done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+                self.assertEqual(done.returncode, 0, f"{text}\n{done.stdout}{done.stderr}")
+
+    def test_files_that_it_names_exist(self):
+        links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text())
+        self.assertGreater(len(links), 2)
+        for link in links:
+            self.assertTrue((ROOT / link).exists(), link)
+
+
+if __name__ == "__main__":
+    unittest.main()

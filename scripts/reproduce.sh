@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, measures the shipped dumps, and writes results/.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+usage() {
+  cat <<'TEXT'
+Usage: ./scripts/reproduce.sh [--build-dir DIR] [--results DIR]
+Installs what is missing (as root or with sudo; nothing if all is there), builds, runs the main job on the
+shipped dumps and writes records, tables, plots and report.md. A run that was stopped continues.
+  --build-dir DIR   where to build (default: build/release)
+  --results DIR     where to write (default: results)
+Example: ./scripts/reproduce.sh --results /var/tmp/my-results
+TEXT
+}
+
+build_dir=$ROOT/build/release
+results=$ROOT/results
+while [ $# -gt 0 ]; do
+  case $1 in
+    --build-dir) [ $# -ge 2 ] || fail "--build-dir needs a folder"; build_dir=$2; shift 2 ;;
+    --results) [ $# -ge 2 ] || fail "--results needs a folder"; results=$2; shift 2 ;;
+    -h|--help) usage; exit 0 ;;
+    *) usage >&2; fail "unknown option '$1'" ;;
+  esac
+done
+mkdir -p "$results" "$(dirname "$build_dir")"
+
+install_missing
+build_tree "$build_dir" -DCMAKE_BUILD_TYPE=Release
+
+# Records of an unfinished run are kept by commit and continued; with local changes they would mix
+# numbers of different programs, so that such a run starts afresh.
+commit=$(git -C "$ROOT" rev-parse --short HEAD 2>/dev/null || echo unknown)
+partial=$results/records.$commit.partial.jsonl
+if [ -n "$(git -C "$ROOT" status --porcelain --untracked-files=no -- . ':!results' 2>/dev/null)" ]; then
+  rm -f "$partial"
+fi
+started=$SECONDS
+for dump in minidit_512p minidit_ragged; do
+  say "measuring data/$dump.h5"
+  "$build_dir/draftbench" run "$ROOT/data/$dump.h5" --out "$partial"
+done
+say "counting FLOPs"
+"$build_dir/draftbench" flops --out "$partial"
+mv "$partial" "$results/records.jsonl"
+say "writing the report"
+"$PYTHON" "$ROOT/scripts/report.py" "$results"/records.jsonl --out "$results"
+say "done in $((SECONDS - started)) s: $results/report.md"

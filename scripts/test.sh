@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs every test.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+usage() {
+  cat <<'TEXT'
+Usage: ./scripts/test.sh [--build-dir DIR] [--sanitize]
+Installs what is missing (as root or with sudo; nothing if all is there), builds, runs every test.
+  --build-dir DIR   where to build (default: build/release, or build/asan with --sanitize)
+  --sanitize        build and test with AddressSanitizer and UndefinedBehaviorSanitizer
+Example: ./scripts/test.sh --build-dir /var/tmp/draftbench
+TEXT
+}
+
+build_dir=
+options=(-DCMAKE_BUILD_TYPE=Release)
+default_dir=$ROOT/build/release
+while [ $# -gt 0 ]; do
+  case $1 in
+    --build-dir) [ $# -ge 2 ] || fail "--build-dir needs a folder"; build_dir=$2; shift 2 ;;
+    --sanitize) options=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DDRAFT_SANITIZE=ON); default_dir=$ROOT/build/asan; shift ;;
+    -h|--help) usage; exit 0 ;;
+    *) usage >&2; fail "unknown option '$1'" ;;
+  esac
+done
+build_dir=${build_dir:-$default_dir}
+mkdir -p "$(dirname "$build_dir")"
+
+install_missing
+build_tree "$build_dir" "${options[@]}"
+say "running the tests"
+ctest --test-dir "$build_dir" --output-on-failure -j "$(nproc)"
