@@ -60,19 +60,21 @@ CLI::Validator within(Number least, Number most) {
 }
 
 void generate(const GenerateOptions& options) {
-  SyntheticSpec spec{options.kind,     options.grid, options.heads, options.kv_heads > 0 ? options.kv_heads : options.heads,
+  SyntheticSpec spec{options.kind,     options.grid,
+                     options.heads,    options.kv_heads > 0 ? options.kv_heads : options.heads,
                      options.head_dim, options.seed};
   if (spec.heads % spec.kv_heads != 0) {
-    throw UsageError(fmt::format("--kv-heads: wanted a whole divisor of {} heads, found {}", spec.heads, spec.kv_heads));
+    throw UsageError(
+        fmt::format("--kv-heads: wanted a whole divisor of {} heads, found {}", spec.heads, spec.kv_heads));
   }
   // Each axis is at most kMostTokens, so that the product of two fits.
   if (spec.grid.frame_tokens() > kMostTokens || spec.grid.tokens() > kMostTokens) {
     throw UsageError(fmt::format("--grid: wanted at most {} tokens, found {}", kMostTokens, to_string(spec.grid)));
   }
-  const std::string source =
-      fmt::format("draftbench generate {} --grid {}x{}x{} --text {} --heads {} --kv-heads {} --head-dim {} --seed {} --dtype {}",
-                  to_string(spec.kind), spec.grid.frames, spec.grid.height, spec.grid.width, spec.grid.text, spec.heads,
-                  spec.kv_heads, spec.head_dim, spec.seed, to_string(options.element));
+  const std::string source = fmt::format(
+      "draftbench generate {} --grid {}x{}x{} --text {} --heads {} --kv-heads {} --head-dim {} --seed {} --dtype {}",
+      to_string(spec.kind), spec.grid.frames, spec.grid.height, spec.grid.width, spec.grid.text, spec.heads,
+      spec.kv_heads, spec.head_dim, spec.seed, to_string(options.element));
   DumpWriter writer(options.out, {"synthetic", source, spec.grid});
   CaptureInfo capture;
   capture.name = to_string(spec.kind);
@@ -106,17 +108,21 @@ CLI::App* add_generate(CLI::App& parent) {
   const auto read_element = [options](const std::string& text) {
     const std::optional<Element> element = parse_element(text);
     if (!element) {
-      throw CLI::ValidationError("--dtype", fmt::format("wanted float16, bfloat16, float32 or float64, found '{}'", text));
+      throw CLI::ValidationError("--dtype",
+                                 fmt::format("wanted float16, bfloat16, float32 or float64, found '{}'", text));
     }
     options->element = *element;
   };
   command->add_option_function<std::string>("KIND", read_kind, fmt::format("One of {}", fmt::join(kinds, ", ")))
       ->type_name("")
       ->required();
-  command->add_option("--out", options->out, "The dump to write; an older one is replaced")->type_name("FILE")->required();
-  command->add_option_function<std::string>(
-             "--grid", [options](const std::string& text) { parse_grid(text, options->grid); },
-             "Video tokens as FRAMESxHEIGHTxWIDTH (default 4x16x32)")
+  command->add_option("--out", options->out, "The dump to write; an older one is replaced")
+      ->type_name("FILE")
+      ->required();
+  command
+      ->add_option_function<std::string>(
+          "--grid", [options](const std::string& text) { parse_grid(text, options->grid); },
+          "Video tokens as FRAMESxHEIGHTxWIDTH (default 4x16x32)")
       ->type_name("FxHxW");
   const auto add_count = [&](const char* name, Index& value, Index least, Index most, const std::string& description) {
     command->add_option(name, value, description)->type_name("N")->check(within(least, most));
@@ -128,8 +134,7 @@ CLI::App* add_generate(CLI::App& parent) {
   command->add_option("--seed", options->seed, "Seed; the same one gives the same dump (default 1)")
       ->type_name("N")
       ->check(within<std::uint64_t>(0, std::numeric_limits<std::uint64_t>::max()));
-  command->add_option_function<std::string>("--dtype", read_element,
-                                            "float16, bfloat16 (default), float32 or float64")
+  command->add_option_function<std::string>("--dtype", read_element, "float16, bfloat16 (default), float32 or float64")
       ->type_name("TYPE");
   command->footer(
       "Example: draftbench generate block-smooth --out smooth.h5 --grid 4x16x32 --text 8 --heads 2 --head-dim 64 "

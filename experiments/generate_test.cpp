@@ -36,8 +36,8 @@ TEST(Generate, WritesEveryKindAndElement) {
   const std::string file = directory / "x.h5";
   for (const SyntheticKind kind : synthetic_kinds()) {
     for (const Element element : kElements) {
-      ASSERT_EQ(generate({to_string(kind), "--out", file, "--grid", "2x8x16", "--text", "3", "--heads", "2", "--kv-heads",
-                          "1", "--head-dim", "16", "--seed", "5", "--dtype", to_string(element)}),
+      ASSERT_EQ(generate({to_string(kind), "--out", file, "--grid", "2x8x16", "--text", "3", "--heads", "2",
+                          "--kv-heads", "1", "--head-dim", "16", "--seed", "5", "--dtype", to_string(element)}),
                 "");
       const Dump dump = Dump::open(file);
       EXPECT_EQ(dump.info().model, "synthetic");
@@ -76,10 +76,12 @@ TEST(Generate, Refusals) {
       {{"iid", "--out", file, "--grid", "9000000x9000000x9000000"}, "--grid: wanted at most 10000000 tokens"},
       {{"iid", "--out", file, "--grid", "9000000x9x9"}, "--grid: wanted at most 10000000 tokens"},
       {{"iid", "--out", file, "--heads", "0"}, "--heads: wanted a whole number from 1 to 1024, found '0'"},
-      {{"iid", "--out", file, "--heads", "4", "--kv-heads", "3"}, "--kv-heads: wanted a whole divisor of 4 heads, found 3"},
+      {{"iid", "--out", file, "--heads", "4", "--kv-heads", "3"},
+       "--kv-heads: wanted a whole divisor of 4 heads, found 3"},
       {{"iid", "--out", file, "--text", "-1"}, "--text: wanted a whole number from 0 to"},
       {{"iid", "--out", file, "--seed", "-1"}, "--seed: wanted a whole number from 0 to"},
-      {{"iid", "--out", file, "--dtype", "int8"}, "--dtype: wanted float16, bfloat16, float32 or float64, found 'int8'"},
+      {{"iid", "--out", file, "--dtype", "int8"},
+       "--dtype: wanted float16, bfloat16, float32 or float64, found 'int8'"},
       {{"iid"}, "--out is required"},
       {{"iid", "--out", directory / "none/x.h5"},
        (directory / "none/x.h5").string() + ": file: wanted to write here, found No such file"},

@@ -34,8 +34,16 @@ void print_header(const DumpInfo& info) {
 }
 
 void print_captures(const DumpInfo& info, const Options& options) {
-  Table table({{"capture", Align::left}, {"layer"}, {"step"}, {"timestep"}, {"scale"}, {"branch", Align::left},
-               {"q, o", Align::left}, {"k, v", Align::left}, {"output", Align::left}, {"prompt", Align::left}});
+  Table table({{"capture", Align::left},
+               {"layer"},
+               {"step"},
+               {"timestep"},
+               {"scale"},
+               {"branch", Align::left},
+               {"q, o", Align::left},
+               {"k, v", Align::left},
+               {"output", Align::left},
+               {"prompt", Align::left}});
   const auto shape = [&](Index heads) { return fmt::format("[{}, {}, {}]", heads, info.grid.tokens(), info.head_dim); };
   for (const CaptureInfo& capture : info.captures) {
     if (!is_chosen(options.captures, capture.name)) continue;
@@ -57,7 +65,8 @@ void add_statistics(Table& table, const CaptureInfo& capture, Index head, const 
 /// Loads the chosen heads (with `check` all, and their outputs) and shows the range of the chosen ones.
 void print_heads(const Dump& dump, const Options& options, bool check) {
   const DumpInfo& info = dump.info();
-  Table table({{"capture", Align::left}, {"head"}, {"tensor", Align::left}, {"min"}, {"max"}, {"rms"}, {"max row norm"}});
+  Table table(
+      {{"capture", Align::left}, {"head"}, {"tensor", Align::left}, {"min"}, {"max"}, {"rms"}, {"max row norm"}});
   const Index all = static_cast<Index>(info.captures.size()) * info.heads;
   ProgressLine progress("reading heads", all, false);
   Index loaded = 0;
@@ -89,8 +98,7 @@ void inspect(const Options& options, bool check) {
   for (const std::string& name : options.captures) static_cast<void>(info.capture(name));
   for (const Index head : options.heads) {
     if (head >= info.heads) {
-      throw UsageError(
-          fmt::format("{}: --heads: wanted 0 to {}, found {}", info.path.string(), info.heads - 1, head));
+      throw UsageError(fmt::format("{}: --heads: wanted 0 to {}, found {}", info.path.string(), info.heads - 1, head));
     }
   }
   print_header(info);

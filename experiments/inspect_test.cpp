@@ -59,24 +59,23 @@ class Inspect : public testing::Test {
 TEST_F(Inspect, ShowsTheDump) {
   const Ran ran = inspect({path_, "--heads", "1", "--check"});
   EXPECT_EQ(ran.error, "");
-  EXPECT_EQ(ran.output,
-            path_ +
-                ": version 1\n"
-                "model     tiny\n"
-                "source    made by hand\n"
-                "grid      1 x 1 x 2 + 0 text = 2 tokens\n"
-                "heads     2 (K and V: 1), head_dim 2\n"
-                "elements  float32\n"
-                "\n"
-                "capture  layer     step  timestep   scale  branch  q, o       k, v       output  prompt\n"
-                "call         7  3 of 20         0  0.7071  -       [2, 2, 2]  [1, 2, 2]  yes     a cat\n"
-                "\n"
-                "capture  head  tensor  min  max   rms  max row norm\n"
-                "call        1  q        -4    3  2.55             5\n"
-                "call        1  k         2    2     2         2.828\n"
-                "call        1  v         2    2     2         2.828\n"
-                "\n"
-                "check: all 2 heads are readable and finite\n");
+  EXPECT_EQ(ran.output, path_ +
+                            ": version 1\n"
+                            "model     tiny\n"
+                            "source    made by hand\n"
+                            "grid      1 x 1 x 2 + 0 text = 2 tokens\n"
+                            "heads     2 (K and V: 1), head_dim 2\n"
+                            "elements  float32\n"
+                            "\n"
+                            "capture  layer     step  timestep   scale  branch  q, o       k, v       output  prompt\n"
+                            "call         7  3 of 20         0  0.7071  -       [2, 2, 2]  [1, 2, 2]  yes     a cat\n"
+                            "\n"
+                            "capture  head  tensor  min  max   rms  max row norm\n"
+                            "call        1  q        -4    3  2.55             5\n"
+                            "call        1  k         2    2     2         2.828\n"
+                            "call        1  v         2    2     2         2.828\n"
+                            "\n"
+                            "check: all 2 heads are readable and finite\n");
 }
 
 // Given: captures, heads and files that are not there. Claim: one line each.
@@ -99,8 +98,10 @@ TEST_F(Inspect, CheckReadsEverything) {
   bytes[last + 3] = '\x7f';
   write_bytes(path_, bytes);
   EXPECT_EQ(inspect({path_, "--heads", "0"}).error, "");
-  EXPECT_EQ(inspect({path_, "--heads", "0", "--check"}).error,
-            path_ + ": /captures/call/o: wanted finite numbers, found 1 NaN or infinite in head 1, the first, inf, at [1, 1, 0]");
+  EXPECT_EQ(
+      inspect({path_, "--heads", "0", "--check"}).error,
+      path_ +
+          ": /captures/call/o: wanted finite numbers, found 1 NaN or infinite in head 1, the first, inf, at [1, 1, 0]");
 }
 
 }  // namespace

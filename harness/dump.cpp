@@ -21,7 +21,8 @@ constexpr std::size_t kLongestPart = 400;
 
 /// Names and values of the file end up in messages of one line: control characters become '?'.
 std::string one_line(std::string text) {
-  std::replace_if(text.begin(), text.end(), [](unsigned char c) { return std::iscntrl(c) != 0; }, '?');
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return std::iscntrl(c) != 0; }, '?');
   return text.size() <= kLongestPart ? text : text.substr(0, kLongestPart) + "...";
 }
 
@@ -170,7 +171,8 @@ const CaptureInfo& DumpInfo::capture(const std::string& name) const {
   }
   std::vector<std::string> names;
   for (const CaptureInfo& candidate : captures) names.push_back(candidate.name);
-  throw UsageError(fmt::format("{}: capture: wanted one of {}, found '{}'", path.string(), fmt::join(names, ", "), name));
+  throw UsageError(
+      fmt::format("{}: capture: wanted one of {}, found '{}'", path.string(), fmt::join(names, ", "), name));
 }
 
 struct Dump::State {
@@ -206,8 +208,12 @@ const DumpInfo& Dump::info() const { return state_->info; }
 Problem Dump::load(const CaptureInfo& capture, Index head) const {
   const std::string source =
       fmt::format("{}:{} head {}", info().path.filename().string(), capture_path(capture.name), head);
-  return {info().grid, state_->read(capture, "q", head), state_->read(capture, "k", head),
-          state_->read(capture, "v", head), capture.softmax_scale, source};
+  return {info().grid,
+          state_->read(capture, "q", head),
+          state_->read(capture, "k", head),
+          state_->read(capture, "v", head),
+          capture.softmax_scale,
+          source};
 }
 
 std::optional<Matrix> Dump::load_output(const CaptureInfo& capture, Index head) const {

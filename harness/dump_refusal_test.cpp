@@ -273,7 +273,8 @@ TEST_F(Refusal, CapturesThatDisagree) {
 }
 
 TEST_F(Refusal, ElementTypes) {
-  const std::string wanted = "/captures/a/v: wanted float16, float32, float64, or uint16 with attribute dtype = 'bfloat16', found ";
+  const std::string wanted =
+      "/captures/a/v: wanted float16, float32, float64, or uint16 with attribute dtype = 'bfloat16', found ";
   replace("/captures/a/v", {1, 8, 4}, H5T_STD_I32LE);
   EXPECT_EQ(opening(), wanted + "int32");
   replace("/captures/a/v", {1, 8, 4}, H5T_STD_U16LE);
@@ -300,7 +301,8 @@ TEST_F(Refusal, NanAndInfinity) {
   poke("/captures/a/q", {1, 3, 1}, std::nanf(""));
   EXPECT_EQ(opening(), "not refused");
   EXPECT_EQ(loading(0), "not refused");
-  EXPECT_EQ(loading(1), "/captures/a/q: wanted finite numbers, found 2 NaN or infinite in head 1, the first, nan, at [1, 3, 1]");
+  EXPECT_EQ(loading(1),
+            "/captures/a/q: wanted finite numbers, found 2 NaN or infinite in head 1, the first, nan, at [1, 3, 1]");
 }
 
 TEST_F(Refusal, OtherFilters) {
@@ -337,7 +339,8 @@ TEST_F(Refusal, NumbersInAnotherFile) {
 TEST_F(Refusal, DamagedChunks) {
   write_good(0, true);
   flip_byte("/captures/a/q", 9);
-  expect_start(loading(0), "/captures/a/q head 0: wanted readable chunks, found data error detected by Fletcher32 checksum");
+  expect_start(loading(0),
+               "/captures/a/q head 0: wanted readable chunks, found data error detected by Fletcher32 checksum");
   EXPECT_EQ(loading(1), "not refused");
   write_good(4);
   flip_byte("/captures/a/q", 9);

@@ -122,7 +122,9 @@ Matrix Tensor::read_head(Index head) const {
   switch (element_) {
     case Element::float16: fine = read(std::uint16_t{}, float16_type().id(), from_float16); break;
     case Element::bfloat16: fine = read(std::uint16_t{}, H5T_NATIVE_UINT16, from_bfloat16); break;
-    case Element::float32: fine = read(float{}, H5T_NATIVE_FLOAT, [](float x) { return static_cast<double>(x); }); break;
+    case Element::float32:
+      fine = read(float{}, H5T_NATIVE_FLOAT, [](float x) { return static_cast<double>(x); });
+      break;
     case Element::float64:
       fine = H5Dread(dataset_.id(), H5T_NATIVE_DOUBLE, memory.id(), selection.id(), H5P_DEFAULT, numbers.data()) >= 0;
       break;

@@ -59,7 +59,8 @@ TEST_P(EveryElement, RoundTrip) {
       writer.add_capture(capture, {4, 2, 6, GetParam(), capture.name == "b", 4, true});
       for (Index head = 0; head < 4; ++head) {
         const Matrix o = numbers(grid, 6, 300.0 + static_cast<double>(head));
-        writer.write_head(head, numbers(grid, 6, static_cast<double>(head)), numbers(grid, 6, 100.0 + static_cast<double>(head)),
+        writer.write_head(head, numbers(grid, 6, static_cast<double>(head)),
+                          numbers(grid, 6, 100.0 + static_cast<double>(head)),
                           numbers(grid, 6, 200.0 + static_cast<double>(head)), capture.name == "b" ? &o : nullptr);
       }
     }
@@ -130,17 +131,18 @@ TEST(Dump, MemoryByHead) {
 
 // Given: bits and values of the half formats from their definitions. Claim: both directions agree.
 TEST(Element, KnownHalfValues) {
-  const std::pair<std::uint16_t, double> float16[] = {
-      {0x0000, 0.0},     {0x3c00, 1.0},         {0xc000, -2.0},   {0x7bff, 65504.0},
-      {0x0400, 0x1p-14}, {0x03ff, 1023 * 0x1p-24}, {0x0001, 0x1p-24}, {0x3555, 0.333251953125},
-      {0x7c00, kInfinity}, {0xfc00, -kInfinity}};
+  const std::pair<std::uint16_t, double> float16[] = {{0x0000, 0.0},       {0x3c00, 1.0},
+                                                      {0xc000, -2.0},      {0x7bff, 65504.0},
+                                                      {0x0400, 0x1p-14},   {0x03ff, 1023 * 0x1p-24},
+                                                      {0x0001, 0x1p-24},   {0x3555, 0.333251953125},
+                                                      {0x7c00, kInfinity}, {0xfc00, -kInfinity}};
   for (const auto& [bits, value] : float16) {
     EXPECT_EQ(to_float16(value), bits) << value;
     EXPECT_EQ(from_float16(bits), value) << bits;
   }
-  const std::pair<std::uint16_t, double> bfloat16[] = {
-      {0x0000, 0.0},      {0x3f80, 1.0},      {0xc000, -2.0},        {0x7f7f, 0x1.fep127}, {0x0080, 0x1p-126},
-      {0x0001, 0x1p-133}, {0x4049, 3.140625}, {0x7f80, kInfinity}, {0xff80, -kInfinity}};
+  const std::pair<std::uint16_t, double> bfloat16[] = {{0x0000, 0.0},        {0x3f80, 1.0},       {0xc000, -2.0},
+                                                       {0x7f7f, 0x1.fep127}, {0x0080, 0x1p-126},  {0x0001, 0x1p-133},
+                                                       {0x4049, 3.140625},   {0x7f80, kInfinity}, {0xff80, -kInfinity}};
   for (const auto& [bits, value] : bfloat16) {
     EXPECT_EQ(to_bfloat16(value), bits) << value;
     EXPECT_EQ(from_bfloat16(bits), value) << bits;

@@ -87,8 +87,7 @@ struct DumpWriter::State {
     if (layout.fletcher32) H5Pset_fletcher32(properties.id());
     const Space space(H5Screate_simple(3, shape.data(), nullptr));
     const Type type = storage_type(layout.element);
-    Dataset dataset(
-        H5Dcreate2(group, name.c_str(), type.id(), space.id(), H5P_DEFAULT, properties.id(), H5P_DEFAULT));
+    Dataset dataset(H5Dcreate2(group, name.c_str(), type.id(), space.id(), H5P_DEFAULT, properties.id(), H5P_DEFAULT));
     if (!dataset.ok()) refuse(object + "/" + name, "a new dataset", last_reason());
     if (layout.element == Element::bfloat16) write_text(dataset.id(), "dtype", "bfloat16");
     return {object + "/" + name, std::move(dataset), std::vector<bool>(static_cast<std::size_t>(heads))};
@@ -111,7 +110,8 @@ struct DumpWriter::State {
   void write(OpenTensor& tensor, Index head, const Matrix& numbers) const {
     require_storable(tensor, numbers, head);
     const std::array<hsize_t, 3> start = {static_cast<hsize_t>(head), 0, 0};
-    const std::array<hsize_t, 3> count = {1, static_cast<hsize_t>(numbers.rows()), static_cast<hsize_t>(numbers.cols())};
+    const std::array<hsize_t, 3> count = {1, static_cast<hsize_t>(numbers.rows()),
+                                          static_cast<hsize_t>(numbers.cols())};
     const Space selection(H5Dget_space(tensor.dataset.id()));
     H5Sselect_hyperslab(selection.id(), H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr);
     const Space memory(H5Screate_simple(3, count.data(), nullptr));
@@ -142,7 +142,8 @@ struct DumpWriter::State {
   }
 };
 
-DumpWriter::DumpWriter(const std::filesystem::path& path, const DumpHeader& header) : state_(std::make_unique<State>()) {
+DumpWriter::DumpWriter(const std::filesystem::path& path, const DumpHeader& header)
+    : state_(std::make_unique<State>()) {
   const QuietErrors quiet;
   State& state = *state_;
   state.path = path;
@@ -185,10 +186,11 @@ void DumpWriter::add_capture(const CaptureInfo& capture, const CaptureLayout& la
                  fmt::format("{}, {}, {}", layout.heads, layout.kv_heads, layout.head_dim));
   }
   const CaptureLayout& before = state.layout;
-  if (!state.tensors.empty() && (layout.heads != before.heads || layout.kv_heads != before.kv_heads ||
-                                 layout.head_dim != before.head_dim)) {
-    state.refuse(object, fmt::format("heads, kv_heads, head_dim {}, {}, {} as in the captures before", before.heads,
-                                     before.kv_heads, before.head_dim),
+  if (!state.tensors.empty() &&
+      (layout.heads != before.heads || layout.kv_heads != before.kv_heads || layout.head_dim != before.head_dim)) {
+    state.refuse(object,
+                 fmt::format("heads, kv_heads, head_dim {}, {}, {} as in the captures before", before.heads,
+                             before.kv_heads, before.head_dim),
                  fmt::format("{}, {}, {}", layout.heads, layout.kv_heads, layout.head_dim));
   }
   if (!capture.model_heads.empty() && static_cast<Index>(capture.model_heads.size()) != layout.heads) {

@@ -44,7 +44,8 @@ std::string parse_device(const std::string& text) {
 /// Runs a parser and names the option if it throws. Parsers of other layers say what they parse ("pool:
 /// wanted ..."); the option's name says that already.
 template <typename Value>
-Value parse_for(const std::string& option, const std::string& text, const std::function<Value(const std::string&)>& parse) {
+Value parse_for(const std::string& option, const std::string& text,
+                const std::function<Value(const std::string&)>& parse) {
   try {
     return parse(text);
   } catch (const std::invalid_argument& error) {
@@ -89,7 +90,8 @@ void add_options(CLI::App& command, Options& options, OptionSet chosen) {
     command.add_option("DUMP", options.dump, "The dump: an HDF5 file of captured Q/K/V")->type_name("")->required();
   }
   if (chosen.captures) {
-    add_list<std::string>(command, "--capture", options.captures, as_is, "Captures by name, such as a,b (default: all)");
+    add_list<std::string>(command, "--capture", options.captures, as_is,
+                          "Captures by name, such as a,b (default: all)");
     add_list<Index>(command, "--heads", options.heads, parse_at_least_zero<Index>, "Heads, such as 0,2 (default: all)");
   }
   if (chosen.pool) add_list<Pool>(command, "--pool", options.pools, parse_pool, "How regions are pooled: avg, max");
@@ -98,7 +100,8 @@ void add_options(CLI::App& command, Options& options, OptionSet chosen) {
                          "Region sizes HxW in tokens of one frame, such as 8x16,16x16");
   }
   if (chosen.rule) {
-    add_list<Rule>(command, "--rule", options.rules, parse_rule, "How blocks are selected: logits, softmax, released, row");
+    add_list<Rule>(command, "--rule", options.rules, parse_rule,
+                   "How blocks are selected: logits, softmax, released, row");
   }
   if (chosen.sparsity) {
     add_list<double>(command, "--sparsity", options.sparsities, parse_sparsity,

@@ -7,7 +7,8 @@
 namespace draft {
 namespace {
 
-constexpr OptionSet kAll{.dump = true, .captures = true, .pool = true, .region = true, .rule = true, .sparsity = true, .compute = true};
+constexpr OptionSet kAll{
+    .dump = true, .captures = true, .pool = true, .region = true, .rule = true, .sparsity = true, .compute = true};
 
 struct Parsed {
   Options options;
@@ -46,9 +47,10 @@ TEST(Options, Defaults) {
 // Given: every option, lists with commas, the dump after a list. Claim: all values arrive, and the dump is the dump.
 TEST(Options, EveryOption) {
   const auto [options, error] =
-      parse({"--capture", "a,b", "--heads", "0,2", "x.h5", "--pool", "avg,max", "--region", "8x16,16x16", "--rule",
-             "logits,row", "--sparsity", "0.5,0.75,0.9", "--out", "r.jsonl", "--device", "cpu", "--threads", "3", "--seed",
-             "18446744073709551615", "--quiet"});
+      parse({"--capture", "a,b",        "--heads", "0,2",        "x.h5",       "--pool",       "avg,max",
+             "--region",  "8x16,16x16", "--rule",  "logits,row", "--sparsity", "0.5,0.75,0.9", "--out",
+             "r.jsonl",   "--device",   "cpu",     "--threads",  "3",          "--seed",       "18446744073709551615",
+             "--quiet"});
   EXPECT_EQ(error, "");
   EXPECT_EQ(options.dump, "x.h5");
   EXPECT_EQ(options.captures, (std::vector<std::string>{"a", "b"}));
@@ -65,7 +67,8 @@ TEST(Options, EveryOption) {
 
 // Given: lists by repetition, some values twice. Claim: the same as with commas, each value once, in order.
 TEST(Options, ListsMayBeRepeated) {
-  const auto [options, error] = parse({"x.h5", "--sparsity", "0.9", "--sparsity", "0,0.9", "--heads", "3", "--heads", "1"});
+  const auto [options, error] =
+      parse({"x.h5", "--sparsity", "0.9", "--sparsity", "0,0.9", "--heads", "3", "--heads", "1"});
   EXPECT_EQ(error, "");
   EXPECT_EQ(options.sparsities, (std::vector<double>{0.9, 0.0}));
   EXPECT_EQ(options.heads, (std::vector<Index>{3, 1}));

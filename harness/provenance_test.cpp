@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <regex>
+#include <algorithm>
 
 #include "harness/options.hpp"
 #include "harness/temporary_directory.hpp"
@@ -22,7 +22,8 @@ TEST(Provenance, Sha256OfKnownFiles) {
   EXPECT_EQ(sha256_file(directory / "million"), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
-// Given: files of exactly one piece and of one piece and a byte. Claim: they differ, and the digest depends on the last byte.
+// Given: files of exactly one piece and of one piece and a byte. Claim: they differ, and the digest depends on the last
+// byte.
 TEST(Provenance, Sha256ReadsEveryPiece) {
   const TemporaryDirectory directory;
   write_bytes(directory / "piece", std::string(1 << 20, 'x'));
@@ -45,7 +46,10 @@ TEST(Provenance, MachineBuildAndTime) {
   EXPECT_GT(machine["memory_gb"], 0.0);
   EXPECT_TRUE(machine["gpu"].is_null());
   EXPECT_FALSE(build_info()["compiler"].get<std::string>().empty());
-  EXPECT_TRUE(std::regex_match(utc_time(), std::regex(R"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")));
+  std::string time = utc_time();
+  std::replace_if(
+      time.begin(), time.end(), [](char c) { return c >= '0' && c <= '9'; }, '0');
+  EXPECT_EQ(time, "0000-00-00T00:00:00Z");
 }
 
 }  // namespace

@@ -87,7 +87,8 @@ RecordLog::RecordLog(const std::filesystem::path& path) : path_(path) {
   if (file_ < 0) refuse(fmt::format("records cannot be written here: {}", std::strerror(errno)));
   try {
     if (::flock(file_, LOCK_EX | LOCK_NB) != 0) {
-      refuse(errno == EWOULDBLOCK ? "is being written by another run" : std::string("cannot be locked: ") + std::strerror(errno));
+      refuse(errno == EWOULDBLOCK ? "is being written by another run"
+                                  : std::string("cannot be locked: ") + std::strerror(errno));
     }
     read_lines();
   } catch (...) {

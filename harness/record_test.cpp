@@ -40,7 +40,8 @@ TEST(Record, HasSchemaMachineBuildAndTime) {
   EXPECT_EQ(skipped(made, "too large")["reason"], "too large");
 }
 
-// Given: cells that differ in one part of their identity, or only in order of keys or results. Claim: only the former differ.
+// Given: cells that differ in one part of their identity, or only in order of keys or results. Claim: only the former
+// differ.
 TEST(Record, IdentityIsExperimentInputAndConfig) {
   EXPECT_NE(cell_identity(record(0)), cell_identity(record(1)));
   EXPECT_NE(cell_identity(record(0, 0.9)), cell_identity(record(0, 0.75)));
@@ -53,7 +54,8 @@ TEST(Record, IdentityIsExperimentInputAndConfig) {
   EXPECT_EQ(cell_identity(reordered), cell_identity(record()));
 }
 
-// Given: a log that is closed and opened again. Claim: ok and skipped cells are done, failed ones are not, lines are whole.
+// Given: a log that is closed and opened again. Claim: ok and skipped cells are done, failed ones are not, lines are
+// whole.
 TEST(RecordLog, RemembersDoneCells) {
   const TemporaryDirectory directory;
   Json failed = record(2);
@@ -80,7 +82,8 @@ TEST(RecordLog, RemembersDoneCells) {
 TEST(RecordLog, NonFiniteMetricIsAFailure) {
   const TemporaryDirectory directory;
   RecordLog log(directory / "r.jsonl");
-  EXPECT_FALSE(log.append(record(0, 0.9, {{"a", std::nan("")}, {"b", 2.0}, {"c", std::numeric_limits<double>::infinity()}})));
+  EXPECT_FALSE(
+      log.append(record(0, 0.9, {{"a", std::nan("")}, {"b", 2.0}, {"c", std::numeric_limits<double>::infinity()}})));
   EXPECT_FALSE(log.contains(record(0)));
   const Json line = Json::parse(read_text(directory / "r.jsonl"));
   EXPECT_EQ(line["status"], "failed");
@@ -108,7 +111,8 @@ TEST(RecordLog, CutsAnIncompleteLastLine) {
   EXPECT_EQ(RecordLog(directory / "r.jsonl").size(), 2U);
 }
 
-// Given: files that are no JSON Lines, a locked one, a directory that is not there. Claim: one clear line each, file untouched.
+// Given: files that are no JSON Lines, a locked one, a directory that is not there. Claim: one clear line each, file
+// untouched.
 TEST(RecordLog, Refusals) {
   const TemporaryDirectory directory;
   const std::string path = (directory / "r.jsonl").string();
@@ -119,7 +123,8 @@ TEST(RecordLog, Refusals) {
   write_bytes(path, "[1]\n");
   EXPECT_EQ(refusal(path), path + ": line 1: wanted one JSON object, found array");
   const RecordLog holder(directory / "held.jsonl");
-  EXPECT_EQ(refusal(directory / "held.jsonl"), (directory / "held.jsonl").string() + ": is being written by another run");
+  EXPECT_EQ(refusal(directory / "held.jsonl"),
+            (directory / "held.jsonl").string() + ": is being written by another run");
   EXPECT_EQ(refusal(directory / "none/r.jsonl"),
             (directory / "none/r.jsonl").string() + ": records cannot be written here: No such file or directory");
   EXPECT_NE(refusal(directory.path()).find("Is a directory"), std::string::npos);

@@ -153,7 +153,8 @@ TEST(Synthetic, UnknownKindIsRefusedWithTheList) {
     parse_synthetic_kind("smooth");
     FAIL();
   } catch (const std::invalid_argument& error) {
-    EXPECT_STREQ(error.what(), "kind: wanted one of block-smooth, iid, peaked, constant, adversarial, empty-rows, found 'smooth'");
+    EXPECT_STREQ(error.what(),
+                 "kind: wanted one of block-smooth, iid, peaked, constant, adversarial, empty-rows, found 'smooth'");
   }
 }
 

@@ -9,7 +9,8 @@
 namespace draft {
 namespace {
 
-// Given: text and numbers of different lengths. Claim: text starts and numbers end in one column, no spaces at line ends.
+// Given: text and numbers of different lengths. Claim: text starts and numbers end in one column, no spaces at line
+// ends.
 TEST(Table, AlignsColumns) {
   Table table({{"rule", Align::left}, {"sparsity"}, {"note", Align::left}});
   EXPECT_TRUE(table.empty());

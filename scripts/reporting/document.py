@@ -1,0 +1,145 @@
+"""Puts the report together: verdicts, what was measured, one section a theorem, table and figure."""
+
+import os
+
+from . import (
+    figures_maps,
+    flops_findings,
+    mask_error_findings,
+    measured,
+    pooling_error_findings,
+    pooling_findings,
+    region_findings,
+    rule_findings,
+    untested_findings,
+)
+from .finding import NOT_MEASURED, Table, markdown_finding, markdown_table, write_csv
+from .quality import Quality
+
+
+def findings(records, quality, paper, plots):
+    """Every section about the paper, in the paper's order."""
+    quality_section, fp8_section, *pictures = untested_findings.video_quality(quality, paper)
+    speedup, overhead = untested_findings.latency(records, paper)
+    return [
+        pooling_error_findings.theorem_3_3(records, plots),
+        mask_error_findings.theorem_3_5(records, plots),
+        rule_findings.section_3_1(quality, plots),
+        quality_section,
+        flops_findings.table_1_flops(records, paper, plots),
+        fp8_section,
+        overhead,
+        pooling_findings.table_4(quality, paper, plots),
+        region_findings.table_5(quality, paper, plots),
+        flops_findings.figure_1(records, paper, plots),
+        speedup,
+        *pictures,
+    ]
+
+
+def write(records, paper, out):
+    """Makes out/report.md, out/tables/*.csv and out/plots/*; returns the findings."""
+    plots, tables = os.path.join(out, "plots"), os.path.join(out, "tables")
+    os.makedirs(plots, exist_ok=True)
+    os.makedirs(tables, exist_ok=True)
+    quality = Quality(records)
+    sections = findings(records, quality, paper, plots)
+    maps = maps_section(records, plots)
+    captures = measured.captures_table(records)
+    for table in [captures, measured.all_measurements(records), *maps["tables"]] + [
+        table for section in sections for table in section.tables
+    ]:
+        write_csv(table, tables)
+    lines = [
+        "# DraftAttention, measured",
+        "",
+        (
+            "Made by `scripts/report.py` from records and `data/paper/*.csv` alone. Every number under Measured comes"
+            " from the records."
+        ),
+        "",
+    ]
+    lines += _problems(records)
+    lines += ["## Verdicts", "", "| part of the paper | verdict | in short |", "| --- | --- | --- |"]
+    lines += [
+        f"| [{section.title}](#{_anchor(section.title)}) | {section.verdict} |"
+        f" {section.headline or _in_short(section)} |"
+        for section in sections
+    ]
+    lines += ["", *measured.section(records, captures)]
+    for section in sections:
+        lines += markdown_finding(section)
+    lines += maps["lines"]
+    with open(os.path.join(out, "report.md"), "w", encoding="utf-8") as stream:
+        stream.write("\n".join(lines).rstrip() + "\n")
+    return sections
+
+
+def _in_short(section):
+    return NOT_MEASURED if section.measured == NOT_MEASURED else "-"
+
+
+def _anchor(title):
+    kept = "".join(letter for letter in title.lower() if letter.isalnum() or letter in " -_")
+    return kept.replace(" ", "-")
+
+
+def _problems(records):
+    """Failed records and unreadable lines stand before everything else."""
+    lines = []
+    if records.failed or records.broken:
+        lines += [
+            (
+                f"**WARNING: {len(records.failed)} failed records, {len(records.broken)} unreadable lines.** A failed"
+                " record is in no table or plot, except that a violated bound counts under its theorem."
+            ),
+            "",
+        ]
+        lines += [
+            f"- FAILED {cell.describe()}: {cell.reason or 'no reason given'} ({cell.source})" for cell in records.failed
+        ]
+        lines += [f"- UNREADABLE {text}" for text in records.broken]
+        lines.append("")
+    return lines
+
+
+def maps_section(records, plots):
+    cells = records.of("maps")
+    lines = ["## What heads look like", ""]
+    if not cells:
+        return {"lines": lines + [NOT_MEASURED, ""], "tables": []}
+    names = (
+        "attention_recall",
+        "mass_same_region",
+        "mass_same_frame",
+        "mass_same_position",
+        "mass_text",
+        "effective_blocks",
+    )
+    rows = [
+        (cell.dump, cell.input.get("capture"), cell.input.get("head"), cell.pool, cell.rule, cell.region, cell.sparsity)
+        + tuple(cell.metrics.get(name) for name in names)
+        for cell in sorted(cells, key=lambda cell: (cell.head_key, cell.region))
+    ]
+    table = Table(
+        "heads",
+        "Shares of the dense attention mass of the video rows; effective_blocks = mean of exp(entropy) of a block row.",
+        ("dump", "capture", "head", "pool", "rule", "region", "sparsity") + names,
+        rows,
+        shown=40,
+    )
+    lines += markdown_table(table) + [""]
+    chosen = figures_maps.chosen(cells)
+    if chosen:
+        lines += [
+            (
+                f"The best, the median and the worst of {len(cells)} heads by attention recall:"
+                if len(cells) > len(chosen)
+                else "Every head:"
+            ),
+            "",
+        ]
+    for cell in chosen:
+        stem, text = figures_maps.draw(cell, plots), figures_maps.caption(cell)
+        lines += [f"![{text}](plots/{stem}.png)", "", f"*{text}* [SVG](plots/{stem}.svg)", ""]
+    return {"lines": lines, "tables": [table]}

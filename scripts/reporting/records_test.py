@@ -1,0 +1,74 @@
+"""Loading: newest wins, failures are kept, broken lines are reported."""
+
+import json
+import os
+import tempfile
+import unittest
+
+from reporting import records as record_files
+from reporting import synthetic_records as synthetic
+
+
+def load(lines):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "records.jsonl")
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
+        return record_files.load([path])
+
+
+def cell(recall=0.5, **more):
+    source = next(synthetic.heads())[0]
+    return synthetic.record(
+        "pooling",
+        source,
+        synthetic.config("draft", "avg", "softmax", (8, 16), 0.9),
+        {"attention_recall": recall, "output_rel_l2": 0.3},
+        **more
+    )
+
+
+class Loading(unittest.TestCase):
+    def test_newest_wins_whatever_the_order_of_the_lines(self):
+        for order in (1, -1):
+            pair = [cell(0.1, time="2030-01-01T00:00:00Z"), cell(0.2, time="2030-01-02T00:00:00Z")][::order]
+            loaded = load(pair)
+            self.assertEqual([found.metrics["attention_recall"] for found in loaded.cells], [0.2])
+            self.assertEqual(loaded.superseded, 1)
+
+    def test_of_equal_times_the_later_line_wins(self):
+        self.assertEqual(load([cell(0.1), cell(0.2)]).cells[0].metrics["attention_recall"], 0.2)
+
+    def test_a_dump_is_known_by_its_content(self):
+        renamed = cell(0.2)
+        renamed["input"] = dict(renamed["input"], dump="renamed.h5")
+        self.assertEqual(len(load([cell(0.1), renamed]).cells), 1)
+        other = cell(0.2)
+        other["input"] = dict(other["input"], sha256="0" * 64)
+        self.assertEqual(len(load([cell(0.1), other]).cells), 2)
+
+    def test_a_newer_success_replaces_a_failure(self):
+        loaded = load([cell(status="failed", reason="x"), cell(0.4, time="2031-01-01T00:00:00Z")])
+        self.assertEqual((len(loaded.cells), len(loaded.failed)), (1, 0))
+
+    def test_failures_and_skips_are_kept_apart(self):
+        other = cell(status="skipped", reason="no GPU")
+        other["config"] = dict(other["config"], sparsity=0.5)
+        loaded = load([cell(status="failed", reason="out of memory"), other])
+        self.assertEqual(loaded.cells, [])
+        self.assertEqual(loaded.failed[0].reason, "out of memory")
+        self.assertEqual(loaded.skipped[0].reason, "no GPU")
+
+    def test_a_metric_that_is_not_finite_is_a_failure(self):
+        loaded = load([cell(float("nan"))])
+        self.assertEqual(loaded.cells, [])
+        self.assertIn("attention_recall", loaded.failed[0].reason)
+
+    def test_broken_lines_are_named(self):
+        loaded = load([cell(), '{"experiment": "bounds", "inp\n', "[1, 2]\n", "\n"])
+        self.assertEqual(len(loaded.cells), 1)
+        self.assertEqual([text.split(": ")[0] for text in loaded.broken], ["records.jsonl:2", "records.jsonl:3"])
+
+
+if __name__ == "__main__":
+    unittest.main()

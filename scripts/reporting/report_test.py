@@ -1,0 +1,196 @@
+"""The whole report: same bytes on a rerun, no dead links, missing experiments said, failures shouted."""
+
+import csv
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from reporting import synthetic_flops
+from reporting import synthetic_records as synthetic
+
+SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "report.py")
+CSV_OF_PAPER = os.path.join(os.path.dirname(SCRIPT), "..", "data", "paper")
+
+
+def run(folder, items, name="out", extra=""):
+    path = os.path.join(folder, name + ".jsonl")
+    synthetic.write(path, items)
+    with open(path, "a", encoding="utf-8") as stream:
+        stream.write(extra)
+    out = os.path.join(folder, name)
+    result = subprocess.run([sys.executable, SCRIPT, path, "--out", out], capture_output=True, text=True, check=False)
+    with open(os.path.join(out, "report.md"), encoding="utf-8") as stream:
+        return result, out, stream.read()
+
+
+def digests(folder):
+    found = {}
+    for where, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(where, name)
+            with open(path, "rb") as stream:
+                found[os.path.relpath(path, folder)] = hashlib.sha256(stream.read()).hexdigest()
+    return found
+
+
+class Report(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.items = synthetic.generate(2, 3) + synthetic_flops.flops()
+        cls.result, cls.out, cls.text = run(cls.folder.name, cls.items)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def test_it_succeeds_quietly(self):
+        self.assertEqual((self.result.returncode, self.result.stderr), (0, ""))
+        self.assertNotIn("WARNING", self.text)
+
+    def test_the_same_records_give_the_same_bytes(self):
+        _, again, _ = run(self.folder.name, self.items, "again")
+        first, second = digests(self.out), digests(again)
+        self.assertEqual(sorted(first), sorted(second))
+        self.assertEqual([name for name in first if first[name] != second[name]], [])
+
+    def test_every_link_leads_somewhere(self):
+        links = set(re.findall(r"\]\(((?:plots|tables)/[^)]+)\)", self.text))
+        self.assertGreater(len(links), 30)
+        self.assertEqual([link for link in links if not os.path.isfile(os.path.join(self.out, link))], [])
+        drawn = {"plots/" + name for name in os.listdir(os.path.join(self.out, "plots"))}
+        self.assertEqual(drawn - links, set())
+        headings = {
+            re.sub(r"[^a-z0-9 _-]", "", line[3:].lower()).replace(" ", "-")
+            for line in self.text.split("\n")
+            if line.startswith("## ")
+        }
+        self.assertEqual(set(re.findall(r"\]\(#([^)]+)\)", self.text)) - headings, set())
+
+    def test_every_part_of_the_paper_has_a_section_with_a_verdict(self):
+        parts = (
+            "Theorem 3.3",
+            "Theorem 3.5",
+            "Section 3.1",
+            "Table 1",
+            "Table 2",
+            "Table 3",
+            "Table 4",
+            "Table 5",
+            "Figure 1",
+            "Figure 4",
+            "Figure 5",
+            "Figure 6",
+        )
+        for part in parts:
+            self.assertRegex(
+                self.text,
+                rf"\n## {re.escape(part)}: [^#]*\*\*Verdict: (confirmed|confirmed with a caveat|contradicted|"
+                r"not testable here)\.\*\*",
+            )
+
+    def test_the_numbers_are_those_of_the_records(self):
+        cells = [
+            item
+            for item in self.items
+            if item["experiment"] == "bounds"
+            and item["config"].get("pool") == "max"
+            and item["config"]["rule"] == "softmax"
+            and item["config"]["sparsity"] == 0.9
+        ]
+        wanted = sum(item["metrics"]["attention_recall"] for item in cells) / len(cells)
+        with open(os.path.join(self.out, "tables", "table_4_pooling.csv"), newline="", encoding="utf-8") as stream:
+            row = next(row for row in csv.DictReader(stream) if row["sparsity"] == "0.9")
+        self.assertEqual(int(row["heads"]), 6)
+        # The same cells are in "regions" records with other invented noise in the error, but the same recall.
+        self.assertAlmostEqual(float(row["mean recall, second"]), wanted, delta=1e-12)
+
+    def test_provenance_is_shown(self):
+        for text in ("synthetic.h5", "ab12cd34", "8 x 32 x 48 + 8 text", "Synthetic CPU", "commit 0123456789ab"):
+            self.assertIn(text, self.text)
+        self.assertNotIn(self.folder.name, self.text)
+
+
+class Incomplete(unittest.TestCase):
+    def test_every_subset_of_experiments_gives_a_report(self):
+        items = synthetic.generate(1, 1) + synthetic_flops.flops()
+        kinds = ((), ("bounds",), ("regions",), ("maps",), ("flops",))
+        with tempfile.TemporaryDirectory() as folder:
+            for kind in kinds:
+                name = "_".join(kind) or "nothing"
+                result, _, text = run(folder, [item for item in items if item["experiment"] in kind], name)
+                self.assertEqual((result.returncode, result.stderr), (0, ""), name)
+                self.assertIn("Not measured in these records.", text)
+        self.assertIn("contradicted", text)  # the last one: flops alone
+
+    def test_only_oracle_and_random(self):
+        items = [item for item in synthetic.generate(1, 2) if item["config"].get("policy") != "draft"]
+        with tempfile.TemporaryDirectory() as folder:
+            result, _, text = run(folder, items)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertIn("Table 4", text)
+
+    def test_failures_are_loud_and_counted_nowhere(self):
+        items = synthetic.generate(1, 2)
+        lost = dict(items[0], status="failed", reason="out of memory")
+        with tempfile.TemporaryDirectory() as folder:
+            result, _, text = run(folder, [lost] + items[1:], extra='{"experiment": "bou')
+        self.assertEqual(result.returncode, 0)
+        self.assertIn("WARNING: 1 failed records, 1 unreadable lines", text)
+        self.assertIn("out of memory", text)
+        self.assertLess(text.index("WARNING"), text.index("## Verdicts"))
+        self.assertIn("FAILED record", result.stderr)
+
+    def test_latency_records_find_their_section(self):
+        source = next(synthetic.heads())[0]
+        timed = synthetic.record(
+            "latency",
+            source,
+            {
+                "policy": "draft",
+                "pool": "avg",
+                "rule": "softmax",
+                "region": [8, 16],
+                "sparsity": 0.9,
+                "device": "cuda",
+                "kernel": "attend_wgmma",
+            },
+            {},
+            timing={"median_ms": 50.9, "p10_ms": 50.1, "p90_ms": 51.2, "tflops_kept": 390.0},
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            _, _, text = run(folder, [timed])
+        self.assertIn("attend_wgmma", text[text.index("## Figure 4") :])
+
+    def test_a_missing_file_is_one_line(self):
+        with tempfile.TemporaryDirectory() as folder:
+            result = subprocess.run(
+                [sys.executable, SCRIPT, os.path.join(folder, "none.jsonl"), "--out", folder],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        self.assertEqual(result.returncode, 2)
+        self.assertEqual(len(result.stderr.strip().split("\n")), 1)
+
+
+class PaperTables(unittest.TestCase):
+    def test_rows_and_sources(self):
+        rows = {}
+        for name in ("table1", "table2", "table4", "table5", "figure4", "claims"):
+            with open(os.path.join(CSV_OF_PAPER, name + ".csv"), newline="", encoding="utf-8") as stream:
+                rows[name] = list(csv.DictReader(stream))
+            self.assertTrue(all(row["source"] and None not in row for row in rows[name]), name)
+        self.assertEqual([len(rows[name]) for name in ("table1", "table2", "table4", "table5")], [19, 3, 2, 2])
+        # The ablations' first rows repeat Table 1's row of 90% sparsity.
+        main = next(row for row in rows["table1"] if row["method"] == "Ours" and row["sparsity_percent"] == "90")
+        for name in ("table4", "table5"):
+            self.assertEqual(rows[name][0]["psnr_db"], main["psnr_db"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,212 @@
+"""Verdict rules on planted cases: each rule must be able to say every word that it claims to know."""
+
+import os
+import tempfile
+import unittest
+from unittest import mock
+
+import matplotlib.pyplot as plt
+
+from reporting import flops_findings, mask_error_findings, pooling_error_findings, pooling_findings, region_findings
+from reporting import rule_findings, style, synthetic_flops
+from reporting import records as record_files
+from reporting import synthetic_records as synthetic
+from reporting.finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE
+from reporting.paper import Paper
+from reporting.quality import Quality, spearman
+
+PAPER = Paper(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "data", "paper"))
+
+
+def drop(figure, _folder, stem):
+    plt.close(figure)
+    return stem
+
+
+class Planted(unittest.TestCase):
+    """Invented records, changed by a function, and the finding made from them."""
+
+    def finding(self, make, change=lambda item: item, kinds=("bounds",)):
+        items = [item for item in synthetic.generate(1, 2) + synthetic_flops.flops() if item["experiment"] in kinds]
+        items = [changed for changed in map(change, items) if changed]
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "planted.jsonl")
+            synthetic.write(path, items)
+            with mock.patch.object(style, "save", drop):  # the pictures are report_test.py's business
+                return make(record_files.load([path]), folder)
+
+
+def with_metrics(item, **metrics):
+    return dict(item, metrics={**item["metrics"], **metrics})
+
+
+def is_draft(item):
+    return item["config"].get("policy") == "draft"
+
+
+class Theorems(Planted):
+    def test_3_3_loose_tight_violated_missing(self):
+        self.assertEqual(self.finding(pooling_error_findings.theorem_3_3).verdict, CAVEAT)
+
+        def tight(item):
+            return with_metrics(item, tightness_3_3=0.8) if is_draft(item) else item
+
+        self.assertEqual(self.finding(pooling_error_findings.theorem_3_3, tight).verdict, CONFIRMED)
+
+        def violated(item):
+            hit = is_draft(item) and item["input"]["head"] == 1 and item["config"]["sparsity"] == 0.9
+            return dict(with_metrics(item, check_3_3=0), status="failed", reason="a check_* flag is 0") if hit else item
+
+        found = self.finding(pooling_error_findings.theorem_3_3, violated)
+        self.assertEqual(found.verdict, CONTRADICTED)
+        self.assertIn(
+            "fails on 8 of 112", found.measured
+        )  # 2 pools x 4 rules of one head, of 2 heads x 8 x 7 sparsities
+        self.assertEqual(self.finding(pooling_error_findings.theorem_3_3, lambda item: None).measured, NOT_MEASURED)
+
+    def test_3_5_vacuous_informative_violated(self):
+        found = self.finding(mask_error_findings.theorem_3_5)
+        self.assertEqual(found.verdict, CAVEAT)
+        self.assertIn("vacuous on 100.0%", found.headline)
+
+        def informative(item):
+            trivial = item["metrics"]["trivial_bound"]
+            return (
+                with_metrics(item, bound_3_5=0.5 * trivial, vacuity_3_5=0.5, empty_rows=0) if is_draft(item) else item
+            )
+
+        found = self.finding(mask_error_findings.theorem_3_5, informative)
+        self.assertEqual(found.verdict, CONFIRMED)
+        steps = {row[0]: row for row in found.tables[1].rows}
+        self.assertEqual(steps["Step 1: dropped mass"][-1], CONFIRMED)
+
+        def violated(item):
+            return with_metrics(item, check_3_5=0) if is_draft(item) and item["config"]["rule"] == "row" else item
+
+        self.assertEqual(self.finding(mask_error_findings.theorem_3_5, violated).verdict, CONTRADICTED)
+
+    def test_steps_are_judged_one_by_one(self):
+        def violated(item):
+            return with_metrics(item, check_step_2=0, step_2_max_ratio=1.5) if is_draft(item) else item
+
+        steps = {row[0]: row for row in self.finding(mask_error_findings.theorem_3_5, violated).tables[1].rows}
+        self.assertEqual(steps["Step 2: mass from delta"][2:], (112, 112, "largest mu_u / bound", 1.5, CONTRADICTED))
+        self.assertEqual(steps["Step 1: dropped mass"][-1], CAVEAT)  # empty rows
+        self.assertEqual(steps["Step 1: dropped mass"][2], 140)  # random and oracle masks count too
+
+
+class Selection(Planted):
+    def table_4(self, change=lambda item: item):
+        return self.finding(lambda loaded, folder: pooling_findings.table_4(Quality(loaded), PAPER, folder), change)
+
+    def test_table_4_confirmed_contradicted_mixed_missing(self):
+        found = self.table_4()
+        self.assertEqual(found.verdict, CONFIRMED)
+        self.assertIn("better in 2 of 2 heads", found.measured)
+
+        def swapped(item):
+            pool = {"avg": "max", "max": "avg"}.get(item["config"].get("pool"))
+            return dict(item, config=dict(item["config"], pool=pool)) if pool else item
+
+        self.assertEqual(self.table_4(swapped).verdict, CONTRADICTED)
+
+        def more_error(item):
+            return with_metrics(item, output_rel_l2=0.99) if item["config"].get("pool") == "avg" else item
+
+        self.assertEqual(self.table_4(more_error).verdict, CAVEAT)
+        self.assertEqual(
+            self.table_4(lambda item: None if item["config"].get("pool") == "max" else item).verdict, NOT_TESTABLE
+        )
+
+    def test_table_5_confirmed_and_missing(self):
+        def table_5(change=lambda item: item):
+            return self.finding(
+                lambda loaded, folder: region_findings.table_5(Quality(loaded), PAPER, folder), change, ("regions",)
+            )
+
+        self.assertEqual(table_5().verdict, CONFIRMED)
+
+        def swapped(item):
+            region = {(8, 16): [16, 16], (16, 16): [8, 16]}.get(tuple(item["config"]["region"]))
+            return dict(item, config=dict(item["config"], region=region)) if region else item
+
+        self.assertEqual(table_5(swapped).verdict, CONTRADICTED)
+        self.assertEqual(
+            table_5(lambda item: None if item["config"]["region"] == [16, 16] else item).verdict, NOT_TESTABLE
+        )
+
+    def test_regions_are_averaged_over_the_same_heads(self):
+        def one_head_at_16x16(item):
+            return None if item["config"]["region"] == [16, 16] and item["input"]["head"] == 1 else item
+
+        found = self.finding(
+            lambda loaded, folder: region_findings.table_5(Quality(loaded), PAPER, folder),
+            one_head_at_16x16,
+            ("regions",),
+        )
+        self.assertEqual({row[3] for row in found.tables[1].rows}, {1})
+
+    def test_section_3_1(self):
+        def section(change):
+            return self.finding(lambda loaded, folder: rule_findings.section_3_1(Quality(loaded), folder), change)
+
+        def alike(item):
+            return with_metrics(item, attention_recall=0.5) if is_draft(item) else item
+
+        self.assertEqual(section(lambda item: item).verdict, CONTRADICTED)  # recall differs by more than 0.01
+        self.assertEqual(section(alike).verdict, CAVEAT)  # one block more
+
+        def counted_alike(item):
+            return with_metrics(alike(item), kept_blocks=900)
+
+        self.assertEqual(section(counted_alike).verdict, CONFIRMED)
+
+
+class Flops(Planted):
+    def test_figure_1(self):
+        def figure(change=lambda item: item):
+            return self.finding(
+                lambda loaded, folder: flops_findings.figure_1(loaded, PAPER, folder), change, ("flops",)
+            )
+
+        self.assertEqual(figure().verdict, CAVEAT)  # above 80% at 4 s already
+
+        def late(item):
+            share = 0.9 if item["config"].get("seconds", 0) >= 16 else 0.5
+            return with_metrics(item, attention_share=share)
+
+        self.assertEqual(figure(late).verdict, CONFIRMED)
+        self.assertEqual(figure(lambda item: with_metrics(item, attention_share=0.7)).verdict, CONTRADICTED)
+        self.assertEqual(figure(lambda item: None).verdict, NOT_TESTABLE)
+
+    def test_table_1_pflops(self):
+        def table(change=lambda item: item):
+            return self.finding(
+                lambda loaded, folder: flops_findings.table_1_flops(loaded, PAPER, folder), change, ("flops",)
+            )
+
+        found = table()
+        self.assertEqual(found.verdict, CONTRADICTED)
+        self.assertNotIn("Attention", " ".join(found.why))
+
+        def linear(item):
+            return with_metrics(item, pflops_linear=item["metrics"].get("pflops_printed", 0))
+
+        self.assertEqual(table(linear).verdict, CONFIRMED)
+
+        def mistyped(item):
+            return with_metrics(item, pflops_printed=300.0) if item["config"].get("sparsity") == 0.9 else item
+
+        self.assertIn("HunyuanVideo 768p Ours 90%", " ".join(table(mistyped).why))
+
+
+class Ranks(unittest.TestCase):
+    def test_spearman(self):
+        self.assertAlmostEqual(spearman([1, 2, 3, 4], [40, 30, 20, 10]), -1)
+        self.assertAlmostEqual(spearman([1, 2, 2, 4], [1, 2, 2, 9]), 1)
+        self.assertIsNone(spearman([1, 2], [1, 2]))
+        self.assertIsNone(spearman([1, 1, 1], [1, 2, 3]))
+
+
+if __name__ == "__main__":
+    unittest.main()
