@@ -33,7 +33,7 @@ def captures_table(records):
         )
     return Table(
         "measured",
-        "One row a capture.",
+        "One row a capture. Everywhere in this report a head is one head of one captured call: a head captured at two steps counts twice.",
         (
             "dump",
             "sha256 (first 8)",

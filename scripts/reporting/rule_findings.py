@@ -62,10 +62,9 @@ def section_3_1(quality, plots):
         ),
     ]
     if counts:
-        why.append(
-            f"Measured: {short(min(extra for extra, _ in counts))} to {short(max(extra for extra, _ in counts))} blocks"
-            " more than the rule of section 3.1."
-        )
+        fewest, most = (short(bound(extra for extra, _ in counts)) for bound in (min, max))
+        span = fewest if fewest == most else f"{fewest} to {most}"
+        why.append(f"Measured: {span} more kept blocks than by the rule of section 3.1.")
     why += _against_random(quality, rules)
     table = Table(
         "section_3_1_rules",
@@ -79,7 +78,7 @@ def section_3_1(quality, plots):
         (
             figures.draw_by_rule(quality, metric, plots),
             (
-                f"{words} by selection rule (average pooling): means over heads; the band is one rule, {quality.rule},"
+                f"{words} by selection rule (average pooling), one panel a capture; where a capture has several heads, lines are their means and the band is one rule, {quality.rule},"
                 " from its worst to its best head."
             ),
         )

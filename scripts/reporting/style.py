@@ -103,5 +103,6 @@ def plain_log(axis):
     """Log axis labelled with plain numbers; with 2 and 5 between where it spans less than two decades."""
     low, high = axis.get_view_interval()
     axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     if high < 100 * low:
         axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
