@@ -116,7 +116,7 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(len(self.records("r.jsonl")), 2 * 2 * 6)
 
     def test_a_killed_run_continues_where_it_stopped(self):
-        dump = self.dump(grid="4x32x48", heads=6)
+        dump = self.dump(grid="4x16x32", heads=8)
         command = [PROGRAM, "run", dump, "--out", "r.jsonl", "--quiet"]
         running = subprocess.Popen(command, cwd=self.folder.name)
         deadline = time.time() + 120
