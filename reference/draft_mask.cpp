@@ -77,7 +77,7 @@ Rule parse_rule(const std::string& text) {
 Index kept_count(double sparsity, Index blocks) {
   require_sparsity(sparsity);
   const double kept = (1.0 - sparsity) * static_cast<double>(blocks);
-  return std::min(blocks, static_cast<Index>(std::ceil(kept - kWholeNumberSlack)));
+  return std::clamp<Index>(static_cast<Index>(std::ceil(kept - kWholeNumberSlack)), 1, blocks);
 }
 
 Index released_kept_count(double sparsity, Index blocks) {

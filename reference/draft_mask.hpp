@@ -35,7 +35,7 @@ std::string to_string(Rule rule);
 Rule parse_rule(const std::string& text);
 
 /// Blocks kept at a sparsity in [0, 1): ceil((1 - sparsity) * blocks), where a product within 1e-6 of a
-/// whole number counts as that number (0.1 has no exact double; 0.9 of 980,100 keeps 98,010).
+/// whole number counts as that number (0.1 has no exact double; 0.9 of 980,100 keeps 98,010); at least 1.
 Index kept_count(double sparsity, Index blocks);
 /// The released code's count before ties: blocks - floor(sparsity * blocks) + 1, at most `blocks`
 /// (0.9 of 980,100 keeps 98,011).

@@ -26,7 +26,8 @@ TEST(Counts, AreExactWhereDecimalsHaveNoDouble) {
                 std::min(blocks, blocks - percent * blocks / 100 + 1)) << percent << "% of " << blocks;
     }
   }
-  EXPECT_EQ(kept_count(0.999999, 4), 1);  // never nothing
+  EXPECT_EQ(kept_count(0.999999, 4), 1);
+  EXPECT_EQ(kept_count(1.0 - 1e-9, 4), 1);  // never nothing
 }
 
 TEST(Counts, SparsityOutsideItsRangeIsRefused) {

@@ -1,0 +1,74 @@
+// What the host decides before a launch: valid layouts, pointers and the exact counts of the rules.
+
+#include "kernels/arguments.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace draft::gpu {
+namespace {
+
+// As in the reference: products of decimal sparsities closer than this to a whole number are that number.
+constexpr double kWholeNumberSlack = 1e-6;
+
+void require_within(const char* field, std::int64_t found, std::int64_t least, std::int64_t most) {
+  if (found >= least && found <= most) return;
+  throw std::invalid_argument(std::string("layout: ") + field + " must be from " + std::to_string(least) + " to " +
+                              std::to_string(most) + ", found " + std::to_string(found));
+}
+
+}  // namespace
+
+void require_valid(const Layout& layout) {
+  constexpr std::int64_t kMostTokens = INT32_MAX;
+  require_within("heads", layout.heads, 1, 65535);
+  require_within("frames", layout.frames, 1, kMostTokens);
+  require_within("height", layout.height, 1, kMostTokens);
+  require_within("width", layout.width, 1, kMostTokens);
+  require_within("text", layout.text, 0, kMostTokens);
+  require_within("region height", layout.region_height, 1, 1 << 15);
+  require_within("region width", layout.region_width, 1, 1 << 15);
+  require_within("head_dim", layout.head_dim, 8, 2048);
+  if (layout.head_dim % 8 != 0) {
+    throw std::invalid_argument("layout: head_dim must be a multiple of 8, found " + std::to_string(layout.head_dim));
+  }
+  // The products, in steps that cannot overflow.
+  const std::int64_t frame = static_cast<std::int64_t>(layout.height) * layout.width;
+  require_within("tokens of a frame", frame, 1, kMostTokens);
+  require_within("tokens", frame * layout.frames + layout.text, 1, kMostTokens);
+  // token_at() divides by region_height * width, also where the region is taller than the frame.
+  require_within("tokens of a row of regions", static_cast<std::int64_t>(layout.region_height) * layout.width, 1,
+                 kMostTokens);
+  const std::int64_t rows =
+      (static_cast<std::int64_t>(layout.height) + layout.region_height - 1) / layout.region_height;
+  const std::int64_t columns =
+      (static_cast<std::int64_t>(layout.width) + layout.region_width - 1) / layout.region_width;
+  const std::int64_t tokens = static_cast<std::int64_t>(layout.region_height) * layout.region_width;
+  require_within("blocks", rows * columns * layout.frames + (layout.text + tokens - 1) / tokens, 1, kMostBlocks);
+}
+
+void require_aligned(const char* name, const void* pointer) {
+  if (pointer != nullptr && reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0) return;
+  throw std::invalid_argument(
+      std::string(name) + ": wanted a device pointer aligned to 16 bytes, found " +
+      (pointer == nullptr ? "null" : std::to_string(reinterpret_cast<std::uintptr_t>(pointer))));
+}
+
+Cut rule_cut(Rule rule, double sparsity, std::int64_t regions) {
+  if (!(sparsity >= 0.0 && sparsity < 1.0)) {
+    throw std::invalid_argument("sparsity: wanted at least 0 and below 1, found " + std::to_string(sparsity));
+  }
+  const std::int64_t entries = rule == Rule::row ? regions : regions * regions;
+  const auto blocks = static_cast<double>(entries);
+  if (rule == Rule::released) {
+    const auto to_go = static_cast<std::int64_t>(std::floor(sparsity * blocks + kWholeNumberSlack));
+    return {std::min(entries, entries - to_go + 1), false, true};
+  }
+  const auto kept = static_cast<std::int64_t>(std::ceil((1.0 - sparsity) * blocks - kWholeNumberSlack));
+  return {std::clamp<std::int64_t>(kept, 1, entries), rule == Rule::row, false};
+}
+
+}  // namespace draft::gpu

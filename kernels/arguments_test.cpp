@@ -1,0 +1,43 @@
+// What the host decides, against the reference; needs no GPU.
+
+#include "kernels/arguments.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "reference/draft_mask.hpp"
+
+namespace draft::gpu {
+namespace {
+
+TEST(Cuts, CountAsTheReferenceDoes) {
+  for (const Index regions : {1, 2, 7, 96, 240, 990, 3960}) {
+    for (int thousandth = 0; thousandth < 1000; ++thousandth) {
+      const double sparsity = thousandth / 1000.0;
+      EXPECT_EQ(rule_cut(Rule::logits, sparsity, regions).count, kept_count(sparsity, regions * regions));
+      EXPECT_EQ(rule_cut(Rule::softmax, sparsity, regions).count, kept_count(sparsity, regions * regions));
+      EXPECT_EQ(rule_cut(Rule::released, sparsity, regions).count, released_kept_count(sparsity, regions * regions));
+      EXPECT_EQ(rule_cut(Rule::row, sparsity, regions).count, kept_count(sparsity, regions));
+    }
+  }
+  EXPECT_EQ(rule_cut(Rule::logits, 1.0 - 1e-12, 7).count, kept_count(1.0 - 1e-12, 49));
+  EXPECT_TRUE(rule_cut(Rule::row, 0.5, 9).by_row && rule_cut(Rule::released, 0.5, 9).all_ties);
+  EXPECT_FALSE(rule_cut(Rule::softmax, 0.5, 9).by_row || rule_cut(Rule::softmax, 0.5, 9).all_ties);
+}
+
+TEST(Cuts, RefuseASparsityOutsideItsRange) {
+  for (const double bad : {-0.1, 1.0, std::nan("")}) {
+    EXPECT_THROW((void)rule_cut(Rule::row, bad, 4), std::invalid_argument);
+  }
+}
+
+TEST(Pointers, AreRefusedByName) {
+  alignas(16) const char memory[32] = {};
+  EXPECT_NO_THROW(require_aligned("rows", memory));
+  EXPECT_THROW(require_aligned("rows", memory + 8), std::invalid_argument);
+  EXPECT_THROW(require_aligned("rows", nullptr), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace draft::gpu

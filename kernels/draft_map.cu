@@ -1,0 +1,137 @@
+// Idea:     S~ = Q~ K~^T (eq. 6), and A_draft[i, :] = softmax(scale * S~[i, :]) (eq. 3), for every head.
+// Map:      the product is one strided-batched cuBLAS GEMM over heads; the softmax has one block of 256 threads
+//           a row, whose entries stay in registers between the only read and the only write.
+// Needs:    fp32 pooled rows [heads, regions, head_dim], 16-byte aligned; at most kMostBlocks regions; sm_80 on.
+// Costs:    2 * heads * regions^2 * head_dim FLOPs and 4 * heads * regions^2 bytes written for S~; as many bytes
+//           read and written again for the softmax.
+// Numerics: fp32 products and sums without TF32 (cuBLAS's default math keeps at least fp32's mantissa unless
+//           TF32 is asked for, and it is not). exp((s - max) * scale) in fp32, sums in a fixed order. A row of
+//           NaN, or with an infinite largest score, becomes NaN.
+
+#include <cublas_v2.h>
+
+#include <cmath>
+#include <source_location>
+#include <stdexcept>
+#include <string>
+
+#include "kernels/arguments.hpp"
+#include "kernels/cuda_check.hpp"
+
+namespace draft::gpu {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / 32;
+
+void check_blas(cublasStatus_t status, const char* call, std::source_location where = std::source_location::current()) {
+  if (status != CUBLAS_STATUS_SUCCESS) fail(call, cublasGetStatusString(status), where);
+}
+
+struct Larger {
+  __device__ float operator()(float a, float b) const {
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+    return larger;
+  }
+};
+struct Plus {
+  __device__ float operator()(float a, float b) const { return a + b; }
+};
+
+/// The same value in every thread, joined in a fixed order. `parts` must not be in use by another reduction.
+template <typename Join>
+__device__ float reduce_block(float value, Join join, float (&parts)[kWarps]) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) value = join(value, __shfl_xor_sync(~0U, value, distance));
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = value;
+  __syncthreads();
+  value = parts[0];
+#pragma unroll
+  for (int warp = 1; warp < kWarps; ++warp) value = join(value, parts[warp]);
+  return value;
+}
+
+/// kItems * kThreads >= columns. In place is fine: a row is read before it is written, and by its block alone.
+template <int kItems>
+__global__ void __launch_bounds__(kThreads)
+    softmax_kernel(int columns, float scale, const float* logits, float* probabilities) {
+  __shared__ float highest_parts[kWarps], sum_parts[kWarps];
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * columns;
+  float items[kItems];
+  float highest = -INFINITY;
+#pragma unroll
+  for (int i = 0; i < kItems; ++i) {
+    const int column = i * kThreads + static_cast<int>(threadIdx.x);
+    items[i] = column < columns ? logits[row + column] : -INFINITY;
+    highest = Larger{}(highest, items[i]);
+  }
+  highest = reduce_block(highest, Larger{}, highest_parts);
+  float sum = 0.0F;
+#pragma unroll
+  for (int i = 0; i < kItems; ++i) {
+    const int column = i * kThreads + static_cast<int>(threadIdx.x);
+    items[i] = expf((items[i] - highest) * scale);
+    if (column < columns) sum += items[i];
+  }
+  sum = reduce_block(sum, Plus{}, sum_parts);
+#pragma unroll
+  for (int i = 0; i < kItems; ++i) {
+    const int column = i * kThreads + static_cast<int>(threadIdx.x);
+    if (column < columns) probabilities[row + column] = items[i] / sum;
+  }
+}
+
+}  // namespace
+
+Blas::Blas() {
+  check_blas(cublasCreate(&handle_), "cublasCreate");
+  check_blas(cublasSetMathMode(handle_, CUBLAS_DEFAULT_MATH), "cublasSetMathMode");
+}
+
+Blas::~Blas() {
+  if (handle_ != nullptr) (void)cublasDestroy(handle_);
+}
+
+void draft_logits(const Blas& blas, const Layout& layout, const float* pooled_q, const float* pooled_k, float* logits,
+                  cudaStream_t stream) {
+  require_valid(layout);
+  require_aligned("draft_logits: pooled_q", pooled_q);
+  require_aligned("draft_logits: pooled_k", pooled_k);
+  require_aligned("draft_logits: logits", logits);
+  const int regions = layout.regions(), dim = layout.head_dim;
+  const long long rows_stride = static_cast<long long>(regions) * dim;
+  const long long map_stride = static_cast<long long>(regions) * regions;
+  const float one = 1.0F, zero = 0.0F;
+  check_blas(cublasSetStream(blas.handle(), stream), "cublasSetStream");
+  // cuBLAS counts by columns: it sees K~^T and Q~^T, and the row-major S~ as its transpose K~ Q~^T.
+  check_blas(cublasSgemmStridedBatched(blas.handle(), CUBLAS_OP_T, CUBLAS_OP_N, regions, regions, dim, &one, pooled_k,
+                                       dim, rows_stride, pooled_q, dim, rows_stride, &zero, logits, regions, map_stride,
+                                       layout.heads),
+             "cublasSgemmStridedBatched");
+}
+
+void softmax_rows(const Layout& layout, float scale, const float* logits, float* probabilities, cudaStream_t stream) {
+  require_valid(layout);
+  require_aligned("softmax_rows: logits", logits);
+  require_aligned("softmax_rows: probabilities", probabilities);
+  if (!(std::isfinite(scale) && scale > 0.0F)) {
+    throw std::invalid_argument("softmax_rows: scale must be finite and positive, found " + std::to_string(scale));
+  }
+  const int regions = layout.regions();
+  const unsigned rows = static_cast<unsigned>(layout.heads) * static_cast<unsigned>(regions);
+  const auto launch = [&](auto kernel) {
+    kernel<<<rows, kThreads, 0, stream>>>(regions, scale, logits, probabilities);
+    check_launch("softmax_kernel");
+  };
+  static_assert(48 * kThreads >= kMostBlocks);
+  if (regions <= 4 * kThreads) {
+    launch(softmax_kernel<4>);
+  } else if (regions <= 16 * kThreads) {
+    launch(softmax_kernel<16>);
+  } else {
+    launch(softmax_kernel<48>);
+  }
+}
+
+}  // namespace draft::gpu

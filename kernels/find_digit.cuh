@@ -1,0 +1,48 @@
+#pragma once
+// One step of a radix select: the digit of the wanted key, from the histogram of its candidates' digits.
+
+#include <cstdint>
+
+namespace draft::gpu {
+
+/// Where the wanted key lies among the candidates.
+struct Digit {
+  std::uint32_t digit;
+  std::uint32_t wanted;  // its rank, from 1, among the candidates of this digit
+  std::uint32_t size;    // candidates of this digit
+};
+
+/// The digit of the `wanted`-th largest candidate, 1 <= wanted <= all candidates, given each digit's number of
+/// candidates. Every thread of the block calls it with the same arguments and gets the same answer; `bins` is
+/// kThreads * kPerThread long and may be shared or global; both scratch arguments are shared memory.
+template <int kThreads, int kPerThread>
+__device__ Digit find_digit(const std::uint32_t* bins, std::uint32_t wanted, std::uint32_t (&warp_sums)[kThreads / 32],
+                            Digit& answer) {
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
+  const int highest = kThreads * kPerThread - 1 - thread * kPerThread;  // thread 0 holds the largest digits
+  std::uint32_t own[kPerThread];
+  std::uint32_t sum = 0;
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) sum += own[i] = bins[highest - i];
+  std::uint32_t above = sum;  // becomes the candidates of this lane's digits and of larger ones in the warp
+#pragma unroll
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const std::uint32_t other = __shfl_up_sync(~0U, above, distance);
+    if (lane >= distance) above += other;
+  }
+  if (lane == 31) warp_sums[warp] = above;
+  __syncthreads();
+  above -= sum;
+  for (int w = 0; w < warp; ++w) above += warp_sums[w];
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) {
+    if (above < wanted && wanted <= above + own[i]) {
+      answer = {static_cast<std::uint32_t>(highest - i), wanted - above, own[i]};
+    }
+    above += own[i];
+  }
+  __syncthreads();
+  return answer;
+}
+
+}  // namespace draft::gpu

@@ -1,0 +1,106 @@
+#pragma once
+// What the GPU tests share: the skip without a device, poisoned and guarded outputs, inputs that both sides
+// know exactly, and the shapes that every kernel is swept over.
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda_check.hpp"
+#include "kernels/kernels.hpp"
+#include "reference/draft_mask.hpp"
+
+namespace draft::gpu {
+
+/// Why there is nothing to test on, or "".
+std::string why_no_device();
+
+class GpuTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string reason = why_no_device(); !reason.empty()) GTEST_SKIP() << reason;
+  }
+};
+
+/// A device output: every byte 0xff (NaN, -1, no block) before the kernel, and guards of 256 such bytes on both
+/// sides that must not change.
+template <typename T>
+class Guarded {
+ public:
+  explicit Guarded(std::size_t size) : size_(size), memory_(size * sizeof(T) + 2 * kGuard) {
+    check(cudaMemset(memory_.data(), kPoison, memory_.bytes()), "cudaMemset");
+    check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  }
+  [[nodiscard]] T* data() const { return reinterpret_cast<T*>(memory_.data() + kGuard); }
+  /// Waits for the device; fails the test if a guard was written to.
+  [[nodiscard]] std::vector<T> read() const {
+    const std::vector<std::uint8_t> bytes = memory_.download();
+    std::size_t written = 0;
+    for (std::size_t i = 0; i < kGuard; ++i) {
+      written += (bytes[i] != kPoison) + (bytes[bytes.size() - 1 - i] != kPoison);
+    }
+    EXPECT_EQ(written, 0U) << "guard bytes were written to";
+    std::vector<T> values(size_);
+    std::memcpy(values.data(), bytes.data() + kGuard, size_ * sizeof(T));
+    return values;
+  }
+
+ private:
+  static constexpr std::size_t kGuard = 256;
+  static constexpr std::uint8_t kPoison = 0xff;
+  std::size_t size_;
+  DeviceBuffer<std::uint8_t> memory_;
+};
+
+/// [heads, tokens, head_dim] in an element type, and the same numbers in float64, one matrix a head.
+struct Tensor {
+  std::vector<std::uint16_t> bits;
+  std::vector<Matrix> heads;
+};
+Tensor random_tensor(const Layout& layout, Element element, std::uint32_t seed, double mean = 0.0);
+
+Grid grid_of(const Layout& layout);
+Partition partition_of(const Layout& layout);
+/// A layout whose map is [regions, regions]: one region a frame.
+Layout map_layout(int heads, int regions, int text = 0);
+
+/// Ragged and even grids, 1 token, text of 0, 1, 77 and 129, head_dim 64, 72 and 128, three region sizes.
+std::vector<Layout> swept_layouts();
+std::string to_string(const Layout& layout);
+
+/// Unit roundoff of fp32, 2^-24: one rounding changes a number by at most this share.
+inline constexpr double kRoundoff = std::numeric_limits<float>::epsilon() / 2.0;
+
+/// find_thresholds and write_lists on given scores.
+struct Selected {
+  std::vector<std::int32_t> status;    // [heads]
+  std::vector<std::uint16_t> columns;  // [heads, blocks, blocks]
+  std::vector<std::int32_t> counts;    // [heads, blocks]
+  std::vector<std::uint16_t> order;    // [heads, blocks]
+  std::vector<std::uint8_t> mask;      // [heads, regions, regions]
+  bool operator==(const Selected&) const = default;
+};
+Selected select_on_gpu(const Layout& layout, Rule rule, double sparsity, const std::vector<float>& scores);
+
+inline constexpr Rule kRules[] = {Rule::logits, Rule::softmax, Rule::released, Rule::row};
+
+/// The reference's masks of one head's scores, whatever the scores are: those are not put through a softmax.
+class ReferenceMasks {
+ public:
+  ReferenceMasks(int regions, const float* scores);  // [regions, regions]
+  [[nodiscard]] BlockMask mask(Rule rule, double sparsity) const;
+
+ private:
+  Matrix scores_;
+  Ranking by_head_, by_row_;
+};
+
+/// Entries of one head in which the two masks differ.
+int differences(const BlockMask& wanted, const std::uint8_t* found);
+
+}  // namespace draft::gpu

@@ -1,0 +1,95 @@
+"""Keeps what ptxas -v says of each CUDA object, and fails if a kernel spills or uses a stack.
+
+As CMake's CUDA_COMPILER_LAUNCHER:  resource_report.py tee nvcc ... -o OBJECT ...   writes OBJECT.ptxas
+As a test, which needs no GPU:      resource_report.py check FOLDER ARCHITECTURE... reads every *.ptxas below
+Of itself:                          resource_report.py self-test
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+COMPILING = re.compile(r"Compiling entry function '(\S+)' for '(\S+)'")
+FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+USED = re.compile(r"Used (\d+) registers.*?(?:, (\d+) bytes smem)?(?:,|$)")
+SERIALIZED = re.compile(r"C75\d\d.*serializ", re.IGNORECASE)
+
+
+def kernels(text):
+    """One dict a kernel and architecture: name, arch, stack, spills, registers."""
+    found = []
+    for line in text.splitlines():
+        if match := COMPILING.search(line):
+            found.append({"name": match[1], "arch": match[2], "stack": None, "spills": None, "registers": None})
+        elif not found:
+            continue
+        elif (match := FRAME.search(line)) and found[-1]["stack"] is None:
+            found[-1]["stack"], found[-1]["spills"] = int(match[1]), int(match[2]) + int(match[3])
+        elif (match := USED.search(line)) and found[-1]["registers"] is None:
+            found[-1]["registers"] = int(match[1])
+    return found
+
+
+def complaints(text, architectures):
+    """What is wrong with one object's report, as sentences."""
+    found = kernels(text)
+    wrong = [f"no kernel was compiled for {arch}" for arch in architectures if arch not in {k["arch"] for k in found}]
+    for kernel in found:
+        place = f"{kernel['name']} for {kernel['arch']}"
+        if None in (kernel["stack"], kernel["registers"]):
+            wrong.append(f"{place}: the report is not complete")
+        elif kernel["spills"] or kernel["stack"]:
+            wrong.append(f"{place}: {kernel['spills']} bytes of spills, {kernel['stack']} of stack, wanted 0 and 0")
+    return wrong + [f"ptxas serialised: {line.strip()}" for line in text.splitlines() if SERIALIZED.search(line)]
+
+
+def tee(command):
+    result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    # ptxas speaks on nvcc's stderr; what it says besides the report is for the reader of the build.
+    loud = [l for l in result.stderr.splitlines() if not re.match(r"ptxas info|\s+\d+ bytes stack frame", l)]
+    if loud:
+        print("\n".join(loud), file=sys.stderr)
+    if result.returncode == 0 and "-o" in command and "ptxas info" in result.stderr:
+        pathlib.Path(command[command.index("-o") + 1] + ".ptxas").write_text(result.stderr)
+    return result.returncode
+
+
+def check(folder, architectures):
+    reports = sorted(pathlib.Path(folder).rglob("*.ptxas"))
+    if not reports:
+        print(f"no *.ptxas below {folder}: wanted one beside every CUDA object")
+        return 1
+    failed = 0
+    for report in reports:
+        text = report.read_text()
+        for kernel in kernels(text):
+            print(f"{report.stem:14} {kernel['arch']:7} {kernel['registers']} registers  {kernel['name']}")
+        for sentence in complaints(text, architectures):
+            print(f"{report.name}: {sentence}")
+            failed = 1
+    return failed
+
+
+def self_test():
+    report = ("ptxas info    : Compiling entry function '_Z1k' for 'sm_80'\n"
+              "ptxas info    : Function properties for _Z1k\n"
+              "    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n"
+              "ptxas info    : Used 64 registers, used 1 barriers, 8192 bytes smem, 400 bytes cmem[0]\n")
+    assert complaints(report, ["sm_80"]) == [], complaints(report, ["sm_80"])
+    assert kernels(report)[0]["registers"] == 64
+    assert complaints(report, ["sm_80", "sm_90a"]) == ["no kernel was compiled for sm_90a"]
+    for good, bad in [("0 bytes stack frame", "8 bytes stack frame"), ("0 bytes spill stores", "4 bytes spill stores"),
+                      ("0 bytes spill loads", "4 bytes spill loads"), ("Used 64 registers", "")]:
+        assert len(complaints(report.replace(good, bad), ["sm_80"])) == 1, bad
+    assert len(complaints(report + "ptxas info : (C7510) wgmma are serialized due to ...", [])) == 1
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["tee"]:
+        sys.exit(tee(sys.argv[2:]))
+    if sys.argv[1:2] == ["check"] and len(sys.argv) > 2:
+        sys.exit(check(sys.argv[2], sys.argv[3:]))
+    if sys.argv[1:] == ["self-test"]:
+        sys.exit(self_test())
+    sys.exit(__doc__)
