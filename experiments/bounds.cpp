@@ -48,15 +48,7 @@ StudyExperiment bounds_experiment(const Options& options) {
   const auto regions = chosen_or(options.regions, {RegionSize{8, 16}});
   const auto sparsities = chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95});
   StudyExperiment experiment{"bounds", {}, false, print_bounds};
-  for (const RegionSize region : regions) {
-    for (const Pool pool : pools) {
-      for (const Rule rule : rules) {
-        for (const double sparsity : sparsities) {
-          experiment.cells.push_back({Policy::draft, pool, rule, region, sparsity, true});
-        }
-      }
-    }
-  }
+  append_draft_cells(experiment.cells, regions, pools, rules, sparsities, true);
   append_scale_ends(experiment.cells, regions, sparsities, true);
   return experiment;
 }

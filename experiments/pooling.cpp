@@ -40,15 +40,8 @@ StudyExperiment pooling_experiment(const Options& options) {
   const auto regions = chosen_or(options.regions, {RegionSize{8, 16}});
   const auto sparsities = chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95});
   StudyExperiment experiment{"pooling", {}, false, print_pooling};
-  for (const RegionSize region : regions) {
-    for (const Pool pool : chosen_or(options.pools, {Pool::average, Pool::maximum})) {
-      for (const Rule rule : chosen_or(options.rules, {Rule::softmax, Rule::row})) {
-        for (const double sparsity : sparsities) {
-          experiment.cells.push_back({Policy::draft, pool, rule, region, sparsity, false});
-        }
-      }
-    }
-  }
+  append_draft_cells(experiment.cells, regions, chosen_or(options.pools, {Pool::average, Pool::maximum}),
+                     chosen_or(options.rules, {Rule::softmax, Rule::row}), sparsities);
   append_scale_ends(experiment.cells, regions, sparsities);
   return experiment;
 }

@@ -36,15 +36,8 @@ StudyExperiment regions_experiment(const Options& options) {
                                                    RegionSize{16, 8}, RegionSize{16, 16}, RegionSize{16, 32}});
   const auto sparsities = chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95});
   StudyExperiment experiment{"regions", {}, false, print_regions};
-  for (const RegionSize region : regions) {
-    for (const Pool pool : chosen_or(options.pools, {Pool::average})) {
-      for (const Rule rule : chosen_or(options.rules, {Rule::softmax})) {
-        for (const double sparsity : sparsities) {
-          experiment.cells.push_back({Policy::draft, pool, rule, region, sparsity, false});
-        }
-      }
-    }
-  }
+  append_draft_cells(experiment.cells, regions, chosen_or(options.pools, {Pool::average}),
+                     chosen_or(options.rules, {Rule::softmax}), sparsities);
   append_scale_ends(experiment.cells, regions, sparsities);
   return experiment;
 }

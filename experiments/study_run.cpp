@@ -164,6 +164,19 @@ bool write_head(HeadStudy& study, const HeadPlan& plan, const std::vector<StudyE
 
 }  // namespace
 
+void append_draft_cells(std::vector<Cell>& cells, const std::vector<RegionSize>& regions, const std::vector<Pool>& pools,
+                        const std::vector<Rule>& rules, const std::vector<double>& sparsities, bool with_bounds) {
+  for (const RegionSize region : regions) {
+    for (const Pool pool : pools) {
+      for (const Rule rule : rules) {
+        for (const double sparsity : sparsities) {
+          cells.push_back({Policy::draft, pool, rule, region, sparsity, with_bounds});
+        }
+      }
+    }
+  }
+}
+
 void append_scale_ends(std::vector<Cell>& cells, const std::vector<RegionSize>& regions,
                        const std::vector<double>& sparsities, bool with_bounds) {
   for (const Policy policy : {Policy::oracle, Policy::random}) {

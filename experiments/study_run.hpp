@@ -41,6 +41,10 @@ std::vector<T> chosen_or(const std::vector<T>& chosen, std::vector<T> otherwise)
   return chosen.empty() ? std::move(otherwise) : chosen;
 }
 
+/// Adds a draft cell for each region, pooling, rule and sparsity.
+void append_draft_cells(std::vector<Cell>& cells, const std::vector<RegionSize>& regions, const std::vector<Pool>& pools,
+                        const std::vector<Rule>& rules, const std::vector<double>& sparsities, bool with_bounds = false);
+
 /// Adds oracle and random cells for each region and sparsity: the two ends of the scale at equal budget.
 void append_scale_ends(std::vector<Cell>& cells, const std::vector<RegionSize>& regions,
                        const std::vector<double>& sparsities, bool with_bounds = false);
