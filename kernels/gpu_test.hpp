@@ -62,6 +62,8 @@ struct Tensor {
   std::vector<std::uint16_t> bits;
   std::vector<Matrix> heads;
 };
+/// The number that an element's bits stand for.
+double decode(Element element, std::uint16_t bits);
 Tensor random_tensor(const Layout& layout, Element element, std::uint32_t seed, double mean = 0.0);
 
 Grid grid_of(const Layout& layout);

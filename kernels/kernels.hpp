@@ -1,5 +1,5 @@
 #pragma once
-// The public header of kernels/: what one attention call needs before its attention, on the GPU.
+// The public header of kernels/: draft attention on the GPU, from pooling to the output.
 //
 // | function        | file         | from -> to                                                        |
 // | --------------- | ------------ | ----------------------------------------------------------------- |
@@ -8,6 +8,7 @@
 // | softmax_rows    | draft_map.cu | S~ -> A_draft (eq. 3)                                             |
 // | find_thresholds | select.cu, select_row.cu | scores -> the lowest kept score and its ties          |
 // | write_lists     | lists.cu     | thresholds -> kept columns of each block row, rows longest first  |
+// | attend_mma      | attend_mma.cu | Q, K, V and lists -> O and log-sum-exp (eqs. 1 and 5)             |
 // | reorder, restore| reorder.cu   | token order <-> region order (Algorithms 1 and 2)                 |
 //
 // Pointers are device pointers to contiguous row-major arrays, aligned to 16 bytes, distinct unless said
@@ -100,6 +101,26 @@ void write_lists(const Layout& layout, Rule rule,
                  const float* scores,  // [heads, regions, regions], those of find_thresholds
                  void* workspace,      // workspace_bytes(layout)
                  const BlockLists& lists, cudaStream_t stream);
+
+/// One attention call. Block rows and columns are BlockLists' blocks; without lists every block is kept.
+struct Attention {
+  Layout layout;
+  Element element = Element::bfloat16;
+  float scale = 0.0F;                      // softmax scale
+  bool region_order = false;               // the tensors stand in region order, else in token order
+  const void* q = nullptr;                 // [heads, tokens, head_dim]
+  const void* k = nullptr;                 // [heads, tokens, head_dim]
+  const void* v = nullptr;                 // [heads, tokens, head_dim]
+  void* o = nullptr;                       // [heads, tokens, head_dim], element type; rows that keep nothing are 0
+  float* lse = nullptr;                    // [heads, tokens], natural logarithm; -inf where a row keeps nothing
+  const std::uint16_t* columns = nullptr;  // as BlockLists; null with counts: dense
+  const std::int32_t* counts = nullptr;
+  const std::uint16_t* order = nullptr;    // which block row starts first; null: rising
+};
+
+/// Fused attention forward on mma.sync: sm_80 on, head_dim 64 or 128. Regions of any size; 64 tokens and
+/// multiples of 128 use the tensor cores fully. The same input gives the same bits.
+void attend_mma(const Attention& call, cudaStream_t stream);
 
 /// Token order -> region order, text behind; any element of 2 bytes.
 void reorder(const Layout& layout,

@@ -15,6 +15,7 @@
 
 #include "kernels/cuda_check.hpp"
 #include "kernels/kernels.hpp"
+#include "kernels/random.cuh"
 
 namespace draft::gpu {
 namespace {
@@ -22,24 +23,6 @@ namespace {
 constexpr int kWarmUps = 5, kSamples = 20;
 constexpr Layout kHunyuan{.heads = 24, .frames = 33, .height = 48, .width = 80, .text = 256};
 constexpr float kScale = 0.08838834764831845F;  // 1 / sqrt(128)
-
-__device__ std::uint32_t mixed(std::uint64_t state) {  // splitmix64's output function
-  state += 0x9e3779b97f4a7c15ULL;
-  state = (state ^ (state >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  state = (state ^ (state >> 27)) * 0x94d049bb133111ebULL;
-  return static_cast<std::uint32_t>((state ^ (state >> 31)) >> 32);
-}
-
-/// Box and Muller's normal numbers, by position.
-__global__ void fill_normal(__nv_bfloat16* values, std::int64_t size, std::uint64_t seed) {
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < size; i += stride) {
-    const auto state = seed * 0x100000000ULL + static_cast<std::uint64_t>(i) * 2;
-    const float u = (static_cast<float>(mixed(state) >> 8) + 1.0F) * 0x1p-24F;
-    const float v = static_cast<float>(mixed(state + 1) >> 8) * 0x1p-24F;
-    values[i] = __float2bfloat16_rn(sqrtf(-2.0F * logf(u)) * cospif(2.0F * v));
-  }
-}
 
 struct Buffers {
   std::size_t rows = static_cast<std::size_t>(kHunyuan.offset(kHunyuan.heads, 0));
