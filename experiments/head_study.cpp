@@ -168,7 +168,8 @@ Metrics HeadStudy::metrics(std::size_t i) const {
   const Cell& cell = plan_->cells.at(i);
   const std::size_t p = plan_->partition_index(cell.region);
   const MaskEffect& effect = plan_->sweep.effects[plan_->place[i].first][plan_->place[i].second];
-  const MaskMeasurement measured{plan_->problem, plan_->partitions[p], plan_->masks[i], effect, plan_->sweep.dense};
+  const MaskMeasurement measured{plan_->problem, plan_->partitions[p], plan_->masks[i], effect, plan_->sweep.dense,
+                                 mask_error(plan_->problem, effect)};
   Metrics metrics;
   if (cell.with_bounds && cell.policy == Policy::draft) {
     const PoolingError& pooling = plan_->pooling.at({p, cell.pool});

@@ -44,7 +44,7 @@ void append_mask_metrics(Metrics& metrics, const MaskMeasurement& m) {
   const double square_error = m.effect.output_error2.sum();
   const double both = std::sqrt(m.dense.square * m.effect.output_square);
   const double peak = std::max(std::abs(m.dense.lowest), std::abs(m.dense.highest));
-  const MaskError error = mask_error(m.problem, m.effect);
+  const MaskError& error = m.error;
   metrics.insert(metrics.end(), {
       {"attention_recall", recall.mean()},
       {"attention_recall_p05", quantile({recall.begin(), recall.end()}, 0.05)},
@@ -67,7 +67,7 @@ void append_mask_metrics(Metrics& metrics, const MaskMeasurement& m) {
 }
 
 void append_mask_bound_metrics(Metrics& metrics, const MaskMeasurement& m) {
-  const MaskError error = mask_error(m.problem, m.effect);
+  const MaskError& error = m.error;
   const double floor = probability_floor(m.problem);
   metrics.insert(metrics.end(), {
       {"step_1_row_l1_max", m.effect.row_l1_max},
@@ -116,14 +116,13 @@ void append_pooling_metrics(Metrics& metrics, const Problem& problem, const Pool
 void append_threshold_metrics(Metrics& metrics, const MaskMeasurement& m, const DraftMap& map,
                               const PoolingError& pooling, const std::vector<Index>& row_region) {
   append_mask_bound_metrics(metrics, m);
-  const double left = mask_error(m.problem, m.effect).probs_frobenius;
+  const double left = m.error.probs_frobenius;
   const double floor = probability_floor(m.problem);
   const ThresholdBounds bounds = threshold_bounds(m.partition, map, pooling, m.mask, m.effect, row_region);
-  const double trivial = std::sqrt(2.0 * static_cast<double>(m.problem.grid.video()));
   metrics.insert(metrics.end(), {
       {"bound_3_5", bounds.bound},
       {"bound_3_5_paper_delta", bounds.bound_paper_delta},
-      {"vacuity_3_5", bounds.bound / trivial},
+      {"vacuity_3_5", bounds.bound / m.error.trivial_bound},
   });
   if (bounds.bound > 0.0) metrics.emplace_back("tightness_3_5", left / bounds.bound);
   metrics.insert(metrics.end(), {

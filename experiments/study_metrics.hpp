@@ -16,6 +16,7 @@ struct MaskMeasurement {
   const BlockMask& mask;
   const MaskEffect& effect;
   const DenseSums& dense;
+  MaskError error;  // mask_error(problem, effect): it reads all of V, so once a mask
 };
 
 /// Recall, counts, output errors and ||P - P^M||_F: every mask.
