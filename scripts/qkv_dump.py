@@ -72,7 +72,7 @@ class DumpWriter:
     """One dump being written. A context manager: renamed when whole, removed on an exception.
 
     The five grid and origin arguments are the root attributes of the format; `frames`, `height`, `width` count
-    latent tokens after patchify. Raises DumpError for a grid or an array that a reader would refuse.
+    latent tokens after patchify. `compression`: gzip's level, 0 for none. Raises DumpError for a grid or an array that a reader would refuse.
     """
 
     def __init__(self, path, *, model, source, frames, height, width, text_tokens, compression=9):
@@ -127,8 +127,8 @@ class DumpWriter:
         group = self._file.create_group(where)
         for dataset, (array, kind) in arrays.items():
             chunk = (1, min(array.shape[1], MAX_CHUNK_TOKENS), array.shape[2])
-            stored = group.create_dataset(dataset, data=array, chunks=chunk, shuffle=True, compression="gzip",
-                                          compression_opts=self._compression)
+            packed = dict(shuffle=True, compression="gzip", compression_opts=self._compression) if self._compression else {}
+            stored = group.create_dataset(dataset, data=array, chunks=chunk, **packed)
             if kind:
                 stored.attrs["dtype"] = kind
         known = dict(layer=int(layer), step=int(step), timestep=float(timestep), steps=steps, prompt=prompt,

@@ -94,6 +94,16 @@ class RoundTrip(DumpTest):
             q = file["captures/capture0/q"]
             self.assertEqual((q.chunks, q.shuffle, q.compression), ((1, 4096, 2), True, "gzip"))
 
+    def test_without_compression_the_numbers_are_the_same(self):
+        written = arrays()
+        with DumpWriter(self.path, model="m", source="s", **GRID, compression=0) as dump:
+            dump.add("a", **written, **CALL)
+        with h5py.File(self.path, "r") as file:
+            q = file["captures/a/q"]
+            self.assertEqual((q.shuffle, q.compression), (False, None))
+        (capture,) = read_dump(self.path)
+        self.assertTrue((np.asarray(capture.q) == np.asarray(written["q"])).all())
+
 
 class Writer(DumpTest):
     def test_an_exception_leaves_nothing_behind(self):

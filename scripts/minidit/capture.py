@@ -118,6 +118,8 @@ def main():
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--shift", type=float, default=SHIFT)
     parser.add_argument("--with-output", action="store_true", help="store the model's attention output too, as `o`")
+    parser.add_argument("--compression", type=int, choices=range(10), default=9, metavar="0-9",
+                        help="gzip's level, 0 for none: large captures are written faster (default 9)")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_weights(options.weights, device)
@@ -132,7 +134,7 @@ def main():
               f"1 is noise; torch {torch.__version__} on {where}")
     times = schedule(options.steps, options.shift)
     with DumpWriter(options.out, model="minidit", source=source, frames=frames, height=height, width=width,
-                    text_tokens=TEXT_TOKENS) as dump:
+                    text_tokens=TEXT_TOKENS, compression=options.compression) as dump:
         for (layer, step), arrays in sorted(calls.items()):
             if (layer, step) in options.skip:
                 continue
