@@ -23,12 +23,8 @@ constexpr int kSchema = 1;
 /// nlohmann::json sorts its keys: the same content gives the same text whatever the order it came in.
 nlohmann::json sorted(const Json& value) { return nlohmann::json::parse(value.dump()); }
 
-Json part(const Json& object, const char* key) {
-  return object.is_object() && object.contains(key) ? object.at(key) : Json();
-}
-
 bool is_done(const Json& record) {
-  const Json status = part(record, "status");
+  const Json& status = part(record, "status");
   return status == "ok" || status == "skipped";
 }
 
@@ -45,6 +41,16 @@ std::string remove_non_finite(Json& metrics) {
   }
   metrics = std::move(finite);
   return reason;
+}
+
+/// The record that a line of the file holds.
+Json parse_record(const std::filesystem::path& path, int number, const std::string& line) {
+  Json record = Json::parse(line, nullptr, false);
+  if (!record.is_object()) {
+    throw UsageError(fmt::format("{}: line {}: wanted one JSON object, found {}", path.string(), number,
+                                 record.is_discarded() ? "something else" : record.type_name()));
+  }
+  return record;
 }
 
 }  // namespace
@@ -71,13 +77,41 @@ Json skipped(Json record, const std::string& reason) {
   return record;
 }
 
+const Json& part(const Json& object, const char* key) {
+  static const Json nothing;
+  if (!object.is_object()) return nothing;
+  const auto found = object.find(key);
+  return found == object.end() ? nothing : *found;
+}
+
 std::string cell_identity(const Json& record) {
-  const Json input = part(record, "input");
+  const Json& input = part(record, "input");
   nlohmann::json identity = nlohmann::json::array();
   identity.push_back(sorted(part(record, "experiment")));
   for (const char* key : {"sha256", "capture", "head"}) identity.push_back(sorted(part(input, key)));
   identity.push_back(sorted(part(record, "config")));
   return identity.dump();
+}
+
+void for_each_record(const std::filesystem::path& path, const std::function<void(Json record)>& visit) {
+  const auto refuse = [&](const std::string& why) {
+    throw UsageError(fmt::format("{}: records cannot be read: {}", path.string(), why));
+  };
+  if (std::filesystem::is_directory(path)) refuse(std::strerror(EISDIR));
+  std::ifstream lines(path);
+  if (!lines) refuse(std::strerror(errno));
+  std::string line;
+  for (int number = 1; std::getline(lines, line); ++number) visit(parse_record(path, number, line));
+  if (lines.bad()) refuse("reading failed");
+}
+
+std::vector<Json> read_records(const std::filesystem::path& path) {
+  std::vector<Json> records;
+  for_each_record(path, [&](Json record) {
+    record.erase("arrays");
+    records.push_back(std::move(record));
+  });
+  return records;
 }
 
 RecordLog::RecordLog(const std::filesystem::path& path) : path_(path) {
@@ -118,11 +152,7 @@ void RecordLog::read_lines() {
       return;
     }
     whole += static_cast<off_t>(line.size()) + 1;
-    const Json record = Json::parse(line, nullptr, false);
-    if (!record.is_object()) {
-      throw UsageError(fmt::format("{}: line {}: wanted one JSON object, found {}", path_.string(), number,
-                                   record.is_discarded() ? "something else" : record.type_name()));
-    }
+    const Json record = parse_record(path_, number, line);
     if (is_done(record)) done_.insert(cell_identity(record));
   }
 }

@@ -2,9 +2,11 @@
 // Records: what a run leaves behind, JSON Lines, one object for each measured cell. Never edited.
 
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <unordered_set>
+#include <vector>
 
 namespace draft {
 
@@ -17,9 +19,19 @@ Json make_record(const std::string& experiment, Json input, Json config, Json me
 /// Turns a record into one of a cell that was not measured, and says why.
 Json skipped(Json record, const std::string& reason);
 
+/// The value under the key; null if there is none or `object` is no object.
+const Json& part(const Json& object, const char* key);
+
 /// The cell that a record measures: experiment, input's sha256, capture and head, and the whole config,
 /// whatever the order of the keys.
 std::string cell_identity(const Json& record);
+
+/// Visits a file's records in order, one in memory at a time. Throws UsageError if the file cannot be read or is
+/// not JSON Lines (with the line); an incomplete last line is refused as well.
+void for_each_record(const std::filesystem::path& path, const std::function<void(Json record)>& visit);
+
+/// All records of a file, in order, without their `arrays` (whole maps). Throws as for_each_record.
+std::vector<Json> read_records(const std::filesystem::path& path);
 
 /// The records of one file, and new ones appended to it. One log holds the file at a time.
 class RecordLog {

@@ -148,6 +148,37 @@ TEST(RecordLog, AFailedWriteLeavesNoHalfLine) {
   EXPECT_FALSE(log.contains(record(1)));
 }
 
+// Given: a file of records, one with arrays, whose last line has no end yet. Claim: all come back in order, without
+// the arrays, also line by line. A missing file, a directory and a line that a kill cut short are refused in one line.
+TEST(ReadRecords, InOrderOrRefused) {
+  const TemporaryDirectory directory;
+  const std::string path = (directory / "r.jsonl").string();
+  Json with_arrays = record(1);
+  with_arrays["arrays"] = {{"mask", {1, 0}}};
+  write_bytes(path, record(0).dump() + "\n" + with_arrays.dump());
+  const std::vector<Json> records = read_records(path);
+  ASSERT_EQ(records.size(), 2U);
+  EXPECT_EQ(records[0]["input"]["head"], 0);
+  EXPECT_EQ(records[1]["input"]["head"], 1);
+  EXPECT_FALSE(records[1].contains("arrays"));
+  std::size_t arrays = 0;
+  for_each_record(path, [&](const Json& found) { arrays += found.contains("arrays") ? 1 : 0; });
+  EXPECT_EQ(arrays, 1U);
+  const auto refused = [](const std::string& file) {
+    try {
+      static_cast<void>(read_records(file));
+    } catch (const UsageError& error) {
+      return std::string(error.what());
+    }
+    return std::string("not refused");
+  };
+  const std::string missing = (directory / "none.jsonl").string();
+  EXPECT_EQ(refused(missing), missing + ": records cannot be read: No such file or directory");
+  EXPECT_EQ(refused(directory.path().string()), directory.path().string() + ": records cannot be read: Is a directory");
+  write_bytes(path, record(0).dump() + "\n" + record(1).dump().substr(0, 40));
+  EXPECT_EQ(refused(path), path + ": line 2: wanted one JSON object, found something else");
+}
+
 // Given: no path. Claim: cells are remembered in this run, nothing is written.
 TEST(RecordLog, WithoutAFileRemembersInMemory) {
   RecordLog log("");

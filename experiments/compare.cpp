@@ -1,0 +1,194 @@
+#include "experiments/compare.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "harness/options.hpp"
+#include "harness/table.hpp"
+
+namespace draft {
+namespace {
+
+constexpr std::size_t kRows = 40;
+
+const char* name_of(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::regression: return "worse";
+    case Verdict::change: return "changed";
+    case Verdict::improvement: return "better";
+  }
+  return "";
+}
+
+/// A finite number of at least `least`; std::isfinite is asked for because a range check lets NaN pass.
+CLI::Validator at_least(double least) {
+  const auto check = [least](const std::string& text) -> std::string {
+    double value = 0.0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool whole = error == std::errc() && end == text.data() + text.size();
+    if (whole && std::isfinite(value) && value >= least) return "";
+    return fmt::format("wanted a number of at least {}, found '{}'", least, text);
+  };
+  return {check, ""};
+}
+
+std::string text_of(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return value.dump();
+  std::string joined;  // a region [8, 16] as 8x16
+  for (const Json& part_of_it : value) joined += (joined.empty() ? "" : "x") + text_of(part_of_it);
+  return joined;
+}
+
+/// Experiment, capture, head, and those parts of the config that are not the same everywhere.
+std::string name_of(const Json& cell, const std::set<std::string>& varying) {
+  std::string name = text_of(part(cell, "experiment"));
+  const Json& input = part(cell, "input");
+  if (!part(input, "capture").is_null()) name += " " + text_of(part(input, "capture"));
+  if (!part(input, "head").is_null()) name += "/" + text_of(part(input, "head"));
+  if (!part(cell, "config").is_object()) return name;
+  for (const auto& [key, value] : part(cell, "config").items()) {
+    if (varying.contains(key)) name += " " + (value.is_number() ? key + "=" : "") + text_of(value);
+  }
+  return name;
+}
+
+bool are_numbers(const Finding& finding) { return finding.before.is_number() && finding.after.is_number(); }
+
+/// Of the two values; NaN where there is none.
+double ratio_of(const Finding& finding) {
+  if (!are_numbers(finding)) return std::numeric_limits<double>::quiet_NaN();
+  return finding.after.get<double>() / finding.before.get<double>();
+}
+
+/// How far the values are apart, for sorting: what has no ratio (a status, a missing value, a zero) comes first.
+double severity(const Finding& finding) {
+  const double distance = std::abs(std::log(std::abs(ratio_of(finding))));
+  return std::isnan(distance) ? std::numeric_limits<double>::infinity() : distance;
+}
+
+/// As short as can be with the two values still apart.
+std::string value_text(const Json& value, const Json& other) {
+  if (value.is_null()) return "-";
+  if (!value.is_number()) return text_of(value);
+  int digits = 4;
+  const auto apart = [&] { return number(value.get<double>(), digits) != number(other.get<double>(), digits); };
+  while (other.is_number() && digits < std::numeric_limits<double>::max_digits10 && !apart()) ++digits;
+  return number(value.get<double>(), digits);
+}
+
+void print_findings(const Comparison& comparison, std::size_t rows) {
+  std::vector<Finding> findings = comparison.findings;
+  std::stable_sort(findings.begin(), findings.end(), [](const Finding& a, const Finding& b) {
+    return a.verdict != b.verdict ? a.verdict < b.verdict : severity(a) > severity(b);
+  });
+  Table table({{"", Align::left}, {"cell", Align::left}, {"metric", Align::left}, {"old"}, {"new"}, {"new/old"},
+               {"note", Align::left}});
+  const std::size_t shown = rows == 0 ? findings.size() : std::min(rows, findings.size());
+  for (std::size_t i = 0; i < shown; ++i) {
+    const Finding& finding = findings[i];
+    const double ratio = ratio_of(finding);
+    table.add_row({name_of(finding.verdict), name_of(finding.cell, comparison.varying), finding.metric,
+                   value_text(finding.before, finding.after), value_text(finding.after, finding.before),
+                   std::isfinite(ratio) ? value_text(ratio, 1.0) : "-", finding.note});
+  }
+  if (table.empty()) return;
+  table.print();
+  if (shown < findings.size()) fmt::print("... and {} more (--rows 0 shows all)\n", findings.size() - shown);
+  fmt::print("\n");
+}
+
+/// "only in OLD: 3 cells (bounds 2, pooling 1), such as ..."
+void print_lacking(const std::string& where, const std::vector<Json>& cells, const std::set<std::string>& varying) {
+  if (cells.empty()) return;
+  std::map<std::string, std::size_t> experiments;
+  for (const Json& cell : cells) ++experiments[text_of(part(cell, "experiment"))];
+  std::string counts;
+  for (const auto& [experiment, count] : experiments) {
+    counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", experiment, count);
+  }
+  fmt::print("only in {}: {} cells ({}), such as {}\n", where, cells.size(), counts, name_of(cells.front(), varying));
+}
+
+struct Request {
+  std::string before, after;  // paths
+  CompareOptions options;
+  std::size_t rows = kRows;
+  bool quiet = false;
+};
+
+int compare_files(const Request& request) {
+  const std::vector<Json> before = read_records(request.before), after = read_records(request.after);
+  const Comparison comparison = compare(before, after, request.options);
+  if (comparison.cells == 0) {
+    throw UsageError(fmt::format("{} and {}: wanted records of the same cells, found {} and {} cells, none in both",
+                                 request.before, request.after, comparison.only_before.size(),
+                                 comparison.only_after.size()));
+  }
+  if (!request.quiet) print_comparison(comparison, request.rows);
+  return comparison.fails(request.options.strict) ? kExitCheckFailed : kExitFine;
+}
+
+}  // namespace
+
+void add_compare_options(CLI::App& command, CompareOptions& options) {
+  command.add_option("--accuracy-ratio", options.accuracy_ratio, "A kernel's error may grow by this factor (1.5)")
+      ->check(at_least(1.0))
+      ->type_name("R");
+  command
+      .add_option("--accuracy-floor", options.accuracy_floor,
+                  "... and by this much, in the error's own unit (relative errors and outputs: an eighth of the "
+                  "element's unit roundoff; log-sum-exp: 8 unit roundoffs of float32; shares of a tolerance: 1/16)")
+      ->check(at_least(0.0))
+      ->type_name("F");
+  command
+      .add_option("--metric-tolerance", options.metric_tolerance,
+                  "Other metrics are changed beyond this relative difference (1e-9); of a *_residual it is absolute")
+      ->check(at_least(0.0))
+      ->type_name("T");
+  command
+      .add_option("--latency-ratio", options.latency_ratio,
+                  "Medians may differ by this factor; beyond it the samples must be separated too (1.05)")
+      ->check(at_least(1.0))
+      ->type_name("R");
+  command.add_flag("--allow-skipped", options.allow_skipped, "A cell that was measured may be skipped now");
+  command.add_flag("--strict", options.strict, "Changed metrics and cells that are gone fail as well");
+}
+
+void print_comparison(const Comparison& comparison, std::size_t rows) {
+  print_findings(comparison, rows);
+  print_lacking("OLD", comparison.only_before, comparison.varying);
+  print_lacking("NEW", comparison.only_after, comparison.varying);
+  for (const std::string& note : comparison.notes) fmt::print("{}\n", note);
+  fmt::print("{} cells compared, {} with latency: {} worse, {} changed, {} better; {} only in OLD, {} only in NEW\n",
+             comparison.cells, comparison.latencies, comparison.count(Verdict::regression),
+             comparison.count(Verdict::change), comparison.count(Verdict::improvement), comparison.only_before.size(),
+             comparison.only_after.size());
+}
+
+CLI::App* add_compare(CLI::App& parent, int& status) {
+  CLI::App* command = parent.add_subcommand("compare", "Compares records with earlier ones of the same cells");
+  const auto request = std::make_shared<Request>();
+  command->add_option("OLD", request->before, "Records to compare with: JSON Lines")->type_name("")->required();
+  command->add_option("NEW", request->after, "Records to judge: JSON Lines")->type_name("")->required();
+  add_compare_options(*command, request->options);
+  command->add_option("--rows", request->rows, fmt::format("Rows of the table at most, 0: all ({})", kRows))
+      ->check(at_least(0.0))
+      ->type_name("N");
+  command->add_flag("--quiet", request->quiet, "Prints nothing: the exit status tells");
+  command->footer("Exit status 0: no worse; 1: worse; 2: bad input.\nExample: draftbench compare old.jsonl new.jsonl");
+  command->callback([request, &status] { status = compare_files(*request); });
+  return command;
+}
+
+}  // namespace draft
