@@ -1,0 +1,165 @@
+#include "reference/kernel_error.hpp"
+
+#include <fmt/format.h>
+
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+namespace draft {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kFloat = 1.0 / (1 << 24);  // fp32's unit roundoff
+constexpr Index kMostColumns = 512;         // of one product: stays in the cache
+constexpr double kPhases[] = {1.0, 0.79, 0.61};
+
+/// Nearest number of the format for 0 <= x < 2^127, halves away from zero.
+double rounded(double x, KernelFormat format) {
+  const double normal = std::ldexp(1.0, format.lowest + format.bits - 1);
+  const double magic = 1.5 * std::ldexp(1.0, format.lowest + 52);  // its last place is the format's smallest number
+  const int dropped = 53 - format.bits;
+  const auto bits = std::bit_cast<std::uint64_t>(x) + (std::uint64_t{1} << (dropped - 1));
+  return x < normal ? (x + magic) - magic : std::bit_cast<double>(bits >> dropped << dropped);
+}
+
+/// Kept columns in region order that stand side by side.
+struct Columns {
+  Index first, size;
+};
+
+std::vector<Columns> kept_columns(const Stripes& stripes, const BlockMask& mask, Index block) {
+  std::vector<Columns> kept;
+  for (Index b = 0; b < stripes.column_atoms(); ++b) {
+    if (block < stripes.atom_count() && b < stripes.atom_count() && !mask.kept(block, b)) continue;
+    const Index first = stripes.atom_first(b);
+    for (Index done = 0; done < stripes.atom_size(b);) {
+      const bool joins = !kept.empty() && kept.back().first + kept.back().size == first + done &&
+                         kept.back().size < kMostColumns;
+      if (!joins) kept.push_back({first + done, 0});
+      const Index piece = std::min(kMostColumns - kept.back().size, stripes.atom_size(b) - done);
+      kept.back().size += piece;
+      done += piece;
+    }
+  }
+  return kept;
+}
+
+/// The larger, NaN if either is.
+double larger(double a, double b) { return a >= b || std::isnan(a) ? a : b; }
+
+/// found / allowed, where 0 of 0 is fine.
+double ratio(double found, double allowed) { return found == 0.0 ? 0.0 : found / allowed; }
+
+}  // namespace
+
+KernelTruth::KernelTruth(const Problem& problem, RegionSize region, KernelFormat format)
+    : region_tokens_(region.height * region.width),
+      text_blocks_((problem.grid.text + region_tokens_ - 1) / region_tokens_),
+      format_(format),
+      stripes_((require_valid(problem), problem), Partition(problem.grid, region)),
+      absolute_v_(stripes_.v.cwiseAbs()),
+      longest_k_(problem.k.rowwise().norm().maxCoeff()) {}
+
+RowsTruth KernelTruth::rows(const BlockMask& mask, Index block) const {
+  const Index regions = partition().regions();
+  if (mask.regions() != regions || block < 0 || block >= blocks()) {
+    throw std::invalid_argument(fmt::format("kernel truth: wanted a mask of {} regions and a block below {}, found {} and {}",
+                                            regions, blocks(), mask.regions(), block));
+  }
+  const bool text = block >= regions;
+  const Index first = text ? stripes_.grid.video() + (block - regions) * region_tokens_ : stripes_.atom_first(block);
+  const Index count = text ? std::min(region_tokens_, stripes_.grid.tokens() - first) : stripes_.atom_size(block);
+  const std::vector<Columns> columns = kept_columns(stripes_, mask, block);
+  Index keys = 0;
+  for (const Columns& piece : columns) keys += piece.size;
+
+  const Index dim = stripes_.q.cols();
+  RowsTruth truth{{}, Matrix::Zero(count, dim), Vector::Constant(count, -kInfinity), Matrix::Zero(count, dim),
+                  Vector::Zero(count), Vector::Zero(count)};
+  for (Index r = 0; r < count; ++r) truth.tokens.push_back(text ? first + r : partition().order()[first + r]);
+  if (keys == 0) return truth;
+
+  const Matrix q = stripes_.scale * stripes_.q.middleRows(first, count);
+  Matrix p(count, keys);
+  Index at = 0;
+  for (const Columns& piece : columns) {
+    p.middleCols(at, piece.size).noalias() = q * stripes_.k.middleRows(piece.first, piece.size).transpose();
+    at += piece.size;
+  }
+  Vector total(count);
+  for (Index r = 0; r < count; ++r) {
+    auto row = p.row(r).array();
+    const double highest = row.maxCoeff();
+    row = (row - highest).exp();
+    total[r] = row.sum();
+    truth.lse[r] = highest + std::log(total[r]);
+  }
+
+  Matrix weight = Matrix::Zero(count, dim);  // P |V|
+  Matrix wrong[std::size(kPhases)];          // (round(P) - P) V
+  for (Matrix& phase : wrong) phase.setZero(count, dim);
+  Matrix error;
+  at = 0;
+  for (const Columns& piece : columns) {
+    const auto part = p.middleCols(at, piece.size);
+    const auto v = stripes_.v.middleRows(piece.first, piece.size);
+    truth.o.noalias() += part * v;
+    weight.noalias() += part * absolute_v_.middleRows(piece.first, piece.size);
+    for (std::size_t i = 0; i < std::size(kPhases); ++i) {
+      error = part.unaryExpr([&](double x) { return rounded(x * kPhases[i], format_) / kPhases[i] - x; });
+      wrong[i].noalias() += error * v;
+    }
+    at += piece.size;
+  }
+
+  const double u = format_.unit_roundoff(), n = static_cast<double>(keys), d = static_cast<double>(dim);
+  const double smallest = std::ldexp(1.0, format_.lowest - 1) * n * absolute_v_.maxCoeff();  // P below its range
+  for (Index r = 0; r < count; ++r) {
+    truth.o.row(r) /= total[r];
+    const double logit = q.row(r).norm() * longest_k_;
+    const double fp32 = kFloat * (4.0 * d * logit + n + 64.0);
+    truth.lse_bound[r] = fp32 * (1.0 + std::abs(truth.lse[r]));
+    truth.o_bound.row(r) = (weight.row(r) * ((u + fp32) / total[r]) + u * truth.o.row(r).cwiseAbs()).array() +
+                           smallest / total[r] + std::ldexp(1.0, format_.lowest - 1);
+    double rounding = 0.0;
+    for (const Matrix& phase : wrong) rounding = std::max(rounding, phase.row(r).norm() / total[r]);
+    // A p's relative error by its logit is random, 4 sqrt(d) e |logit|; by its rounding about 0.4 u.
+    const double beside = kFloat * (4.0 * std::sqrt(d) * logit + 8.0) / (0.4 * u);
+    truth.row_tolerance[r] = 3.0 * (1.0 + beside) * rounding +
+                             (2.0 * u + kFloat * (4.0 * std::sqrt(n) + 64.0)) * truth.o.row(r).norm() +
+                             std::sqrt(d) * (smallest / total[r] + std::ldexp(1.0, format_.lowest - 1));
+  }
+  return truth;
+}
+
+double KernelError::rel_l2() const { return std::sqrt(ratio(square_error_, square_)); }
+
+void KernelError::add(const RowsTruth& truth, Index block, const Matrix& o, const Vector& lse) {
+  double block_error = 0.0, block_square = 0.0;
+  for (Index r = 0; r < truth.o.rows(); ++r) {
+    const Eigen::RowVectorXd off = (o.row(r) - truth.o.row(r)).cwiseAbs();
+    const bool empty = std::isinf(truth.lse[r]);
+    block_error += off.squaredNorm();
+    block_square += truth.o.row(r).squaredNorm();
+    row_over_tolerance = larger(row_over_tolerance, ratio(off.norm(), truth.row_tolerance[r]));
+    const double lse_off = empty && lse[r] == truth.lse[r] ? 0.0 : std::abs(lse[r] - truth.lse[r]);
+    lse_max_abs = larger(lse_max_abs, lse_off);
+    lse_over_bound = larger(lse_over_bound, ratio(lse_off, truth.lse_bound[r]));
+    for (Index c = 0; c < off.size(); ++c) {
+      max_abs = larger(max_abs, off[c]);
+      element_over_bound = larger(element_over_bound, ratio(off[c], truth.o_bound(r, c)));
+    }
+  }
+  rows += truth.o.rows();
+  square_error_ += block_error;
+  square_ += block_square;
+  const double block_rel = std::sqrt(ratio(block_error, block_square));
+  if (!(block_rel <= worst_block_rel_l2)) {
+    worst_block_rel_l2 = block_rel;
+    worst_block = block;
+  }
+}
+
+}  // namespace draft

@@ -1,0 +1,196 @@
+#include "reference/kernel_error.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "reference/naive.hpp"
+
+namespace draft {
+namespace {
+
+constexpr RegionSize kRegion{8, 16};
+
+/// Nearest number of the format, ties to even, written for itself: through the exponent and nearbyint.
+double rounded(double x, KernelFormat format) {
+  if (x == 0.0) return x;
+  const int exponent = std::max(std::ilogb(x) - format.bits + 1, format.lowest);
+  return std::ldexp(std::nearbyint(std::ldexp(x, -exponent)), exponent);
+}
+
+/// A kernel on the CPU: float32, tiles of `tile` keys with a running maximum, P and O rounded to the format.
+/// `slack`: the maximum is only followed when it rose by more.
+Output kernel(const Problem& problem, const Partition& partition, const BlockMask& mask, KernelFormat format, Index tile,
+              float slack) {
+  const Matrix allowed = naive::allowed(partition, mask);
+  Output output{Matrix::Zero(problem.q.rows(), problem.q.cols()), Vector(problem.q.rows())};
+  const Eigen::MatrixXf q = problem.q.cast<float>(), k = problem.k.cast<float>(), v = problem.v.cast<float>();
+  for (Index u = 0; u < q.rows(); ++u) {
+    float shift = -std::numeric_limits<float>::infinity(), total = 0.0F;
+    Eigen::RowVectorXf sum = Eigen::RowVectorXf::Zero(v.cols());
+    for (Index first = 0; first < k.rows(); first += tile) {
+      std::vector<std::pair<Index, float>> logits;
+      float highest = -std::numeric_limits<float>::infinity();
+      for (Index c = first; c < std::min(first + tile, k.rows()); ++c) {
+        if (allowed(u, c) == 0.0) continue;
+        logits.emplace_back(c, static_cast<float>(problem.scale) * q.row(u).dot(k.row(c)));
+        highest = std::max(highest, logits.back().second);
+      }
+      if (logits.empty()) continue;
+      if (!(highest - shift <= slack)) {
+        const float shrink = std::exp(shift - highest);
+        sum *= shrink;
+        total *= shrink;
+        shift = highest;
+      }
+      for (const auto& [c, logit] : logits) {
+        const float p = std::exp(logit - shift);
+        total += p;
+        sum += static_cast<float>(rounded(static_cast<double>(p), format)) * v.row(c);
+      }
+    }
+    output.lse[u] = total > 0.0F ? static_cast<double>(shift + std::log(total)) : -std::numeric_limits<double>::infinity();
+    for (Index d = 0; d < v.cols() && total > 0.0F; ++d) {
+      output.o(u, d) = rounded(static_cast<double>(sum[d] / total), format);
+    }
+  }
+  return output;
+}
+
+/// Inputs as the format has them.
+Problem problem_for(KernelFormat format, double spread, const Grid& grid = {2, 9, 17, 13}) {
+  Problem problem = naive::random_problem(grid, 64, spread, 21);
+  for (Matrix* tensor : {&problem.q, &problem.k, &problem.v}) {
+    *tensor = tensor->unaryExpr([&](double x) { return rounded(x, format); });
+  }
+  return problem;
+}
+
+BlockMask some_mask(const Problem& problem, const Partition& partition) {
+  BlockMask mask = select(draft_scores(problem, partition, Pool::average), Rule::logits, 0.6);
+  for (Index column = 0; column < partition.regions(); ++column) mask.set(2, column, false);  // text alone
+  return mask;
+}
+
+KernelError judge(const KernelTruth& truth, const BlockMask& mask, const Output& output) {
+  KernelError error;
+  for (Index block = 0; block < truth.blocks(); ++block) {
+    const RowsTruth rows = truth.rows(mask, block);
+    Matrix o(rows.o.rows(), rows.o.cols());
+    Vector lse(rows.o.rows());
+    for (Index r = 0; r < o.rows(); ++r) {
+      o.row(r) = output.o.row(rows.tokens[r]);
+      lse[r] = output.lse[rows.tokens[r]];
+    }
+    error.add(rows, block, o, lse);
+  }
+  return error;
+}
+
+class Formats : public testing::TestWithParam<KernelFormat> {};
+
+// Claim: the truth's rows are attend()'s, on a ragged grid with text, every token once.
+TEST_P(Formats, RowsAreTheReferences) {
+  const Problem problem = problem_for(GetParam(), 1.5);
+  const KernelTruth truth(problem, kRegion, GetParam());
+  const BlockMask mask = some_mask(problem, truth.partition());
+  const KernelError error = judge(truth, mask, attend(problem, truth.partition(), mask));
+  EXPECT_EQ(error.rows, problem.grid.tokens());
+  EXPECT_LE(error.max_abs, 1e3 * std::numeric_limits<double>::epsilon() * problem.v.cwiseAbs().maxCoeff());
+  EXPECT_TRUE(error.fine());
+}
+
+// Claim: a kernel that rounds as kernels do passes, whatever its tiles and its running maximum, on diffuse and on
+// peaked attention; and its error is no mere thousandth of what is allowed.
+TEST_P(Formats, AKernelThatOnlyRoundsPasses) {
+  for (const double spread : {0.3, 1.5, 4.0}) {
+    const Problem problem = problem_for(GetParam(), spread);
+    const KernelTruth truth(problem, kRegion, GetParam());
+    const BlockMask mask = some_mask(problem, truth.partition());
+    for (const Index tile : {16, 64, 400}) {
+      for (const float slack : {0.0F, 5.5F}) {
+        const KernelError error = judge(truth, mask, kernel(problem, truth.partition(), mask, GetParam(), tile, slack));
+        EXPECT_TRUE(error.fine()) << "spread " << spread << " tile " << tile << ": " << error.element_over_bound << ' '
+                                  << error.row_over_tolerance << ' ' << error.lse_over_bound;
+        EXPECT_GE(error.row_over_tolerance, 0.05);
+      }
+    }
+  }
+}
+
+// Given equal logits, so that every p is rounded alike, claim: still within the tolerance, at any running maximum.
+TEST_P(Formats, EqualWeightsPass) {
+  Problem problem = problem_for(GetParam(), 1.0);
+  problem.q.setConstant(0.25);
+  problem.k.setConstant(0.5);
+  problem.k.topRows(100).setConstant(0.375);
+  problem.v.col(0).setConstant(1.0);
+  const KernelTruth truth(problem, kRegion, GetParam());
+  const BlockMask mask(truth.partition().regions(), true);
+  for (const float slack : {0.0F, 5.5F}) {
+    EXPECT_TRUE(judge(truth, mask, kernel(problem, truth.partition(), mask, GetParam(), 64, slack)).fine());
+  }
+}
+
+// Negative controls: what a wrong kernel does to one row or one block is seen.
+TEST_P(Formats, PlantedErrorsAreSeen) {
+  const Problem problem = problem_for(GetParam(), 0.3);
+  const KernelTruth truth(problem, kRegion, GetParam());
+  const BlockMask mask = some_mask(problem, truth.partition());
+  const Output right = kernel(problem, truth.partition(), mask, GetParam(), 64, 0.0F);
+  ASSERT_TRUE(judge(truth, mask, right).fine());
+  Output wrong = right;
+  wrong.o.row(40) *= 1.02;
+  EXPECT_GT(judge(truth, mask, wrong).row_over_tolerance, 1.0);
+
+  BlockMask other = mask;  // one wrong block index
+  for (Index kept = 0; kept < other.regions(); ++kept) {
+    if (!other.kept(1, kept)) continue;
+    other.set(1, kept, false);
+    other.set(1, (kept + 1) % other.regions(), true);
+    break;
+  }
+  ASSERT_NE(other, mask);
+  const KernelError error = judge(truth, mask, kernel(problem, truth.partition(), other, GetParam(), 64, 0.0F));
+  EXPECT_GT(error.row_over_tolerance, 1.0);
+  EXPECT_EQ(error.worst_block, 1);
+
+  wrong = right;
+  wrong.o(3, 5) = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_FALSE(judge(truth, mask, wrong).fine());
+  wrong = right;
+  wrong.lse[7] += 0.01;
+  EXPECT_GT(judge(truth, mask, wrong).lse_over_bound, 1.0);
+  EXPECT_FALSE(KernelError{}.fine()) << "nothing was judged";
+}
+
+// Given a row that keeps nothing, claim: only 0 and -inf pass.
+TEST_P(Formats, EmptyRowsAreZero) {
+  const Problem problem = problem_for(GetParam(), 1.0, {1, 8, 32, 0});
+  const KernelTruth truth(problem, kRegion, GetParam());
+  BlockMask mask(2, true);
+  mask.set(1, 0, false);
+  mask.set(1, 1, false);
+  Output output = attend(problem, truth.partition(), mask);
+  EXPECT_TRUE(judge(truth, mask, output).fine());
+  output.o(16, 0) = 1e-30;  // row 0, column 16: of region 1
+  EXPECT_FALSE(judge(truth, mask, output).fine());
+  output.o(16, 0) = 0.0;
+  output.lse[16] = -80.0;
+  EXPECT_FALSE(judge(truth, mask, output).fine());
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernel, Formats, testing::Values(kBfloat16Format, kFloat16Format),
+                         [](const auto& format) { return format.param.bits == 8 ? "bfloat16" : "float16"; });
+
+TEST(KernelTruth, RefusesAMaskOfOtherRegions) {
+  const Problem problem = problem_for(kBfloat16Format, 1.0);
+  const KernelTruth truth(problem, kRegion, kBfloat16Format);
+  EXPECT_THROW(static_cast<void>(truth.rows(BlockMask(3, true), 0)), std::invalid_argument);
+  EXPECT_THROW(static_cast<void>(truth.rows(BlockMask(truth.partition().regions(), true), truth.blocks())),
+               std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace draft
