@@ -1,117 +1,158 @@
-// How fast is attend_mma, dense and at the given sparsities? HunyuanVideo 768p's call: 24 heads of 33 x 48 x 80
-// tokens and 256 text tokens, head_dim 128, bfloat16, random normal Q, K and V; lists by rule softmax.
-// Usage: attend_bench [sparsity ...]. Prints one JSON line each: milliseconds (median and all samples, CUDA
-// events, 1 warm-up), TFLOP/s over kept blocks, each 4 * queries * keys * head_dim.
+// How fast are the attention kernels, dense and block-sparse? Random normal Q, K and V, head_dim 128, bfloat16; lists
+// by rule softmax; HunyuanVideo 768p's call (24 heads of 33 x 48 x 80 tokens and 256 text tokens) unless shapes are
+// named. Usage: attend_bench [SHAPE ...] [SPARSITY ...] [Google Benchmark's options], SHAPE one of hunyuan_768p,
+// wan_512p, wan_768p, SPARSITY 0.9 by default. Benchmarks attend/KERNEL/ORDER/dense and attend/KERNEL/ORDER/SPARSITY,
+// with the shape's name behind if it is not the default one: 5 samples after 1 warm-up, with an L2 flush before each.
+// tflops_kept counts 4 * queries * keys * head_dim for each block that is computed, those of text too.
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
-#include <exception>
-#include <string>
-#include <vector>
+#include <memory>
+#include <optional>
+#include <sstream>
 
-#include "kernels/cuda_check.hpp"
-#include "kernels/kernels.hpp"
-#include "kernels/random.cuh"
+#include "kernels/bench_lists.cuh"
+#include "kernels/bench_main.hpp"
 
 namespace draft::gpu {
 namespace {
 
-constexpr int kSamples = 5;
-constexpr Layout kHunyuan{.heads = 24, .frames = 33, .height = 48, .width = 80, .text = 256};
-constexpr float kScale = 0.08838834764831845F;  // 1 / sqrt(128)
+constexpr int kWarmUps = 1, kSamples = 5;
 
-struct Tensors {
-  std::size_t size = static_cast<std::size_t>(kHunyuan.offset(kHunyuan.heads, 0));
-  std::size_t lines = static_cast<std::size_t>(kHunyuan.heads) * kHunyuan.blocks();
-  DeviceBuffer<__nv_bfloat16> q{size}, k{size}, v{size}, o{size};
-  DeviceBuffer<float> lse{static_cast<std::size_t>(kHunyuan.heads) * kHunyuan.tokens()};
-  DeviceBuffer<std::int32_t> counts{lines};
-  DeviceBuffer<std::uint16_t> columns{lines * kHunyuan.blocks()}, order{lines};
+/// What one benchmark measures; a sparsity of 0 is dense.
+struct Case {
+  Shape shape;
+  AttentionKernel kernel;
+  bool region_order;
+  double sparsity;
+
+  [[nodiscard]] std::string name() const {
+    std::ostringstream text;
+    text << "attend/" << kernel.name << (region_order ? "/region/" : "/token/");
+    sparsity == 0.0 ? text << "dense" : text << sparsity;
+    if (shape.name != kHunyuan768p.name) text << "/" << shape.name;
+    return text.str();
+  }
 };
 
-void make_lists(Tensors& tensors, double sparsity, cudaStream_t stream) {
-  const auto pooled = static_cast<std::size_t>(kHunyuan.heads) * kHunyuan.regions() * kHunyuan.head_dim;
-  const DeviceBuffer<float> q(pooled), k(pooled), map(static_cast<std::size_t>(kHunyuan.map_offset(kHunyuan.heads)));
-  const DeviceBuffer<std::uint8_t> workspace(workspace_bytes(kHunyuan));
-  const DeviceBuffer<std::int32_t> status(static_cast<std::size_t>(kHunyuan.heads));
-  const Blas blas;
-  pool(kHunyuan, Element::bfloat16, Pool::average, tensors.q.data(), q.data(), stream);
-  pool(kHunyuan, Element::bfloat16, Pool::average, tensors.k.data(), k.data(), stream);
-  draft_logits(blas, kHunyuan, q.data(), k.data(), map.data(), stream);
-  softmax_rows(kHunyuan, kScale, map.data(), map.data(), stream);
-  find_thresholds(kHunyuan, Rule::softmax, sparsity, map.data(), workspace.data(), status.data(), stream);
-  write_lists(kHunyuan, Rule::softmax, map.data(), workspace.data(),
-              {tensors.columns.data(), tensors.counts.data(), tensors.order.data(), nullptr}, stream);
-  check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+/// A call's tensors and lists on the device.
+struct Inputs {
+  explicit Inputs(const Shape& the_shape) : shape(the_shape) {}
+  Shape shape;
+  const Layout& layout = shape.layout;
+  DeviceBuffer<__nv_bfloat16> q = normal_rows(layout, 1), k = normal_rows(layout, 2), v = normal_rows(layout, 3);
+  DeviceBuffer<__nv_bfloat16> o{q.size()};
+  DeviceBuffer<float> lse{static_cast<std::size_t>(layout.heads) * layout.tokens()};
+  ListPipeline pipeline{layout};
+  double sparsity = 0.0;  // of the lists; 0: none yet
+};
+
+class AttendBench {
+ public:
+  explicit AttendBench(const Device& device) : watch_(device.l2_bytes) {}
+
+  /// Milliseconds of one call.
+  float sample(benchmark::State& state, const Case& wanted) {
+    prepare(wanted);
+    const bool dense = wanted.sparsity == 0.0;
+    const Layout& layout = inputs_->layout;
+    const BlockLists lists = inputs_->pipeline.lists();
+    const Attention call{.layout = layout,
+                         .element = Element::bfloat16,
+                         .scale = kScale,
+                         .region_order = wanted.region_order,
+                         .q = inputs_->q.data(),
+                         .k = inputs_->k.data(),
+                         .v = inputs_->v.data(),
+                         .o = inputs_->o.data(),
+                         .lse = inputs_->lse.data(),
+                         .columns = dense ? nullptr : lists.columns,
+                         .counts = dense ? nullptr : lists.counts,
+                         .order = dense ? nullptr : lists.order};
+    const std::size_t bytes = wanted.kernel.workspace(call);
+    if (workspace_.size() < bytes) workspace_ = DeviceBuffer<std::uint8_t>(bytes);
+    watch_.flush();
+    watch_.begin();
+    wanted.kernel.launch(call, {blas_, workspace_.data()}, watch_.stream());
+    watch_.end();
+    const float milliseconds = watch_.milliseconds();
+    const double regions = layout.regions(), blocks = layout.blocks(), side = layout.region_tokens();
+    const ListPipeline::Kept kept =
+        dense ? ListPipeline::Kept{layout.heads * regions * regions, layout.heads * blocks * blocks}
+              : inputs_->pipeline.kept();
+    count_shape(state, wanted.shape);
+    state.SetLabel(wanted.region_order ? "region order" : "token order");
+    state.counters["sparsity"] = wanted.sparsity;
+    state.counters["kept_blocks"] = kept.video;
+    state.counters["kept_with_text"] = kept.all;
+    state.counters["tflops_kept"] =
+        4.0 * side * side * layout.head_dim * kept.all / static_cast<double>(milliseconds) * 1e-9;
+    state.counters["l2_flush_mb"] = static_cast<double>(watch_.flush_bytes()) * 1e-6;
+    return milliseconds;
+  }
+
+ private:
+  /// The tensors and lists of this case, unless they are those of the last one.
+  void prepare(const Case& wanted) {
+    if (!inputs_.has_value() || inputs_->shape.name != wanted.shape.name) inputs_.emplace(wanted.shape);
+    if (wanted.sparsity == 0.0 || wanted.sparsity == inputs_->sparsity) return;
+    const auto steps = inputs_->pipeline.steps(Rule::softmax, wanted.sparsity, inputs_->q.data(), inputs_->k.data());
+    for (const ListPipeline::Step& step : steps) step(watch_.stream());
+    inputs_->sparsity = wanted.sparsity;
+  }
+
+  Stopwatch watch_;
+  Blas blas_;
+  DeviceBuffer<std::uint8_t> workspace_;
+  std::optional<Inputs> inputs_;
+};
+
+/// Why the kernel cannot do this case on the device, or "".
+std::string unsupported(const Case& wanted, const Device& device) {
+  if (device.capability == 0) return "";
+  Attention call;
+  call.layout = wanted.shape.layout;
+  call.region_order = wanted.region_order;
+  return wanted.kernel.unsupported(call, device.capability);
 }
 
-void measure(Tensors& tensors, double sparsity, bool region_order, const std::string& device) {
-  const Stream stream;
-  const bool dense = sparsity == 0.0;
-  double kept = static_cast<double>(tensors.lines) * kHunyuan.blocks();
-  if (!dense) {
-    make_lists(tensors, sparsity, stream.get());
-    kept = 0.0;
-    for (const std::int32_t count : tensors.counts.download()) kept += count;
+void add_all(Benches& benches, const Device& device, const std::vector<std::string>& words) {
+  std::vector<Shape> shapes;
+  std::vector<double> sparsities;
+  for (const std::string& word : words) {
+    const auto named =
+        std::find_if(kShapes.begin(), kShapes.end(), [&](const Shape& shape) { return shape.name == word; });
+    if (named != kShapes.end()) {
+      shapes.push_back(*named);
+    } else {
+      sparsities.push_back(sparsity_of(word));
+    }
   }
-  const Attention call{.layout = kHunyuan,
-                       .element = Element::bfloat16,
-                       .scale = kScale,
-                       .region_order = region_order,
-                       .q = tensors.q.data(),
-                       .k = tensors.k.data(),
-                       .v = tensors.v.data(),
-                       .o = tensors.o.data(),
-                       .lse = tensors.lse.data(),
-                       .columns = dense ? nullptr : tensors.columns.data(),
-                       .counts = dense ? nullptr : tensors.counts.data(),
-                       .order = dense ? nullptr : tensors.order.data()};
-  std::vector<float> samples;
-  const Event before, after;
-  for (int i = 0; i <= kSamples; ++i) {
-    before.record(stream.get());
-    attend_mma(call, stream.get());
-    after.record(stream.get());
-    stream.wait();
-    if (i > 0) samples.push_back(after.since(before));
+  if (shapes.empty()) shapes.push_back(kHunyuan768p);
+  if (sparsities.empty()) sparsities.push_back(0.9);
+  sparsities.insert(sparsities.begin(), 0.0);
+  const auto bench = std::make_shared<std::unique_ptr<AttendBench>>();  // made by the first sample
+  for (const Shape& shape : shapes) {
+    for (const AttentionKernel& kernel : attention_kernels()) {
+      for (const bool region_order : {false, true}) {
+        for (const double sparsity : sparsities) {
+          const Case wanted{shape, kernel, region_order, sparsity};
+          if (const std::string why = unsupported(wanted, device); !why.empty()) {
+            Benches::skip(wanted.name(), why);
+            continue;
+          }
+          benches.add(wanted.name(), kWarmUps, [=](benchmark::State& state) {
+            if (*bench == nullptr) *bench = std::make_unique<AttendBench>(device);
+            return (*bench)->sample(state, wanted);
+          });
+        }
+      }
+    }
   }
-  std::string all;
-  for (const float sample : samples) {
-    if (!all.empty()) all += ',';
-    all += std::to_string(sample);
-  }
-  std::sort(samples.begin(), samples.end());
-  const double median = samples[kSamples / 2];
-  const double flops = 4.0 * 128.0 * 128.0 * 128.0 * kept;
-  std::printf(
-      "{\"bench\":\"attend\",\"kernel\":\"attend_mma\",\"device\":\"%s\",\"heads\":24,\"tokens\":126976,\"head_dim\":128,"
-      "\"sparsity\":%g,\"order\":\"%s\",\"kept_blocks\":%.0f,\"samples_ms\":[%s],\"median_ms\":%.4f,\"tflops_kept\":%.1f}\n",
-      device.c_str(), sparsity, region_order ? "region" : "token", kept, all.c_str(), median, flops / median * 1e-9);
 }
 
 }  // namespace
 }  // namespace draft::gpu
 
 int main(int argc, char** argv) {
-  using namespace draft::gpu;
-  try {
-    cudaDeviceProp device{};
-    check(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
-    Tensors tensors;
-    std::uint64_t seed = 1;
-    for (DeviceBuffer<__nv_bfloat16>* tensor : {&tensors.q, &tensors.k, &tensors.v}) {
-      fill_normal<<<2048, 256>>>(tensor->data(), static_cast<std::int64_t>(tensors.size), seed++);
-      check_launch("fill_normal");
-    }
-    check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-    for (const bool region_order : {false, true}) {
-      measure(tensors, 0.0, region_order, device.name);
-      for (int i = 1; i < argc; ++i) measure(tensors, std::strtod(argv[i], nullptr), region_order, device.name);
-    }
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "attend_bench: %s\n", error.what());
-    return 2;
-  }
-  return 0;
+  return draft::gpu::run_benches(argc, argv, draft::gpu::kSamples, draft::gpu::add_all);
 }

@@ -15,8 +15,8 @@
 #include <string>
 
 #include "kernels/arguments.hpp"
-#include "kernels/block_rows.cuh"
 #include "kernels/cuda_check.hpp"
+#include "kernels/key_tiles.cuh"
 #include "kernels/mma.cuh"
 
 namespace draft::gpu {
@@ -24,39 +24,19 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
-constexpr int kKeys = 64;  // a tile of keys
+static_assert(kThreads == kCopyThreads);
+constexpr int kKeys = kTileKeys;
+constexpr float kSlack = 8.0F;  // weights may grow to 2^kSlack before O is scaled down: far below fp16's largest number
 constexpr float kLog2E = 1.4426950408889634F;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-/// The tiles of keys that a block row attends to, one after the other.
-struct KeyTiles {
-  const Attention& call;
-  const std::uint16_t* columns;  // null: all blocks
-  int blocks;
-  int place = 0;  // in the list
-  int start = 0;  // first row of the tile in its block
-  BlockRows rows;
+/// Nothing that follows from this value is computed before this line: the compiler would take it out of a loop
+/// and hold it in registers that the loop needs.
+__device__ inline void not_ahead(int& value) { asm volatile("" : "+r"(value)); }
 
-  __device__ KeyTiles(const Attention& the_call, const std::uint16_t* the_columns, int the_blocks)
-      : call(the_call), columns(the_columns), blocks(the_blocks), rows(at(0)) {}
-  __device__ BlockRows at(int index) const {
-    const int block = columns == nullptr ? index : columns[min(index, max(blocks - 1, 0))];
-    return rows_of_block(call.layout, index < blocks ? block : 0, call.region_order);
-  }
-  __device__ bool done() const { return place >= blocks; }
-  __device__ int keys() const { return min(kKeys, rows.count - start); }
-  __device__ void next() {
-    start += kKeys;
-    if (start < rows.count) return;
-    start = 0;
-    if (++place < blocks) rows = at(place);
-  }
-};
-
-/// Starts copying kSize rows of a block, from row `start` on, into a tile; rows behind the block's end are zeros.
-/// `head` is the offset of the head's first element.
+/// Starts copying the queries of a block from row `start` on; rows behind its end are zeros.
 template <int kDim, int kSize>
-__device__ void copy_tile(std::uint32_t tile, const void* tensor, std::int64_t head, const BlockRows& rows, int start) {
+__device__ void copy_queries(std::uint32_t to, const std::uint16_t* head, const BlockRows& rows, int start) {
   constexpr int kChunks = kDim / 8, kStep = kThreads / kChunks;
   const int chunk = static_cast<int>(threadIdx.x) % kChunks;
 #pragma unroll
@@ -64,16 +44,16 @@ __device__ void copy_tile(std::uint32_t tile, const void* tensor, std::int64_t h
     const int row = static_cast<int>(threadIdx.x) / kChunks + i * kStep;
     const bool valid = start + row < rows.count;
     const std::int64_t token = rows.token(valid ? start + row : 0);
-    copy_async(tile + chunk_offset<kDim>(row, chunk),
-               static_cast<const std::uint16_t*>(tensor) + (head + token * kDim + chunk * 8), valid);
+    copy_async(to + chunk_offset<kDim>(row, chunk), head + token * kDim + chunk * 8, valid);
   }
 }
 
-/// kTiles: how many times 16 queries a warp has.
+/// kTiles: how many times 16 queries a warp has. scale2: the softmax scale of base 2.
 template <Element kElement, int kDim, int kTiles>
-__global__ void __launch_bounds__(kThreads, 2) attend_kernel(const __grid_constant__ Attention call) {
+__global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2) attend_kernel(
+    const __grid_constant__ Attention call, const __grid_constant__ BlockMap map, float scale2) {
   constexpr int kQueries = kWarps * kTiles * 16;
-  extern __shared__ __align__(128) unsigned char shared[];
+  extern __shared__ __align__(256) unsigned char shared[];
   const std::uint32_t q_tile = shared_address(shared);
   const std::uint32_t k_tile = q_tile + kQueries * kDim * 2;
   const std::uint32_t v_tile = k_tile + kKeys * kDim * 2;
@@ -85,57 +65,83 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(const __grid_consta
   const int turn = static_cast<int>(blockIdx.x) / tiles_a_block;
   const int block = call.order == nullptr ? turn : call.order[list + turn];
   const int query_start = static_cast<int>(blockIdx.x) % tiles_a_block * kQueries;
-  const BlockRows queries = rows_of_block(layout, block, call.region_order);
+  const BlockRows queries = map.rows(block);
   if (query_start >= queries.count) return;
   __shared__ BlockRows kept_queries;  // for the end: fewer registers in the loop
   if (threadIdx.x == 0) kept_queries = queries;
 
   const std::int64_t head_offset = layout.offset(head, 0);
-  KeyTiles keys(call, call.columns == nullptr ? nullptr : call.columns + (list + block) * blocks,
-                call.counts == nullptr ? blocks : call.counts[list + block]);
-
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp_row = static_cast<int>(threadIdx.x) / 32 * kTiles * 16;  // of the warp's first query in the tile
-  float o[kTiles][kDim / 8][4] = {};
-  float highest[kTiles][2], total[kTiles][2] = {};  // of rows lane / 4 and lane / 4 + 8
+  const std::uint16_t* k_head = static_cast<const std::uint16_t*>(call.k) + head_offset;
+  const std::uint16_t* v_head = static_cast<const std::uint16_t*>(call.v) + head_offset;
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp_row = warp * kTiles * 16;  // of the warp's first query in the tile
+  __shared__ KeyTile tiles[2];  // tile j stands in tiles[j % 2]
+  __shared__ KeyWalk walk;
+  copy_queries<kDim, kQueries>(q_tile, static_cast<const std::uint16_t*>(call.q) + head_offset, queries, query_start);
+  if (warp == 0) {
+    walk.begin(map, call.columns == nullptr ? nullptr : call.columns + (list + block) * blocks,
+               call.counts == nullptr ? blocks : call.counts[list + block]);
+    walk.write_next(map, tiles[0]);
+    walk.write_next(map, tiles[1]);
+  }
+  __syncthreads();
+  const KeyCopy<kDim> copy;
 #pragma unroll
-  for (int t = 0; t < kTiles; ++t) highest[t][0] = highest[t][1] = -kInfinity;
-  const float scale2 = call.scale * kLog2E;
-
-  copy_tile<kDim, kQueries>(q_tile, call.q, head_offset, queries, query_start);
-  if (!keys.done()) copy_tile<kDim, kKeys>(k_tile, call.k, head_offset, keys.rows, keys.start);
+  for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, k_tile, k_head, tiles[0]);
   commit_copies();
 
-  while (!keys.done()) {
+  // Of this lane's row of a matrix in chunk 0; chunk 2 d is one XOR away, 16 rows on a constant.
+  const std::uint32_t q_row = q_tile + chunk_offset<kDim>(warp_row + (lane & 15), lane >> 4);
+  const std::uint32_t k_row = k_tile + chunk_offset<kDim>((lane & 7) + (lane >> 4) * 8, lane >> 3 & 1);
+  const std::uint32_t v_row = v_tile + chunk_offset<kDim>(lane & 15, lane >> 4);
+  constexpr int kRows16 = 16 * kDim * 2;  // bytes
+
+  float o[kTiles][kDim / 8][4] = {};
+  // Of rows lane / 4 and lane / 4 + 8: the maximum that exponents are taken from, and the sum of the weights.
+  float shift[kTiles][2], total[kTiles][2] = {};
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) shift[t][0] = shift[t][1] = -kInfinity;
+
+  // A barrier in the loop's head and one in its middle: between them V is copied and K is read, then the reverse.
+  for (int parity = 0;; parity ^= 1) {
     wait_for_copies();
     __syncthreads();  // K is there, and everyone is done with V
-    copy_tile<kDim, kKeys>(v_tile, call.v, head_offset, keys.rows, keys.start);
+    const int valid = tiles[parity].keys;
+    if (valid == 0) break;
+#pragma unroll
+    for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, v_tile, v_head, tiles[parity]);
     commit_copies();
-    const int valid = keys.keys();
-    keys.next();
 
-    float s[kTiles][kKeys / 8][4] = {};
+    // No constant to the compiler: it would hold all of K's addresses through the loop, and spill others for them.
+    const std::uint32_t unknown_zero = kTiles > 1 ? static_cast<unsigned>(valid) / (2 * kKeys) : 0;
+    float s[kTiles][kKeys / 8][4];
 #pragma unroll
     for (int d = 0; d < kDim / 16; ++d) {
       std::uint32_t a[kTiles][4];
 #pragma unroll
       for (int t = 0; t < kTiles; ++t) {
-        load_matrices(a[t], q_tile + chunk_offset<kDim>(warp_row + t * 16 + (lane & 15), 2 * d + (lane >> 4)));
+        load_matrices(a[t], (q_row ^ (d * 32)) + t * kRows16);
       }
 #pragma unroll
       for (int n = 0; n < kKeys / 16; ++n) {
         std::uint32_t b[4];
-        load_matrices(b, k_tile + chunk_offset<kDim>(n * 16 + (lane & 7) + (lane >> 4) * 8, 2 * d + (lane >> 3 & 1)));
+        load_matrices(b, ((k_row + unknown_zero) ^ (d * 32)) + n * kRows16);
 #pragma unroll
         for (int t = 0; t < kTiles; ++t) {
-          multiply_add<kElement>(s[t][2 * n], a[t], b[0], b[1]);
-          multiply_add<kElement>(s[t][2 * n + 1], a[t], b[2], b[3]);
+          if (d == 0) {
+            multiply<kElement>(s[t][2 * n], a[t], b[0], b[1]);
+            multiply<kElement>(s[t][2 * n + 1], a[t], b[2], b[3]);
+          } else {
+            multiply_add<kElement>(s[t][2 * n], a[t], b[0], b[1]);
+            multiply_add<kElement>(s[t][2 * n + 1], a[t], b[2], b[3]);
+          }
         }
       }
     }
 
     wait_for_copies();
-    __syncthreads();  // V is there, and everyone is done with K
+    __syncthreads();  // V is there, and everyone is done with K and with this tile's rows
+
     if (valid < kKeys) {  // the same for the whole CTA
 #pragma unroll
       for (int n = 0; n < kKeys / 8; ++n) {
@@ -147,45 +153,69 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(const __grid_consta
         }
       }
     }
-    std::uint32_t p[kTiles][kKeys / 16][4];  // P as the products' left side
+    float highest[kTiles][2];
+    bool rises = false;
 #pragma unroll
     for (int t = 0; t < kTiles; ++t) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        float risen = highest[t][half];
+        float own = fmaxf(s[t][0][2 * half], s[t][0][2 * half + 1]);
 #pragma unroll
-        for (int n = 0; n < kKeys / 8; ++n) risen = fmaxf(risen, fmaxf(s[t][n][2 * half], s[t][n][2 * half + 1]));
-        risen = fmaxf(risen, __shfl_xor_sync(0xffffffffU, risen, 1));
-        risen = fmaxf(risen, __shfl_xor_sync(0xffffffffU, risen, 2));
-        const float shrink = exp2_fast((highest[t][half] - risen) * scale2);  // 0 the first time
-        const float shift = risen * scale2;
-        highest[t][half] = risen;
-        float sum = 0.0F;
+        for (int n = 1; n < kKeys / 8; ++n) own = fmaxf(own, fmaxf(s[t][n][2 * half], s[t][n][2 * half + 1]));
+        own = fmaxf(own, __shfl_xor_sync(0xffffffffU, own, 1));
+        own = fmaxf(own, __shfl_xor_sync(0xffffffffU, own, 2));
+        highest[t][half] = own;
+        rises |= (own - shift[t][half]) * scale2 > kSlack;  // inf the first time
+      }
+    }
+    // O is only scaled down where a maximum rose enough to matter: rarely, after the first tiles.
+    if (__any_sync(0xffffffffU, rises)) {
 #pragma unroll
-        for (int n = 0; n < kKeys / 8; ++n) {
-          const float low = exp2_fast(fmaf(s[t][n][2 * half], scale2, -shift));
-          const float high = exp2_fast(fmaf(s[t][n][2 * half + 1], scale2, -shift));
-          sum += low + high;
-          p[t][n / 2][n % 2 * 2 + half] = pack<kElement>(low, high);
-        }
-        total[t][half] = fmaf(total[t][half], shrink, sum);
+      for (int t = 0; t < kTiles; ++t) {
 #pragma unroll
-        for (int d = 0; d < kDim / 8; ++d) {
-          o[t][d][2 * half] *= shrink;
-          o[t][d][2 * half + 1] *= shrink;
+        for (int half = 0; half < 2; ++half) {
+          const float risen = fmaxf(shift[t][half], highest[t][half]);
+          const float shrink = exp2_fast((shift[t][half] - risen) * scale2);  // 0 the first time
+          shift[t][half] = risen;
+          total[t][half] *= shrink;
+#pragma unroll
+          for (int d = 0; d < kDim / 8; ++d) {
+            o[t][d][2 * half] *= shrink;
+            o[t][d][2 * half + 1] *= shrink;
+          }
         }
       }
     }
+    std::uint32_t p[kTiles][kKeys / 16][4];  // P as the products' left side
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+      if (t == kTiles - 1) {  // not earlier: beside all of S the addresses would not fit in registers
+#pragma unroll
+        for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, k_tile, k_head, tiles[parity ^ 1]);
+        commit_copies();
+        if (warp == 0) walk.write_next(map, tiles[parity]);  // here it delays the others least
+      }
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float scaled = shift[t][half] * scale2;
+        float sum = 0.0F;
+#pragma unroll
+        for (int n = 0; n < kKeys / 8; ++n) {
+          const float low = exp2_fast(fmaf(s[t][n][2 * half], scale2, -scaled));
+          const float high = exp2_fast(fmaf(s[t][n][2 * half + 1], scale2, -scaled));
+          sum += low + high;
+          p[t][n / 2][n % 2 * 2 + half] = pack<kElement>(low, high);
+        }
+        total[t][half] += sum;
+      }
+    }
 
-    // Only now, though K has been free since the barrier: beside all of S the addresses would not fit in registers.
-    if (!keys.done()) copy_tile<kDim, kKeys>(k_tile, call.k, head_offset, keys.rows, keys.start);
-    commit_copies();
 #pragma unroll
     for (int n = 0; n < kKeys / 16; ++n) {
 #pragma unroll
       for (int d = 0; d < kDim / 16; ++d) {
         std::uint32_t b[4];
-        load_matrices_transposed(b, v_tile + chunk_offset<kDim>(n * 16 + (lane & 15), 2 * d + (lane >> 4)));
+        load_matrices_transposed(b, (v_row ^ (d * 32)) + n * kRows16);
 #pragma unroll
         for (int t = 0; t < kTiles; ++t) {
           multiply_add<kElement>(o[t][2 * d], p[t][n], b[0], b[1]);
@@ -196,9 +226,10 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(const __grid_consta
   }
 
   // Each warp puts its rows of O where its rows of Q were, and writes them out in whole chunks.
-  wait_for_copies();
-  __syncthreads();  // Q's copy too, where there was no key at all
-  float* lse = call.lse + static_cast<std::int64_t>(head) * layout.tokens();
+  // The loop's last barrier was behind every copy and every product, so that shared memory is free.
+  int last_head = static_cast<int>(blockIdx.y);
+  not_ahead(last_head);
+  float* lse = call.lse + static_cast<std::int64_t>(last_head) * layout.tokens();
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
 #pragma unroll
@@ -206,7 +237,7 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(const __grid_consta
       float sum = total[t][half];
       sum += __shfl_xor_sync(0xffffffffU, sum, 1);
       sum += __shfl_xor_sync(0xffffffffU, sum, 2);
-      const float inverse = sum > 0.0F ? 1.0F / sum : 0.0F;
+      const float inverse = sum == 0.0F ? 0.0F : 1.0F / sum;  // not `sum > 0`: a NaN must show
       const int row = warp_row + t * 16 + half * 8 + lane / 4;
 #pragma unroll
       for (int d = 0; d < kDim / 8; ++d) {
@@ -215,12 +246,12 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(const __grid_consta
       }
       if ((lane & 3) == 0 && query_start + row < kept_queries.count) {
         lse[kept_queries.token(query_start + row)] =
-            sum > 0.0F ? fmaf(highest[t][half], call.scale, logf(sum)) : -kInfinity;
+            sum == 0.0F ? -kInfinity : fmaf(shift[t][half], call.scale, logf(sum));
       }
     }
   }
   __syncwarp();
-  std::uint16_t* o_head = static_cast<std::uint16_t*>(call.o) + head_offset;
+  std::uint16_t* o_head = static_cast<std::uint16_t*>(call.o) + layout.offset(last_head, 0);
   constexpr int kChunks = kDim / 8, kStep = 32 / kChunks;
   for (int i = lane / kChunks; i < kTiles * 16; i += kStep) {
     const int row = warp_row + i, chunk = lane % kChunks;
@@ -238,7 +269,8 @@ void launch(const Attention& call, cudaStream_t stream) {
   const auto kernel = attend_kernel<kElement, kDim, kTiles>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "cudaFuncSetAttribute");
   const int tiles_a_block = (call.layout.region_tokens() + kQueries - 1) / kQueries;
-  kernel<<<dim3(call.layout.blocks() * tiles_a_block, call.layout.heads), kThreads, kShared, stream>>>(call);
+  kernel<<<dim3(call.layout.blocks() * tiles_a_block, call.layout.heads), kThreads, kShared, stream>>>(
+      call, BlockMap(call.layout, call.region_order), call.scale * kLog2E);
   check_launch("attend_kernel");
 }
 
@@ -255,19 +287,18 @@ void launch_for_dim(const Attention& call, cudaStream_t stream) {
 
 }  // namespace
 
+std::string attend_mma_unsupported(const Attention& call, int capability) {
+  if (capability < 80) return "wants compute capability 8.0 or newer, found " + std::to_string(capability / 10.0).substr(0, 3);
+  const int dim = call.layout.head_dim;
+  return dim == 64 || dim == 128 ? "" : "wants head_dim 64 or 128, found " + std::to_string(dim);
+}
+
 void attend_mma(const Attention& call, cudaStream_t stream) {
-  require_valid(call.layout);
-  if (call.layout.head_dim != 64 && call.layout.head_dim != 128) {
-    throw std::invalid_argument("attend_mma: head_dim must be 64 or 128, found " + std::to_string(call.layout.head_dim));
+  require_valid(call);
+  constexpr int kOldest = 80;  // of the device, the launch itself tells
+  if (const std::string why = attend_mma_unsupported(call, kOldest); !why.empty()) {
+    throw std::invalid_argument("attend_mma " + why);
   }
-  if ((call.columns == nullptr) != (call.counts == nullptr)) {
-    throw std::invalid_argument("attend_mma: wanted columns and counts, or neither, found one of them");
-  }
-  require_aligned("attend_mma: q", call.q);
-  require_aligned("attend_mma: k", call.k);
-  require_aligned("attend_mma: v", call.v);
-  require_aligned("attend_mma: o", call.o);
-  require_aligned("attend_mma: lse", call.lse);
   call.element == Element::bfloat16 ? launch_for_dim<Element::bfloat16>(call, stream)
                                     : launch_for_dim<Element::float16>(call, stream);
 }

@@ -3,15 +3,42 @@
 #include <cuda_fp16.h>
 
 #include <cmath>
+#include <memory>
 
 #include "kernels/gpu_test.hpp"
-#include "reference/attention.hpp"
-#include "reference/regions.hpp"
+#include "reference/kernel_error.hpp"
+#include "reference/parallel.hpp"
 
 namespace draft::gpu {
 namespace {
 
-using Attending = GpuTest;
+int capability() {
+  int major = 0, minor = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0), "cudaDeviceGetAttribute");
+  return 10 * major + minor;
+}
+
+/// Every test runs for every kernel of the table.
+class Attending : public GpuTest, public ::testing::WithParamInterface<AttentionKernel> {
+ protected:
+  void SetUp() override {
+    GpuTest::SetUp();
+    if (!IsSkipped()) blas_ = std::make_unique<Blas>();
+  }
+  /// Whether the kernel can do calls of this shape here.
+  [[nodiscard]] static bool supports(const Layout& layout, Element element, bool region_order) {
+    Attention call;
+    call.layout = layout;
+    call.element = element;
+    call.region_order = region_order;
+    return GetParam().unsupported(call, capability()).empty();
+  }
+  [[nodiscard]] const Blas& blas() const { return *blas_; }
+
+ private:
+  std::unique_ptr<Blas> blas_;
+};
 
 /// One call's inputs, and where it may look.
 struct TestCall {
@@ -58,146 +85,244 @@ struct Result {
   bool operator==(const Result&) const = default;
 };
 
-Result run(const TestCall& setup, bool region_order) {
-  const std::size_t size = setup.q.bits.size();
-  const auto rows = static_cast<std::size_t>(setup.layout.heads) * static_cast<std::size_t>(setup.layout.tokens());
-  const Stream stream;
-  std::vector<DeviceBuffer<std::uint16_t>> inputs;
-  for (const Tensor* tensor : {&setup.q, &setup.k, &setup.v}) {
-    inputs.emplace_back(std::span(tensor->bits));
-    if (!region_order) continue;
-    DeviceBuffer<std::uint16_t> reordered(size);
-    reorder(setup.layout, inputs.back().data(), reordered.data(), stream.get());
-    stream.wait();
-    inputs.back() = std::move(reordered);
+/// A call's tensors on the device.
+class DeviceCall {
+ public:
+  DeviceCall(const TestCall& setup, bool region_order) : o_(setup.q.bits.size()), lse_(rows(setup.layout)) {
+    for (const Tensor* tensor : {&setup.q, &setup.k, &setup.v}) {
+      inputs_.emplace_back(std::span(tensor->bits));
+      if (!region_order) continue;
+      DeviceBuffer<std::uint16_t> reordered(tensor->bits.size());
+      reorder(setup.layout, inputs_.back().data(), reordered.data(), stream_.get());
+      stream_.wait();
+      inputs_.back() = std::move(reordered);
+    }
+    columns_ = DeviceBuffer<std::uint16_t>{std::span(setup.lists.columns)};
+    order_ = DeviceBuffer<std::uint16_t>{std::span(setup.lists.order)};
+    counts_ = DeviceBuffer<std::int32_t>{std::span(setup.lists.counts)};
+    const bool sparse = !setup.lists.counts.empty();
+    call_ = {.layout = setup.layout,
+             .element = setup.element,
+             .scale = setup.scale,
+             .region_order = region_order,
+             .q = inputs_[0].data(),
+             .k = inputs_[1].data(),
+             .v = inputs_[2].data(),
+             .o = o_.data(),
+             .lse = lse_.data(),
+             .columns = sparse ? columns_.data() : nullptr,
+             .counts = sparse ? counts_.data() : nullptr,
+             .order = sparse ? order_.data() : nullptr};
   }
-  const DeviceBuffer<std::uint16_t> columns{std::span(setup.lists.columns)}, order{std::span(setup.lists.order)};
-  const DeviceBuffer<std::int32_t> counts{std::span(setup.lists.counts)};
-  const bool sparse = !setup.lists.counts.empty();
-  const Guarded<std::uint16_t> o(size);
-  const Guarded<float> lse(rows);
-  attend_mma({.layout = setup.layout,
-              .element = setup.element,
-              .scale = setup.scale,
-              .region_order = region_order,
-              .q = inputs[0].data(),
-              .k = inputs[1].data(),
-              .v = inputs[2].data(),
-              .o = o.data(),
-              .lse = lse.data(),
-              .columns = sparse ? columns.data() : nullptr,
-              .counts = sparse ? counts.data() : nullptr,
-              .order = sparse ? order.data() : nullptr},
-             stream.get());
-  stream.wait();
-  return {o.read(), lse.read()};
+  [[nodiscard]] Result run(const AttentionKernel& kernel, const Blas& blas) {
+    o_.poison();
+    lse_.poison();
+    const Guarded<std::uint8_t> workspace(kernel.workspace(call_));
+    kernel.launch(call_, {blas, workspace.data()}, stream_.get());
+    stream_.wait();
+    workspace.expect_guards();
+    return {o_.read(), lse_.read()};
+  }
+
+ private:
+  static std::size_t rows(const Layout& layout) {
+    return static_cast<std::size_t>(layout.heads) * static_cast<std::size_t>(layout.tokens());
+  }
+  Stream stream_;
+  std::vector<DeviceBuffer<std::uint16_t>> inputs_;
+  DeviceBuffer<std::uint16_t> columns_, order_;
+  DeviceBuffer<std::int32_t> counts_;
+  Guarded<std::uint16_t> o_;
+  Guarded<float> lse_;
+  Attention call_;
+};
+
+Result run(const AttentionKernel& kernel, const Blas& blas, const TestCall& setup, bool region_order) {
+  return DeviceCall(setup, region_order).run(kernel, blas);
 }
 
-/// Largest error of O over its bound, NaN never passing. With u the element's unit roundoff: P is rounded once
-/// (u P |V| in all), O once (u |O|); logits are sums of head_dim fp32 products, so each p is off by at most
-/// 2 head_dim 2^-24 |logit| relative, and sums of n fp32 terms by n 2^-24 at the very most.
-double worst_ratio(const TestCall& setup, const Result& found, bool region_order) {
+/// What every block row of every head should be.
+using Truths = std::vector<std::vector<RowsTruth>>;  // [heads][blocks]
+
+Truths truths_of(const TestCall& setup) {
   const Layout& layout = setup.layout;
-  const Partition partition = partition_of(layout);
-  const double u = std::ldexp(1.0, setup.element == Element::bfloat16 ? -8 : -11);  // half the spacing above 1
-  double worst = 0.0;
+  Truths truths(static_cast<std::size_t>(layout.heads));
+  for (std::size_t head = 0; head < truths.size(); ++head) {
+    const Problem problem{grid_of(layout), setup.q.heads[head], setup.k.heads[head], setup.v.heads[head], setup.scale,
+                          "test"};
+    const KernelTruth truth(problem, {layout.region_height, layout.region_width},
+                            setup.element == Element::bfloat16 ? kBfloat16Format : kFloat16Format);
+    truths[head].resize(static_cast<std::size_t>(truth.blocks()));
+    parallel_for(truth.blocks(), 0, [&] {
+      return [&](Index block) { truths[head][static_cast<std::size_t>(block)] = truth.rows(setup.masks[head], block); };
+    });
+  }
+  return truths;
+}
+
+KernelError judge(const TestCall& setup, const Truths& truths, const Result& found, bool region_order) {
+  const Layout& layout = setup.layout;
+  KernelError error;
   for (int head = 0; head < layout.heads; ++head) {
-    const auto h = static_cast<std::size_t>(head);
-    Problem problem{grid_of(layout), setup.q.heads[h], setup.k.heads[h], setup.v.heads[h], setup.scale, "test"};
-    const double logit = setup.scale * problem.q.rowwise().norm().maxCoeff() * problem.k.rowwise().norm().maxCoeff();
-    const double fp32 = kRoundoff * (4.0 * layout.head_dim * logit + layout.tokens() + 64.0);
-    const Output wanted = attend(problem, partition, setup.masks[h]);
-    problem.v = problem.v.cwiseAbs();
-    const Matrix weight = attend(problem, partition, setup.masks[h]).o;  // P |V|
-    Matrix o(layout.tokens(), layout.head_dim);
-    Vector lse(layout.tokens());
-    for (int token = 0; token < layout.tokens(); ++token) {
-      const int place = region_order ? layout.position_of(token) : token;
-      for (int d = 0; d < layout.head_dim; ++d) {
-        const std::uint16_t bits = found.o[static_cast<std::size_t>(layout.offset(head, place)) + static_cast<std::size_t>(d)];
-        o(token, d) = decode(setup.element, bits);
+    const auto& blocks = truths[static_cast<std::size_t>(head)];
+    for (std::size_t block = 0; block < blocks.size(); ++block) {
+      const RowsTruth& truth = blocks[block];
+      Matrix o(truth.o.rows(), truth.o.cols());
+      Vector lse(truth.o.rows());
+      for (Index r = 0; r < o.rows(); ++r) {
+        const int token = static_cast<int>(truth.tokens[static_cast<std::size_t>(r)]);
+        const int place = region_order ? layout.position_of(token) : token;
+        const auto first = static_cast<std::size_t>(layout.offset(head, place));
+        for (Index d = 0; d < o.cols(); ++d) o(r, d) = decode(setup.element, found.o[first + static_cast<std::size_t>(d)]);
+        lse[r] = static_cast<double>(found.lse[static_cast<std::size_t>(head * layout.tokens() + place)]);
       }
-      lse[token] = static_cast<double>(found.lse[h * static_cast<std::size_t>(layout.tokens()) + static_cast<std::size_t>(place)]);
-    }
-    for (int token = 0; token < layout.tokens(); ++token) {
-      if (std::isinf(wanted.lse[token])) {  // keeps nothing
-        if (lse[token] != wanted.lse[token] || !o.row(token).isZero(0.0)) return std::numeric_limits<double>::infinity();
-        continue;
-      }
-      const double lse_ratio = std::abs(lse[token] - wanted.lse[token]) / (fp32 * (1.0 + std::abs(wanted.lse[token])));
-      worst = lse_ratio <= worst ? worst : lse_ratio;  // a NaN goes through
-      for (int d = 0; d < layout.head_dim; ++d) {
-        const double bound = (u + fp32) * weight(token, d) + u * std::abs(wanted.o(token, d)) + std::ldexp(1.0, -24);
-        const double ratio = std::abs(o(token, d) - wanted.o(token, d)) / bound;
-        if (!(ratio <= worst)) worst = ratio;
-      }
-      if (std::isnan(worst)) return std::numeric_limits<double>::infinity();
+      error.add(truth, static_cast<Index>(block), o, lse);
     }
   }
-  return worst;
+  return error;
+}
+
+std::string to_string(const KernelError& error) {
+  return "element " + std::to_string(error.element_over_bound) + ", row " + std::to_string(error.row_over_tolerance) +
+         ", lse " + std::to_string(error.lse_over_bound) + " of what is allowed; worst block " +
+         std::to_string(error.worst_block) + ", relative error " + std::to_string(error.rel_l2());
 }
 
 // Claim: dense and block-sparse attention are the reference's on ragged grids, with text, rows that keep nothing,
 // regions of 1 to 4,096 tokens, both elements, both orders.
-TEST_F(Attending, IsTheReferencesOnEveryLayout) {
+TEST_P(Attending, IsTheReferencesOnEveryLayout) {
+  int calls = 0;
   for (const Layout& layout : swept_layouts()) {
-    if (layout.head_dim != 64 && layout.head_dim != 128) continue;
     for (const Element element : {Element::bfloat16, Element::float16}) {
       for (const bool sparse : {false, true}) {
+        if (!supports(layout, element, false) && !supports(layout, element, true)) continue;
         const TestCall setup = make_call(layout, element, sparse, 3);
+        const Truths truths = truths_of(setup);
         for (const bool region_order : {false, true}) {
-          EXPECT_LE(worst_ratio(setup, run(setup, region_order), region_order), 1.0)
-              << to_string(layout) << (sparse ? ", sparse" : ", dense") << (region_order ? ", region order" : "")
+          if (!supports(layout, element, region_order)) continue;
+          ++calls;
+          const KernelError error = judge(setup, truths, run(GetParam(), blas(), setup, region_order), region_order);
+          EXPECT_TRUE(error.fine())
+              << to_string(error) << "; " << to_string(layout) << (sparse ? ", sparse" : ", dense") << (region_order ? ", region order" : "")
               << (element == Element::bfloat16 ? ", bf16" : ", fp16");
         }
       }
     }
   }
+  RecordProperty("calls", calls);
+  EXPECT_GE(calls, 8);
 }
 
+constexpr Layout kStronglyNegative{.heads = 2, .frames = 2, .height = 9, .width = 17, .text = 77, .head_dim = 128};
 // Given logits of about -head_dim * 9 * scale = -100 everywhere, claim: padding (logit 0, weight e^0) gets nothing.
-TEST_F(Attending, PaddingHasNoWeightWhereAllLogitsAreStronglyNegative) {
-  const Layout layout{.heads = 2, .frames = 2, .height = 9, .width = 17, .text = 77, .head_dim = 128};
-  const TestCall setup = make_call(layout, Element::bfloat16, true, 5, 3.0);
-  EXPECT_LE(worst_ratio(setup, run(setup, false), false), 1.0);
+TEST_P(Attending, PaddingHasNoWeightWhereAllLogitsAreStronglyNegative) {
+  if (!supports(kStronglyNegative, Element::bfloat16, false)) GTEST_SKIP() << "unsupported here";
+  const TestCall setup = make_call(kStronglyNegative, Element::bfloat16, true, 5, 3.0);
+  const KernelError error = judge(setup, truths_of(setup), run(GetParam(), blas(), setup, false), false);
+  EXPECT_TRUE(error.fine()) << to_string(error);
 }
 
-TEST_F(Attending, RunsAreBitIdentical) {
+// Claim: 1,000 runs give the same bits, also while long and short rows race for multiprocessors.
+TEST_P(Attending, RunsAreBitIdentical) {
   const Layout layout{.heads = 2, .frames = 3, .height = 30, .width = 52, .text = 77, .head_dim = 128};
+  if (!supports(layout, Element::bfloat16, false)) GTEST_SKIP() << "unsupported here";
   const TestCall setup = make_call(layout, Element::bfloat16, true, 7);
-  const Result first = run(setup, false);
-  for (int repeat = 0; repeat < 50; ++repeat) ASSERT_TRUE(run(setup, false) == first);
+  DeviceCall call(setup, false);
+  const Result first = call.run(GetParam(), blas());
+  for (int repeat = 1; repeat < 1000; ++repeat) ASSERT_TRUE(call.run(GetParam(), blas()) == first) << repeat;
+}
+
+// Given a NaN in one key's row of K, claim: every row that keeps its block shows it, no other row does.
+TEST_P(Attending, NaNShows) {
+  const Layout layout{.heads = 1, .frames = 2, .height = 16, .width = 32, .text = 5, .head_dim = 64};
+  if (!supports(layout, Element::bfloat16, false)) GTEST_SKIP() << "unsupported here";
+  TestCall setup = make_call(layout, Element::bfloat16, true, 11);
+  constexpr int kKey = 3;  // of block 0
+  setup.k.bits[kKey * 64] = 0x7fc0;
+  const Result found = run(GetParam(), blas(), setup, false);
+  for (int token = 0; token < layout.tokens(); ++token) {
+    const int block = layout.block_of(token);
+    const bool keeps = block >= layout.regions() || setup.masks[0].kept(block, 0);
+    EXPECT_EQ(std::isnan(decode(Element::bfloat16, found.o[static_cast<std::size_t>(token) * 64])), keeps) << token;
+    EXPECT_EQ(std::isnan(found.lse[static_cast<std::size_t>(token)]), keeps) << token;
+  }
+}
+
+// Given tensors of more than 2^31 elements, claim: the last head is what it is by itself.
+TEST_P(Attending, TensorsBeyond2To31Elements) {
+  const Layout one{.heads = 1, .frames = 2, .height = 88, .width = 80, .text = 13, .head_dim = 128};
+  Layout many = one;
+  many.heads = static_cast<int>((std::int64_t{1} << 31) / one.offset(1, 0)) + 2;
+  if (!supports(many, Element::bfloat16, false)) GTEST_SKIP() << "unsupported here";
+  const auto size = static_cast<std::size_t>(many.offset(many.heads, 0));
+  const auto own = static_cast<std::size_t>(one.offset(1, 0));
+  ASSERT_GT(size, std::size_t{1} << 31);
+  std::size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  if (free < 4 * size * 2 + (std::size_t{1} << 30)) GTEST_SKIP() << "wants " << 4 * size * 2 << " bytes, " << free << " are free";
+  const Tensor last = random_tensor(one, Element::bfloat16, 13);
+  const DeviceBuffer<std::uint16_t> q(size), k(size), v(size), o(size);
+  const DeviceBuffer<float> lse(static_cast<std::size_t>(many.heads) * static_cast<std::size_t>(many.tokens()));
+  for (const auto* tensor : {&q, &k, &v}) {
+    check(cudaMemset(tensor->data(), 0, tensor->bytes()), "cudaMemset");
+    copy_to_device(tensor->data() + size - own, std::span(last.bits));
+  }
+  const Stream stream;
+  const auto attend = [&](const Layout& layout, std::size_t start, float* sums) {
+    const Attention call{.layout = layout,
+                         .element = Element::bfloat16,
+                         .scale = 0.1F,
+                         .region_order = false,
+                         .q = q.data() + start,
+                         .k = k.data() + start,
+                         .v = v.data() + start,
+                         .o = o.data() + start,
+                         .lse = sums};
+    const DeviceBuffer<std::uint8_t> workspace(GetParam().workspace(call));
+    GetParam().launch(call, {blas(), workspace.data()}, stream.get());
+    stream.wait();
+    std::vector<std::uint16_t> result(own);
+    check(cudaMemcpy(result.data(), o.data() + size - own, own * 2, cudaMemcpyDeviceToHost), "cudaMemcpy");
+    return result;
+  };
+  check(cudaMemset(o.data(), 0xff, o.bytes()), "cudaMemset");
+  const auto among_many = attend(many, 0, lse.data());
+  check(cudaMemset(o.data(), 0xff, o.bytes()), "cudaMemset");
+  EXPECT_TRUE(attend(one, size - own, lse.data()) == among_many);
 }
 
 // Negative control: one wrong block and one row scaled by 1.02 are both seen.
-TEST_F(Attending, TheCheckCanFail) {
+TEST_P(Attending, TheCheckCanFail) {
   const Layout layout{.heads = 1, .frames = 2, .height = 16, .width = 32, .text = 5, .head_dim = 64};
+  if (!supports(layout, Element::float16, false)) GTEST_SKIP() << "unsupported here";
   TestCall setup = make_call(layout, Element::float16, true, 9);
-  Result found = run(setup, false);
-  ASSERT_LE(worst_ratio(setup, found, false), 1.0);
+  Result found = run(GetParam(), blas(), setup, false);
+  const Truths truths = truths_of(setup);
+  ASSERT_TRUE(judge(setup, truths, found, false).fine());
   const Result good = found;
   for (std::size_t d = 0; d < 64; ++d) {  // row 0
     const float value = static_cast<float>(decode(Element::float16, found.o[d]));
     found.o[d] = __half_raw(__float2half_rn(value * 1.02F)).x;
   }
-  EXPECT_GT(worst_ratio(setup, found, false), 1.0);
+  EXPECT_FALSE(judge(setup, truths, found, false).fine());
   for (Index column = 0; column < 8; ++column) {
     if (!setup.masks[0].kept(7, column)) {
       setup.masks[0].set(7, column, true);
-      EXPECT_GT(worst_ratio(setup, good, false), 1.0);
+      EXPECT_FALSE(judge(setup, truths_of(setup), good, false).fine());
       return;
     }
   }
   FAIL() << "row 7 keeps everything";
 }
 
-TEST_F(Attending, RefusesWhatItCannotDo) {
+TEST_P(Attending, RefusesNullPointers) {
   Attention call;
-  call.layout.head_dim = 96;
-  EXPECT_THROW(attend_mma(call, nullptr), std::invalid_argument);
-  call.layout.head_dim = 128;
-  EXPECT_THROW(attend_mma(call, nullptr), std::invalid_argument);  // null pointers
+  call.scale = 1.0F;
+  EXPECT_THROW(GetParam().launch(call, {blas(), nullptr}, nullptr), std::invalid_argument);
 }
+
+INSTANTIATE_TEST_SUITE_P(Kernels, Attending, ::testing::ValuesIn(attention_kernels()),
+                         [](const auto& kernel) { return kernel.param.name; });
 
 }  // namespace
 }  // namespace draft::gpu

@@ -63,6 +63,14 @@ inline void check_launch(const char* kernel, std::source_location where = std::s
   check(cudaGetLastError(), std::string("launch of ") + kernel, where);
 }
 
+/// Copies host memory to the device and waits. cudaMemcpy itself may return while the last bytes are still on
+/// their way from a staging buffer, and streams that do not wait for the default stream would read too early.
+template <typename T>
+void copy_to_device(T* to, std::span<const T> from, std::source_location where = std::source_location::current()) {
+  check(cudaMemcpy(to, from.data(), from.size_bytes(), cudaMemcpyHostToDevice), "cudaMemcpy to the device", where);
+  check(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize", where);
+}
+
 /// Owns `size()` elements of device memory, not initialised.
 template <typename T>
 class DeviceBuffer {
@@ -96,7 +104,7 @@ class DeviceBuffer {
     if (host.size() != size_) {
       fail("upload", "wanted " + std::to_string(size_) + " elements, found " + std::to_string(host.size()), where);
     }
-    check(cudaMemcpy(data_, host.data(), bytes(), cudaMemcpyHostToDevice), "cudaMemcpy to the device", where);
+    copy_to_device(data_, host, where);
   }
   /// Waits for all work of the device and copies everything back.
   [[nodiscard]] std::vector<T> download(std::source_location where = std::source_location::current()) const {

@@ -8,55 +8,25 @@
 //           TF32 is asked for, and it is not). exp((s - max) * scale) in fp32, sums in a fixed order. A row of
 //           NaN, or with an infinite largest score, becomes NaN.
 
-#include <cublas_v2.h>
-
 #include <cmath>
-#include <source_location>
 #include <stdexcept>
 #include <string>
 
 #include "kernels/arguments.hpp"
+#include "kernels/blas.hpp"
 #include "kernels/cuda_check.hpp"
+#include "kernels/reduce.cuh"
 
 namespace draft::gpu {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / 32;
-
-void check_blas(cublasStatus_t status, const char* call, std::source_location where = std::source_location::current()) {
-  if (status != CUBLAS_STATUS_SUCCESS) fail(call, cublasGetStatusString(status), where);
-}
-
-struct Larger {
-  __device__ float operator()(float a, float b) const {
-    float larger;
-    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
-    return larger;
-  }
-};
-struct Plus {
-  __device__ float operator()(float a, float b) const { return a + b; }
-};
-
-/// The same value in every thread, joined in a fixed order. `parts` must not be in use by another reduction.
-template <typename Join>
-__device__ float reduce_block(float value, Join join, float (&parts)[kWarps]) {
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) value = join(value, __shfl_xor_sync(~0U, value, distance));
-  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = value;
-  __syncthreads();
-  value = parts[0];
-#pragma unroll
-  for (int warp = 1; warp < kWarps; ++warp) value = join(value, parts[warp]);
-  return value;
-}
 
 /// kItems * kThreads >= columns. In place is fine: a row is read before it is written, and by its block alone.
 template <int kItems>
 __global__ void __launch_bounds__(kThreads)
     softmax_kernel(int columns, float scale, const float* logits, float* probabilities) {
-  __shared__ float highest_parts[kWarps], sum_parts[kWarps];
+  __shared__ float highest_parts[kThreads / 32], sum_parts[kThreads / 32];
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * columns;
   float items[kItems];
   float highest = -INFINITY;
@@ -83,15 +53,6 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 }  // namespace
-
-Blas::Blas() {
-  check_blas(cublasCreate(&handle_), "cublasCreate");
-  check_blas(cublasSetMathMode(handle_, CUBLAS_DEFAULT_MATH), "cublasSetMathMode");
-}
-
-Blas::~Blas() {
-  if (handle_ != nullptr) (void)cublasDestroy(handle_);
-}
 
 void draft_logits(const Blas& blas, const Layout& layout, const float* pooled_q, const float* pooled_k, float* logits,
                   cudaStream_t stream) {

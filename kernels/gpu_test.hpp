@@ -5,13 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "kernels/cuda_check.hpp"
+#include "kernels/guarded.hpp"
 #include "kernels/kernels.hpp"
 #include "reference/draft_mask.hpp"
 
@@ -27,34 +27,19 @@ class GpuTest : public ::testing::Test {
   }
 };
 
-/// A device output: every byte 0xff (NaN, -1, no block) before the kernel, and guards of 256 such bytes on both
-/// sides that must not change.
-template <typename T>
-class Guarded {
- public:
-  explicit Guarded(std::size_t size) : size_(size), memory_(size * sizeof(T) + 2 * kGuard) {
-    check(cudaMemset(memory_.data(), kPoison, memory_.bytes()), "cudaMemset");
-    check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-  }
-  [[nodiscard]] T* data() const { return reinterpret_cast<T*>(memory_.data() + kGuard); }
-  /// Waits for the device; fails the test if a guard was written to.
-  [[nodiscard]] std::vector<T> read() const {
-    const std::vector<std::uint8_t> bytes = memory_.download();
-    std::size_t written = 0;
-    for (std::size_t i = 0; i < kGuard; ++i) {
-      written += (bytes[i] != kPoison) + (bytes[bytes.size() - 1 - i] != kPoison);
-    }
-    EXPECT_EQ(written, 0U) << "guard bytes were written to";
-    std::vector<T> values(size_);
-    std::memcpy(values.data(), bytes.data() + kGuard, size_ * sizeof(T));
-    return values;
-  }
+/// Of a parameterised test's name: the kernel, not its bytes.
+inline void PrintTo(const AttentionKernel& kernel, std::ostream* stream) { *stream << kernel.name; }
 
- private:
-  static constexpr std::size_t kGuard = 256;
-  static constexpr std::uint8_t kPoison = 0xff;
-  std::size_t size_;
-  DeviceBuffer<std::uint8_t> memory_;
+/// Outputs as kernels/guarded.hpp has them; read() fails the test if a guard was written to.
+template <typename T>
+class Guarded : public GuardedBuffer<T> {
+ public:
+  using GuardedBuffer<T>::GuardedBuffer;
+  void expect_guards() const { EXPECT_EQ(this->guards_written(), 0U) << "guard bytes were written to"; }
+  [[nodiscard]] std::vector<T> read() const {
+    expect_guards();
+    return GuardedBuffer<T>::read();
+  }
 };
 
 /// [heads, tokens, head_dim] in an element type, and the same numbers in float64, one matrix a head.

@@ -8,130 +8,17 @@
 // | softmax_rows    | draft_map.cu | S~ -> A_draft (eq. 3)                                             |
 // | find_thresholds | select.cu, select_row.cu | scores -> the lowest kept score and its ties          |
 // | write_lists     | lists.cu     | thresholds -> kept columns of each block row, rows longest first  |
-// | attend_mma      | attend_mma.cu | Q, K, V and lists -> O and log-sum-exp (eqs. 1 and 5)             |
 // | reorder, restore| reorder.cu   | token order <-> region order (Algorithms 1 and 2)                 |
+// | attention_kernels | attention.cpp | the table of the kernels below: Q, K, V and lists -> O and log-sum-exp (eqs. 1, 5) |
+// | attend_mma      | attend_mma.cu  | fused, mma.sync: sm_80 on                                       |
+// | attend_blas     | attend_blas.cu | cuBLAS and a softmax: the plain one                             |
+// | sweep_logits, sweep_masks, ... | sweeps.hpp | the bounds' sweeps over all of a head's logits               |
 //
 // Pointers are device pointers to contiguous row-major arrays, aligned to 16 bytes, distinct unless said
 // otherwise. Functions only enqueue work on `stream`; none waits, allocates or reads anything back.
 // Errors: std::invalid_argument for arguments, draft::gpu::Error (cuda_check.hpp) for what CUDA reports.
 
-#include <cuda_runtime_api.h>
-
-#include <cstddef>
-#include <cstdint>
-
+#include "kernels/attention.hpp"
 #include "kernels/layout.hpp"
-
-struct cublasContext;
-
-namespace draft::gpu {
-
-enum class Element { bfloat16, float16 };
-enum class Pool { average, maximum };
-
-/// As the reference's rules; `logits` and `row` read S~, `softmax` and `released` read A_draft.
-enum class Rule { logits, softmax, released, row };
-
-/// How many entries a rule keeps, per head or per block row; with `all_ties` those that equal the last one too.
-struct Cut {
-  std::int64_t count;
-  bool by_row;
-  bool all_ties;
-};
-
-/// The reference's kept_count and released_kept_count on a [regions, regions] map.
-/// Throws std::invalid_argument unless 0 <= sparsity < 1.
-Cut rule_cut(Rule rule, double sparsity, std::int64_t regions);
-
-/// Mean or maximum of each channel over each region's real tokens; text is left out. Sums in fp32.
-void pool(const Layout& layout, Element element, Pool kind,
-          const void* rows,  // [heads, tokens, head_dim], token order
-          float* pooled,     // [heads, regions, head_dim]
-          cudaStream_t stream);
-
-/// A cuBLAS handle. One thread at a time; creating it allocates device memory, using it does not.
-class Blas {
- public:
-  Blas();
-  ~Blas();
-  Blas(const Blas&) = delete;
-  Blas& operator=(const Blas&) = delete;
-  [[nodiscard]] cublasContext* handle() const { return handle_; }
-
- private:
-  cublasContext* handle_ = nullptr;
-};
-
-/// S~ = Q~ K~^T in fp32, unscaled.
-void draft_logits(const Blas& blas, const Layout& layout,
-                  const float* pooled_q,  // [heads, regions, head_dim]
-                  const float* pooled_k,  // [heads, regions, head_dim]
-                  float* logits,          // [heads, regions, regions]
-                  cudaStream_t stream);
-
-/// A_draft = softmax of each row of S~ * scale. `probabilities` may be `logits`.
-void softmax_rows(const Layout& layout, float scale,
-                  const float* logits,   // [heads, regions, regions]
-                  float* probabilities,  // [heads, regions, regions]
-                  cudaStream_t stream);
-
-/// Bytes of scratch that find_thresholds fills and write_lists of the same layout and rule reads.
-std::size_t workspace_bytes(const Layout& layout);
-
-enum Status : std::int32_t { kFine = 0, kNaNScore = 1 };
-
-/// The exact cut of `rule` in each head or block row; of equal scores the lower row-major index is kept first,
-/// and -0 equals 0. A head with a NaN score gets kNaNScore and its lists must not be used.
-void find_thresholds(const Layout& layout, Rule rule, double sparsity,
-                     const float* scores,   // [heads, regions, regions], S~ or A_draft as the rule wants
-                     void* workspace,       // workspace_bytes(layout)
-                     std::int32_t* status,  // [heads], Status
-                     cudaStream_t stream);
-
-/// Blocks are numbered regions first, then text blocks. Text columns are kept in every row; text rows keep all.
-struct BlockLists {
-  std::uint16_t* columns;  // [heads, blocks, blocks]: a row's kept columns, ascending; the rest is not written
-  std::int32_t* counts;    // [heads, blocks]: kept columns of each block row, text included
-  std::uint16_t* order;    // [heads, blocks]: block rows by falling count, equal counts by rising row
-  std::uint8_t* mask;      // [heads, regions, regions]: 1 where kept, or null if nobody asks
-};
-
-/// The kept-block lists of the thresholds in `workspace`.
-void write_lists(const Layout& layout, Rule rule,
-                 const float* scores,  // [heads, regions, regions], those of find_thresholds
-                 void* workspace,      // workspace_bytes(layout)
-                 const BlockLists& lists, cudaStream_t stream);
-
-/// One attention call. Block rows and columns are BlockLists' blocks; without lists every block is kept.
-struct Attention {
-  Layout layout;
-  Element element = Element::bfloat16;
-  float scale = 0.0F;                      // softmax scale
-  bool region_order = false;               // the tensors stand in region order, else in token order
-  const void* q = nullptr;                 // [heads, tokens, head_dim]
-  const void* k = nullptr;                 // [heads, tokens, head_dim]
-  const void* v = nullptr;                 // [heads, tokens, head_dim]
-  void* o = nullptr;                       // [heads, tokens, head_dim], element type; rows that keep nothing are 0
-  float* lse = nullptr;                    // [heads, tokens], natural logarithm; -inf where a row keeps nothing
-  const std::uint16_t* columns = nullptr;  // as BlockLists; null with counts: dense
-  const std::int32_t* counts = nullptr;
-  const std::uint16_t* order = nullptr;    // which block row starts first; null: rising
-};
-
-/// Fused attention forward on mma.sync: sm_80 on, head_dim 64 or 128. Regions of any size; 64 tokens and
-/// multiples of 128 use the tensor cores fully. The same input gives the same bits.
-void attend_mma(const Attention& call, cudaStream_t stream);
-
-/// Token order -> region order, text behind; any element of 2 bytes.
-void reorder(const Layout& layout,
-             const void* rows,  // [heads, tokens, head_dim], token order
-             void* reordered,   // [heads, tokens, head_dim], region order
-             cudaStream_t stream);
-
-/// The inverse of reorder().
-void restore(const Layout& layout,
-             const void* reordered,  // [heads, tokens, head_dim], region order
-             void* rows,             // [heads, tokens, head_dim], token order
-             cudaStream_t stream);
-
-}  // namespace draft::gpu
+#include "kernels/masks.hpp"
+#include "kernels/sweeps.hpp"

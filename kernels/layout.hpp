@@ -13,6 +13,9 @@
 
 namespace draft::gpu {
 
+/// What tensors are made of.
+enum class Element { bfloat16, float16 };
+
 /// Where a region lies: its first token and its extent in rows and columns of one frame.
 struct Box {
   int first;
@@ -59,6 +62,14 @@ struct Layout {
     const int column = region % region_columns() * region_width;
     return {region / per_frame * frame_tokens() + row * width + column, smaller(region_height, height - row),
             smaller(region_width, width - column)};
+  }
+
+  /// The block of a token: its region, or its text block.
+  DRAFT_HOST_DEVICE int block_of(int token) const {
+    if (token >= video()) return regions() + (token - video()) / region_tokens();
+    const int in_frame = token % frame_tokens();
+    return (token / frame_tokens() * region_rows() + in_frame / width / region_height) * region_columns() +
+           in_frame % width / region_width;
   }
 
   /// Algorithm 1: position in region order -> original token. Text stays where it is.

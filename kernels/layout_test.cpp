@@ -31,7 +31,10 @@ TEST(Layouts, AreTheReferencesPartition) {
           for (int t = layout.video(); t < layout.tokens(); ++t) {
             ASSERT_EQ(layout.token_at(t), t);
             ASSERT_EQ(layout.position_of(t), t);
+            ASSERT_EQ(layout.block_of(t), layout.regions() + (t - layout.video()) / layout.region_tokens());
           }
+          const std::vector<Index> region_of = partition.region_of_token();
+          for (int t = 0; t < layout.video(); ++t) ASSERT_EQ(layout.block_of(t), region_of[t]);
           for (int r = 0; r < layout.regions(); ++r) {
             const Box box = layout.box(r);
             ASSERT_EQ(box.rows * box.columns, partition.size(r));

@@ -1,10 +1,13 @@
-"""Keeps what ptxas -v says of each CUDA object, and fails if a kernel spills or uses a stack.
+"""Keeps what ptxas -v says of each CUDA object, and fails if a kernel spills, uses a stack or has its wgmma serialised.
 
-As CMake's CUDA_COMPILER_LAUNCHER:  resource_report.py tee nvcc ... -o OBJECT ...   writes OBJECT.ptxas
+As CMake's CUDA_COMPILER_LAUNCHER:  resource_report.py tee nvcc ... -o OBJECT ...   writes OBJECT.ptxas, and fails at
+                                    once where ptxas gives a kernel's design up (it does so in a note, not an error)
 As a test, which needs no GPU:      resource_report.py check FOLDER ARCHITECTURE... reads every *.ptxas below
 Of itself:                          resource_report.py self-test
 """
 
+import contextlib
+import io
 import pathlib
 import re
 import subprocess
@@ -13,7 +16,8 @@ import sys
 COMPILING = re.compile(r"Compiling entry function '(\S+)' for '(\S+)'")
 FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers.*?(?:, (\d+) bytes smem)?(?:,|$)")
-SERIALIZED = re.compile(r"C75\d\d.*serializ", re.IGNORECASE)
+# "(C7510) ... wgmma.mma_async instructions are serialized due to ...", "(C7508) ... 'setmaxnreg' ignored ...".
+GIVEN_UP = re.compile(r"wgmma.*serializ|setmaxnreg\W+ignored", re.IGNORECASE)
 
 
 def kernels(text):
@@ -31,6 +35,11 @@ def kernels(text):
     return found
 
 
+def given_up(text):
+    """The notes in which ptxas says that it drops what makes a kernel fast."""
+    return [f"ptxas gave up: {line.strip()}" for line in text.splitlines() if GIVEN_UP.search(line)]
+
+
 def complaints(text, architectures):
     """What is wrong with one object's report, as sentences."""
     found = kernels(text)
@@ -41,7 +50,7 @@ def complaints(text, architectures):
             wrong.append(f"{place}: the report is not complete")
         elif kernel["spills"] or kernel["stack"]:
             wrong.append(f"{place}: {kernel['spills']} bytes of spills, {kernel['stack']} of stack, wanted 0 and 0")
-    return wrong + [f"ptxas serialised: {line.strip()}" for line in text.splitlines() if SERIALIZED.search(line)]
+    return wrong + given_up(text)
 
 
 def tee(command):
@@ -52,7 +61,9 @@ def tee(command):
         print("\n".join(loud), file=sys.stderr)
     if result.returncode == 0 and "-o" in command and "ptxas info" in result.stderr:
         pathlib.Path(command[command.index("-o") + 1] + ".ptxas").write_text(result.stderr)
-    return result.returncode
+    for sentence in given_up(result.stderr):
+        print(sentence, file=sys.stderr)
+    return result.returncode or bool(given_up(result.stderr))
 
 
 def check(folder, architectures):
@@ -82,7 +93,13 @@ def self_test():
     for good, bad in [("0 bytes stack frame", "8 bytes stack frame"), ("0 bytes spill stores", "4 bytes spill stores"),
                       ("0 bytes spill loads", "4 bytes spill loads"), ("Used 64 registers", "")]:
         assert len(complaints(report.replace(good, bad), ["sm_80"])) == 1, bad
-    assert len(complaints(report + "ptxas info : (C7510) wgmma are serialized due to ...", [])) == 1
+    notes = ["(C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to ...",
+             "(C7508) Potential Performance Loss: 'setmaxnreg' ignored; unable to determine register count at entry."]
+    for note in notes:
+        assert len(complaints(report + "ptxas info    : " + note, [])) == 1, note
+        speaks = [sys.executable, "-c", "import sys; sys.stderr.write(sys.argv[1])", note]
+        with contextlib.redirect_stderr(io.StringIO()):
+            assert tee(speaks) == 1 and tee(speaks[:3] + ["a harmless note"]) == 0, note
 
 
 if __name__ == "__main__":
