@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "experiments/study_metrics.hpp"
+#include "reference/parallel.hpp"
 
 namespace draft {
 namespace {
@@ -22,6 +23,11 @@ struct FamilyKey {
 FamilyKey family_key(const Cell& cell, std::size_t partition) {
   if (cell.policy != Policy::draft) return {partition, cell.policy, Pool::average, Rule::logits};
   return {partition, cell.policy, cell.pool, cell.rule == Rule::released ? Rule::softmax : cell.rule};
+}
+
+/// Calls work(0) .. work(items - 1) on all cores.
+void for_each_index(std::size_t items, int threads, const std::function<void(std::size_t)>& work) {
+  parallel_for(static_cast<Index>(items), threads, [&] { return [&](Index i) { work(static_cast<std::size_t>(i)); }; });
 }
 
 }  // namespace
@@ -43,10 +49,14 @@ double metric(const Metrics& metrics, const std::string& name) {
 }
 
 struct HeadStudy::Plan {
+  using MapKey = std::pair<std::size_t, Pool>;  // partition, pooling
+
   Plan(const Problem& the_problem, std::vector<Cell> the_cells, const std::vector<RegionSize>& extra_regions);
 
-  void sweep_first(const StudySettings& settings);
-  void choose_masks(const StudySettings& settings);
+  void pool_maps(int threads);
+  void sweep_first(Sweeps& sweeps, const StudySettings& settings);
+  [[nodiscard]] Ranking ranking(const FamilyKey& key, const StudySettings& settings) const;
+  std::vector<BlockFamily> choose_masks(const StudySettings& settings);
   [[nodiscard]] std::size_t partition_index(RegionSize region) const;
   const DraftMap& map(std::size_t partition, Pool pool);
 
@@ -54,18 +64,16 @@ struct HeadStudy::Plan {
   std::vector<Cell> cells;
   std::vector<RegionSize> sizes;
   std::vector<Partition> partitions;
-  std::unique_ptr<Stripes> stripes;
-  std::vector<std::vector<Index>> parent;      // [partition][atom] -> region
-  std::vector<std::vector<Index>> row_region;  // [partition][row in region order of the atoms] -> region
-  std::map<std::pair<std::size_t, Pool>, DraftMap> maps;
-  std::map<std::pair<std::size_t, Pool>, PoolingError> pooling;
-  std::map<std::pair<std::size_t, Pool>, std::size_t> deviations;  // index into fine.deviations
-  LogitStats fine;
-  std::vector<LogitStats> stats;  // [partition]
-  std::vector<MaskFamily> families;
+  std::map<MapKey, DraftMap> maps;
+  std::map<MapKey, PoolingError> pooling;
+  std::map<MapKey, std::size_t> deviations;  // index into first.deviations
+  LogitSweep first;
   std::vector<std::pair<std::size_t, std::size_t>> place;  // [cell] -> family, mask
   std::vector<BlockMask> masks;                            // [cell]
-  MaskSweep sweep;
+  MaskSweep second;
+  std::vector<std::vector<Index>> row_region;  // [partition][row of the effects] -> region
+  double longest_value = 0.0;
+  Slack slack{};
 };
 
 HeadStudy::Plan::Plan(const Problem& the_problem, std::vector<Cell> the_cells,
@@ -79,16 +87,6 @@ HeadStudy::Plan::Plan(const Problem& the_problem, std::vector<Cell> the_cells,
   for (const RegionSize size : extra_regions) want(size);
   if (sizes.empty()) throw std::invalid_argument("study: wanted at least one cell or region, found none");
   for (const RegionSize size : sizes) partitions.emplace_back(problem.grid, size);
-
-  const Partition atoms = common_refinement(partitions);
-  stripes = std::make_unique<Stripes>(problem, atoms);
-  for (const Partition& partition : partitions) {
-    parent.push_back(parents(atoms, partition));
-    std::vector<Index>& region = row_region.emplace_back();
-    for (Index atom = 0; atom < atoms.regions(); ++atom) {
-      region.insert(region.end(), static_cast<std::size_t>(atoms.size(atom)), parent.back()[atom]);
-    }
-  }
 }
 
 std::size_t HeadStudy::Plan::partition_index(RegionSize region) const {
@@ -100,66 +98,102 @@ std::size_t HeadStudy::Plan::partition_index(RegionSize region) const {
 const DraftMap& HeadStudy::Plan::map(std::size_t partition, Pool pool) {
   const auto found = maps.find({partition, pool});
   if (found != maps.end()) return found->second;
-  return maps.emplace(std::pair{partition, pool}, draft_scores(problem, partitions[partition], pool)).first->second;
+  return maps.emplace(MapKey{partition, pool}, draft_scores(problem, partitions[partition], pool)).first->second;
 }
 
-void HeadStudy::Plan::sweep_first(const StudySettings& settings) {
-  std::vector<DeviationRequest> requests;
+void HeadStudy::Plan::pool_maps(int threads) {
+  std::vector<std::pair<const MapKey, DraftMap>*> wanted;
+  for (const Cell& cell : cells) {
+    if (cell.policy != Policy::draft) continue;
+    const auto [entry, fresh] = maps.try_emplace({partition_index(cell.region), cell.pool});
+    if (fresh) wanted.push_back(&*entry);
+  }
+  for_each_index(wanted.size(), threads, [&](std::size_t i) {
+    auto& [key, scores] = *wanted[i];
+    scores = draft_scores(problem, partitions[key.first], key.second);
+  });
+}
+
+void HeadStudy::Plan::sweep_first(Sweeps& sweeps, const StudySettings& settings) {
+  std::vector<MapKey> keys;
+  std::vector<MapRequest> requests;
   for (const Cell& cell : cells) {
     if (!cell.with_bounds || cell.policy != Policy::draft) continue;
-    const std::pair key{partition_index(cell.region), cell.pool};
+    const MapKey key{partition_index(cell.region), cell.pool};
     if (!deviations.emplace(key, requests.size()).second) continue;
-    requests.push_back({map(key.first, key.second).logits, parent[key.first]});
+    keys.push_back(key);
+    requests.push_back({key.first, &maps.at(key).logits});
   }
-  fine = sweep_logits(*stripes, requests, settings.threads, settings.progress);
-  for (std::size_t p = 0; p < partitions.size(); ++p) {
-    stats.push_back(coarsened(fine, stripes->atoms, parent[p], partitions[p].regions()));
-  }
-  for (const auto& [key, index] : deviations) {
-    pooling.emplace(key, pooling_error(problem, partitions[key.first], maps.at(key), key.second, stats[key.first]));
-  }
+  first = sweeps.logits(requests, settings.progress);
+  std::vector<PoolingError> errors(keys.size());
+  for_each_index(keys.size(), settings.threads, [&](std::size_t i) {
+    const auto& [partition, pool] = keys[i];
+    errors[i] = pooling_error(problem, partitions[partition], maps.at(keys[i]), pool, first.stats[partition]);
+  });
+  for (std::size_t i = 0; i < keys.size(); ++i) pooling.emplace(keys[i], std::move(errors[i]));
 }
 
-void HeadStudy::Plan::choose_masks(const StudySettings& settings) {
-  std::map<FamilyKey, std::size_t> index;
-  std::vector<Index> cuts;  // [cell]
-  for (const Cell& cell : cells) {
+Ranking HeadStudy::Plan::ranking(const FamilyKey& key, const StudySettings& settings) const {
+  switch (key.policy) {
+    case Policy::draft: return rank_by_rule(maps.at({key.partition, key.pool}), key.rule);
+    case Policy::oracle: return rank_blocks(first.stats[key.partition].mass, false);
+    case Policy::random: return random_ranking(partitions[key.partition].regions(), settings.seed, settings.stream);
+  }
+  throw std::invalid_argument("policy: not one of draft, oracle, random");
+}
+
+std::vector<BlockFamily> HeadStudy::Plan::choose_masks(const StudySettings& settings) {
+  std::vector<Index> cuts(cells.size());
+  for_each_index(cells.size(), settings.threads, [&](std::size_t i) {
+    const Cell& cell = cells[i];
     const std::size_t p = partition_index(cell.region);
-    const Index blocks = partitions[p].regions() * partitions[p].regions();
-    const bool by_draft = cell.policy == Policy::draft;
-    cuts.push_back(by_draft ? rule_cut(map(p, cell.pool), cell.rule, cell.sparsity) : kept_count(cell.sparsity, blocks));
-    const FamilyKey key = family_key(cell, p);
+    cuts[i] = cell.policy == Policy::draft
+                  ? rule_cut(maps.at({p, cell.pool}), cell.rule, cell.sparsity)
+                  : kept_count(cell.sparsity, partitions[p].regions() * partitions[p].regions());
+  });
+  std::map<FamilyKey, std::size_t> index;
+  std::vector<FamilyKey> keys;  // [family]
+  std::vector<BlockFamily> families;
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    const FamilyKey key = family_key(cells[i], partition_index(cells[i].region));
     const auto [entry, fresh] = index.emplace(key, families.size());
     if (fresh) {
-      Ranking ranking = by_draft                          ? rank_by_rule(map(p, key.pool), key.rule)
-                        : cell.policy == Policy::oracle ? rank_blocks(stats[p].mass, false)
-                                                        : random_ranking(partitions[p].regions(), settings.seed,
-                                                                         settings.stream);
-      families.push_back({partitions[p].regions(), parent[p], std::move(ranking), {}});
+      keys.push_back(key);
+      families.push_back({key.partition, {}, {}});
     }
-    families[entry->second].cuts.push_back(cuts.back());
+    families[entry->second].cuts.push_back(cuts[i]);
     place.emplace_back(entry->second, 0);
   }
-  for (MaskFamily& family : families) {
-    std::sort(family.cuts.begin(), family.cuts.end());
-    family.cuts.erase(std::unique(family.cuts.begin(), family.cuts.end()), family.cuts.end());
-  }
-  for (std::size_t i = 0; i < cells.size(); ++i) {
-    const MaskFamily& family = families[place[i].first];
+  for_each_index(families.size(), settings.threads, [&](std::size_t f) {
+    std::vector<Index>& own = families[f].cuts;
+    std::sort(own.begin(), own.end());
+    own.erase(std::unique(own.begin(), own.end()), own.end());
+    families[f].ranking = ranking(keys[f], settings);
+  });
+  masks.assign(cells.size(), BlockMask(0, false));
+  for_each_index(cells.size(), settings.threads, [&](std::size_t i) {
+    const BlockFamily& family = families[place[i].first];
     const auto cut = std::lower_bound(family.cuts.begin(), family.cuts.end(), cuts[i]);
     place[i].second = static_cast<std::size_t>(cut - family.cuts.begin());
-    masks.emplace_back(family.ranking, cuts[i]);
-  }
+    masks[i] = BlockMask(family.ranking, cuts[i]);
+  });
+  return families;
 }
 
 HeadStudy::HeadStudy(const Problem& problem, std::vector<Cell> cells, const StudySettings& settings,
                      const std::vector<RegionSize>& extra_regions)
     : plan_(std::make_unique<Plan>(problem, std::move(cells), extra_regions)) {
-  plan_->sweep_first(settings);
-  plan_->choose_masks(settings);
-  if (!plan_->families.empty()) {
-    plan_->sweep = sweep_masks(*plan_->stripes, plan_->fine.lse, plan_->families, settings.threads, settings.progress);
-  }
+  const std::unique_ptr<Sweeps> own = settings.sweeps == nullptr ? make_reference_sweeps() : nullptr;
+  Sweeps& sweeps = own ? *own : *settings.sweeps;
+  sweeps.load(problem, plan_->partitions, settings.threads);
+  plan_->pool_maps(settings.threads);
+  plan_->sweep_first(sweeps, settings);
+  std::vector<BlockFamily> families = plan_->choose_masks(settings);
+  if (families.empty()) return;
+  plan_->second = sweeps.masks(std::move(families), settings.progress);
+  for (std::size_t p = 0; p < plan_->partitions.size(); ++p) plan_->row_region.push_back(sweeps.row_region(p));
+  plan_->longest_value = longest_row(problem.v);
+  plan_->slack = sweeps.slack();
 }
 
 HeadStudy::~HeadStudy() = default;
@@ -167,13 +201,15 @@ HeadStudy::~HeadStudy() = default;
 Metrics HeadStudy::metrics(std::size_t i) const {
   const Cell& cell = plan_->cells.at(i);
   const std::size_t p = plan_->partition_index(cell.region);
-  const MaskEffect& effect = plan_->sweep.effects[plan_->place[i].first][plan_->place[i].second];
-  const MaskMeasurement measured{plan_->problem, plan_->partitions[p], plan_->masks[i], effect, plan_->sweep.dense,
-                                 mask_error(plan_->problem, effect)};
+  const MaskEffect& effect = plan_->second.effects[plan_->place[i].first][plan_->place[i].second];
+  const Slack& slack = plan_->slack;
+  const MaskMeasurement measured{plan_->problem, plan_->partitions[p], plan_->masks[i], effect, plan_->second.dense,
+                                 mask_error(effect, plan_->longest_value, slack.output), slack};
   Metrics metrics;
   if (cell.with_bounds && cell.policy == Policy::draft) {
     const PoolingError& pooling = plan_->pooling.at({p, cell.pool});
-    append_pooling_metrics(metrics, plan_->problem, pooling, plan_->fine.deviations[plan_->deviations.at({p, cell.pool})]);
+    append_pooling_metrics(metrics, plan_->problem, pooling,
+                           plan_->first.deviations[plan_->deviations.at({p, cell.pool})], slack);
     append_threshold_metrics(metrics, measured, plan_->maps.at({p, cell.pool}), pooling, plan_->row_region[p]);
   } else if (cell.with_bounds) {
     append_mask_bound_metrics(metrics, measured);
@@ -186,7 +222,11 @@ const BlockMask& HeadStudy::mask(std::size_t i) const { return plan_->masks.at(i
 const Partition& HeadStudy::partition(RegionSize region) const {
   return plan_->partitions[plan_->partition_index(region)];
 }
-const LogitStats& HeadStudy::stats(RegionSize region) const { return plan_->stats[plan_->partition_index(region)]; }
-const DraftMap& HeadStudy::map(RegionSize region, Pool pool) { return plan_->map(plan_->partition_index(region), pool); }
+const LogitStats& HeadStudy::stats(RegionSize region) const {
+  return plan_->first.stats[plan_->partition_index(region)];
+}
+const DraftMap& HeadStudy::map(RegionSize region, Pool pool) {
+  return plan_->map(plan_->partition_index(region), pool);
+}
 
 }  // namespace draft

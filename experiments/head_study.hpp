@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "reference/bounds.hpp"
+#include "experiments/sweeps.hpp"
 
 namespace draft {
 
@@ -38,18 +38,20 @@ struct StudySettings {
   std::uint64_t stream = 0;  // which head: heads get different random masks
   int threads = 0;
   Progress progress;         // 2 x video rows in all (1 x if there is no cell)
+  Sweeps* sweeps = nullptr;  // what measures, used in the constructor alone; null: the reference
 };
 
 /// What one head's sweeps gave.
 class HeadStudy {
  public:
   /// Runs both sweeps for all cells; `extra_regions` get block statistics too, without a mask.
-  /// Throws std::invalid_argument on a problem or region that is not valid.
+  /// Throws std::invalid_argument on a problem or region that is not valid, UsageError on one that the sweeps do not
+  /// take.
   HeadStudy(const Problem& problem, std::vector<Cell> cells, const StudySettings& settings,
             const std::vector<RegionSize>& extra_regions = {});
   ~HeadStudy();
 
-  /// Metrics of cells[i]. With bounds they hold check_* flags: 1 held, 0 violated.
+  /// Metrics of cells[i]. With bounds they hold check_* flags: 1 held, 0 violated. May be called from any thread.
   [[nodiscard]] Metrics metrics(std::size_t i) const;
   [[nodiscard]] const BlockMask& mask(std::size_t i) const;
   [[nodiscard]] const Partition& partition(RegionSize region) const;

@@ -2,12 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace draft {
 namespace {
-
-constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 
 /// Linear interpolation between order statistics, as NumPy's default.
 double quantile(std::vector<double> values, double p) {
@@ -21,19 +18,8 @@ double quantile(std::vector<double> values, double p) {
 }
 
 /// 1 if left <= right within rounding; 0 otherwise and on NaN.
-double held(double left, double right, double floor = 0.0) {
-  return left <= right * (1.0 + kRelativeSlack) + floor ? 1.0 : 0.0;
-}
-
-/// Rounding of one logit, unscaled.
-double logit_rounding(const Problem& problem) {
-  const double longest = problem.q.rowwise().norm().maxCoeff() * problem.k.rowwise().norm().maxCoeff();
-  return static_cast<double>(problem.head_dim()) * kEpsilon * longest;
-}
-
-/// Rounding of ||P - P^M||_F: probabilities are exp of a logit, so the logit's rounding is relative in P.
-double probability_floor(const Problem& problem) {
-  return std::sqrt(static_cast<double>(problem.grid.video())) * problem.scale * logit_rounding(problem);
+double held(double left, double right, double relative, double floor = 0.0) {
+  return left <= right * (1.0 + relative) + floor ? 1.0 : 0.0;
 }
 
 }  // namespace
@@ -68,7 +54,7 @@ void append_mask_metrics(Metrics& metrics, const MaskMeasurement& m) {
 
 void append_mask_bound_metrics(Metrics& metrics, const MaskMeasurement& m) {
   const MaskError& error = m.error;
-  const double floor = probability_floor(m.problem);
+  const Slack& slack = m.slack;
   metrics.insert(metrics.end(), {
       {"step_1_row_l1_max", m.effect.row_l1_max},
       {"step_1_residual", m.effect.row_l1_residual},
@@ -78,15 +64,15 @@ void append_mask_bound_metrics(Metrics& metrics, const MaskMeasurement& m) {
       {"output_error_max", error.output_error_max},
       {"output_bound_max_ratio", error.output_ratio_max},
       // ||P_u - P^M_u||_1 = 2 mu_u is an identity of numbers of order one.
-      {"check_step_1", std::min(held(m.effect.row_l1_residual, 0.0, kRelativeSlack),
-                                held(error.probs_frobenius, error.step_1_bound, floor))},
-      {"check_sharp_mu", held(error.probs_frobenius, error.bound_sharp_mu, floor)},
-      {"check_output", held(error.output_ratio_max, 1.0)},
+      {"check_step_1", std::min(held(m.effect.row_l1_residual, 0.0, slack.relative, slack.identity),
+                                held(error.probs_frobenius, error.step_1_bound, slack.relative, slack.probs_floor))},
+      {"check_sharp_mu", held(error.probs_frobenius, error.bound_sharp_mu, slack.relative, slack.probs_floor)},
+      {"check_output", held(error.output_judged_max, 1.0, slack.relative)},
   });
 }
 
 void append_pooling_metrics(Metrics& metrics, const Problem& problem, const PoolingError& pooling,
-                            const LogHistogram& deviations) {
+                            const LogHistogram& deviations, const Slack& slack) {
   const double n = static_cast<double>(problem.grid.video());
   metrics.insert(metrics.end(), {
       {"delta_logits", pooling.delta},
@@ -107,17 +93,16 @@ void append_pooling_metrics(Metrics& metrics, const Problem& problem, const Pool
       {"delta_radii", pooling.delta_radii},
   });
   if (pooling.delta_radii > 0.0) metrics.emplace_back("radii_tightness", pooling.delta / pooling.delta_radii);
-  const double rounding = logit_rounding(problem);
-  metrics.emplace_back("check_3_3", held(pooling.frobenius, pooling.bound, n * rounding));
-  const double over = (pooling.block_delta - pooling.block_radii * (1.0 + kRelativeSlack)).maxCoeff();
-  metrics.emplace_back("check_radii_delta", held(over, 0.0, rounding));
+  metrics.emplace_back("check_3_3", held(pooling.frobenius, pooling.bound, slack.relative, n * slack.logit));
+  const double over = (pooling.block_delta - pooling.block_radii * (1.0 + slack.relative)).maxCoeff();
+  metrics.emplace_back("check_radii_delta", held(over, 0.0, slack.relative, slack.logit));
 }
 
 void append_threshold_metrics(Metrics& metrics, const MaskMeasurement& m, const DraftMap& map,
                               const PoolingError& pooling, const std::vector<Index>& row_region) {
   append_mask_bound_metrics(metrics, m);
   const double left = m.error.probs_frobenius;
-  const double floor = probability_floor(m.problem);
+  const double relative = m.slack.relative, floor = m.slack.probs_floor;
   const ThresholdBounds bounds = threshold_bounds(m.partition, map, pooling, m.mask, m.effect, row_region);
   metrics.insert(metrics.end(), {
       {"bound_3_5", bounds.bound},
@@ -130,11 +115,12 @@ void append_threshold_metrics(Metrics& metrics, const MaskMeasurement& m, const 
       {"bound_blocks", bounds.bound_blocks},
       {"bound_radii", bounds.bound_radii},
       {"step_2_max_ratio", bounds.step_2_ratio},
-      {"check_step_2", held(bounds.step_2_ratio, 1.0)},
-      {"check_3_5", std::min(held(left, bounds.bound, floor), held(left, bounds.bound_paper_delta, floor))},
-      {"check_sharp", held(left, bounds.bound_sharp, floor)},
-      {"check_blocks", held(left, bounds.bound_blocks, floor)},
-      {"check_radii", held(left, bounds.bound_radii, floor)},
+      {"check_step_2", held(bounds.step_2_ratio, 1.0, relative)},
+      {"check_3_5", std::min(held(left, bounds.bound, relative, floor),
+                             held(left, bounds.bound_paper_delta, relative, floor))},
+      {"check_sharp", held(left, bounds.bound_sharp, relative, floor)},
+      {"check_blocks", held(left, bounds.bound_blocks, relative, floor)},
+      {"check_radii", held(left, bounds.bound_radii, m.slack.against_exact, floor)},
   });
 }
 

@@ -2,13 +2,9 @@
 // The record format's metrics of one mask on one head, from what the sweeps returned.
 
 #include "experiments/head_study.hpp"
+#include "experiments/slack.hpp"
 
 namespace draft {
-
-/// A bound counts as held if left <= right (1 + kRelativeSlack) + floor. Both sides are sums of up to
-/// n^2 = 1e10 rounded terms, which stay below sqrt(1e10) eps = 2e-11 relative; the floor is the rounding
-/// of the logits themselves (head_dim eps max|S|), for data whose deviations are all rounding.
-inline constexpr double kRelativeSlack = 1e-10;
 
 struct MaskMeasurement {
   const Problem& problem;
@@ -16,7 +12,8 @@ struct MaskMeasurement {
   const BlockMask& mask;
   const MaskEffect& effect;
   const DenseSums& dense;
-  MaskError error;  // mask_error(problem, effect): it reads all of V, so once a mask
+  MaskError error;  // mask_error(effect, ...) with the slack's rounding of outputs
+  const Slack& slack;
 };
 
 /// Recall, counts, output errors and ||P - P^M||_F: every mask.
@@ -25,7 +22,7 @@ void append_mask_metrics(Metrics& metrics, const MaskMeasurement& measured);
 void append_mask_bound_metrics(Metrics& metrics, const MaskMeasurement& measured);
 /// Theorem 3.3: delta, its quantiles and certificate, both sides.
 void append_pooling_metrics(Metrics& metrics, const Problem& problem, const PoolingError& pooling,
-                            const LogHistogram& deviations);
+                            const LogHistogram& deviations, const Slack& slack);
 /// Theorem 3.5 and the sharper bounds, after append_mask_bound_metrics: masks that threshold the map only.
 void append_threshold_metrics(Metrics& metrics, const MaskMeasurement& measured, const DraftMap& map,
                               const PoolingError& pooling, const std::vector<Index>& row_region);

@@ -4,65 +4,22 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <fstream>
+#include <future>
 #include <map>
 #include <memory>
 #include <unordered_set>
 
+#include "experiments/dump_heads.hpp"
 #include "experiments/maps.hpp"
 #include "experiments/study_metrics.hpp"
 #include "harness/dump.hpp"
 #include "harness/progress.hpp"
 #include "harness/provenance.hpp"
 #include "harness/record.hpp"
+#include "reference/parallel.hpp"
 
 namespace draft {
 namespace {
-
-struct HeadTask {
-  const CaptureInfo* capture;
-  Index head;
-  std::uint64_t stream;  // this head's place in the dump: independent of what else is chosen
-};
-
-std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options) {
-  for (const std::string& name : options.captures) static_cast<void>(info.capture(name));
-  for (const Index head : options.heads) {
-    if (head < 0 || head >= info.heads) {
-      throw UsageError(fmt::format("--heads: {} has heads 0 to {}, found {}", info.path.string(), info.heads - 1, head));
-    }
-  }
-  std::vector<HeadTask> tasks;
-  for (std::size_t c = 0; c < info.captures.size(); ++c) {
-    const CaptureInfo& capture = info.captures[c];
-    const auto& names = options.captures;
-    if (!names.empty() && std::find(names.begin(), names.end(), capture.name) == names.end()) continue;
-    for (Index head = 0; head < info.heads; ++head) {
-      const auto& heads = options.heads;
-      if (!heads.empty() && std::find(heads.begin(), heads.end(), head) == heads.end()) continue;
-      tasks.push_back({&capture, head, static_cast<std::uint64_t>(c) * static_cast<std::uint64_t>(info.heads) +
-                                           static_cast<std::uint64_t>(head)});
-    }
-  }
-  return tasks;
-}
-
-Json input_of(const DumpInfo& info, const std::string& sha256, const HeadTask& task) {
-  Json input;
-  input["dump"] = info.path.filename().string();
-  input["sha256"] = sha256;
-  input["model"] = info.model;
-  input["capture"] = task.capture->name;
-  input["layer"] = task.capture->layer;
-  input["step"] = task.capture->step;
-  if (task.capture->steps) input["steps"] = *task.capture->steps;
-  input["head"] = task.head;
-  if (!task.capture->model_heads.empty()) input["model_head"] = task.capture->model_heads[task.head];
-  input["grid"] = {{"frames", info.grid.frames}, {"height", info.grid.height}, {"width", info.grid.width}};
-  input["text_tokens"] = info.grid.text;
-  input["head_dim"] = info.head_dim;
-  return input;
-}
 
 Json config_of(const Cell& cell, const Options& options) {
   Json config;
@@ -74,7 +31,7 @@ Json config_of(const Cell& cell, const Options& options) {
   config["region"] = {cell.region.height, cell.region.width};
   config["sparsity"] = cell.sparsity;
   config["device"] = options.device;
-  config["kernel"] = "reference";
+  config["kernel"] = sweeps_name(options.device);
   if (cell.policy == Policy::random) config["seed"] = options.seed;
   return config;
 }
@@ -98,6 +55,12 @@ struct HeadPlan {
   std::vector<Wanted> wanted;
 };
 
+struct PlannedHead {
+  HeadTask task;
+  Json input;
+  HeadPlan plan;
+};
+
 /// The records of this run's cells by experiment, also those that an earlier run measured.
 class Collected {
  public:
@@ -106,8 +69,8 @@ class Collected {
     if (expected_.erase(cell_identity(record)) > 0) records_[record["experiment"]].push_back(record);
   }
   void add_file(const std::string& path) {
-    std::ifstream lines(path);
-    for (std::string line; !expected_.empty() && std::getline(lines, line);) add(Record::parse(line));
+    if (expected_.empty() || path.empty()) return;
+    for_each_record(path, [this](const Record& record) { add(record); });
   }
   [[nodiscard]] const std::vector<Record>& of(const std::string& experiment) { return records_[experiment]; }
 
@@ -135,11 +98,15 @@ HeadPlan plan_head(const std::vector<StudyExperiment>& experiments, const Json& 
 
 /// Writes a head's records. False if a check failed or a metric was not finite.
 bool write_head(HeadStudy& study, const HeadPlan& plan, const std::vector<StudyExperiment>& experiments,
-                const Json& input, RecordLog& log, Collected& collected) {
+                const Json& input, int threads, RecordLog& log, Collected& collected) {
+  std::vector<Metrics> measured(plan.cells.size());
+  parallel_for(static_cast<Index>(measured.size()), threads, [&] {
+    return [&](Index i) { measured[static_cast<std::size_t>(i)] = study.metrics(static_cast<std::size_t>(i)); };
+  });
   bool fine = true;
   for (const Wanted& wanted : plan.wanted) {
     const Cell& cell = plan.cells[wanted.cell];
-    Metrics metrics = study.metrics(wanted.cell);
+    Metrics metrics = measured[wanted.cell];
     const StudyExperiment& experiment = experiments[wanted.experiment];
     if (experiment.with_maps) {
       const Metrics character = head_character(study, cell.region);
@@ -194,19 +161,35 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
   const std::string sha256 = sha256_file(options.dump);
   RecordLog log(options.out);
   Collected collected;
+  const std::unique_ptr<Sweeps> sweeps = make_sweeps(options.device);
   ProgressLine progress("measuring heads", 2 * dump.info().grid.video() * static_cast<Index>(tasks.size()), options.quiet);
-  bool fine = true;
+  std::vector<PlannedHead> heads;
   for (const HeadTask& task : tasks) {
     const Json input = input_of(dump.info(), sha256, task);
-    const HeadPlan plan = plan_head(experiments, input, options, log, collected);
+    HeadPlan plan = plan_head(experiments, input, options, log, collected);
     if (plan.wanted.empty()) {
       progress.advance(2 * dump.info().grid.video());
-      continue;
+    } else {
+      heads.push_back({task, input, std::move(plan)});
     }
-    const Problem problem = dump.load(*task.capture, task.head);
+  }
+  // The next head is read while this one is measured; nobody else reads the dump meanwhile.
+  const auto load = [&](std::size_t i) {
+    return std::async(std::launch::async, [&, i] { return dump.load(*heads[i].task.capture, heads[i].task.head); });
+  };
+  bool fine = true;
+  std::future<Problem> next = heads.empty() ? std::future<Problem>() : load(0);
+  for (std::size_t i = 0; i < heads.size(); ++i) {
+    const Problem problem = next.get();
+    if (i + 1 < heads.size()) next = load(i + 1);
+    const auto& [task, input, plan] = heads[i];
     HeadStudy study(problem, plan.cells,
-                    {options.seed, task.stream, options.threads, [&](Index rows) { progress.advance(rows); }});
-    fine = write_head(study, plan, experiments, input, log, collected) && fine;
+                    {.seed = options.seed,
+                     .stream = task.stream,
+                     .threads = options.threads,
+                     .progress = [&](Index rows) { progress.advance(rows); },
+                     .sweeps = sweeps.get()});
+    fine = write_head(study, plan, experiments, input, options.threads, log, collected) && fine;
   }
   progress.finish();
   if (!options.quiet) {

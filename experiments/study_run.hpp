@@ -27,7 +27,8 @@ struct StudyExperiment {
 /// Measures every cell of every experiment on the chosen captures and heads, skipping those that
 /// options.out already holds, appends one record a cell, and prints each experiment's table.
 /// Returns kExitCheckFailed if a theorem is violated or a metric is not finite, else kExitFine.
-/// Throws UsageError on a capture or head that is not there and on a refused dump.
+/// Throws UsageError on a capture or head that is not there, on a refused dump and on a device that is not there or
+/// does not take a head.
 int run_experiments(const Options& options, const std::vector<StudyExperiment>& experiments);
 
 /// A subcommand over a dump with every shared option. `status` receives run_experiments' result.

@@ -88,8 +88,14 @@ KeptTokens kept_tokens(const Partition& partition, const BlockMask& mask) {
   return result;
 }
 
+double longest_row(const Matrix& rows) { return rows.rowwise().norm().maxCoeff(); }
+
 MaskError mask_error(const Problem& problem, const MaskEffect& effect) {
-  const double n = static_cast<double>(problem.grid.video());
+  return mask_error(effect, longest_row(problem.v));
+}
+
+MaskError mask_error(const MaskEffect& effect, double longest_value, OutputRounding rounding) {
+  const double n = static_cast<double>(effect.dropped.size());
   MaskError error{};
   error.probs_frobenius = std::sqrt(effect.probs_error2.sum());
   error.trivial_bound = std::sqrt(2.0 * n);
@@ -98,11 +104,12 @@ MaskError mask_error(const Problem& problem, const MaskEffect& effect) {
   error.step_1_bound = 2.0 * std::sqrt(n) * error.max_dropped;
   error.bound_sharp_mu = std::sqrt(2.0 * effect.dropped.squaredNorm());
   error.output_error_max = std::sqrt(effect.output_error2.maxCoeff());
-  const double longest_value = problem.v.rowwise().norm().maxCoeff();
   for (Index u = 0; u < effect.dropped.size(); ++u) {
     const double row_error = std::sqrt(effect.output_error2[u]);
-    if (row_error <= kOutputRounding * longest_value) continue;
-    error.output_ratio_max = std::max(error.output_ratio_max, row_error / (2.0 * effect.dropped[u] * longest_value));
+    if (row_error <= rounding.ignored * longest_value) continue;
+    const double bound = 2.0 * effect.dropped[u] * longest_value;
+    error.output_ratio_max = std::max(error.output_ratio_max, row_error / bound);
+    error.output_judged_max = std::max(error.output_judged_max, (row_error - rounding.noise * longest_value) / bound);
   }
   return error;
 }

@@ -37,10 +37,6 @@ struct KeptTokens {
 KeptTokens kept_tokens(const Partition& partition, const BlockMask& mask);
 
 /// Step 1 of Theorem 3.5's proof and what follows from mu alone; holds for every mask.
-///
-/// Output errors below kOutputRounding max_v ||V_v||_2 are rounding (n products, each rounded at 1e-16) and say
-/// nothing: a row whose mu is 1e-20 has such an error too.
-inline constexpr double kOutputRounding = 1e-12;
 struct MaskError {
   double probs_frobenius;   // ||P - P^M||_F
   double trivial_bound;     // sqrt(2 n): two probability rows differ by at most sqrt(2)
@@ -48,9 +44,22 @@ struct MaskError {
   double bound_sharp_mu;    // sqrt(2 sum mu^2)
   double max_dropped, mean_dropped;
   double output_error_max;  // max ||O_u - O^M_u||_2
-  double output_ratio_max;  // max of ||O_u - O^M_u||_2 / (2 mu_u max_v ||V_v||_2) over rows above kOutputRounding
+  double output_ratio_max;  // max of ||O_u - O^M_u||_2 / (2 mu_u max_v ||V_v||_2) over rows that are not ignored
+  double output_judged_max; // the same with OutputRounding's noise taken off the errors
 };
+/// Rounding of ||O_u - O^M_u||_2 in units of max_v ||V_v||_2.
+struct OutputRounding {
+  /// Smaller errors are rounding (n products, each rounded at 1e-16) and say nothing: a row whose mu is 1e-20 has
+  /// such an error too.
+  double ignored = 1e-12;
+  double noise = 0.0;  // what rounding may add to an error that is not ignored
+};
+/// `longest_value` = max_v ||V_v||_2 (longest_row(problem.v)).
+MaskError mask_error(const MaskEffect& effect, double longest_value, OutputRounding rounding = {});
 MaskError mask_error(const Problem& problem, const MaskEffect& effect);
+
+/// The largest 2-norm of a row.
+double longest_row(const Matrix& rows);
 
 /// Theorem 3.5 (eq. 10) for a mask that thresholds S~ (or a softmax of it) within every block row.
 struct ThresholdBounds {

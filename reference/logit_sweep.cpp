@@ -124,10 +124,10 @@ void Worker::normalise(const Run& rows) {
 
 }  // namespace
 
-void LogHistogram::add(double value) {
+void LogHistogram::add(double value, std::uint64_t times) {
   // Adding the largest dropped fraction rounds up, so that an exact bin edge is its own upper edge.
   const auto bits = std::bit_cast<std::uint64_t>(value) + ((std::uint64_t{1} << kDroppedFractionBits) - 1);
-  ++counts_[bits >> kDroppedFractionBits];
+  counts_[bits >> kDroppedFractionBits] += times;
 }
 
 void LogHistogram::add(const LogHistogram& other) {

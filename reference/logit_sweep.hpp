@@ -19,7 +19,8 @@ using Progress = std::function<void(Index)>;
 class LogHistogram {
  public:
   LogHistogram() : counts_(kBins, 0) {}
-  void add(double value);
+  void add(double value) { add(value, 1); }
+  void add(double value, std::uint64_t times);
   void add(const LogHistogram& other);
   [[nodiscard]] double quantile(double p) const;  // 0 < p <= 1; throws std::logic_error when empty
 
