@@ -8,7 +8,9 @@
 #include <string>
 #include <utility>
 
+#include "experiments/about.hpp"
 #include "experiments/bounds.hpp"
+#include "experiments/compare.hpp"
 #include "experiments/flops.hpp"
 #include "experiments/generate.hpp"
 #include "experiments/inspect.hpp"
@@ -16,6 +18,7 @@
 #include "experiments/pooling.hpp"
 #include "experiments/regions.hpp"
 #include "experiments/run.hpp"
+#include "experiments/verify.hpp"
 #include "harness/options.hpp"
 
 namespace {
@@ -43,11 +46,15 @@ int main(int argc, char** argv) {
   draft::add_regions(app, status);
   draft::add_flops(app);
   draft::add_generate(app);
+  draft::add_verify(app, status);
+  draft::add_compare(app, status);
   draft::add_list(app);
+  draft::add_about(app);
   const std::string first = argc > 1 ? argv[1] : "--help";
   const auto is_first = [&](const CLI::App* subcommand) { return subcommand->get_name() == first; };
   if (!first.starts_with('-') && std::as_const(app).get_subcommands(is_first).empty()) {  // CLI11 would not name it
-    return report("'" + first + "' is no subcommand; wanted run, inspect, bounds, pooling, regions, flops, generate or list");
+    return report("'" + first + "' is no subcommand; wanted run, inspect, bounds, pooling, regions, flops, generate, "
+                  "verify, compare, list or about");
   }
   try {
     app.parse(argc, argv);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "harness/dump.hpp"
+#include "harness/half_tensor.hpp"
 #include "harness/hdf5_attributes.hpp"
 
 namespace draft::hdf5 {
@@ -28,6 +29,11 @@ std::optional<Element> element_of(hid_t type, const AttributeReader& attributes)
     if (H5Tequal(type, wanted.id()) > 0) return element;
   }
   return std::nullopt;
+}
+
+/// What a 16-bit element's bits stand for.
+auto number_of(Element element) {
+  return [numbers = all_numbers(element).data()](std::uint16_t bits) { return numbers[bits]; };
 }
 
 /// Reads the selection into `numbers` by way of a buffer of the stored type.
@@ -120,8 +126,8 @@ Matrix Tensor::read_head(Index head) const {
   };
   bool fine = false;
   switch (element_) {
-    case Element::float16: fine = read(std::uint16_t{}, float16_type().id(), from_float16); break;
-    case Element::bfloat16: fine = read(std::uint16_t{}, H5T_NATIVE_UINT16, from_bfloat16); break;
+    case Element::float16: fine = read(std::uint16_t{}, float16_type().id(), number_of(Element::float16)); break;
+    case Element::bfloat16: fine = read(std::uint16_t{}, H5T_NATIVE_UINT16, number_of(Element::bfloat16)); break;
     case Element::float32:
       fine = read(float{}, H5T_NATIVE_FLOAT, [](float x) { return static_cast<double>(x); });
       break;

@@ -37,7 +37,7 @@ double parse_sparsity(const std::string& text) {
 }
 
 std::string parse_device(const std::string& text) {
-  if (text != "cpu") refuse("cpu, the only device of this build", text);
+  if (text != "cpu" && text != "cuda") refuse("cpu or cuda", text);
   return text;
 }
 
@@ -108,7 +108,7 @@ void add_options(CLI::App& command, Options& options, OptionSet chosen) {
                      "Shares of blocks left out, in [0, 1), such as 0.5,0.75,0.9");
   }
   if (chosen.compute) {
-    add_value<std::string>(command, "--device", options.device, parse_device, "Where to compute: cpu (default)")
+    add_value<std::string>(command, "--device", options.device, parse_device, "Where to compute: cpu (default), cuda")
         ->type_name("NAME");
     add_value<int>(command, "--threads", options.threads, parse_at_least_zero<int>, "Threads (default 0: all cores)")
         ->type_name("N");

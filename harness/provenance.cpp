@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "build_info.hpp"
+#include "harness/gpu.hpp"
 #include "harness/options.hpp"
 
 namespace draft {
@@ -41,15 +42,15 @@ double memory_gb() {
 }  // namespace
 
 nlohmann::ordered_json machine_info() {
-  return {{"cpu", cpu_model()},
-          {"cores", std::thread::hardware_concurrency()},
-          {"memory_gb", memory_gb()},
-          {"gpu", nullptr}};
+  nlohmann::ordered_json info{
+      {"cpu", cpu_model()}, {"cores", std::thread::hardware_concurrency()}, {"memory_gb", memory_gb()}};
+  info.update(gpu_info());
+  return info;
 }
 
 nlohmann::ordered_json build_info() {
   return {{"commit", kGitCommit},    {"dirty", kGitDirty},      {"type", kBuildType},
-          {"compiler", kCompiler}, {"flags", kCompilerFlags}, {"cuda", nullptr}};
+          {"compiler", kCompiler}, {"flags", kCompilerFlags}, {"cuda", cuda_version()}};
 }
 
 std::string utc_time() { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))); }

@@ -7,10 +7,10 @@
 
 namespace draft {
 
-/// {"cpu": model name, "cores": logical cores, "memory_gb": of the machine, "gpu": null}.
+/// {"cpu": model name, "cores": logical cores, "memory_gb": of the machine} and gpu_info().
 nlohmann::ordered_json machine_info();
 
-/// {"commit", "dirty", "type", "compiler", "flags", "cuda": null}.
+/// {"commit", "dirty", "type", "compiler", "flags", "cuda": version or null}.
 nlohmann::ordered_json build_info();
 
 /// Now, UTC, ISO 8601 to the second: "2025-05-20T12:34:56Z".

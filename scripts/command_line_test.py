@@ -10,9 +10,10 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 PROGRAM = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "draftbench"
-SUBCOMMANDS = ["run", "inspect", "bounds", "pooling", "regions", "flops", "generate", "list"]
+SUBCOMMANDS = ["run", "inspect", "bounds", "pooling", "regions", "flops", "generate", "compare", "list", "about"]
 
 
 class CommandLine(unittest.TestCase):
@@ -155,14 +156,88 @@ class CommandLine(unittest.TestCase):
             self.call("run", dump, "--out", kind + ".jsonl", "--quiet", "--sparsity", "0.5,0.9", "--region", "4x8,8x16")
             self.assertTrue(all(r["status"] == "ok" for r in self.records(kind + ".jsonl")))
 
+    def write(self, name, records):
+        with open(self.path(name), "w") as file:
+            file.writelines(json.dumps(record) + "\n" for record in records)
+        return name
+
+    def test_compare_finds_what_became_worse(self):
+        self.call("pooling", self.dump(), "--sparsity", "0.5,0.75", "--out", "old.jsonl", "--quiet")
+        records = self.records("old.jsonl")
+        for record in records:
+            record["metrics"]["kernel_rel_l2"] = 0.001
+            record["timing"] = {"samples_ms": [2.0, 2.01, 2.02, 2.03, 2.04], "median_ms": 2.02}
+        old = self.write("old.jsonl", records)
+        summary = "24 cells compared, 24 with latency: 0 worse, 0 changed, 0 better; 0 only in OLD, 0 only in NEW\n"
+        self.assertEqual(self.call("compare", old, old).stdout, summary)
+        new = self.write("new.jsonl", reversed(records))
+        self.assertEqual(self.call("compare", old, new, "--strict").stdout, summary)
+        worse = json.loads(json.dumps(records))
+        worse[3]["metrics"]["kernel_rel_l2"] = 0.004
+        worse[5]["timing"]["samples_ms"] = [3.0, 3.01, 3.02, 3.03, 3.04]
+        worse[7].update(status="failed", reason="a check_* flag is 0")
+        worse[9]["metrics"]["attention_recall"] += 1e-6
+        new = self.write("new.jsonl", worse)
+        lines = self.call("compare", old, new, status=1).stdout.splitlines()
+        self.assertEqual([line.split()[0] for line in lines[1:5]], ["worse", "worse", "worse", "changed"])
+        self.assertRegex(lines[1], r"status +ok +failed +- ")
+        self.assertIn("a check_* flag is 0", lines[1])
+        self.assertRegex(lines[2], r"/0 .*kernel_rel_l2 +0\.001 +0\.004 +4$")
+        self.assertRegex(lines[3], r"median_ms +2\.02 +3\.02 +1\.495$")
+        self.assertIn("3 worse, 1 changed, 0 better", lines[-1])
+        self.assertEqual(self.call("compare", old, new, "--quiet", status=1).stdout, "")
+        self.assertIn("... and 3 more", self.call("compare", old, new, "--rows", "1", status=1).stdout)
+        options = ["--accuracy-ratio", "5", "--latency-ratio", "2", "--metric-tolerance", "1e-3"]
+        self.assertIn("1 worse, 0 changed", self.call("compare", old, new, *options, status=1).stdout)
+        part = self.write("part.jsonl", records[:10])
+        self.assertIn("only in OLD: 14 cells (pooling 14)", self.call("compare", old, part).stdout)
+        self.call("compare", old, part, "--strict", status=1)
+        self.assertIn("14 only in NEW", self.call("compare", part, old, "--strict").stdout)
+        skipped = self.write("skipped.jsonl", [record | {"status": "skipped"} for record in records])
+        self.call("compare", old, skipped, status=1)
+        self.assertIn("24 changed", self.call("compare", old, skipped, "--allow-skipped").stdout)
+
+    def test_compare_refuses_bad_input(self):
+        cell = {"experiment": "x", "input": {"sha256": "ab"}, "config": {}, "metrics": {}, "status": "ok"}
+        old = self.write("good.jsonl", [cell])
+        self.write("other.jsonl", [cell | {"experiment": "y"}])
+        with open(self.path("text.jsonl"), "w") as file:
+            file.write(json.dumps(cell) + "\nhello\n")
+        open(self.path("empty.jsonl"), "w").close()
+        self.refused("compare", old, says=["NEW"])
+        self.refused("compare", old, "none.jsonl", says=["none.jsonl", "No such file"])
+        self.refused("compare", old, "text.jsonl", says=["text.jsonl", "line 2"])
+        self.refused("compare", old, "other.jsonl", says=["good.jsonl", "other.jsonl", "none in both"])
+        self.refused("compare", old, "empty.jsonl", says=["empty.jsonl", "none in both"])
+        for option in ("--accuracy-ratio", "--latency-ratio"):
+            for value in ("0.9", "nan", "inf", "often"):
+                self.refused("compare", old, old, option, value, says=[option, "at least 1", value])
+        for option in ("--accuracy-floor", "--metric-tolerance"):
+            self.refused("compare", old, old, option, "nan", says=[option, "at least 0", "nan"])
+        self.refused("compare", old, old, "--rows", "-1", says=["--rows"])
+
+    def test_about_prints_machine_and_build(self):
+        about = json.loads(self.call("about").stdout)
+        self.assertEqual(sorted(about), ["build", "machine"])
+        self.assertGreaterEqual(about["machine"]["cores"], 1)
+        self.assertIsNone(about["machine"]["gpu"])
+        for key in ("commit", "dirty", "compiler", "flags", "cuda"):
+            self.assertIn(key, about["build"])
+        self.dump()
+        self.call("pooling", "small.h5", "--sparsity", "0.5", "--out", "r.jsonl", "--quiet")
+        self.assertEqual({key: self.records("r.jsonl")[0][key] for key in about}, about)
+        self.refused("about", "--device", "tpu", says=["--device", "cuda", "tpu"])
+        with unittest.mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""):  # the same on every machine
+            self.refused("about", "--device", "cuda", says=["about --device cuda", "no GPU"])
+
     def test_examples_in_help_parse(self):
-        """Each example's options exist: the dump that it names may be missing here, nothing else."""
+        """Each example's options exist: the file that it names may be missing here, nothing else."""
         for subcommand in SUBCOMMANDS:
             text = self.call(subcommand, "--help").stdout
             example = next(line for line in text.splitlines() if "Example:" in line).split("Example:")[1]
             words = shlex.split(example)[1:]
             done = subprocess.run([PROGRAM, *words], capture_output=True, text=True, cwd=self.folder.name)
-            allowed = done.returncode == 0 or ".h5" in done.stderr
+            allowed = done.returncode == 0 or ".h5" in done.stderr or "old.jsonl" in done.stderr
             self.assertTrue(allowed, f"{example}: {done.stderr}")
 
 

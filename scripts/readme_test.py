@@ -1,5 +1,5 @@
 """Runs every command and program that the README shows: ```sh and ```python blocks, in order, in a folder
-with the repository's data and scripts. The two set-up commands stand in a plain block: CI runs those.
+with the repository's data and scripts; ```gpu blocks likewise, where there is a GPU. The two set-up commands stand in a plain block: CI runs those.
 Usage: readme_test.py PATH/TO/draftbench"""
 
 import os
@@ -16,8 +16,17 @@ PROGRAM = pathlib.Path(sys.argv.pop(1)).resolve() if len(sys.argv) > 1 else None
 
 class Readme(unittest.TestCase):
     def test_every_block_runs(self):
-        blocks = re.findall(r"^```(sh|python)\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-        self.assertGreaterEqual(len(blocks), 3)
+        self.run_blocks("sh|python", least=3)
+
+    def test_every_gpu_block_runs(self):
+        why = subprocess.run([PROGRAM, "about", "--device", "cuda"], capture_output=True, text=True)
+        if why.returncode != 0:
+            self.skipTest(why.stderr.strip())
+        self.run_blocks("gpu", least=1)
+
+    def run_blocks(self, kinds, least):
+        blocks = re.findall(rf"^```({kinds})\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+        self.assertGreaterEqual(len(blocks), least)
         with tempfile.TemporaryDirectory() as folder:
             for name in ("data", "scripts"):
                 os.symlink(ROOT / name, os.path.join(folder, name))
@@ -27,7 +36,7 @@ class Readme(unittest.TestCase):
             environment = os.environ | {"PATH": os.path.join(folder, "bin") + os.pathsep + os.environ["PATH"],
                                         "PYTHONPATH": str(ROOT / "scripts"), "PYTHONDONTWRITEBYTECODE": "1"}
             for kind, text in blocks:
-                command = ["bash", "-euc", text] if kind == "sh" else [sys.executable, "-c", text]
+                command = [sys.executable, "-c", text] if kind == "python" else ["bash", "-euc", text]
                 done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
                 self.assertEqual(done.returncode, 0, f"{text}\n{done.stdout}{done.stderr}")
 
