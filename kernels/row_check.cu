@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kThreads) softmax64_kernel(int tokens, double*
   for (int key = static_cast<int>(threadIdx.x); key < tokens; key += kThreads) own[key] = exp(own[key] - lse);
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     row_error_kernel(const __grid_constant__ Layout layout, const __grid_constant__ BlockMap map, NestedMasks family,
                      int head, int first, const double* __restrict__ probabilities, double* __restrict__ row_l1) {
   __shared__ double parts[kThreads / 32];
