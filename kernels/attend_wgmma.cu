@@ -98,6 +98,14 @@ struct Consumer {
     ring.advance();
     return stage;
   }
+  /// Which of the 128 rows of a stage's K are tokens. One lane reads, the one that frees the stage.
+  __device__ uint4 real_rows_of(int stage) const {
+    if (!call.partial) return make_uint4(~0U, ~0U, ~0U, ~0U);
+    uint4 real{};
+    if (lane == 0) real = state.real[stage];
+    return make_uint4(__shfl_sync(0xffffffffU, real.x, 0), __shfl_sync(0xffffffffU, real.y, 0),
+                      __shfl_sync(0xffffffffU, real.z, 0), __shfl_sync(0xffffffffU, real.w, 0));
+  }
   __device__ void free_tile(int stage) const { arrive_warp(state.empty[stage], lane); }
 
   /// All blocks of one block row. Tiles are waited for in the ring's order: K0, K1, V0, K2, V1, ...
@@ -107,7 +115,7 @@ struct Consumer {
     float s[64];
     std::uint32_t p[8][4];
     int k_stage = next_tile();
-    uint4 real = state.real[k_stage];
+    uint4 real = real_rows_of(k_stage);
     turns.wait();
     start_scores<kElement, kDim>(s, q, staged(k_stage, 16));
     turns.pass();
@@ -119,7 +127,7 @@ struct Consumer {
 
     for (int j = 1; j < count; ++j) {
       k_stage = next_tile();
-      real = state.real[k_stage];
+      real = real_rows_of(k_stage);
       turns.wait();
       start_scores<kElement, kDim>(s, q, staged(k_stage, 16));
       const int v_stage = next_tile();
@@ -184,7 +192,7 @@ __device__ void consume(Consumer<kDim> own) {
     float lse[2];
     softmax.finish(o, lse, own.call.scale);
     hand_over<kElement>(own, o, lse, place, work);
-    arrive_warp(own.state.work_empty[place.index], own.lane);
+    arrive_lanes(own.state.work_empty[place.index]);
   }
   own.turns.end();
 }
@@ -232,6 +240,11 @@ void launch(const WgmmaCall& call, cudaStream_t stream) {
   check_launch("attend_wgmma_kernel");
 }
 
+bool has_partial_blocks(const Layout& layout) {
+  return layout.region_tokens() != kTileRows || layout.height % layout.region_height != 0 ||
+         layout.width % layout.region_width != 0 || layout.text % kTileRows != 0;
+}
+
 template <Element kElement>
 void launch_for_dim(int head_dim, const WgmmaCall& call, cudaStream_t stream) {
   head_dim == 64 ? launch<kElement, 64>(call, stream) : launch<kElement, 128>(call, stream);
@@ -275,6 +288,7 @@ void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
                      .blocks = call.layout.blocks(),
                      .works = call.layout.heads * call.layout.blocks(),
                      .tokens = call.layout.tokens(),
+                     .partial = has_partial_blocks(call.layout),
                      .scale = call.scale,
                      .lse = call.lse,
                      .columns = call.columns,

@@ -40,7 +40,7 @@ __device__ inline int lane_id() { return static_cast<int>(threadIdx.x) % 32; }
 __device__ inline int warp_id() { return static_cast<int>(threadIdx.x) / 32; }
 
 /// The tile of keys in hand. Its tokens come first, -1 behind them.
-struct SweepTile {
+struct alignas(16) SweepTile {  // 16: what is read of one in one piece holds nothing of another thing
   int tokens[kTile];
   int keys;   // 0: there is no such tile
   int group;  // the block column (regions: text), or the level that first keeps the tile's blocks
@@ -50,7 +50,7 @@ struct SweepTile {
 /// Walks all key blocks of a block row, text first. By level, a tile holds keys of several blocks of one level;
 /// else of one block. One warp walks; where it stands is kept in shared memory, for want of registers.
 template <bool kByLevel>
-struct SweepWalk {
+struct alignas(16) SweepWalk {
   const std::uint16_t* columns;  // regions in the order of their level; null: rising
   const std::int32_t* ends;      // [levels]: how many of them are at most of this level; null: one level
   int levels, blocks;

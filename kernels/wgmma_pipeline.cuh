@@ -33,6 +33,7 @@ struct WgmmaCall {
   int blocks;  // block rows, and block columns, of a head
   int works;   // heads * blocks
   int tokens;
+  bool partial;  // some block has fewer than 128 tokens
   float scale;
   float* lse;                    // [heads, tokens]
   const std::uint16_t* columns;  // as Attention
@@ -85,8 +86,8 @@ struct PipelineState {
       barrier_init(shared_address(&q_full[i]), 1);
       barrier_init(shared_address(&q_empty[i]), 1);
       barrier_init(shared_address(&o_full[i]), kConsumerWarps);
-      barrier_init(shared_address(&work_full[i]), 1);
-      barrier_init(shared_address(&work_empty[i]), 2 + kConsumerWarps);
+      barrier_init(shared_address(&work_full[i]), 32);
+      barrier_init(shared_address(&work_empty[i]), 32 * (2 + kConsumerWarps));
     }
   }
 };
@@ -116,5 +117,9 @@ __device__ inline void arrive_warp(std::uint64_t& barrier, int lane) {
   __syncwarp();
   if (lane == 0) arrive(shared_address(&barrier));
 }
+
+/// An arrival of each lane, where each wrote or read what is handed over: rare enough to cost nothing, and what
+/// race detectors, which go by threads, understand.
+__device__ inline void arrive_lanes(std::uint64_t& barrier) { arrive(shared_address(&barrier)); }
 
 }  // namespace draft::gpu

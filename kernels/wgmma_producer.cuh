@@ -43,7 +43,7 @@ __device__ inline void schedule(const WgmmaCall& call, PipelineState& state, int
     } else if (lane == 0) {
       work.count = -1;
     }
-    arrive_warp(state.work_full[place.index], lane);
+    arrive_lanes(state.work_full[place.index]);
     if (!any) return;
   }
 }
@@ -90,7 +90,7 @@ __device__ inline void load(const WgmmaCall& call, PipelineState& state, std::ui
     int column = work.columns[lane];
     for (int j = 0; j <= count; ++j) {
       // This frees the place of the work before, where the scheduler puts the one behind the present.
-      if (j == max(count - kAskAhead, 0) && n > 0) arrive_warp(state.work_empty[place.index ^ 1], lane);
+      if (j == max(count - kAskAhead, 0) && n > 0) arrive_lanes(state.work_empty[place.index ^ 1]);
       if (j < count) {
         if (j % 32 == 0) {  // every lane places one block of the next 32 and fetches one of those behind them
           PackedBox packed{};
@@ -144,7 +144,7 @@ __device__ inline void store(const WgmmaCall& call, PipelineState& state, std::u
     const int count = state.works[place.index].count, head = state.works[place.index].head;
     const TileBox box = state.works[place.index].box;
     if (count < 0) return;
-    arrive_warp(state.work_empty[place.index], lane);
+    arrive_lanes(state.work_empty[place.index]);
     wait_for_phase(shared_address(&state.o_full[place.index]), place.parity);
     if (lane == 0) {
       const std::uint32_t tile = q_tiles + place.index * Sizes::kTileBytes;
