@@ -4,6 +4,11 @@
 
 #include <CLI/CLI.hpp>
 
+#include "harness/gpu.hpp"
+#if defined(DRAFT_HAS_CUDA)
+#include "kernels/attention.hpp"
+#endif
+
 namespace draft {
 
 CLI::App* add_list(CLI::App& parent) {
@@ -17,6 +22,7 @@ CLI::App* add_list(CLI::App& parent) {
         "  pooling  average against max pooling (Table 4)\n"
         "  regions  region sizes (Table 5)\n"
         "  flops    Figure 1 and Table 1's PFLOPs column\n"
+        "  verify   GPU attention kernels against the float64 reference\n"
         "--pool\n"
         "  avg      mean of each channel over a region (eq. 2)\n"
         "  max      maximum of each channel over a region\n"
@@ -29,7 +35,16 @@ CLI::App* add_list(CLI::App& parent) {
         "  oracle   blocks with the most true attention mass\n"
         "  random   blocks by chance, --seed\n"
         "--device\n"
-        "  cpu      the float64 reference\n");
+        "  cpu      the float64 reference\n"
+        "  cuda     the same sweeps on a GPU, within fp32's rounding\n"
+        "--kernel (verify)\n");
+#if defined(DRAFT_HAS_CUDA)
+    for (const gpu::AttentionKernel& kernel : gpu::attention_kernels()) {
+      fmt::print("  {:<8} {}\n", kernel.name, kernel.summary);
+    }
+#else
+    fmt::print("  none: {}\n", why_no_gpu());
+#endif
   });
   return command;
 }

@@ -159,9 +159,9 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
   const Dump dump = Dump::open(options.dump);
   const std::vector<HeadTask> tasks = chosen_heads(dump.info(), options);
   const std::string sha256 = sha256_file(options.dump);
+  const std::unique_ptr<Sweeps> sweeps = make_sweeps(options.device);
   RecordLog log(options.out);
   Collected collected;
-  const std::unique_ptr<Sweeps> sweeps = make_sweeps(options.device);
   ProgressLine progress("measuring heads", 2 * dump.info().grid.video() * static_cast<Index>(tasks.size()), options.quiet);
   std::vector<PlannedHead> heads;
   for (const HeadTask& task : tasks) {

@@ -13,7 +13,8 @@ import unittest
 import unittest.mock
 
 PROGRAM = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "draftbench"
-SUBCOMMANDS = ["run", "inspect", "bounds", "pooling", "regions", "flops", "generate", "compare", "list", "about"]
+SUBCOMMANDS = ["run", "inspect", "bounds", "pooling", "regions", "flops", "generate", "verify", "compare",
+               "list", "about"]
 
 
 class CommandLine(unittest.TestCase):
@@ -230,14 +231,22 @@ class CommandLine(unittest.TestCase):
         with unittest.mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""):  # the same on every machine
             self.refused("about", "--device", "cuda", says=["about --device cuda", "no GPU"])
 
+    def test_without_a_gpu_cuda_is_refused_in_one_line(self):
+        dump = self.dump()
+        with unittest.mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""):
+            for command in ("bounds", "pooling", "regions", "run"):
+                self.refused(command, dump, "--device", "cuda", "--out", "none.jsonl", says=["--device cuda", "no GPU"])
+            self.refused("verify", dump, "--out", "none.jsonl", says=["verify", "no GPU"])
+
     def test_examples_in_help_parse(self):
-        """Each example's options exist: the file that it names may be missing here, nothing else."""
+        """Each example's options exist: the file or the GPU that it wants may be missing here, nothing else."""
         for subcommand in SUBCOMMANDS:
             text = self.call(subcommand, "--help").stdout
             example = next(line for line in text.splitlines() if "Example:" in line).split("Example:")[1]
             words = shlex.split(example)[1:]
             done = subprocess.run([PROGRAM, *words], capture_output=True, text=True, cwd=self.folder.name)
-            allowed = done.returncode == 0 or ".h5" in done.stderr or "old.jsonl" in done.stderr
+            missing = (".h5", "old.jsonl", "no GPU")
+            allowed = done.returncode == 0 or any(thing in done.stderr for thing in missing)
             self.assertTrue(allowed, f"{example}: {done.stderr}")
 
 
