@@ -37,7 +37,7 @@ std::vector<gpu::AttentionKernel> chosen_kernels(const std::vector<std::string>&
   return chosen;
 }
 
-/// Keeps the judged rows of a run. `tokens_of(block)` are a block row's tokens.
+/// Keeps the judged rows of a run.
 void keep_judged(const GroupMasks& masks, const JudgedCase& judged, const KernelRun& run, JudgedRun& kept) {
   const gpu::Layout& layout = masks.layout;
   const auto dim = static_cast<std::size_t>(layout.head_dim);

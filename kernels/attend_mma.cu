@@ -30,10 +30,6 @@ constexpr float kSlack = 8.0F;  // weights may grow to 2^kSlack before O is scal
 constexpr float kLog2E = 1.4426950408889634F;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-/// Nothing that follows from this value is computed before this line: the compiler would take it out of a loop
-/// and hold it in registers that the loop needs.
-__device__ inline void not_ahead(int& value) { asm volatile("" : "+r"(value)); }
-
 /// Starts copying the queries of a block from row `start` on; rows behind its end are zeros.
 template <int kDim, int kSize>
 __device__ void copy_queries(std::uint32_t to, const std::uint16_t* head, const BlockRows& rows, int start) {

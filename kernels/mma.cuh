@@ -10,6 +10,14 @@
 
 namespace draft::gpu {
 
+/// Nothing that follows from this value is computed before this line: the compiler would take it out of a loop and
+/// hold it in registers that the loop needs.
+template <typename T>
+__device__ void not_ahead(T& value) {
+  static_assert(sizeof(T) == 4);
+  asm volatile("" : "+r"(value));
+}
+
 __device__ inline std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }

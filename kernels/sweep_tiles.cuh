@@ -28,14 +28,6 @@ __host__ __device__ inline int tiles_a_region(const Layout& layout) {
 /// Columns of a block row: the regions, then all of the text as one.
 __host__ __device__ inline int block_columns(const Layout& layout) { return layout.regions() + (layout.text > 0); }
 
-/// Nothing that follows from this value is computed before this line: the compiler would take it out of a loop and
-/// hold it in registers that the loop needs.
-template <typename T>
-__device__ void not_ahead(T& value) {
-  static_assert(sizeof(T) == 4);
-  asm volatile("" : "+r"(value));
-}
-
 __device__ inline int lane_id() { return static_cast<int>(threadIdx.x) % 32; }
 __device__ inline int warp_id() { return static_cast<int>(threadIdx.x) / 32; }
 
