@@ -3,8 +3,10 @@
 #include <cuda_fp16.h>
 
 #include <cmath>
+#include <cstring>
 #include <memory>
 
+#include "kernels/attend_wgmma.hpp"
 #include "kernels/gpu_test.hpp"
 #include "reference/kernel_error.hpp"
 #include "reference/parallel.hpp"
@@ -121,7 +123,14 @@ class DeviceCall {
     kernel.launch(call_, {blas, workspace.data()}, stream_.get());
     stream_.wait();
     workspace.expect_guards();
+    scratch_ = workspace.read();
     return {o_.read(), lse_.read()};
+  }
+  /// The integer at a place of the last run's scratch.
+  [[nodiscard]] int scratch(std::size_t place) const {
+    int value = 0;
+    std::memcpy(&value, scratch_.data() + place * sizeof value, sizeof value);
+    return value;
   }
 
  private:
@@ -135,6 +144,7 @@ class DeviceCall {
   Guarded<std::uint16_t> o_;
   Guarded<float> lse_;
   Attention call_;
+  std::vector<std::uint8_t> scratch_;
 };
 
 Result run(const AttentionKernel& kernel, const Blas& blas, const TestCall& setup, bool region_order) {
@@ -220,6 +230,65 @@ TEST_P(Attending, PaddingHasNoWeightWhereAllLogitsAreStronglyNegative) {
   const TestCall setup = make_call(kStronglyNegative, Element::bfloat16, true, 5, 3.0);
   const KernelError error = judge(setup, truths_of(setup), run(GetParam(), blas(), setup, false), false);
   EXPECT_TRUE(error.fine()) << to_string(error);
+}
+
+/// Dense; every logit of a key in region b is about levels[b] (its mean; text: 0), in natural units.
+TestCall make_levels(const Layout& layout, Element element, const std::vector<double>& levels, std::uint32_t seed) {
+  TestCall call = make_call(layout, element, false, seed, 1.0);
+  const Tensor noise = random_tensor(layout, element, seed + 3);
+  for (int token = 0; token < layout.tokens(); ++token) {
+    const int block = layout.block_of(token);
+    const double level = block < layout.regions() ? levels.at(static_cast<std::size_t>(block)) : 0.0;
+    for (int d = 0; d < layout.head_dim; ++d) {
+      const auto at = static_cast<std::size_t>(layout.offset(0, token)) + static_cast<std::size_t>(d);
+      const double value = level / (layout.head_dim * static_cast<double>(call.scale)) + 0.1 * noise.heads[0](token, d);
+      call.k.bits[at] = encode(element, static_cast<float>(value));
+      call.k.heads[0](token, d) = decode(element, call.k.bits[at]);
+    }
+  }
+  return call;
+}
+
+constexpr Layout kEightRegions{.heads = 1, .frames = 2, .height = 16, .width = 32, .text = 5, .head_dim = 128};
+/// From one block to the next: what a running maximum may let pass, what it may not, and jumps beyond what bf16's and
+/// fp32's exponents hold (89 in natural units), up and down.
+const std::vector<std::vector<double>> kRisingLevels = {
+    {0, 5, 10, 15, 20, 25, 30, 35}, {0, 20, -30, 60, 0, 40, 80, 70}, {-90, 40, 41, -200, 0, 0, 40, 39},
+    {0, 300, -300, 290, 0, 299, 301, -5}, {-400, 10, 200, 0, 0, 0, 0, 190}};
+// Claim: logits may rise from block to block by any amount.
+TEST_P(Attending, LogitsMayRiseFromBlockToBlock) {
+  for (const int head_dim : {64, 128}) {
+    for (const Element element : {Element::bfloat16, Element::float16}) {
+      Layout layout = kEightRegions;
+      layout.head_dim = head_dim;
+      if (!supports(layout, element, false)) continue;
+      for (const std::vector<double>& levels : kRisingLevels) {
+        const TestCall setup = make_levels(layout, element, levels, 17);
+        const KernelError error = judge(setup, truths_of(setup), run(GetParam(), blas(), setup, false), false);
+        EXPECT_TRUE(error.fine()) << to_string(error) << "; head_dim " << head_dim << ", levels from " << levels[0] << ", " << levels[1]
+                                  << (element == Element::bfloat16 ? ", bf16" : ", fp16");
+      }
+    }
+  }
+}
+
+class AttendWgmma : public GpuTest {};
+// Claim: a second launch does what overflowed in bf16, all block rows of a head whose logits rise by 300 at once, and
+// has nothing to do where they rise by 30 three times.
+TEST_F(AttendWgmma, DoesBlockRowsThatOverflowAgain) {
+  const auto again = [](const std::vector<double>& levels) {
+    const TestCall setup = make_levels(kEightRegions, Element::bfloat16, levels, 17);
+    DeviceCall call(setup, false);
+    const Blas blas;
+    const auto is_wgmma = [](const AttentionKernel& kernel) { return kernel.name == "wgmma"; };
+    static_cast<void>(call.run(*std::ranges::find_if(attention_kernels(), is_wgmma), blas));
+    return call.scratch(2);
+  };
+  Attention call;
+  call.layout = kEightRegions;
+  if (const std::string why = attend_wgmma_unsupported(call, capability()); !why.empty()) GTEST_SKIP() << why;
+  EXPECT_EQ(again({0, 300, 0, 0, 0, 0, 0, 0}), kEightRegions.blocks());
+  EXPECT_EQ(again({0, 30, 60, 90, 0, 0, 0, 0}), 0);
 }
 
 // Claim: 1,000 runs give the same bits, also while long and short rows race for multiprocessors.

@@ -7,22 +7,19 @@
 #include <bit>
 
 namespace draft::gpu {
-namespace {
-
-std::uint16_t encode(Element element, float value) {
-  if (element == Element::bfloat16) {
-    return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16);  // towards 0
-  }
-  return __half_raw(__float2half_rn(value)).x;
-}
-
-}  // namespace
 
 double decode(Element element, std::uint16_t bits) {
   if (element == Element::bfloat16) {
     return static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16));
   }
   return static_cast<double>(__half2float(__half(__half_raw{bits})));
+}
+
+std::uint16_t encode(Element element, float value) {
+  if (element == Element::bfloat16) {
+    return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16);  // towards 0
+  }
+  return __half_raw(__float2half_rn(value)).x;
 }
 
 std::string why_no_device() {

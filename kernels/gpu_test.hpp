@@ -49,6 +49,8 @@ struct Tensor {
 };
 /// The number that an element's bits stand for.
 double decode(Element element, std::uint16_t bits);
+/// The bits of a number next to `value`: bf16 towards 0, fp16 the nearest.
+std::uint16_t encode(Element element, float value);
 Tensor random_tensor(const Layout& layout, Element element, std::uint32_t seed, double mean = 0.0);
 
 Grid grid_of(const Layout& layout);

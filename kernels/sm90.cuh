@@ -63,6 +63,16 @@ __device__ inline void load_box(std::uint32_t to, const CUtensorMap* map, int ch
       "l"(map), "r"(channel), "r"(x), "r"(y), "r"(z), "r"(head), "r"(barrier), "l"(policy)
       : "memory");
 }
+/// The same box to the same place of both CTAs of a pair; its bytes arrive at the same barrier of each.
+__device__ inline void load_box_for_pair(std::uint32_t to, const CUtensorMap* map, int channel, int x, int y, int z,
+                                         int head, std::uint32_t barrier, std::uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
+      ".L2::cache_hint [%0], [%1, {%2, %3, %4, %5, %6}], [%7], %9, %8;" ::"r"(to),
+      "l"(map), "r"(channel), "r"(x), "r"(y), "r"(z), "r"(head), "r"(barrier), "l"(policy),
+      "h"(static_cast<std::uint16_t>(3))
+      : "memory");
+}
 /// Copies a box from shared memory; what lies outside the map is left out.
 __device__ inline void store_box(const CUtensorMap* map, int channel, int x, int y, int z, int head,
                                  std::uint32_t from) {
@@ -76,6 +86,23 @@ __device__ inline void commit_stores() { asm volatile("cp.async.bulk.commit_grou
 __device__ inline void wait_for_store_reads() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 /// This thread's ordinary writes to shared memory come before what the copy engine does after a barrier.
 __device__ inline void publish_to_copy_engine() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// --- pairs: clusters of two CTAs ---
+
+/// The address that `address` of this CTA has in the CTA of this rank.
+__device__ inline std::uint32_t address_in_pair(std::uint32_t address, int rank) {
+  std::uint32_t mapped;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(mapped) : "r"(address), "r"(rank));
+  return mapped;
+}
+/// At a barrier of either CTA: `mapped` comes from address_in_pair().
+__device__ inline void arrive_in_pair(std::uint32_t mapped) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(mapped) : "memory");
+}
+/// Waits until every thread of both CTAs has come here or ended.
+__device__ inline void meet_pair() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
 
 // --- warps and their registers ---
 

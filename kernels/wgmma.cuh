@@ -54,60 +54,55 @@ __device__ inline void wait_for_products(float (&sums)[32], const std::uint32_t 
                : "memory");
 }
 
-#define DRAFT_BOTH_SHARED(TYPE)                                                        \
-  asm volatile(                                                                        \
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"                                     \
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32." TYPE "." TYPE " {" DRAFT_NAMES_64 \
-      "}, "                                                                            \
-      "%64, %65, p, 1, 1, 0, 0;\n}"                                                    \
-      : DRAFT_SUMS_64(sums)                                                            \
-      : "l"(a), "l"(b), "r"(accumulate))
-
-/// sums[64 x 128] (+)= A[64 x 16] B[128 x 16]^T, both in shared memory with 16 channels side by side.
-template <Element kElement>
-__device__ inline void multiply_shared(float (&sums)[64], std::uint64_t a, std::uint64_t b, int accumulate) {
-  if constexpr (kElement == Element::bfloat16) {
-    DRAFT_BOTH_SHARED("bf16");
-  } else {
-    DRAFT_BOTH_SHARED("f16");
-  }
-}
-
-// The last 1: B's rows are summed over, so it is read transposed.
-#define DRAFT_LEFT_IN_REGISTERS(TYPE, N, NAMES, SUMS, A0, A1, A2, A3, B, ONE)            \
-  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " ONE                                   \
+// TURNED is 1 where B's rows are summed over, so that it is read transposed, and 0 where its channels are.
+#define DRAFT_LEFT_IN_REGISTERS(TYPE, N, NAMES, SUMS, A0, A1, A2, A3, B, ADD, TURNED)    \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " ADD                                   \
                ", 0;\n"                                                                  \
                "wgmma.mma_async.sync.aligned.m64n" N "k16.f32." TYPE "." TYPE " {" NAMES \
                "}, "                                                                     \
-               "{" A0 ", " A1 ", " A2 ", " A3 "}, " B ", p, 1, 1, 1;\n}"                 \
+               "{" A0 ", " A1 ", " A2 ", " A3 "}, " B ", p, 1, 1, " TURNED ";\n}"        \
                : SUMS                                                                    \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(1))
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
+
+/// sums[64 x 128] (+)= A[64 x 16] B[128 x 16]^T; A in registers, B in shared memory with its channels side by side.
+template <Element kElement>
+__device__ inline void multiply_by_rows(float (&sums)[64], const std::uint32_t (&a)[4], std::uint64_t b,
+                                        int accumulate) {
+  if constexpr (kElement == Element::bfloat16) {
+    DRAFT_LEFT_IN_REGISTERS("bf16", "128", DRAFT_NAMES_64, DRAFT_SUMS_64(sums), "%64", "%65", "%66", "%67", "%68",
+                            "%69", "0");
+  } else {
+    DRAFT_LEFT_IN_REGISTERS("f16", "128", DRAFT_NAMES_64, DRAFT_SUMS_64(sums), "%64", "%65", "%66", "%67", "%68",
+                            "%69", "0");
+  }
+}
 
 /// sums[64 x 128] += A[64 x 16] B[16 x 128]; A in registers, B in shared memory.
 template <Element kElement>
 __device__ inline void multiply_left(float (&sums)[64], const std::uint32_t (&a)[4], std::uint64_t b) {
+  constexpr int accumulate = 1;
   if constexpr (kElement == Element::bfloat16) {
     DRAFT_LEFT_IN_REGISTERS("bf16", "128", DRAFT_NAMES_64, DRAFT_SUMS_64(sums), "%64", "%65", "%66", "%67", "%68",
-                            "%69");
+                            "%69", "1");
   } else {
     DRAFT_LEFT_IN_REGISTERS("f16", "128", DRAFT_NAMES_64, DRAFT_SUMS_64(sums), "%64", "%65", "%66", "%67", "%68",
-                            "%69");
+                            "%69", "1");
   }
 }
 /// sums[64 x 64] += A[64 x 16] B[16 x 64].
 template <Element kElement>
 __device__ inline void multiply_left(float (&sums)[32], const std::uint32_t (&a)[4], std::uint64_t b) {
+  constexpr int accumulate = 1;
   if constexpr (kElement == Element::bfloat16) {
     DRAFT_LEFT_IN_REGISTERS("bf16", "64", DRAFT_NAMES_32, DRAFT_SUMS_32(sums, 0), "%32", "%33", "%34", "%35", "%36",
-                            "%37");
+                            "%37", "1");
   } else {
     DRAFT_LEFT_IN_REGISTERS("f16", "64", DRAFT_NAMES_32, DRAFT_SUMS_32(sums, 0), "%32", "%33", "%34", "%35", "%36",
-                            "%37");
+                            "%37", "1");
   }
 }
 
 #undef DRAFT_LEFT_IN_REGISTERS
-#undef DRAFT_BOTH_SHARED
 #undef DRAFT_LEFT_8
 #undef DRAFT_SUMS_64
 #undef DRAFT_SUMS_32

@@ -4,7 +4,7 @@
 //
 // | what          | filled by              | emptied by                | places           |
 // | ------------- | ---------------------- | ------------------------- | ---------------- |
-// | K and V tiles | copy engine (loader)   | 8 consumer warps          | a ring of stages |
+// | K and V tiles | copy engine (loader)   | 8 consumer warps, of a pair 16 | a ring of stages |
 // | Q tile        | copy engine (loader)   | storer, with O            | 2                |
 // | O, in Q's tile | 8 consumer warps      | storer: it frees Q's tile | 2                |
 // | work          | scheduler              | loader, storer, 8 consumer warps | 2         |
@@ -13,6 +13,9 @@
 // place and parity by counting; a work without blocks still moves its Q and O, so that those never fall out of step.
 // The last work, count -1, ends every role; nobody waits for it to be emptied.
 // The ring needs two stages at least: a consumer holds K of block j while it waits for V of block j - 1, the next.
+//
+// A pair is a cluster of two CTAs that go through the same blocks in step, for two block rows: each has the copy
+// engine write one slab of every K and V tile into both, which halves what L2 is asked for.
 
 #include <cuda.h>
 
@@ -26,6 +29,16 @@
 
 namespace draft::gpu {
 
+/// The works that have to be done again with Guard::before, found by the kernel itself: a list of its own.
+struct Again {
+  int* count;  // how many; 0 at first
+  int* found;  // [works]: 1 if it is among them; 0 at first
+  int* works;  // [works]: the first *count
+  __device__ void add(int work) const {
+    if (atomicExch(found + work, 1) == 0) works[atomicAdd(count, 1)] = work;
+  }
+};
+
 /// What a launch hands to the kernel.
 struct WgmmaCall {
   CUtensorMap q[kTileMaps], k[kTileMaps], v[kTileMaps], o[kTileMaps];
@@ -33,13 +46,16 @@ struct WgmmaCall {
   int blocks;  // block rows, and block columns, of a head
   int works;   // heads * blocks
   int tokens;
-  bool partial;  // some block has fewer than 128 tokens
+  bool partial_blocks;  // a block at any place may have fewer than 128 tokens
+  bool partial_end;     // the text's last block has: it is the last of every list that holds it
   float scale;
   float* lse;                    // [heads, tokens]
   const std::uint16_t* columns;  // as Attention
   const std::int32_t* counts;
   const std::uint16_t* order;
-  int* taken;  // how many works have been given out beside the first of each CTA
+  int* taken;  // how many works have been given out beside the first of each CTA; not used by pairs
+  Again again;
+  bool only_again;  // the works are those of `again`, else all
 };
 
 inline constexpr int kConsumerWarps = 8;
@@ -57,6 +73,7 @@ struct Work {
   int head;
   int row;    // in the head's blocks
   int count;  // kept blocks; -1: there is no more work
+  int index;  // in the call's works
   TileBox box;
   std::uint16_t columns[32];  // the first of the list
 };
@@ -77,10 +94,10 @@ struct PipelineState {
   Work works[2];
   PackedBox boxes[2][32];  // the loader's own
 
-  __device__ void init() {
+  __device__ void init(int consumer_warps) {
     for (int i = 0; i < kMostStages; ++i) {
       barrier_init(shared_address(&full[i]), 1);
-      barrier_init(shared_address(&empty[i]), kConsumerWarps);
+      barrier_init(shared_address(&empty[i]), consumer_warps);
     }
     for (int i = 0; i < 2; ++i) {
       barrier_init(shared_address(&q_full[i]), 1);

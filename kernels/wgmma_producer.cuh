@@ -11,19 +11,48 @@ namespace draft::gpu {
 /// holds work while others have none, and early enough for three reads of global memory, one after the other.
 inline constexpr int kAskAhead = 8;
 
-/// Gives out the works 0, 1, ...: the first of a CTA is its own index, the others come from a counter. Works are
-/// head by head, so that all CTAs read one head's K and V, and within a head in the order of the call.
+/// The works of a CTA, in its order, by a whole warp. Works are head by head, so that all CTAs read one head's K and V,
+/// and within a head in the order of the call. Of a CTA by itself the first is its own index and the others come from
+/// a counter. A pair's are two block rows of a head, and pairs take them in turn, since all are equally long; where a
+/// head has an odd number of block rows, its last one is done by both, to the same bits.
+template <bool kPair>
+struct Works {
+  const WgmmaCall& call;
+  int lane;
+  int place = static_cast<int>(kPair ? blockIdx.x / 2 : blockIdx.x);
+  int works = call.only_again ? *call.again.count : call.works;
+
+  __device__ void advance() {
+    if constexpr (kPair) {
+      place += static_cast<int>(gridDim.x) / 2;
+    } else {
+      if (lane == 0) place = static_cast<int>(gridDim.x) + atomicAdd(call.taken, 1);
+      place = __shfl_sync(0xffffffffU, place, 0);
+    }
+  }
+  /// The present one, or -1.
+  __device__ int index() const {
+    if constexpr (kPair) {
+      const int pairs = (call.blocks + 1) / 2, head = place / pairs;
+      const int row = min(place % pairs * 2 + static_cast<int>(blockIdx.x) % 2, call.blocks - 1);
+      return place < call.works / call.blocks * pairs ? head * call.blocks + row : -1;
+    } else {
+      return place >= works ? -1 : call.only_again ? call.again.works[place] : place;
+    }
+  }
+};
+
+/// Gives out the works.
+template <bool kPair>
 __device__ inline void schedule(const WgmmaCall& call, PipelineState& state, int lane) {
-  int next = static_cast<int>(blockIdx.x);
+  Works<kPair> works{call, lane};
   for (int n = 0;; ++n) {
     const Place place(n);
     wait_for_phase(shared_address(&state.work_empty[place.index]), place.parity ^ 1);
-    if (n > 0) {
-      if (lane == 0) next = static_cast<int>(gridDim.x) + atomicAdd(call.taken, 1);
-      next = __shfl_sync(0xffffffffU, next, 0);
-    }
+    if (n > 0) works.advance();
     Work& work = state.works[place.index];
-    const bool any = next < call.works;
+    const int next = works.index();
+    const bool any = next >= 0;
     if (any) {
       const int head = next / call.blocks;
       const int row = call.order == nullptr ? next % call.blocks : call.order[next];
@@ -38,6 +67,7 @@ __device__ inline void schedule(const WgmmaCall& call, PipelineState& state, int
         work.head = head;
         work.row = row;
         work.count = count;
+        work.index = next;
         work.box = call.grid.box(row);
       }
     } else if (lane == 0) {
@@ -59,20 +89,26 @@ __device__ inline uint4 real_rows(const TileGrid& grid, std::uint32_t shape, int
                     __ballot_sync(0xffffffffU, grid.holds(map, rows, columns, lane + 96)));
 }
 
-/// Starts the copy of a tile, a slab at a time.
-template <int kDim>
+/// Starts the copy of a tile, a slab at a time; of a pair each CTA the slab of its own number, for both.
+template <int kDim, bool kPair = false>
 __device__ inline void load_tile(std::uint32_t to, const CUtensorMap* map, int x, int y, int z, int head,
                                  std::uint64_t& full, std::uint64_t policy) {
   const std::uint32_t barrier = shared_address(&full);
   arrive_and_expect(barrier, TileSizes<kDim>::kTileBytes);
+  if constexpr (kPair) {
+    static_assert(TileSizes<kDim>::kSlabs == 2);
+    const int slab = static_cast<int>(blockIdx.x) % 2;
+    load_box_for_pair(to + slab * kSlabBytes, map, slab * kSlabChannels, x, y, z, head, barrier, policy);
+  } else {
 #pragma unroll
-  for (int slab = 0; slab < TileSizes<kDim>::kSlabs; ++slab) {
-    load_box(to + slab * kSlabBytes, map, slab * kSlabChannels, x, y, z, head, barrier, policy);
+    for (int slab = 0; slab < TileSizes<kDim>::kSlabs; ++slab) {
+      load_box(to + slab * kSlabBytes, map, slab * kSlabChannels, x, y, z, head, barrier, policy);
+    }
   }
 }
 
 /// Loads K0, Q, K1, V0, K2, V1, ..., the order in which they are needed.
-template <int kDim>
+template <int kDim, bool kPair>
 __device__ inline void load(const WgmmaCall& call, PipelineState& state, std::uint32_t q_tiles, int lane) {
   using Sizes = TileSizes<kDim>;
   const std::uint32_t ring_tiles = q_tiles + 2 * Sizes::kTileBytes;
@@ -109,8 +145,8 @@ __device__ inline void load(const WgmmaCall& call, PipelineState& state, std::ui
         wait_for_phase(shared_address(&state.empty[ring.stage]), ring.parity ^ 1);
         if (lane == 0) {
           state.real[ring.stage] = real;
-          load_tile<kDim>(ring_tiles + ring.stage * Sizes::kTileBytes, &call.k[box.shape & 0xff], box.x, box.y, box.z,
-                          head, state.full[ring.stage], keep);
+          load_tile<kDim, kPair>(ring_tiles + ring.stage * Sizes::kTileBytes, &call.k[box.shape & 0xff], box.x, box.y,
+                                 box.z, head, state.full[ring.stage], keep);
         }
         ring.advance();
       }
@@ -125,8 +161,8 @@ __device__ inline void load(const WgmmaCall& call, PipelineState& state, std::ui
         const PackedBox box = state.boxes[(j - 1) / 32 & 1][(j - 1) % 32];
         wait_for_phase(shared_address(&state.empty[ring.stage]), ring.parity ^ 1);
         if (lane == 0) {
-          load_tile<kDim>(ring_tiles + ring.stage * Sizes::kTileBytes, &call.v[box.shape & 0xff], box.x, box.y, box.z,
-                          head, state.full[ring.stage], keep);
+          load_tile<kDim, kPair>(ring_tiles + ring.stage * Sizes::kTileBytes, &call.v[box.shape & 0xff], box.x, box.y,
+                                 box.z, head, state.full[ring.stage], keep);
         }
         ring.advance();
       }
