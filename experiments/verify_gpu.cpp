@@ -23,13 +23,6 @@ gpu::Rule gpu_rule(Rule rule) {
   throw std::invalid_argument("rule: not one of logits, softmax, released, row");
 }
 
-int device_capability() {
-  int major = 0, minor = 0;
-  gpu::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "cudaDeviceGetAttribute");
-  gpu::check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0), "cudaDeviceGetAttribute");
-  return 10 * major + minor;
-}
-
 /// Lists of host masks, as write_lists makes them.
 void upload_lists(GroupMasks& masks) {
   const auto blocks = static_cast<std::size_t>(masks.layout.blocks());
@@ -82,7 +75,7 @@ HeadGroup::HeadGroup(const Grid& grid, Index heads, Index head_dim, Element elem
       head_dim_(head_dim),
       element_(element == Element::bfloat16 ? gpu::Element::bfloat16 : gpu::Element::float16),
       scale_(static_cast<float>(scale)),
-      capability_(device_capability()) {
+      capability_(gpu::device_capability()) {
   for (auto& tensor : inputs_) {
     tensor = gpu::DeviceBuffer<std::uint16_t>(static_cast<std::size_t>(heads * grid.tokens() * head_dim));
   }
@@ -129,9 +122,10 @@ void HeadGroup::keep_draft(const VerifyCase& the_case, GroupMasks& masks, std::v
   const gpu::Rule rule = gpu_rule(the_case.rule);
   gpu::pool(layout, element_, gpu_pool(the_case.pool), inputs_[0].data(), q.data(), stream_.get());
   gpu::pool(layout, element_, gpu_pool(the_case.pool), inputs_[1].data(), k.data(), stream_.get());
-  gpu::draft_logits(blas_, layout, q.data(), k.data(), map.data(), stream_.get());
   if (rule == gpu::Rule::softmax || rule == gpu::Rule::released) {
-    gpu::softmax_rows(layout, scale_, map.data(), map.data(), stream_.get());
+    gpu::draft_probabilities(layout, scale_, q.data(), k.data(), map.data(), stream_.get());
+  } else {
+    gpu::draft_logits(layout, q.data(), k.data(), map.data(), stream_.get());
   }
   gpu::find_thresholds(layout, rule, the_case.sparsity, map.data(), workspace.data(), status.data(), stream_.get());
   gpu::write_lists(layout, rule, map.data(), workspace.data(),

@@ -71,4 +71,7 @@ Cut rule_cut(Rule rule, double sparsity, std::int64_t regions) {
   return {std::clamp<std::int64_t>(kept, 1, entries), rule == Rule::row, false};
 }
 
+bool built_for_sm90a() { return DRAFT_BUILT_FOR_SM90A != 0; }  // kernels/CMakeLists.txt
+bool runs_sm90a() { return built_for_sm90a() && device_capability() == 90; }
+
 }  // namespace draft::gpu

@@ -8,4 +8,8 @@ namespace draft::gpu {
 /// Throws std::invalid_argument that names the pointer if it is null or not aligned to 16 bytes.
 void require_aligned(const char* name, const void* pointer);
 
+/// Does this build hold code for sm_90a (DRAFT_CUDA_ARCHITECTURES)? And is it what the current device runs?
+bool built_for_sm90a();
+bool runs_sm90a();
+
 }  // namespace draft::gpu

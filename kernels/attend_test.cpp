@@ -14,13 +14,6 @@
 namespace draft::gpu {
 namespace {
 
-int capability() {
-  int major = 0, minor = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "cudaDeviceGetAttribute");
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0), "cudaDeviceGetAttribute");
-  return 10 * major + minor;
-}
-
 /// Every test runs for every kernel of the table.
 class Attending : public GpuTest, public ::testing::WithParamInterface<AttentionKernel> {
  protected:
@@ -34,7 +27,7 @@ class Attending : public GpuTest, public ::testing::WithParamInterface<Attention
     call.layout = layout;
     call.element = element;
     call.region_order = region_order;
-    return GetParam().unsupported(call, capability()).empty();
+    return GetParam().unsupported(call, device_capability()).empty();
   }
   [[nodiscard]] const Blas& blas() const { return *blas_; }
 
@@ -286,7 +279,7 @@ TEST_F(AttendWgmma, DoesBlockRowsThatOverflowAgain) {
   };
   Attention call;
   call.layout = kEightRegions;
-  if (const std::string why = attend_wgmma_unsupported(call, capability()); !why.empty()) GTEST_SKIP() << why;
+  if (const std::string why = attend_wgmma_unsupported(call, device_capability()); !why.empty()) GTEST_SKIP() << why;
   EXPECT_EQ(again({0, 300, 0, 0, 0, 0, 0, 0}), kEightRegions.blocks());
   EXPECT_EQ(again({0, 30, 60, 90, 0, 0, 0, 0}), 0);
 }

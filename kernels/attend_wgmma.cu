@@ -33,8 +33,6 @@ namespace {
 
 constexpr int kThreads = 3 * kGroup;
 
-constexpr bool kBuiltForSm90a = DRAFT_BUILT_FOR_SM90A != 0;  // kernels/CMakeLists.txt
-
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 // 168 registers a thread at the start; 128 * 24 + 256 * 240 are as many in all.
@@ -54,7 +52,7 @@ __global__ void __launch_bounds__(kThreads, 1) attend_wgmma_kernel(const __grid_
     barrier_init_done();
   }
   __syncthreads();
-  if constexpr (kPair) meet_pair();
+  if constexpr (kPair) meet_cluster();
 
   const int warp = __shfl_sync(0xffffffffU, static_cast<int>(threadIdx.x) / 32, 0);
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -67,7 +65,7 @@ __global__ void __launch_bounds__(kThreads, 1) attend_wgmma_kernel(const __grid_
     take_registers<kConsumerRegisters>();
     Consumer<kElement, kDim, kGuard, kPair>{call, state, q_tiles, {warp / 4 - 1}, warp % 4, lane, {}}.consume();
   }
-  if constexpr (kPair) meet_pair();  // neither ends while the other may still write to it
+  if constexpr (kPair) meet_cluster();  // neither ends while the other may still write to it
 #else
   __trap();  // attend_wgmma() lets no other GPU come here
 #endif
@@ -144,7 +142,7 @@ std::size_t cleared_integers(const Layout& layout) {
 
 std::string attend_wgmma_unsupported(const Attention& call, int capability) {
   const Layout& layout = call.layout;
-  if (!kBuiltForSm90a) return "this build holds no code for sm_90a (DRAFT_CUDA_ARCHITECTURES)";
+  if (!built_for_sm90a()) return "this build holds no code for sm_90a (DRAFT_CUDA_ARCHITECTURES)";
   if (capability != 90) {
     return "needs compute capability 9.0, found " + std::to_string(capability / 10) + "." +
            std::to_string(capability % 10);
@@ -165,11 +163,7 @@ std::size_t attend_wgmma_workspace(const Attention& call) {
 void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
   require_valid(call);
   require_aligned("attend_wgmma: workspace", workspace);
-  int device = 0, major = 0, minor = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "cudaDeviceGetAttribute");
-  if (const std::string reason = attend_wgmma_unsupported(call, major * 10 + minor); !reason.empty()) {
+  if (const std::string reason = attend_wgmma_unsupported(call, device_capability()); !reason.empty()) {
     throw std::invalid_argument("attend_wgmma: " + reason);
   }
   const bool dense = call.counts == nullptr;

@@ -5,6 +5,7 @@
 
 #include "kernels/arguments.hpp"
 #include "kernels/attend_wgmma.hpp"
+#include "kernels/cuda_check.hpp"
 
 namespace draft::gpu {
 
@@ -22,6 +23,14 @@ const std::vector<AttentionKernel>& attention_kernels() {
        [](const Attention&, int) { return std::string(); }, attend_blas_workspace, attend_blas},
   };
   return kernels;
+}
+
+int device_capability() {
+  int device = 0, major = 0, minor = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "cudaDeviceGetAttribute");
+  return 10 * major + minor;
 }
 
 void require_valid(const Attention& call) {

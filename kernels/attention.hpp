@@ -48,6 +48,9 @@ struct AttentionKernel {
   void (*launch)(const Attention& call, const Resources& resources, cudaStream_t stream);
 };
 
+/// Compute capability of the current device: 80, 90, ...
+int device_capability();
+
 /// All of this build.
 const std::vector<AttentionKernel>& attention_kernels();
 

@@ -17,16 +17,14 @@ class ListPipeline {
 
   explicit ListPipeline(const Layout& layout) : layout_(layout) {}
 
-  /// Of the steps, in their order; softmax is one for the rules that read A_draft alone.
-  static std::vector<const char*> step_names(Rule rule) {
-    std::vector<const char*> names{"pool_q", "pool_k", "map", "softmax", "select", "lists"};
-    if (!reads_probabilities(rule)) names.erase(names.begin() + kSoftmax);
-    return names;
+  /// Of the steps, in their order.
+  static std::vector<const char*> step_names() {
+    return {"pool_q", "pool_k", "map", "select", "lists"};
   }
   /// What they enqueue, for Q and K of [heads, tokens, head_dim]. They use this object's buffers.
   [[nodiscard]] std::vector<Step> steps(Rule rule, double sparsity, const __nv_bfloat16* q,
                                         const __nv_bfloat16* k) const {
-    const float* scores = reads_probabilities(rule) ? probabilities_.data() : logits_.data();
+    const float* scores = scores_.data();
     const auto pool_rows = [this](const __nv_bfloat16* rows, const DeviceBuffer<float>& pooled) -> Step {
       return [this, rows, to = pooled.data()](cudaStream_t stream) {
         pool(layout_, Element::bfloat16, Pool::average, rows, to, stream);
@@ -35,13 +33,17 @@ class ListPipeline {
     std::vector<Step> all{
         pool_rows(q, q_),
         pool_rows(k, k_),
-        [this](cudaStream_t s) { draft_logits(blas_, layout_, q_.data(), k_.data(), logits_.data(), s); },
-        [this](cudaStream_t s) { softmax_rows(layout_, kScale, logits_.data(), probabilities_.data(), s); },
+        [=, this](cudaStream_t s) {
+          if (reads_probabilities(rule)) {
+            draft_probabilities(layout_, kScale, q_.data(), k_.data(), scores_.data(), s);
+          } else {
+            draft_logits(layout_, q_.data(), k_.data(), scores_.data(), s);
+          }
+        },
         [=, this](cudaStream_t s) {
           find_thresholds(layout_, rule, sparsity, scores, workspace_.data(), status_.data(), s);
         },
         [=, this](cudaStream_t s) { write_lists(layout_, rule, scores, workspace_.data(), lists(), s); }};
-    if (!reads_probabilities(rule)) all.erase(all.begin() + kSoftmax);
     return all;
   }
   /// What the last step writes.
@@ -68,14 +70,12 @@ class ListPipeline {
   }
 
  private:
-  static constexpr int kSoftmax = 3;  // its place among the steps
   static bool reads_probabilities(Rule rule) { return rule == Rule::softmax || rule == Rule::released; }
   Layout layout_;
-  Blas blas_;
   std::size_t pooled_ = static_cast<std::size_t>(layout_.heads) * layout_.regions() * layout_.head_dim;
   std::size_t map_ = static_cast<std::size_t>(layout_.map_offset(layout_.heads));
   std::size_t lines_ = static_cast<std::size_t>(layout_.heads) * layout_.blocks();
-  DeviceBuffer<float> q_{pooled_}, k_{pooled_}, logits_{map_}, probabilities_{map_};
+  DeviceBuffer<float> q_{pooled_}, k_{pooled_}, scores_{map_};
   DeviceBuffer<std::uint8_t> workspace_{workspace_bytes(layout_)};
   DeviceBuffer<std::int32_t> status_{static_cast<std::size_t>(layout_.heads)}, counts_{lines_};
   DeviceBuffer<std::uint16_t> columns_{lines_ * layout_.blocks()}, order_{lines_};

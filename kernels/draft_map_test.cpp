@@ -24,9 +24,8 @@ Matrix widened(const std::vector<float>& values, Index head, Index rows, Index c
 std::vector<float> logits_on_gpu(const Layout& layout, const std::vector<float>& q, const std::vector<float>& k) {
   const DeviceBuffer<float> device_q{std::span(q)}, device_k{std::span(k)};
   const Guarded<float> logits(static_cast<std::size_t>(layout.map_offset(layout.heads)));
-  const Blas blas;
   const Stream stream;
-  draft_logits(blas, layout, device_q.data(), device_k.data(), logits.data(), stream.get());
+  draft_logits(layout, device_q.data(), device_k.data(), logits.data(), stream.get());
   stream.wait();
   return logits.read();
 }
@@ -116,6 +115,72 @@ TEST_F(DraftMaps, SoftmaxInPlaceIsTheSameBits) {
   stream.wait();
   EXPECT_EQ(map.download(), wanted);
   EXPECT_NE(wanted, logits);
+}
+
+std::vector<float> probabilities_on_gpu(const Layout& layout, float scale, const std::vector<float>& q,
+                                        const std::vector<float>& k) {
+  const DeviceBuffer<float> device_q{std::span(q)}, device_k{std::span(k)};
+  const Guarded<float> probabilities(static_cast<std::size_t>(layout.map_offset(layout.heads)));
+  const Stream stream;
+  draft_probabilities(layout, scale, device_q.data(), device_k.data(), probabilities.data(), stream.get());
+  stream.wait();
+  return probabilities.read();
+}
+
+// Given pooled rows, claim: draft_probabilities is the softmax of their product, whether in one kernel (up to 1,024
+// regions on sm_90) or in two. A logit's error moves a probability by its scaled size, at most twice (its own and the
+// sum's); the rest as above, with an exponent that is off by 3 roundings, a second exponential, and 34 more additions where parts
+// of a row meet. The negative
+// control has a scale that is off by 2^-10.
+TEST_F(DraftMaps, ProbabilitiesAreTheReferencesInOneKernelOrTwo) {
+  constexpr float kScale = 0.08838834764F;
+  for (const int regions : {1, 7, 129, 630, 990, 1024, 1025}) {
+    for (const int dim : {64, 128}) {
+      Layout layout = map_layout(2, regions);
+      layout.head_dim = dim;
+      const auto size = static_cast<std::size_t>(layout.heads * regions * dim);
+      const std::vector<float> q = normal_floats(size, 1, 2.0F), k = normal_floats(size, 2, 2.0F);
+      const std::vector<float> found = probabilities_on_gpu(layout, kScale, q, k);
+      EXPECT_EQ(probabilities_on_gpu(layout, kScale, q, k), found) << "runs differ";
+      double worst = 0.0, worst_control = 0.0;
+      for (int head = 0; head < layout.heads; ++head) {
+        const Matrix wide_q = widened(q, head, regions, dim), wide_k = widened(k, head, regions, dim);
+        const Matrix s = wide_q * wide_k.transpose();
+        const Matrix error = 2.0 * kRoundoff * dim * kScale * (wide_q.cwiseAbs() * wide_k.cwiseAbs().transpose());
+        const Matrix wanted = DraftMap{s, kScale}.probabilities();
+        const Matrix control = DraftMap{s, kScale * (1.0 + 0x1p-10)}.probabilities();
+        const Matrix p = widened(found, head, regions, regions);
+        for (Index row = 0; row < regions; ++row) {
+          const double range = kScale * (s.row(row).maxCoeff() - s.row(row).minCoeff());
+          const double additions = (regions + 255) / 256 + 13 + 34;
+          const double share = 1.01 * (2.0 * error.row(row).maxCoeff() +
+                                       kRoundoff * (3.0 * (3.0 * range + 4.0) + additions + 2.0));
+          EXPECT_FALSE(p.row(row).hasNaN());
+          worst = std::max(worst, ((p - wanted).row(row).cwiseAbs().array() / (share * wanted.row(row)).array()).maxCoeff());
+          worst_control =
+              std::max(worst_control, ((control - wanted).row(row).cwiseAbs().array() / (share * wanted.row(row)).array()).maxCoeff());
+        }
+      }
+      EXPECT_LE(worst, 1.0) << regions << " regions, head_dim " << dim;
+      if (regions > 1) {
+        EXPECT_GT(worst_control, 1.0) << "the check would let another scale pass";
+      }
+    }
+  }
+}
+
+TEST_F(DraftMaps, ARowThatIsNotFiniteIsNaNAndNoOtherRow) {
+  Layout layout = map_layout(1, 990);
+  layout.head_dim = 128;
+  std::vector<float> q = normal_floats(990 * 128, 1, 1.0F);
+  const std::vector<float> k = normal_floats(990 * 128, 2, 1.0F);
+  q[200 * 128 + 5] = std::numeric_limits<float>::infinity();
+  q[700 * 128] = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> found = probabilities_on_gpu(layout, 0.1F, q, k);
+  for (int row = 0; row < 990; ++row) {
+    const bool wanted = row == 200 || row == 700;
+    for (int column = 0; column < 990; ++column) ASSERT_EQ(std::isnan(found[row * 990 + column]), wanted) << row;
+  }
 }
 
 // Given tokens, claim: pool, logits and selection together give the reference's mask except where the reference's

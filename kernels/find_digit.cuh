@@ -33,7 +33,7 @@ __device__ Digit find_digit(const std::uint32_t* bins, std::uint32_t wanted, std
   if (lane == 31) warp_sums[warp] = above;
   __syncthreads();
   above -= sum;
-  for (int w = 0; w < warp; ++w) above += warp_sums[w];
+  above += __reduce_add_sync(~0U, lane < warp ? warp_sums[lane] : 0U);
 #pragma unroll
   for (int i = 0; i < kPerThread; ++i) {
     if (above < wanted && wanted <= above + own[i]) {

@@ -4,8 +4,9 @@
 // | function        | file         | from -> to                                                        |
 // | --------------- | ------------ | ----------------------------------------------------------------- |
 // | pool            | pool.cu      | tokens -> one fp32 row a region (eq. 2)                           |
-// | draft_logits    | draft_map.cu | pooled Q, K -> S~ (eq. 6)                                         |
-// | softmax_rows    | draft_map.cu | S~ -> A_draft (eq. 3)                                             |
+// | draft_logits    | draft_logits.cu | pooled Q, K -> S~ (eq. 6)                                         |
+// | softmax_rows    | softmax_rows.cu | S~ -> A_draft (eq. 3)                                             |
+// | draft_probabilities | draft_probabilities.cu | pooled Q, K -> A_draft in one kernel                 |
 // | find_thresholds | select.cu, select_row.cu | scores -> the lowest kept score and its ties          |
 // | write_lists     | lists.cu     | thresholds -> kept columns of each block row, rows longest first  |
 // | reorder, restore| reorder.cu   | token order <-> region order (Algorithms 1 and 2)                 |

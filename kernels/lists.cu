@@ -1,11 +1,13 @@
 // Idea:     kept[i, j] = score > threshold, or score = threshold and fewer than `kept` such entries come before it
 //           (of the head, or of the row); then each row's kept columns side by side, and the rows longest first.
-// Map:      count_ties, write_rows: one warp a block row, 32 columns a step, ballot and popc for the positions.
-//           order: one block a head, a counting sort by row length whose scatter one warp does in row order.
+// Map:      write_rows: one warp a block row; ballots give each lane the bits of 32 neighbouring columns.
+//           order: four threads a row, which count the rows that come before it.
 // Needs:    what find_thresholds left; at most kMostBlocks blocks; sm_80 on.
-// Costs:    reads 4 * heads * regions^2 bytes once, and once more in heads where only some ties stay; writes
-//           2 bytes a kept block, 6 bytes a block row, and 1 byte an entry if the mask is asked for.
+// Costs:    reads 4 * heads * regions^2 bytes once; writes 2 bytes a kept block, 6 bytes a block row, and 1 byte an
+//           entry if the mask is asked for. blocks^2 comparisons a head for the order.
 // Numerics: integers in a fixed order. A row that keeps no video block has only its text columns, or count 0.
+
+#include <cmath>
 
 #include "kernels/arguments.hpp"
 #include "kernels/cuda_check.hpp"
@@ -16,28 +18,13 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int kLoads = 4;
+constexpr int kOrderThreads = 256;
 
 __device__ inline int lane() { return static_cast<int>(threadIdx.x) % 32; }
-__device__ inline unsigned lanes_before() { return (1U << lane()) - 1U; }
 /// The block row of this warp.
 __device__ inline int warp_row() { return static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32; }
 
 __device__ inline std::uint32_t sum_of_warp(std::uint32_t value) { return __reduce_add_sync(~0U, value); }
-
-/// Entries of each row that equal the head's threshold; only where not all of them are kept.
-__global__ void __launch_bounds__(kThreads)
-    count_ties_kernel(Layout layout, const float* __restrict__ scores, const Threshold* __restrict__ thresholds,
-                      std::uint32_t* __restrict__ row_ties) {
-  const int row = warp_row(), head = static_cast<int>(blockIdx.y), regions = layout.regions();
-  const Threshold threshold = thresholds[head];
-  if (row >= regions || threshold.kept == threshold.ties) return;
-  const float* own = scores + layout.map_offset(head) + static_cast<std::int64_t>(row) * regions;
-  std::uint32_t ties = 0;
-  for (int column = lane(); column < regions; column += 32) ties += order_key(own[column]) == threshold.key ? 1 : 0;
-  ties = sum_of_warp(ties);
-  if (lane() == 0) row_ties[head * regions + row] = ties;
-}
 
 /// Ties of the head in the rows before `row`.
 __device__ inline std::uint32_t ties_before(const std::uint32_t* head_ties, int row) {
@@ -46,12 +33,80 @@ __device__ inline std::uint32_t ties_before(const std::uint32_t* head_ties, int 
   return sum_of_warp(ties);
 }
 
-__global__ void __launch_bounds__(kThreads)
-    write_rows_kernel(Layout layout, bool by_row, const float* __restrict__ scores,
+/// Bit b of lane l: does the entry of column first + 32 l + b meet `meets`? For up to 1,024 columns, of `count`.
+template <typename Meets>
+__device__ inline unsigned bits_of_columns(const float* __restrict__ row, int count, Meets meets) {
+  unsigned own = 0;
+  float loaded[32];  // all on their way at once
+  const float* from = row + lane();
+  const int left = count - lane();
+#pragma unroll
+  for (int i = 0; i < 32; ++i) loaded[i] = i * 32 < left ? from[i * 32] : -INFINITY;
+#pragma unroll
+  for (int i = 0; i < 32; ++i) {
+    const unsigned bits = __ballot_sync(~0U, meets(loaded[i]));
+    if (lane() == i) own = bits;
+  }
+  const int there = count - 32 * lane();  // what is not there met nothing, whatever -infinity does
+  return there >= 32 ? own : there <= 0 ? 0U : own & ((1U << there) - 1U);
+}
+
+/// Sum over the lanes before this one.
+__device__ inline int sum_before(int value) {
+  int through = value;
+#pragma unroll
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const int other = __shfl_up_sync(~0U, through, distance);
+    if (lane() >= distance) through += other;
+  }
+  return through - value;
+}
+
+/// The lane's kept columns as bits, of up to 1,024; counts `ties` on by the entries that equal the threshold.
+__device__ inline unsigned kept_bits(const float* __restrict__ row, int count, Threshold threshold,
+                                     std::uint32_t& ties) {
+  const float lowest = score_of(threshold.key);
+  if (threshold.kept == threshold.ties) {
+    return bits_of_columns(row, count, [=](float score) { return score >= lowest; });
+  }
+  const unsigned above = bits_of_columns(row, count, [=](float score) { return score > lowest; });
+  unsigned tied = bits_of_columns(row, count, [=](float score) { return score == lowest; });
+  const int own = __popc(tied);
+  const int before = static_cast<int>(ties) + sum_before(own);
+  ties += static_cast<std::uint32_t>(__reduce_add_sync(~0U, own));
+  for (int kept = own; kept > 0 && before + kept > static_cast<int>(threshold.kept); --kept) {
+    tied &= ~(1U << (31 - __clz(static_cast<int>(tied))));  // the last of them goes
+  }
+  return above | tied;
+}
+
+/// Writes a video row's kept columns and, unless it is null, its row of the mask; returns the number of kept columns.
+__device__ inline int write_row(const float* __restrict__ row, int regions, Threshold threshold, std::uint32_t ties,
+                                std::uint16_t* __restrict__ columns, std::uint8_t* __restrict__ mask) {
+  int kept = 0;
+  for (int first = 0; first < regions; first += 1024) {
+    const int count = min(regions - first, 1024);
+    const unsigned bits = kept_bits(row + first, count, threshold, ties);
+    std::uint16_t* to = columns + kept + sum_before(__popc(bits));
+    for (unsigned rest = bits; rest != 0; rest &= rest - 1) {
+      *to++ = static_cast<std::uint16_t>(first + 32 * lane() + __ffs(static_cast<int>(rest)) - 1);
+    }
+    if (mask != nullptr) {
+      for (int step = 0; step * 32 < count; ++step) {
+        const unsigned word = __shfl_sync(~0U, bits, step);
+        if (step * 32 + lane() < count) mask[first + step * 32 + lane()] = word >> lane() & 1U;
+      }
+    }
+    kept += static_cast<int>(__reduce_add_sync(~0U, __popc(bits)));
+  }
+  return kept;
+}
+
+__global__ void __launch_bounds__(kThreads, 4)
+    write_rows_kernel(int regions, int blocks, bool by_row, const float* __restrict__ scores,
                       const Threshold* __restrict__ thresholds, const std::uint32_t* __restrict__ row_ties,
                       BlockLists lists) {
   const int row = warp_row(), head = static_cast<int>(blockIdx.y);
-  const int regions = layout.regions(), blocks = layout.blocks();
   if (row >= blocks) return;
   const std::int64_t list = static_cast<std::int64_t>(head) * blocks + row;
   std::uint16_t* columns = lists.columns + list * blocks;
@@ -59,32 +114,11 @@ __global__ void __launch_bounds__(kThreads)
   int kept = 0;
   if (row < regions) {
     const Threshold threshold = thresholds[by_row ? head * regions + row : head];
-    const std::int64_t first_entry = layout.map_offset(head) + static_cast<std::int64_t>(row) * regions;
-    std::uint32_t ties = 0;  // entries before this one that equal the threshold
-    if (!by_row && threshold.kept < threshold.ties) ties = ties_before(row_ties + head * regions, row);
-    for (int first = 0; first < regions; first += 32 * kLoads) {
-      float loaded[kLoads];
-#pragma unroll
-      for (int i = 0; i < kLoads; ++i) {
-        const int column = first + 32 * i + lane();
-        loaded[i] = column < regions ? scores[first_entry + column] : 0.0F;
-      }
-#pragma unroll
-      for (int i = 0; i < kLoads; ++i) {
-        const int column = first + 32 * i + lane();
-        const std::uint32_t key = order_key(loaded[i]);
-        const bool inside = column < regions;
-        const bool tie = inside && key == threshold.key;
-        const unsigned tied_lanes = __ballot_sync(~0U, tie);
-        const bool keep =
-            (inside && key > threshold.key) || (tie && ties + __popc(tied_lanes & lanes_before()) < threshold.kept);
-        const unsigned kept_lanes = __ballot_sync(~0U, keep);
-        if (keep) columns[kept + __popc(kept_lanes & lanes_before())] = static_cast<std::uint16_t>(column);
-        if (lists.mask != nullptr && inside) lists.mask[first_entry + column] = keep ? 1 : 0;
-        ties += __popc(tied_lanes);
-        kept += __popc(kept_lanes);
-      }
-    }
+    const std::int64_t first_entry = (static_cast<std::int64_t>(head) * regions + row) * regions;
+    const bool all_ties = threshold.kept == threshold.ties;
+    const std::uint32_t ties = by_row || all_ties ? 0 : ties_before(row_ties + head * regions, row);
+    kept = write_row(scores + first_entry, regions, threshold, ties, columns,
+                     lists.mask == nullptr ? nullptr : lists.mask + first_entry);
   }
   // A text row keeps every block; a video row what was found above and the text blocks.
   const int from = row < regions ? regions : 0;
@@ -94,47 +128,29 @@ __global__ void __launch_bounds__(kThreads)
   if (lane() == 0) lists.counts[list] = kept + blocks - from;
 }
 
-/// Counting sort of a head's block rows by falling count. Shared: starts [blocks + 1].
-__global__ void __launch_bounds__(kThreads)
+/// A row's place is the number of rows that keep more, or as much and come before it; four threads count for a row.
+/// Shared: keys [blocks, and up to 3 zeros], larger for rows that come first.
+__global__ void __launch_bounds__(kOrderThreads)
     order_kernel(int blocks, const std::int32_t* __restrict__ counts, std::uint16_t* __restrict__ order) {
-  extern __shared__ int starts[];  // of the rows that keep (blocks - b) blocks: their number, then where they go
-  const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x) * blocks;
-  for (int bin = static_cast<int>(threadIdx.x); bin <= blocks; bin += kThreads) starts[bin] = 0;
-  __syncthreads();
-  for (int row = static_cast<int>(threadIdx.x); row < blocks; row += kThreads) {
-    atomicAdd(&starts[blocks - counts[first_row + row]], 1);
+  extern __shared__ uint4 keys[];
+  std::uint32_t* const each = reinterpret_cast<std::uint32_t*>(keys);
+  const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.y) * blocks;
+  const int quads = (blocks + 3) / 4, thread = static_cast<int>(threadIdx.x);
+  for (int row = thread; row < 4 * quads; row += kOrderThreads) {
+    each[row] = row < blocks ? static_cast<std::uint32_t>(counts[first_row + row]) << 16 | (0xffffU - row) : 0;
   }
   __syncthreads();
-  if (threadIdx.x >= 32) return;  // one warp goes on, in row order
-
-  int placed = 0;
-  for (int bin = lane(); bin - lane() <= blocks; bin += 32) {
-    const int own = bin <= blocks ? starts[bin] : 0;
-    int through = own;
-#pragma unroll
-    for (int distance = 1; distance < 32; distance *= 2) {
-      const int other = __shfl_up_sync(~0U, through, distance);
-      if (lane() >= distance) through += other;
-    }
-    if (bin <= blocks) starts[bin] = placed + through - own;
-    placed += __shfl_sync(~0U, through, 31);
+  const int row = (static_cast<int>(blockIdx.x) * kOrderThreads + thread) / 4;
+  const std::uint32_t own = row < blocks ? each[row] : ~0U;
+  int place = 0;
+#pragma unroll 4
+  for (int quad = thread % 4; quad < quads; quad += 4) {
+    const uint4 others = keys[quad];
+    place += (others.x > own) + (others.y > own) + (others.z > own) + (others.w > own);
   }
-  __syncwarp();
-
-  int next = lane() < blocks ? blocks - counts[first_row + lane()] : -1;  // bin of the row in hand, -1: no row
-  for (int row = lane(); row - lane() < blocks; row += 32) {
-    const int bin = next;
-    next = row + 32 < blocks ? blocks - counts[first_row + row + 32] : -1;
-    const unsigned peers = __match_any_sync(~0U, bin);
-    const int before = __popc(peers & lanes_before());
-    const int start = bin >= 0 ? starts[bin] : 0;
-    __syncwarp();
-    if (bin >= 0) {
-      order[first_row + start + before] = static_cast<std::uint16_t>(row);
-      if (before == 0) starts[bin] = start + __popc(peers);
-    }
-    __syncwarp();
-  }
+  place += __shfl_xor_sync(~0U, place, 1);
+  place += __shfl_xor_sync(~0U, place, 2);
+  if (row < blocks && thread % 4 == 0) order[first_row + place] = static_cast<std::uint16_t>(row);
 }
 
 }  // namespace
@@ -151,16 +167,12 @@ void write_lists(const Layout& layout, Rule rule, const float* scores, void* wor
   const Workspace parts(layout, workspace);
   const int blocks = layout.blocks();
   const auto warps_for = [&](int rows) { return dim3((rows + kWarps - 1) / kWarps, layout.heads); };
-  if (rule == Rule::logits || rule == Rule::softmax) {
-    count_ties_kernel<<<warps_for(layout.regions()), kThreads, 0, stream>>>(layout, scores, parts.thresholds,
-                                                                            parts.row_ties);
-    check_launch("count_ties_kernel");
-  }
-  write_rows_kernel<<<warps_for(blocks), kThreads, 0, stream>>>(layout, rule == Rule::row, scores, parts.thresholds,
-                                                                parts.row_ties, lists);
+  write_rows_kernel<<<warps_for(blocks), kThreads, 0, stream>>>(layout.regions(), blocks, rule == Rule::row, scores,
+                                                                parts.thresholds, parts.row_ties, lists);
   check_launch("write_rows_kernel");
-  static_assert((kMostBlocks + 1) * sizeof(int) <= 48 * 1024);
-  order_kernel<<<layout.heads, kThreads, (blocks + 1) * sizeof(int), stream>>>(blocks, lists.counts, lists.order);
+  static_assert((kMostBlocks + 3) * sizeof(std::uint32_t) <= 48 * 1024 && kMostBlocks < 0xffff);
+  order_kernel<<<dim3((4 * blocks + kOrderThreads - 1) / kOrderThreads, layout.heads), kOrderThreads,
+                 (blocks + 3) / 4 * sizeof(uint4), stream>>>(blocks, lists.counts, lists.order);
   check_launch("order_kernel");
 }
 

@@ -49,7 +49,7 @@ class Blas {
 };
 
 /// S~ = Q~ K~^T in fp32, unscaled.
-void draft_logits(const Blas& blas, const Layout& layout,
+void draft_logits(const Layout& layout,
                   const float* pooled_q,  // [heads, regions, head_dim]
                   const float* pooled_k,  // [heads, regions, head_dim]
                   float* logits,          // [heads, regions, regions]
@@ -60,6 +60,15 @@ void softmax_rows(const Layout& layout, float scale,
                   const float* logits,   // [heads, regions, regions]
                   float* probabilities,  // [heads, regions, regions]
                   cudaStream_t stream);
+
+/// A_draft = softmax of each row of S~ * scale, straight from the pooled rows: draft_logits and softmax_rows in one
+/// kernel where the GPU and the map's size allow it (draft_probabilities.cu), both of them one after the other
+/// elsewhere. Equal to theirs but for the rounding of sums.
+void draft_probabilities(const Layout& layout, float scale,
+                         const float* pooled_q,  // [heads, regions, head_dim]
+                         const float* pooled_k,  // [heads, regions, head_dim]
+                         float* probabilities,   // [heads, regions, regions]
+                         cudaStream_t stream);
 
 /// Bytes of scratch that find_thresholds fills and write_lists of the same layout and rule reads.
 std::size_t workspace_bytes(const Layout& layout);

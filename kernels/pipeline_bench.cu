@@ -49,7 +49,7 @@ void add_all(Benches& benches, const Device& device, const std::vector<std::stri
   const auto bench = std::make_shared<std::unique_ptr<PipelineBench>>();  // made by the first sample
   for (std::size_t i = 0; i < kRuleNames.size(); ++i) {
     const auto rule = static_cast<Rule>(i);
-    std::vector<const char*> names = ListPipeline::step_names(rule);
+    std::vector<const char*> names = ListPipeline::step_names();
     const std::size_t steps = names.size();
     names.push_back("total");
     for (std::size_t step = 0; step <= steps; ++step) {

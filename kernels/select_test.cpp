@@ -90,17 +90,24 @@ TEST_F(Selection, IsTheReferencesBitForBitOnAThousandMaps) {
   }
 }
 
-// Hunyuan 768p's map, with ties and without: several blocks count one head's histogram.
+// Hunyuan 768p's map, in which a sample says where the threshold lies: scores without ties, where it does; a softmax's,
+// with ties at the threshold; few levels, where what the sample leaves is too much to collect; and rows of levels far
+// apart, so that the sample sees few of those that matter.
 TEST_F(Selection, IsTheReferencesOnHunyuansMap) {
   std::mt19937 random(990);
-  for (const Kind kind : {Kind::levels, Kind::near}) {
-    const Layout layout = map_layout(2, 990, 256);
-    const std::vector<float> scores = random_scores(random, kind, static_cast<std::size_t>(layout.map_offset(2)));
+  const Layout layout = map_layout(2, 990, 256);
+  for (const Kind kind : {Kind::levels, Kind::near, Kind::normal, Kind::extremes, Kind::kinds}) {
+    std::vector<float> scores = random_scores(random, kind, static_cast<std::size_t>(layout.map_offset(2)));
+    if (kind == Kind::kinds) {
+      for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += i / 990 % 97 == 5 ? 1e6F : 0.0F;
+    }
     const std::vector<ReferenceMasks> wanted = reference_masks(layout, scores);
     for (const Rule rule : kRules) {
-      const Selected found = select_on_gpu(layout, rule, 0.9, scores);
-      expect_the_references_masks(layout, rule, 0.9, found, wanted);
-      for (int run = 0; run < 3; ++run) EXPECT_TRUE(select_on_gpu(layout, rule, 0.9, scores) == found) << "runs differ";
+      for (const double sparsity : kSparsities) {
+        const Selected found = select_on_gpu(layout, rule, sparsity, scores);
+        expect_the_references_masks(layout, rule, sparsity, found, wanted);
+        EXPECT_TRUE(select_on_gpu(layout, rule, sparsity, scores) == found) << "runs differ";
+      }
     }
   }
 }
@@ -137,13 +144,15 @@ TEST_F(Selection, KeepsOneBlockNearSparsityOne) {
 
 TEST_F(Selection, ANaNSetsItsHeadsStatusAlone) {
   std::mt19937 random(8);
-  const Layout layout = map_layout(4, 33);
-  for (const Rule rule : kRules) {
-    std::vector<float> scores = random_scores(random, Kind::normal, static_cast<std::size_t>(layout.map_offset(4)));
-    scores[static_cast<std::size_t>(layout.map_offset(2) + 1088)] =
-        std::copysign(std::nanf(""), rule == Rule::row ? -1.0F : 1.0F);
-    EXPECT_EQ(select_on_gpu(layout, rule, 0.5, scores).status,
-              (std::vector<std::int32_t>{kFine, kFine, kNaNScore, kFine}));
+  for (const int regions : {33, 300}) {
+    const Layout layout = map_layout(4, regions);
+    for (const Rule rule : kRules) {
+      std::vector<float> scores = random_scores(random, Kind::normal, static_cast<std::size_t>(layout.map_offset(4)));
+      scores[static_cast<std::size_t>(layout.map_offset(3) - 1)] =
+          std::copysign(std::nanf(""), rule == Rule::row ? -1.0F : 1.0F);
+      EXPECT_EQ(select_on_gpu(layout, rule, 0.5, scores).status,
+                (std::vector<std::int32_t>{kFine, kFine, kNaNScore, kFine}));
+    }
   }
 }
 

@@ -21,31 +21,47 @@ __device__ inline std::uint32_t order_key(float score) {
   return (bits >> 31) != 0 ? ~bits : bits | 0x80000000U;
 }
 
+/// The score that has this key, or an infinity for keys beyond the infinities'.
+__device__ inline float score_of(std::uint32_t key) {
+  constexpr std::uint32_t kLowest = 0x007fffffU, kHighest = 0xff800000U;  // keys of -infinity and infinity
+  key = min(max(key, kLowest), kHighest);
+  return __uint_as_float((key >> 31) != 0 ? key & 0x7fffffffU : ~key);
+}
+
 __device__ inline bool is_nan(float score) { return (__float_as_uint(score) & 0x7fffffffU) > 0x7f800000U; }
 
-/// Digits of a key from its high end: 11, 11 and 10 bits.
-inline constexpr int kDigits = 3;
-inline constexpr int kBits[kDigits] = {11, 11, 10};
-inline constexpr int kShift[kDigits] = {21, 10, 0};
-inline constexpr int kBins = 1 << 11;  // of one histogram; the last digit uses half
+/// Between which keys a head's threshold lies, and what a pass over the head found.
+struct Bracket {
+  std::uint32_t low, high;  // both inside
+  std::uint32_t above;      // entries above `high`
+  std::uint32_t found;      // entries inside, also those that were too many to be collected
+};
+
+struct Candidate {
+  std::uint32_t key, index;  // of an entry in its head's map
+};
 
 /// Parts of the scratch memory, each aligned as its elements need.
 struct Workspace {
-  std::uint32_t* histograms;  // [kDigits, heads, kBins]
-  std::uint32_t* row_ties;    // [heads, regions]
-  Threshold* thresholds;      // [heads], or [heads, regions] where the rule goes by row
+  Candidate* candidates;    // [heads, capacity]
+  Bracket* brackets;        // [heads]
+  std::uint32_t* row_ties;  // [heads, regions]: entries that equal the threshold; only where not all of them are kept
+  Threshold* thresholds;    // [heads], or [heads, regions] where the rule goes by row
 
   Workspace(const Layout& layout, void* memory)
-      : histograms(static_cast<std::uint32_t*>(memory)),
-        row_ties(histograms + histogram_words(layout)),
+      : candidates(static_cast<Candidate*>(memory)),
+        brackets(reinterpret_cast<Bracket*>(candidates + static_cast<std::size_t>(layout.heads) * capacity(layout))),
+        row_ties(reinterpret_cast<std::uint32_t*>(brackets + layout.heads)),
         thresholds(reinterpret_cast<Threshold*>(row_ties + rows(layout))) {}
 
-  static std::size_t histogram_words(const Layout& layout) {
-    return static_cast<std::size_t>(kDigits) * layout.heads * kBins;
+  /// Of a head's candidates: a bracket is made to hold 4% of the entries.
+  static std::uint32_t capacity(const Layout& layout) {
+    return static_cast<std::uint32_t>(layout.map_offset(1) / 16 + 4096);
   }
   static std::size_t rows(const Layout& layout) { return static_cast<std::size_t>(layout.heads) * layout.regions(); }
   static std::size_t bytes(const Layout& layout) {
-    return (histogram_words(layout) + rows(layout)) * sizeof(std::uint32_t) + rows(layout) * sizeof(Threshold);
+    return static_cast<std::size_t>(layout.heads) * (capacity(layout) * sizeof(Candidate) + sizeof(Bracket)) +
+           rows(layout) * (sizeof(std::uint32_t) + sizeof(Threshold));
   }
 };
 

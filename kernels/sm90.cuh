@@ -87,20 +87,20 @@ __device__ inline void wait_for_store_reads() { asm volatile("cp.async.bulk.wait
 /// This thread's ordinary writes to shared memory come before what the copy engine does after a barrier.
 __device__ inline void publish_to_copy_engine() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-// --- pairs: clusters of two CTAs ---
+// --- clusters of CTAs ---
 
 /// The address that `address` of this CTA has in the CTA of this rank.
-__device__ inline std::uint32_t address_in_pair(std::uint32_t address, int rank) {
+__device__ inline std::uint32_t address_in_cluster(std::uint32_t address, int rank) {
   std::uint32_t mapped;
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(mapped) : "r"(address), "r"(rank));
   return mapped;
 }
-/// At a barrier of either CTA: `mapped` comes from address_in_pair().
-__device__ inline void arrive_in_pair(std::uint32_t mapped) {
+/// At a barrier of any CTA: `mapped` comes from address_in_cluster().
+__device__ inline void arrive_in_cluster(std::uint32_t mapped) {
   asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(mapped) : "memory");
 }
-/// Waits until every thread of both CTAs has come here or ended.
-__device__ inline void meet_pair() {
+/// Waits until every thread of the cluster has come here or ended; what they wrote before is seen after.
+__device__ inline void meet_cluster() {
   asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
 

@@ -102,6 +102,16 @@ __device__ inline void multiply_left(float (&sums)[32], const std::uint32_t (&a)
   }
 }
 
+/// sums[64 x 128] (+)= A[64 x 8] B[128 x 8]^T in TF32; A in registers, B in shared memory, channels side by side.
+__device__ inline void multiply_tf32(float (&sums)[64], const std::uint32_t (&a)[4], std::uint64_t b, int accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k8.f32.tf32.tf32 {" DRAFT_NAMES_64
+      "}, {%64, %65, %66, %67}, %68, p, 1, 1;\n}"
+      : DRAFT_SUMS_64(sums)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+}
+
 #undef DRAFT_LEFT_IN_REGISTERS
 #undef DRAFT_LEFT_8
 #undef DRAFT_SUMS_64

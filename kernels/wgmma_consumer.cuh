@@ -69,7 +69,7 @@ struct Consumer {
     __syncwarp();
     const std::uint32_t empty = shared_address(&state.empty[stage]);
     if (lane == 0) arrive(empty);
-    if (kPair && lane == 1) arrive_in_pair(address_in_pair(empty, static_cast<int>(blockIdx.x) % 2 ^ 1));
+    if (kPair && lane == 1) arrive_in_cluster(address_in_cluster(empty, static_cast<int>(blockIdx.x) % 2 ^ 1));
   }
   /// Gives -inf to the logits of what is no token. One lane reads which rows are, the one that frees the stage.
   __device__ void mask(float (&s)[64], int stage, bool last) const {

@@ -1,19 +1,15 @@
-// Idea:     S~ = Q~ K~^T (eq. 6), and A_draft[i, :] = softmax(scale * S~[i, :]) (eq. 3), for every head.
-// Map:      the product is one strided-batched cuBLAS GEMM over heads; the softmax has one block of 256 threads
-//           a row, whose entries stay in registers between the only read and the only write.
-// Needs:    fp32 pooled rows [heads, regions, head_dim], 16-byte aligned; at most kMostBlocks regions; sm_80 on.
-// Costs:    2 * heads * regions^2 * head_dim FLOPs and 4 * heads * regions^2 bytes written for S~; as many bytes
-//           read and written again for the softmax.
-// Numerics: fp32 products and sums without TF32 (cuBLAS's default math keeps at least fp32's mantissa unless
-//           TF32 is asked for, and it is not). exp((s - max) * scale) in fp32, sums in a fixed order. A row of
-//           NaN, or with an infinite largest score, becomes NaN.
+// Idea:     A_draft[i, :] = softmax(scale * S~[i, :]) (eq. 3), for every head.
+// Map:      one block of 256 threads a row, whose entries stay in registers between the only read and the only write.
+// Needs:    S~ [heads, regions, regions] fp32, 16-byte aligned; at most kMostBlocks regions; sm_80 on.
+// Costs:    4 * heads * regions^2 bytes read and as many written.
+// Numerics: exp((s - max) * scale) in fp32, sums in a fixed order. A row with a NaN, or with an infinite largest score,
+//           becomes NaN.
 
 #include <cmath>
 #include <stdexcept>
 #include <string>
 
 #include "kernels/arguments.hpp"
-#include "kernels/blas.hpp"
 #include "kernels/cuda_check.hpp"
 #include "kernels/reduce.cuh"
 
@@ -53,24 +49,6 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 }  // namespace
-
-void draft_logits(const Blas& blas, const Layout& layout, const float* pooled_q, const float* pooled_k, float* logits,
-                  cudaStream_t stream) {
-  require_valid(layout);
-  require_aligned("draft_logits: pooled_q", pooled_q);
-  require_aligned("draft_logits: pooled_k", pooled_k);
-  require_aligned("draft_logits: logits", logits);
-  const int regions = layout.regions(), dim = layout.head_dim;
-  const long long rows_stride = static_cast<long long>(regions) * dim;
-  const long long map_stride = static_cast<long long>(regions) * regions;
-  const float one = 1.0F, zero = 0.0F;
-  check_blas(cublasSetStream(blas.handle(), stream), "cublasSetStream");
-  // cuBLAS counts by columns: it sees K~^T and Q~^T, and the row-major S~ as its transpose K~ Q~^T.
-  check_blas(cublasSgemmStridedBatched(blas.handle(), CUBLAS_OP_T, CUBLAS_OP_N, regions, regions, dim, &one, pooled_k,
-                                       dim, rows_stride, pooled_q, dim, rows_stride, &zero, logits, regions, map_stride,
-                                       layout.heads),
-             "cublasSgemmStridedBatched");
-}
 
 void softmax_rows(const Layout& layout, float scale, const float* logits, float* probabilities, cudaStream_t stream) {
   require_valid(layout);
