@@ -1,5 +1,6 @@
 """Runs every command and program that the README shows: ```sh and ```python blocks, in order, in a folder
-with the repository's data and scripts; ```gpu blocks likewise, where there is a GPU. The two set-up commands stand in a plain block: CI runs those.
+with the repository's data and scripts; ```gpu blocks likewise, where there is a GPU, and ```gpu-python programs, where
+the module draftattention was built for this Python, too. The two set-up commands stand in a plain block: CI runs those.
 Usage: readme_test.py PATH/TO/draftbench"""
 
 import os
@@ -24,7 +25,16 @@ class Readme(unittest.TestCase):
             self.skipTest(why.stderr.strip())
         self.run_blocks("gpu", least=1)
 
-    def run_blocks(self, kinds, least):
+    def test_every_gpu_python_block_runs(self):
+        package = PROGRAM.parent / "kernels" / "python"
+        probe = "import draftattention, sys, torch; torch.cuda.is_available() or sys.exit('PyTorch sees no GPU')"
+        why = subprocess.run([sys.executable, "-c", probe], env=os.environ | {"PYTHONPATH": str(package)},
+                             capture_output=True, text=True)
+        if why.returncode != 0:
+            self.skipTest(why.stderr.strip().splitlines()[-1])
+        self.run_blocks("gpu-python", least=1, package=package)
+
+    def run_blocks(self, kinds, least, package=None):
         blocks = re.findall(rf"^```({kinds})\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
         self.assertGreaterEqual(len(blocks), least)
         with tempfile.TemporaryDirectory() as folder:
@@ -33,10 +43,11 @@ class Readme(unittest.TestCase):
             os.mkdir(os.path.join(folder, "bin"))
             os.symlink(PROGRAM, os.path.join(folder, "bin", "draftbench"))
             os.symlink(sys.executable, os.path.join(folder, "bin", "python3"))  # the one with the packages
+            paths = [str(path) for path in (ROOT / "scripts", package) if path is not None]
             environment = os.environ | {"PATH": os.path.join(folder, "bin") + os.pathsep + os.environ["PATH"],
-                                        "PYTHONPATH": str(ROOT / "scripts"), "PYTHONDONTWRITEBYTECODE": "1"}
+                                        "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
             for kind, text in blocks:
-                command = [sys.executable, "-c", text] if kind == "python" else ["bash", "-euc", text]
+                command = [sys.executable, "-c", text] if kind.endswith("python") else ["bash", "-euc", text]
                 done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
                 self.assertEqual(done.returncode, 0, f"{text}\n{done.stdout}{done.stderr}")
 

@@ -1,0 +1,95 @@
+"""Attention, dense and block-sparse, by the kernels of the compiled module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from . import _checks, _kernels
+from ._lists import BlockLists
+
+_CAPABILITIES = (80, 86, 89, 90, 100, 103, 120)
+_HEAD_DIMS = (32, 64, 96, 128, 192, 256)
+
+
+def kernels() -> list[dict[str, Any]]:
+    """The attention kernels of this build, each as a dict:
+
+    name      what attention(kernel=...) takes
+    summary   one line
+    supports  compute capability ("9.0") -> which of the head dims 32, 64, 96, 128, 192 and 256 it can do there, with
+              regions of 8 x 16 tokens; capabilities on which it does none are left out
+    here      why it cannot run on PyTorch's current GPU with a head dim of 128, "" if it can; None without a GPU
+
+    Needs no GPU."""
+    def why(name: str, head_dim: int, capability: int) -> str:
+        layout = _checks.make_layout(1, (1, 8, 16), (8, 16), 0, head_dim)
+        return _kernels.unsupported(name, layout, False, capability)
+
+    current = None
+    if torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability()
+        current = 10 * major + minor
+    table = []
+    for name, summary in _kernels.kernels():
+        supports = {f"{number // 10}.{number % 10}": tuple(dim for dim in _HEAD_DIMS if not why(name, dim, number))
+                    for number in _CAPABILITIES}
+        table.append({"name": name, "summary": summary,
+                      "supports": {key: dims for key, dims in supports.items() if dims},
+                      "here": None if current is None else why(name, 128, current)})
+    return table
+
+
+def _outputs(q: torch.Tensor, out: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tensors that the call writes, those of `out` checked and the others made."""
+    o, lse = out if isinstance(out, (tuple, list)) and len(out) == 2 else (out, None)
+    if o is None:
+        o = torch.empty_like(q, memory_format=torch.contiguous_format)
+    else:
+        _checks.require_rows("out", o, like=q)
+        _checks.require_apart("out", o, inputs)
+    if lse is None:
+        lse = torch.empty(q.shape[:2], dtype=torch.float32, device=q.device)
+    else:
+        _checks.require_tensor("out (log-sum-exp)", lse, (torch.float32,), q.shape[:2], q.device)
+        _checks.require_apart("out (log-sum-exp)", lse, inputs | {"out": o})
+    return o, lse
+
+
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int, int, int],
+              region: tuple[int, int] = (8, 16), lists: BlockLists | None = None, kernel: str = "wgmma",
+              region_order: bool = False, out: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None = None, *,
+              scale: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """softmax(scale * Q K^T) V over the kept blocks of `lists`, or over all of them; no gradients.
+
+    q, k, v       [heads, tokens, head_dim] on one GPU, contiguous, all bfloat16 or all float16: frames * height * width
+                  video tokens of `grid` in (frame, row, column) order, then text tokens
+    region        tokens (height, width) of a block; edge regions are smaller, text is cut into blocks of as many tokens
+    lists         of draft_lists or lists_from_mask for the same heads, grid, region and text; None: every block
+    kernel        a name of kernels()
+    region_order  q, k, v stand in region order (to_region_order), and so will the output
+    out           a tensor like q to write to, or such a tensor and a float32 one [heads, tokens]; None: new ones
+    scale         of the softmax; None: 1 / sqrt(head_dim)
+
+    Returns o, [heads, tokens, head_dim] of the type of q, and lse, float32 [heads, tokens]: the natural logarithm of
+    each row's sum of exponentials. A row that keeps nothing has o = 0 and lse = -inf. The same input gives the same
+    bits. All work goes to PyTorch's current stream and nothing waits for it; the first call on a GPU makes a cuBLAS
+    handle. Raises ValueError (TypeError for what is no tensor) for arguments that disagree or that the kernel cannot do
+    on this GPU, RuntimeError for what CUDA reports."""
+    _checks.require_rows("q", q)
+    _checks.require_rows("k", k, like=q)
+    _checks.require_rows("v", v, like=q)
+    layout = _checks.layout_of("q", q, grid, region)
+    if lists is not None:
+        lists.require_fit(layout, grid, region, q.device)
+    o, lse = _outputs(q, out, {"q": q, "k": k, "v": v})
+    kept = (None, None, None) if lists is None else (lists.columns, lists.counts, lists.order)
+    with _checks.launching_on(q.device) as stream:
+        tensors = [None if tensor is None else _checks.capsule(tensor) for tensor in (q, k, v, o, lse, *kept)]
+        call = _kernels.Call(layout, _checks.scale_of(scale, layout), region_order, *tensors)
+        # One byte at least: there is no pointer to none. PyTorch aligns memory to 512 bytes, and gives it away again to
+        # this stream alone, so that it may be freed before the kernel has run.
+        workspace = torch.empty(max(1, call.workspace(kernel)), dtype=torch.uint8, device=q.device)
+        call.launch(kernel, _checks.capsule(workspace), stream)
+    return o, lse

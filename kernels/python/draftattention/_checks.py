@@ -1,0 +1,125 @@
+"""What a call's arguments must be, checked before anything is launched; and how they go to the compiled module.
+Every message names the thing, what was wanted and what was found."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import operator
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.dlpack import to_dlpack
+
+from . import _kernels
+
+ELEMENTS = (torch.bfloat16, torch.float16)
+
+
+def refuse(name: str, wanted: object, found: object) -> ValueError:
+    return ValueError(f"{name}: wanted {wanted}, found {found}")
+
+
+def shape_text(shape: Sequence[object]) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
+def require_tensor(name: str, tensor: Any, dtypes: Sequence[torch.dtype], shape: Sequence[int | None],
+                   device: torch.device | None = None) -> None:
+    """A contiguous tensor of one of `dtypes` and of this shape (None: any extent from 1 on), without gradients, on
+    `device` (None: any). Raises TypeError if it is no tensor, ValueError otherwise."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{name}: wanted a torch.Tensor, found {type(tensor).__name__}")
+    if tensor.dtype not in dtypes:
+        raise refuse(name, " or ".join(map(str, dtypes)), tensor.dtype)
+    fits = tensor.dim() == len(shape) and all(
+        found >= 1 if wanted is None else found == wanted for found, wanted in zip(tensor.shape, shape))
+    if not fits:
+        text = shape_text(["any" if wanted is None else wanted for wanted in shape])
+        raise refuse(name, f"shape {text}", shape_text(tensor.shape))
+    if not tensor.is_contiguous():
+        raise refuse(name, "a contiguous tensor", f"strides {tuple(tensor.stride())} (use .contiguous())")
+    if device is not None and tensor.device != device:
+        raise refuse(name, f"a tensor on {device}", tensor.device)
+    if tensor.requires_grad and torch.is_grad_enabled():
+        raise refuse(name, "a tensor without gradients, as there is no backward pass", "requires_grad=True "
+                     "(use torch.no_grad() or .detach())")
+
+
+def require_rows(name: str, rows: Any, like: torch.Tensor | None = None) -> None:
+    """A tensor [heads, tokens, head_dim] of bfloat16 or float16 on a GPU, or one just like another."""
+    if like is None:
+        require_tensor(name, rows, ELEMENTS, (None, None, None))
+        if rows.device.type != "cuda":
+            raise refuse(name, "a tensor on a CUDA device", rows.device)
+    else:
+        require_tensor(name, rows, (like.dtype,), like.shape, like.device)
+
+
+def require_apart(name: str, output: torch.Tensor, others: dict[str, torch.Tensor]) -> None:
+    """The memory of `output` is none of the others'; all are contiguous."""
+    def extent(tensor: torch.Tensor) -> tuple[int, int]:
+        return tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * tensor.element_size()
+
+    start, end = extent(output)
+    for other, tensor in others.items():
+        first, last = extent(tensor)
+        if start < last and first < end:
+            raise refuse(name, f"memory apart from {other}'s", "an overlap")
+
+
+def _whole(name: str, numbers: Any, names: Sequence[str]) -> tuple[int, ...]:
+    wanted = f"({', '.join(names)}), whole numbers from 1 on"
+    try:
+        found = tuple(operator.index(number) for number in numbers)
+    except TypeError:
+        raise refuse(name, wanted, repr(numbers)) from None
+    if len(found) != len(names) or not all(1 <= number < 2**31 for number in found):
+        raise refuse(name, wanted, repr(numbers))
+    return found
+
+
+def grid_of(grid: Any) -> tuple[int, int, int]:
+    """(frames, height, width) as plain numbers. Raises ValueError."""
+    frames, height, width = _whole("grid", grid, ("frames", "height", "width"))
+    return frames, height, width
+
+
+def region_of(region: Any) -> tuple[int, int]:
+    """(height, width) as plain numbers. Raises ValueError."""
+    height, width = _whole("region", region, ("height", "width"))
+    return height, width
+
+
+def make_layout(heads: int, grid: Any, region: Any, text: int, head_dim: int) -> _kernels.Layout:
+    """The call's layout. Raises ValueError for what the kernels cannot do."""
+    return _kernels.Layout(heads, *grid_of(grid), text, head_dim, *region_of(region))
+
+
+def layout_of(name: str, rows: torch.Tensor, grid: Any, region: Any) -> _kernels.Layout:
+    """The layout of a tensor [heads, tokens, head_dim]: the tokens that the grid does not hold are text."""
+    heads, tokens, head_dim = rows.shape
+    frames, height, width = grid_of(grid)
+    video = frames * height * width
+    if video > tokens:
+        raise refuse("grid", f"at most the {tokens} tokens of {name}", f"{frames} x {height} x {width} = {video}")
+    return make_layout(heads, grid, region, tokens - video, head_dim)
+
+
+def scale_of(scale: float | None, layout: _kernels.Layout) -> float:
+    """The softmax scale asked for, or 1 / sqrt(head_dim)."""
+    return 1.0 / math.sqrt(layout.head_dim) if scale is None else float(scale)
+
+
+def capsule(tensor: torch.Tensor) -> Any:
+    """The tensor's memory as DLPack has it. Unlike Tensor.__dlpack__, to_dlpack lets no stream wait for another:
+    kernels run on PyTorch's current one, as PyTorch's own work on the tensor does."""
+    return to_dlpack(tensor.detach() if tensor.requires_grad else tensor)
+
+
+@contextlib.contextmanager
+def launching_on(device: torch.device) -> Iterator[int]:
+    """The handle of the device's current stream, with the device as the current one."""
+    with torch.cuda.device(device):
+        yield torch.cuda.current_stream(device).cuda_stream

@@ -1,0 +1,108 @@
+"""Which blocks of attention are computed: draft lists of Q and K, and lists of any mask."""
+
+from __future__ import annotations
+
+import dataclasses
+import torch
+
+from . import _checks, _kernels
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BlockLists:
+    """The kept blocks of one call. Blocks are the regions, then text blocks of as many tokens; text columns are kept in
+    every row, and text rows keep all. All tensors are contiguous and on one device. Made by draft_lists and
+    lists_from_mask: kernels believe these numbers, and wrong ones make them read what is not theirs."""
+
+    columns: torch.Tensor  # int16 [heads, blocks, blocks]: a row's kept columns, rising; what is behind them is free
+    counts: torch.Tensor   # int32 [heads, blocks]: kept columns of each block row, text included
+    order: torch.Tensor    # int16 [heads, blocks]: block rows by falling count, equal counts by rising row
+    mask: torch.Tensor     # bool [heads, regions, regions]: True where a video row keeps a video column
+    grid: tuple[int, int, int]
+    region: tuple[int, int]
+    text_tokens: int
+
+    def require_fit(self, layout: _kernels.Layout, grid: tuple[int, int, int], region: tuple[int, int],
+                    device: torch.device) -> None:
+        """Raises ValueError unless these are lists for a call of this layout on this device."""
+        wanted = {"heads": layout.heads, "grid": _checks.grid_of(grid), "region": _checks.region_of(region),
+                  "text tokens": layout.text, "device": device}
+        found = {"heads": self.counts.shape[0], "grid": self.grid, "region": self.region,
+                 "text tokens": self.text_tokens, "device": self.columns.device}
+        for name, value in wanted.items():
+            if found[name] != value:
+                raise _checks.refuse(f"lists: {name}", value, found[name])
+
+
+def draft_lists(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int] = (8, 16),
+                pool: str = "avg", rule: str = "softmax", sparsity: float = 0.9, check: bool = True, *,
+                scale: float | None = None) -> BlockLists:
+    """The paper's draft mask of a call's own Q and K: pooled by region, scored against each other, the best kept.
+
+    q, k      [heads, tokens, head_dim] as attention has them, in token order
+    pool      "avg" or "max", over the tokens of a region
+    rule      "softmax": the best blocks of each head by probability, "logits": by score, "row": as many in every block
+              row, "released": as the paper's code has it, with all ties
+    sparsity  share of video blocks left out, from 0 to below 1
+    check     wait for the stream and raise ValueError if a score is NaN; otherwise nothing waits, and the mask of a
+              head with a NaN means nothing
+    scale     of the softmax; None: 1 / sqrt(head_dim)
+
+    All work goes to PyTorch's current stream. Raises ValueError for arguments that disagree, RuntimeError for what CUDA
+    reports."""
+    _checks.require_rows("q", q)
+    _checks.require_rows("k", k, like=q)
+    layout = _checks.layout_of("q", q, grid, region)
+    heads, regions, blocks = layout.heads, layout.regions, layout.blocks
+
+    def new(dtype: torch.dtype, *shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device=q.device)
+
+    pooled_q, pooled_k = (new(torch.float32, heads, regions, layout.head_dim) for _ in range(2))
+    scores = new(torch.float32, heads, regions, regions)
+    status = new(torch.int32, heads)
+    lists = BlockLists(new(torch.int16, heads, blocks, blocks), new(torch.int32, heads, blocks),
+                       new(torch.int16, heads, blocks), new(torch.bool, heads, regions, regions), _checks.grid_of(grid),
+                       _checks.region_of(region), layout.text)
+    workspace = new(torch.uint8, layout.selection_workspace)
+    as_is = _checks.capsule
+    with _checks.launching_on(q.device) as stream:
+        _kernels.pool(layout, pool, as_is(q), as_is(pooled_q), stream)
+        _kernels.pool(layout, pool, as_is(k), as_is(pooled_k), stream)
+        if rule in ("softmax", "released"):
+            _kernels.draft_probabilities(layout, _checks.scale_of(scale, layout), as_is(pooled_q), as_is(pooled_k),
+                                         as_is(scores), stream)
+        else:
+            _kernels.draft_logits(layout, as_is(pooled_q), as_is(pooled_k), as_is(scores), stream)
+        _kernels.select(layout, rule, sparsity, as_is(scores), as_is(workspace), as_is(status), as_is(lists.columns),
+                        as_is(lists.counts), as_is(lists.order), as_is(lists.mask), stream)
+    if check:
+        bad = [head for head, value in enumerate(status.tolist()) if value != 0]
+        if bad:
+            raise _checks.refuse("draft_lists", "scores of numbers", f"NaN in heads {bad}: q or k holds a NaN, or "
+                                 "infinities")
+    return lists
+
+
+def lists_from_mask(mask: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int] = (8, 16),
+                    text_tokens: int = 0) -> BlockLists:
+    """The lists of any mask of video blocks: bool [heads, regions, regions], contiguous, on any device, which is the
+    lists' too. Rows may be empty. The mask is kept, not copied. Raises ValueError for a mask of other shape than the
+    grid's regions ask for."""
+    _checks.require_tensor("mask", mask, (torch.bool,), (None, None, None))
+    if not isinstance(text_tokens, int) or isinstance(text_tokens, bool) or not 0 <= text_tokens < 2**31:
+        raise _checks.refuse("text_tokens", "a whole number from 0 on", repr(text_tokens))
+    layout = _checks.make_layout(mask.shape[0], grid, region, text_tokens, 128)
+    heads, regions, blocks = layout.heads, layout.regions, layout.blocks
+    _checks.require_tensor("mask", mask, (torch.bool,), (None, regions, regions))
+    columns = torch.empty((heads, blocks, blocks), dtype=torch.int16, device=mask.device)
+    counts = torch.empty((heads, blocks), dtype=torch.int32, device=mask.device)
+    numbers = torch.arange(blocks, dtype=torch.int16, device=mask.device)
+    for head in range(heads):  # one at a time: a sort makes 8 bytes an entry more
+        kept = torch.ones((blocks, blocks), dtype=torch.bool, device=mask.device)
+        kept[:regions, :regions] = mask[head]
+        # Left-out columns are sorted behind the kept ones: their numbers are from `blocks` on, below 2 * 12,000.
+        columns[head] = torch.where(kept, numbers, numbers + blocks).sort(dim=-1).values
+        counts[head] = kept.sum(dim=-1, dtype=torch.int32)
+    order = torch.argsort(counts, dim=-1, descending=True, stable=True).to(torch.int16)
+    return BlockLists(columns, counts, order, mask, _checks.grid_of(grid), _checks.region_of(region), text_tokens)

@@ -1,0 +1,250 @@
+// The module draftattention._kernels: kernels.hpp as Python functions. Tensors come as DLPack capsules of CUDA memory,
+// row-major and without copies; outputs and scratch are the caller's. Streams are CUDA handles as integers. Types are
+// checked here, shapes by the package (draftattention/_checks.py), which alone calls this module. Nothing waits for a
+// stream. std::invalid_argument becomes ValueError, every other error RuntimeError.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <array>
+#include <map>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda_check.hpp"
+#include "kernels/kernels.hpp"
+
+namespace draft::gpu {
+namespace {
+
+namespace nb = nanobind;
+using nb::literals::operator""_a;
+
+template <typename T, std::size_t kDimensions>
+using Tensor = nb::ndarray<T, nb::ndim<kDimensions>, nb::device::cuda, nb::c_contig>;
+using Rows = nb::ndarray<nb::ndim<3>, nb::device::cuda, nb::c_contig>;  // bf16 or fp16 [heads, tokens, head_dim]
+using Map = Tensor<float, 3>;  // [heads, regions, regions], or pooled rows [heads, regions, head_dim]
+using Scratch = Tensor<std::uint8_t, 1>;
+using Handle = std::uintptr_t;  // of a stream
+
+/// One of `choices` by its name. Throws std::invalid_argument with all names.
+template <typename Value, std::size_t kSize>
+Value choose(const char* what, const std::string& name,
+             const std::array<std::pair<const char*, Value>, kSize>& choices) {
+  std::string names;
+  for (const auto& [choice, value] : choices) {
+    if (name == choice) return value;
+    names += (names.empty() ? "" : ", ") + std::string(choice);
+  }
+  throw std::invalid_argument(std::string(what) + ": wanted one of " + names + ", found " + name);
+}
+
+Pool pool_of(const std::string& name) {
+  return choose<Pool, 2>("pool", name, {{{"avg", Pool::average}, {"max", Pool::maximum}}});
+}
+Rule rule_of(const std::string& name) {
+  return choose<Rule, 4>(
+      "rule", name,
+      {{{"logits", Rule::logits}, {"softmax", Rule::softmax}, {"released", Rule::released}, {"row", Rule::row}}});
+}
+
+const AttentionKernel& kernel_of(const std::string& name) {
+  std::string names;
+  for (const AttentionKernel& kernel : attention_kernels()) {
+    if (kernel.name == name) return kernel;
+    names += (names.empty() ? "" : ", ") + kernel.name;
+  }
+  throw std::invalid_argument("kernel: wanted one of " + names + ", found " + name);
+}
+
+Element element_of(const Rows& rows) {
+  const nb::dlpack::dtype type = rows.dtype();
+  const auto is = [&](nb::dlpack::dtype_code code) {
+    return type.code == static_cast<std::uint8_t>(code) && type.bits == 16 && type.lanes == 1;
+  };
+  if (is(nb::dlpack::dtype_code::Bfloat)) return Element::bfloat16;
+  if (is(nb::dlpack::dtype_code::Float)) return Element::float16;
+  throw std::invalid_argument("tensor: wanted bfloat16 or float16, found DLPack type code " +
+                              std::to_string(type.code) + " of " + std::to_string(type.bits) + " bits");
+}
+
+/// Launches go to this tensor's GPU. PyTorch's runtime and this module's each have a current device.
+template <typename Array>
+void use_device(const Array& tensor) {
+  check(cudaSetDevice(tensor.device_id()), "cudaSetDevice of " + std::to_string(tensor.device_id()));
+}
+
+cudaStream_t stream_of(Handle handle) { return reinterpret_cast<cudaStream_t>(handle); }
+
+/// The device's cuBLAS handle, made at the first need and never destroyed: when a process ends, CUDA may be gone before
+/// static objects are. Python's lock is held throughout, so one thread at a time uses it.
+const Blas& blas_of(int device) {
+  static auto& handles = *new std::map<int, Blas>;
+  return handles.try_emplace(device).first->second;
+}
+
+Layout make_layout(int heads, int frames, int height, int width, int text, int head_dim, int region_height,
+                   int region_width) {
+  const Layout layout{.heads = heads,
+                      .frames = frames,
+                      .height = height,
+                      .width = width,
+                      .text = text,
+                      .head_dim = head_dim,
+                      .region_height = region_height,
+                      .region_width = region_width};
+  require_valid(layout);
+  return layout;
+}
+
+/// One attention call that keeps its tensors alive.
+class Call {
+ public:
+  using Shorts = std::optional<Tensor<std::int16_t, 3>>;
+  using Counts = std::optional<Tensor<std::int32_t, 2>>;
+  using Order = std::optional<Tensor<std::int16_t, 2>>;
+
+  Call(const Layout& layout, float scale, bool region_order, const Rows& q, const Rows& k, const Rows& v, const Rows& o,
+       const Tensor<float, 2>& lse, const Shorts& columns, const Counts& counts, const Order& order)
+      : q_(q), k_(k), v_(v), o_(o), lse_(lse), columns_(columns), counts_(counts), order_(order) {
+    call_ = {.layout = layout,
+             .element = element_of(q),
+             .scale = scale,
+             .region_order = region_order,
+             .q = q.data(),
+             .k = k.data(),
+             .v = v.data(),
+             .o = o.data(),
+             .lse = lse.data()};
+    // Block numbers stay below kMostBlocks, so that their signed and unsigned 16 bits are the same.
+    if (columns.has_value()) call_.columns = reinterpret_cast<const std::uint16_t*>(columns->data());
+    if (counts.has_value()) call_.counts = counts->data();
+    if (order.has_value()) call_.order = reinterpret_cast<const std::uint16_t*>(order->data());
+  }
+
+  [[nodiscard]] std::size_t workspace(const std::string& kernel) const { return kernel_of(kernel).workspace(call_); }
+
+  void launch(const std::string& name, const Scratch& workspace, Handle stream) const {
+    const AttentionKernel& kernel = kernel_of(name);
+    use_device(q_);
+    const int device = q_.device_id();
+    int major = 0, minor = 0;
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+    check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "cudaDeviceGetAttribute");
+    if (const std::string why = kernel.unsupported(call_, major * 10 + minor); !why.empty()) {
+      throw std::invalid_argument("attention: kernel " + name + " " + why);
+    }
+    kernel.launch(call_, {blas_of(device), workspace.data()}, stream_of(stream));
+  }
+
+ private:
+  Rows q_, k_, v_, o_;
+  Tensor<float, 2> lse_;
+  Shorts columns_;
+  Counts counts_;
+  Order order_;
+  Attention call_;
+};
+
+std::vector<std::pair<std::string, std::string>> kernel_names() {
+  std::vector<std::pair<std::string, std::string>> names;
+  for (const AttentionKernel& kernel : attention_kernels()) names.emplace_back(kernel.name, kernel.summary);
+  return names;
+}
+
+std::string unsupported(const std::string& kernel, const Layout& layout, bool region_order, int capability) {
+  Attention call;
+  call.layout = layout;
+  call.region_order = region_order;
+  return kernel_of(kernel).unsupported(call, capability);
+}
+
+}  // namespace
+}  // namespace draft::gpu
+
+NB_MODULE(_kernels, m) {
+  using namespace draft::gpu;
+  const auto tensor = [](const char* name) { return nb::arg(name).noconvert(); };
+  const auto optional = [](const char* name) { return nb::arg(name).noconvert().none(); };
+
+  nb::class_<Layout>(m, "Layout")
+      .def(nb::new_(&make_layout), "heads"_a, "frames"_a, "height"_a, "width"_a, "text"_a, "head_dim"_a,
+           "region_height"_a, "region_width"_a)
+      .def_ro("heads", &Layout::heads)
+      .def_ro("head_dim", &Layout::head_dim)
+      .def_ro("text", &Layout::text)
+      .def_prop_ro("tokens", &Layout::tokens)
+      .def_prop_ro("video", &Layout::video)
+      .def_prop_ro("regions", &Layout::regions)
+      .def_prop_ro("blocks", &Layout::blocks)
+      .def_prop_ro("selection_workspace", [](const Layout& layout) { return workspace_bytes(layout); });
+
+  m.def("kernels", &kernel_names);
+  m.def("unsupported", &unsupported, "kernel"_a, "layout"_a, "region_order"_a, "capability"_a);
+
+  nb::class_<Call>(m, "Call")
+      .def(nb::init<const Layout&, float, bool, const Rows&, const Rows&, const Rows&, const Rows&,
+                    const Tensor<float, 2>&, const Call::Shorts&, const Call::Counts&, const Call::Order&>(),
+           "layout"_a, "scale"_a, "region_order"_a, tensor("q"), tensor("k"), tensor("v"), tensor("o"), tensor("lse"),
+           optional("columns"), optional("counts"), optional("order"))
+      .def("workspace", &Call::workspace, "kernel"_a)
+      .def("launch", &Call::launch, "kernel"_a, tensor("workspace"), "stream"_a);
+
+  m.def(
+      "pool",
+      [](const Layout& layout, const std::string& kind, const Rows& rows, const Map& pooled, Handle stream) {
+        use_device(rows);
+        pool(layout, element_of(rows), pool_of(kind), rows.data(), pooled.data(), stream_of(stream));
+      },
+      "layout"_a, "kind"_a, tensor("rows"), tensor("pooled"), "stream"_a);
+  m.def(
+      "draft_logits",
+      [](const Layout& layout, const Map& pooled_q, const Map& pooled_k, const Map& logits, Handle stream) {
+        use_device(logits);
+        draft_logits(layout, pooled_q.data(), pooled_k.data(), logits.data(), stream_of(stream));
+      },
+      "layout"_a, tensor("pooled_q"), tensor("pooled_k"), tensor("logits"), "stream"_a);
+  m.def(
+      "draft_probabilities",
+      [](const Layout& layout, float scale, const Map& pooled_q, const Map& pooled_k, const Map& probabilities,
+         Handle stream) {
+        use_device(probabilities);
+        draft_probabilities(layout, scale, pooled_q.data(), pooled_k.data(), probabilities.data(), stream_of(stream));
+      },
+      "layout"_a, "scale"_a, tensor("pooled_q"), tensor("pooled_k"), tensor("probabilities"), "stream"_a);
+  m.def(
+      "select",
+      [](const Layout& layout, const std::string& rule, double sparsity, const Map& scores, const Scratch& workspace,
+         const Tensor<std::int32_t, 1>& status, const Tensor<std::int16_t, 3>& columns,
+         const Tensor<std::int32_t, 2>& counts, const Tensor<std::int16_t, 2>& order, const Tensor<bool, 3>& mask,
+         Handle stream) {
+        static_assert(sizeof(bool) == 1);
+        use_device(scores);
+        const Rule chosen = rule_of(rule);
+        find_thresholds(layout, chosen, sparsity, scores.data(), workspace.data(), status.data(), stream_of(stream));
+        write_lists(layout, chosen, scores.data(), workspace.data(),
+                    {reinterpret_cast<std::uint16_t*>(columns.data()), counts.data(),
+                     reinterpret_cast<std::uint16_t*>(order.data()), reinterpret_cast<std::uint8_t*>(mask.data())},
+                    stream_of(stream));
+      },
+      "layout"_a, "rule"_a, "sparsity"_a, tensor("scores"), tensor("workspace"), tensor("status"), tensor("columns"),
+      tensor("counts"), tensor("order"), tensor("mask"), "stream"_a);
+  const auto move_rows = [&](const char* name, auto move) {
+    m.def(
+        name,
+        [move](const Layout& layout, const Rows& from, const Rows& to, Handle stream) {
+          use_device(from);
+          move(layout, from.data(), to.data(), stream_of(stream));
+        },
+        "layout"_a, tensor("rows"), tensor("moved"), "stream"_a);
+  };
+  move_rows("reorder", reorder);
+  move_rows("restore", restore);
+}
