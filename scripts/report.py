@@ -18,7 +18,8 @@ def parse(arguments):
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(
-            "example:\n  scripts/report.py results/records.jsonl --out results/\n"
+            "example:\n  scripts/report.py results/records.jsonl results/gpu/latency.jsonl results/gpu/overhead.jsonl"
+            " results/gpu/peers.jsonl --out results/\n"
             "writes results/report.md, results/tables/*.csv, results/plots/*.png and *.svg"
         ),
     )

@@ -7,7 +7,8 @@ usage() {
   cat <<'TEXT'
 Usage: ./scripts/reproduce.sh [--build-dir DIR] [--results DIR]
 Installs what is missing (as root or with sudo; nothing if all is there), builds, runs the main job on the
-shipped dumps and writes records, tables, plots and report.md. A run that was stopped continues.
+shipped dumps and writes records, tables, plots and report.md. A run that was stopped continues. The times of
+GPU runs in results/gpu/ are shown in the report and not made again.
   --build-dir DIR   where to build (default: build/release)
   --results DIR     where to write (default: results)
 Example: ./scripts/reproduce.sh --results /var/tmp/my-results
@@ -44,6 +45,12 @@ done
 say "counting FLOPs"
 "$build_dir/draftbench" flops --out "$partial"
 mv "$partial" "$results/records.jsonl"
+# Times of GPU runs are not made again here: the report shows the shipped ones by their commit and GPU.
+timed=()
+for experiment in latency overhead peers; do
+  file=$ROOT/results/gpu/$experiment.jsonl
+  if [ -f "$file" ]; then timed+=("$file"); fi
+done
 say "writing the report"
-"$PYTHON" "$ROOT/scripts/report.py" "$results"/records.jsonl --out "$results"
+"$PYTHON" "$ROOT/scripts/report.py" "$results/records.jsonl" ${timed[@]+"${timed[@]}"} --out "$results"
 say "done in $((SECONDS - started)) s: $results/report.md"

@@ -3,13 +3,18 @@
 import os
 
 from . import (
+    balance_findings,
     figures_maps,
     flops_findings,
+    latency_findings,
     mask_error_findings,
     measured,
+    overhead_findings,
+    peer_findings,
     pooling_error_findings,
     pooling_findings,
     region_findings,
+    reordering_findings,
     rule_findings,
     untested_findings,
 )
@@ -18,22 +23,25 @@ from .quality import Quality
 
 
 def findings(records, quality, paper, plots):
-    """Every section about the paper, in the paper's order."""
+    """Every section about the paper, in the paper's order; then what it does not look at."""
     quality_section, fp8_section, *pictures = untested_findings.video_quality(quality, paper)
-    speedup, overhead = untested_findings.latency(records, paper)
     return [
         pooling_error_findings.theorem_3_3(records, plots),
         mask_error_findings.theorem_3_5(records, plots),
         rule_findings.section_3_1(quality, plots),
+        reordering_findings.section_3_3(records, plots),
         quality_section,
         flops_findings.table_1_flops(records, paper, plots),
         fp8_section,
-        overhead,
+        overhead_findings.table_3(records, paper, plots),
         pooling_findings.table_4(quality, paper, plots),
         region_findings.table_5(quality, paper, plots),
         flops_findings.figure_1(records, paper, plots),
-        speedup,
+        latency_findings.figure_4(records, paper, plots),
+        latency_findings.over_2x(records, paper),
         *pictures,
+        balance_findings.load_balance(records, plots),
+        peer_findings.peers(records, plots),
     ]
 
 
@@ -45,8 +53,8 @@ def write(records, paper, out):
     quality = Quality(records)
     sections = findings(records, quality, paper, plots)
     maps = maps_section(records, plots)
-    captures = measured.captures_table(records)
-    for table in [captures, measured.all_measurements(records), *maps["tables"]] + [
+    captures, runs = measured.captures_table(records), measured.gpu_runs_table(records)
+    for table in [captures, runs, measured.all_measurements(records), *maps["tables"]] + [
         table for section in sections for table in section.tables
     ]:
         write_csv(table, tables)
@@ -66,7 +74,7 @@ def write(records, paper, out):
         f" {section.headline or _in_short(section)} |"
         for section in sections
     ]
-    lines += ["", *measured.section(records, captures)]
+    lines += ["", *measured.section(records, captures, runs)]
     for section in sections:
         lines += markdown_finding(section)
     lines += maps["lines"]

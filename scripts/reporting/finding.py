@@ -22,6 +22,7 @@ class Table:
     rows: list
     shown: int = 24  # rows shown in the report; the CSV file has all
     digits: int = 3  # significant digits shown
+    columns_shown: int = None  # the first so many columns are in the report; the CSV file has all
 
 
 @dataclass
@@ -63,11 +64,15 @@ def percent(share, digits=1):
 
 
 def markdown_table(table):
-    lines = ["| " + " | ".join(table.columns) + " |", "| " + " | ".join("---" for _ in table.columns) + " |"]
+    columns = table.columns[: table.columns_shown]
+    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
     for row in table.rows[: table.shown]:
-        lines.append("| " + " | ".join(short(cell, table.digits).replace("|", "\\|") for cell in row) + " |")
+        cells = (short(cell, table.digits).replace("|", "\\|") for cell in row[: table.columns_shown])
+        lines.append("| " + " | ".join(cells) + " |")
     more = len(table.rows) - table.shown
     tail = f" {more} more rows in the file." if more > 0 else ""
+    if len(columns) < len(table.columns):
+        tail += " More columns in the file: " + ", ".join(table.columns[len(columns) :]) + "."
     lines += ["", f"*{table.caption}* All digits: [tables/{table.name}.csv](tables/{table.name}.csv).{tail}"]
     return lines
 

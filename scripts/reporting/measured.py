@@ -3,12 +3,17 @@
 from collections import Counter
 
 from .finding import Table, markdown_table
+from .records import TIMED
+from .timings import call_of, commit
+
+OF_THE_MOMENT = ("sm_clock", "power", "throttle")  # these differ from record to record
 
 
 def captures_table(records):
     rows = []
-    for key in sorted({cell.capture_key for cell in records.cells if cell.dump}):
-        cells = [cell for cell in records.cells if cell.capture_key == key]
+    studied = _studied(records)
+    for key in sorted({cell.capture_key for cell in studied}):
+        cells = [cell for cell in studied if cell.capture_key == key]
         source = cells[0].input
         grid = source.get("grid", {})
         shape = (
@@ -51,7 +56,41 @@ def captures_table(records):
     )
 
 
-def section(records, table):
+def _studied(records):
+    """Records of what attention does on a dump; the timed ones have tables of their own."""
+    return [cell for cell in records.cells if cell.dump and cell.experiment not in TIMED]
+
+
+def gpu_runs_table(records):
+    runs = {}
+    for cell in records.of(*TIMED):
+        call = call_of(cell)
+        key = (cell.experiment, call.gpu, cell.machine.get("driver") or "", commit(cell), call.label, call.size)
+        runs.setdefault(key, []).append(cell.time)
+    rows = [key + (len(times), min(times), max(times)) for key, times in sorted(runs.items())]
+    columns = (
+        "experiment",
+        "GPU",
+        "driver",
+        "commit",
+        "call, data",
+        "size (heads x tokens)",
+        "records",
+        "first (UTC)",
+        "last (UTC)",
+    )
+    return Table(
+        "gpu_runs",
+        "Timed attention calls. These records are of the commit and the GPU that they name: scripts/reproduce.sh, which"
+        ' needs no GPU, adds them as they are and does not make them again. A "+" marks a build with uncommitted'
+        " changes.",
+        columns,
+        rows,
+        shown=60,
+    )
+
+
+def section(records, table, runs):
     counts = Counter(cell.experiment for cell in records.cells)
     lines = [
         "## What was measured",
@@ -62,8 +101,9 @@ def section(records, table):
         + (f" {records.superseded} older records of cells measured again were left out." if records.superseded else ""),
         "",
     ]
-    if table.rows:
-        lines += markdown_table(table) + [""]
+    for shown in (table, runs):
+        if shown.rows:
+            lines += markdown_table(shown) + [""]
     lines += [f"- Machine: {text}." for text in _distinct(_machine(cell.machine) for cell in records.cells)]
     lines += [f"- Build: {text}." for text in _distinct(_build(cell.build) for cell in records.cells)]
     if records.skipped:
@@ -82,7 +122,7 @@ def _machine(machine):
     return ", ".join(
         f"{key} {value}"
         for key, value in machine.items()
-        if value not in (None, "") and not isinstance(value, (dict, list))
+        if value not in (None, "") and not isinstance(value, (dict, list)) and not key.startswith(OF_THE_MOMENT)
     )
 
 
@@ -95,8 +135,8 @@ def _build(build):
 
 
 def all_measurements(records):
-    """Every ok record in one CSV file, for readers with their own questions."""
-    cells = [cell for cell in records.cells if cell.dump]
+    """Every ok record of a dump but the timed ones in one CSV file, for readers with their own questions."""
+    cells = _studied(records)
     names = sorted({name for cell in cells for name in cell.metrics})
     columns = [
         "experiment",

@@ -4,6 +4,8 @@ import json
 import math
 from dataclasses import dataclass, field
 
+TIMED = ("latency", "overhead", "peers")  # their numbers are times of one GPU
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -25,11 +27,11 @@ class Cell:
 
     @property
     def dump(self):
-        return self.input.get("dump", "")
+        return self.input.get("dump") or ""
 
     @property
     def sha(self):
-        return self.input.get("sha256", "")[:8]
+        return (self.input.get("sha256") or "")[:8]
 
     @property
     def capture_key(self):
@@ -70,7 +72,7 @@ class Cell:
     def describe(self):
         """One line that says which cell this is."""
         where = " ".join(str(part) for part in (self.dump, self.input.get("capture", "")) if part)
-        if "head" in self.input:
+        if self.input.get("head") is not None:
             where += f" head {self.input['head']}"
         if not where:
             where = " ".join(str(value) for value in self.input.values())
@@ -99,11 +101,13 @@ class Records:
 
 
 def cell_identity(record):
-    """Records with the same identity measure the same thing. A dump is known by its content, not its name."""
-    source = record.get("input", {})
+    """Records with the same identity measure the same thing. A dump is known by its content, not its name; a time
+    belongs to a GPU."""
+    source = record.get("input") or {}
     if source.get("sha256"):
-        source = {key: source.get(key) for key in ("sha256", "capture", "head")}
-    return json.dumps([record.get("experiment"), source, record.get("config", {})], sort_keys=True)
+        source = {key: source.get(key) for key in ("sha256", "capture", "head", "heads")}
+    place = [(record.get("machine") or {}).get("gpu")] if record.get("experiment") in TIMED else []
+    return json.dumps([record.get("experiment"), source, record.get("config", {}), *place], sort_keys=True)
 
 
 def load(paths):

@@ -6,6 +6,7 @@ import tempfile
 import unittest
 
 from reporting import records as record_files
+from reporting import synthetic_gpu
 from reporting import synthetic_records as synthetic
 
 
@@ -46,6 +47,21 @@ class Loading(unittest.TestCase):
         other = cell(0.2)
         other["input"] = dict(other["input"], sha256="0" * 64)
         self.assertEqual(len(load([cell(0.1), other]).cells), 2)
+
+    def test_a_time_belongs_to_a_gpu_and_to_the_heads_of_its_call(self):
+        first = synthetic_gpu.generate(("wan_512p",), (0.9,))[1]
+        other_gpu = dict(first, machine=dict(first["machine"], gpu="NVIDIA Other"))
+        self.assertEqual(len(load([first, first, other_gpu]).cells), 2)
+        dumped = dict(first["input"], dump="a.h5", sha256="0" * 64, heads=24)
+        fewer = dict(dumped, heads=3)
+        self.assertEqual(len(load([dict(first, input=dumped), dict(first, input=fewer)]).cells), 2)
+        moved = dict(cell(), machine={"gpu": "NVIDIA Other"})  # what a mask does is the same on every machine
+        self.assertEqual(len(load([cell(), moved]).cells), 1)
+
+    def test_a_call_without_a_dump_has_a_name(self):
+        loaded = load(synthetic_gpu.generate(("wan_512p",), (0.9,))[:1])
+        self.assertEqual((loaded.cells[0].dump, loaded.cells[0].sha), ("", ""))
+        self.assertIn("latency: wan_512p (", loaded.cells[0].describe())
 
     def test_a_newer_success_replaces_a_failure(self):
         loaded = load([cell(status="failed", reason="x"), cell(0.4, time="2031-01-01T00:00:00Z")])

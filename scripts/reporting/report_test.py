@@ -9,7 +9,7 @@ import sys
 import tempfile
 import unittest
 
-from reporting import synthetic_flops
+from reporting import synthetic_flops, synthetic_gpu
 from reporting import synthetic_records as synthetic
 
 SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "report.py")
@@ -42,6 +42,7 @@ class Report(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
         cls.items = synthetic.generate(2, 3) + synthetic_flops.flops()
+        cls.items += synthetic_gpu.generate(("hunyuan_768p",), (0.6, 0.9))
         cls.result, cls.out, cls.text = run(cls.folder.name, cls.items)
 
     @classmethod
@@ -76,6 +77,8 @@ class Report(unittest.TestCase):
             "Theorem 3.3",
             "Theorem 3.5",
             "Section 3.1",
+            "Section 3.3",
+            "Section 4.2",
             "Table 1",
             "Table 2",
             "Table 3",
@@ -85,6 +88,7 @@ class Report(unittest.TestCase):
             "Figure 4",
             "Figure 5",
             "Figure 6",
+            "Not in the paper",
         )
         for part in parts:
             self.assertRegex(
@@ -113,12 +117,32 @@ class Report(unittest.TestCase):
         for text in ("synthetic.h5", "ab12cd34", "8 x 32 x 48 + 8 text", "Synthetic CPU", "commit 0123456789ab"):
             self.assertIn(text, self.text)
         self.assertNotIn(self.folder.name, self.text)
+        for text in ("NVIDIA Synthetic", "24 x 126,976 tokens", "flash_attention_4 (no module named flash_attn.cute)"):
+            self.assertIn(text, self.text)
+
+    def test_times_are_those_of_the_records(self):
+        wanted = [item for item in self.items if item["experiment"] == "latency"]
+        with open(os.path.join(self.out, "tables", "latency.csv"), newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        self.assertEqual(len(rows), len(wanted))
+        times = sorted(item["timing"]["median_ms"] for item in wanted)
+        self.assertEqual(sorted(float(row["median (ms)"]) for row in rows), times)
+        for row in rows:
+            self.assertEqual(
+                [row[name] for name in ("GPU", "commit", "data", "SM clock after (MHz)", "throttled by")],
+                ["NVIDIA Synthetic", "0123456789ab", "normal", "1515", "sw_power_cap"],
+            )
+
+    def test_a_clock_is_no_machine_of_its_own(self):
+        machines = [line for line in self.text.split("\n") if line.startswith("- Machine: ")]
+        self.assertEqual(len(machines), 2)
+        self.assertNotIn("mhz", "".join(machines))
 
 
 class Incomplete(unittest.TestCase):
     def test_every_subset_of_experiments_gives_a_report(self):
-        items = synthetic.generate(1, 1) + synthetic_flops.flops()
-        kinds = ((), ("bounds",), ("regions",), ("maps",), ("flops",))
+        items = synthetic.generate(1, 1) + synthetic_flops.flops() + synthetic_gpu.generate(("wan_512p",), (0.9,))
+        kinds = ((), ("bounds",), ("regions",), ("maps",), ("latency",), ("overhead",), ("peers",), ("flops",))
         with tempfile.TemporaryDirectory() as folder:
             for kind in kinds:
                 name = "_".join(kind) or "nothing"
@@ -163,8 +187,11 @@ class Incomplete(unittest.TestCase):
             timing={"median_ms": 50.9, "p10_ms": 50.1, "p90_ms": 51.2, "tflops_kept": 390.0},
         )
         with tempfile.TemporaryDirectory() as folder:
-            _, _, text = run(folder, [timed])
+            _, out, text = run(folder, [timed])
+            with open(os.path.join(out, "tables", "measured.csv"), encoding="utf-8") as stream:
+                self.assertEqual(len(stream.readlines()), 1)  # a timed call is none of the studied captures
         self.assertIn("attend_wgmma", text[text.index("## Figure 4") :])
+        self.assertIn("captured (synthetic.h5)", text)
 
     def test_a_missing_file_is_one_line(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -33,6 +33,18 @@ RULE_STYLES = {
     "row": (GREEN, "-.", "^"),
 }
 
+KERNEL_STYLES = {
+    "wgmma": (BLUE, "-", "o"),
+    "mma": (SKY, "-", "s"),
+    "blas": (GREY, "-", "^"),
+    "cudnn": (GREEN, "-", "D"),
+    "flash_attention_2": (ORANGE, "-", "v"),
+    "flash_attention_3": (RED, "-", "P"),
+    "flash_attention_4": (PURPLE, "-", "X"),
+    "flex_attention": ("#F0E442", "-", "<"),
+    "block_sparse_attention": ("#5A5A5A", "-", ">"),
+}
+
 plt.rcParams.update(
     {
         "font.size": 9.5,
@@ -62,12 +74,37 @@ def variant_style(variant):
     return VARIANT_STYLES.get(variant[1] if variant[0] == "draft" else variant[0], (BLACK, "-", "v"))
 
 
+def kernel_style(kernel):
+    """Style of a kernel by its name in the records."""
+    return KERNEL_STYLES.get(kernel, (BLACK, "-", "*"))
+
+
+def above(axis, x, y, text, size=8):
+    """A number above a bar or its whisker; lines that cross it stay behind it."""
+    box = {"boxstyle": "square,pad=0.05", "facecolor": "#FFFFFF", "edgecolor": "none", "alpha": 0.85}
+    axis.annotate(
+        text,
+        (x, y),
+        textcoords="offset points",
+        xytext=(0, 3),
+        horizontalalignment="center",
+        fontsize=size,
+        bbox=box,
+        zorder=4,
+    )
+
+
 def save(figure, folder, stem):
     """Writes stem.png and stem.svg; the same figure gives the same bytes."""
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         figure.savefig(os.path.join(folder, f"{stem}.{ending}"), metadata=metadata)
     plt.close(figure)
     return stem
+
+
+def left_out(count, most):
+    """For captions: says that not every call has a panel."""
+    return f" The first {most} of {count} calls; the table has all." if count > most else ""
 
 
 def legend_strip(figure, handles, labels, columns):

@@ -1,4 +1,4 @@
-"""Tables 1 to 3 and Figures 4 to 6: what needs the paper's models, and what stands in for it here."""
+"""Tables 1 and 2, Figures 5 and 6: what needs the paper's models, and what stands in for it here."""
 
 from statistics import mean
 
@@ -73,59 +73,3 @@ def _proxy(quality, sparsities):
                 error = quality.values(variant, quality.region, wanted, "output_rel_l2")
                 rows.append((wanted, name, len(recall), mean(recall), mean(error)))
     return f"{PROXY} On {dumps_of(quality)}, region {quality.region}, rule {quality.rule}.", rows
-
-
-def latency(records, paper):
-    """Figure 4 and Table 3."""
-    best = max((row for row in paper.table("figure4") if row["speedup_x"]), key=lambda row: float(row["speedup_x"]))
-    rule = (
-        "Rule: not testable here, because it is the end-to-end time of the paper's models; kernel times are shown where"
-        " there are any."
-    )
-    found = []
-    for title, claim, experiment in (
-        (
-            "Figure 4: end-to-end speedup",
-            (
-                f"Up to {best['speedup_x']}x ({best['model']} {best['resolution']}, {best['gpu']},"
-                f" {best['sparsity_percent']}% sparsity). Most labels of the figure had to be placed by inference:"
-                " data/paper/figure4.csv."
-            ),
-            "latency",
-        ),
-        (
-            "Table 3: overhead of the draft",
-            (
-                f"Drafting and reordering take about {paper.value('table_3_overhead'):g}% of the latency. "
-                "The table's numbers are lost in the extracted text."
-            ),
-            "overhead",
-        ),
-    ):
-        cells = records.of(experiment)
-        tables = [_timing_table(f"{experiment}_timing", cells)] if cells else []
-        measured = f"{len(cells)} records of single attention calls." if cells else NOT_MEASURED
-        found.append(Finding(title, claim, NOT_TESTABLE, rule, measured, tables=tables))
-    return found
-
-
-def _timing_table(name, cells):
-    rows = [
-        (
-            cell.config.get("kernel", ""),
-            cell.config.get("device", ""),
-            cell.machine.get("gpu") or cell.machine.get("cpu", ""),
-            cell.sparsity,
-            cell.timing.get("median_ms"),
-            cell.timing.get("p10_ms"),
-            cell.timing.get("p90_ms"),
-            cell.timing.get("tflops_kept"),
-        )
-        for cell in cells
-    ]
-    return Table(
-        name,
-        "One attention call.",
-        ("kernel", "device", "machine", "sparsity", "median (ms)", "10% (ms)", "90% (ms)", "TFLOP/s, kept blocks"),
-        rows,
-    )

@@ -26,8 +26,11 @@ def drop(figure, _folder, stem):
 class Planted(unittest.TestCase):
     """Invented records, changed by a function, and the finding made from them."""
 
+    def invented(self):
+        return synthetic.generate(1, 2) + synthetic_flops.flops()
+
     def finding(self, make, change=lambda item: item, kinds=("bounds",)):
-        items = [item for item in synthetic.generate(1, 2) + synthetic_flops.flops() if item["experiment"] in kinds]
+        items = [item for item in self.invented() if item["experiment"] in kinds]
         items = [changed for changed in map(change, items) if changed]
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "planted.jsonl")
