@@ -4,7 +4,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "harness/dump.hpp"
@@ -53,11 +55,13 @@ TEST(Generate, WritesEveryKindAndElement) {
   }
 }
 
-// Given: the same command twice and one with another seed. Claim: the same file to the byte, and another one.
+// Given: the same command twice, in two seconds of the clock, and one with another seed. Claim: the same file to the
+// byte, as it holds no time, and another one.
 TEST(Generate, SameSeedSameFile) {
   const TemporaryDirectory directory;
   for (const char* name : {"a", "b"}) {
     ASSERT_EQ(generate({"iid", "--out", directory / name, "--grid", "1x4x4", "--seed", "5"}), "");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1100));
   }
   ASSERT_EQ(generate({"iid", "--out", directory / "c", "--grid", "1x4x4", "--seed", "6"}), "");
   EXPECT_EQ(sha256_file(directory / "a"), sha256_file(directory / "b"));

@@ -80,6 +80,7 @@ struct DumpWriter::State {
     const std::array<hsize_t, 3> chunk = {1, std::min(shape[1], kChunkTokens), shape[2]};
     const Properties properties(H5Pcreate(H5P_DATASET_CREATE));
     H5Pset_chunk(properties.id(), 3, chunk.data());
+    H5Pset_obj_track_times(properties.id(), false);  // the same numbers make the same bytes, whenever
     if (layout.gzip > 0) {
       H5Pset_shuffle(properties.id());
       H5Pset_deflate(properties.id(), static_cast<unsigned>(layout.gzip));
