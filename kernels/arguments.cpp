@@ -50,10 +50,10 @@ void require_valid(const Layout& layout) {
   require_within("blocks", rows * columns * layout.frames + (layout.text + tokens - 1) / tokens, 1, kMostBlocks);
 }
 
-void require_aligned(const char* name, const void* pointer) {
-  if (pointer != nullptr && reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0) return;
+void require_aligned(const char* name, const void* pointer, std::size_t bytes) {
+  if (pointer != nullptr && reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0) return;
   throw std::invalid_argument(
-      std::string(name) + ": wanted a device pointer aligned to 16 bytes, found " +
+      std::string(name) + ": wanted a device pointer aligned to " + std::to_string(bytes) + " bytes, found " +
       (pointer == nullptr ? "null" : std::to_string(reinterpret_cast<std::uintptr_t>(pointer))));
 }
 

@@ -5,8 +5,8 @@
 
 namespace draft::gpu {
 
-/// Throws std::invalid_argument that names the pointer if it is null or not aligned to 16 bytes.
-void require_aligned(const char* name, const void* pointer);
+/// Throws std::invalid_argument that names the pointer if it is null or not aligned to `bytes`.
+void require_aligned(const char* name, const void* pointer, std::size_t bytes = 16);
 
 /// Does this build hold code for sm_90a (DRAFT_CUDA_ARCHITECTURES)? And is it what the current device runs?
 bool built_for_sm90a();

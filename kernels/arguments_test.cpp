@@ -36,6 +36,8 @@ TEST(Pointers, AreRefusedByName) {
   alignas(16) const char memory[32] = {};
   EXPECT_NO_THROW(require_aligned("rows", memory));
   EXPECT_THROW(require_aligned("rows", memory + 8), std::invalid_argument);
+  EXPECT_NO_THROW(require_aligned("rows", memory + 8, 8));
+  EXPECT_THROW(require_aligned("rows", memory + 4, 8), std::invalid_argument);
   EXPECT_THROW(require_aligned("rows", nullptr), std::invalid_argument);
 }
 

@@ -95,8 +95,9 @@ class AttendBench {
   void prepare(const Case& wanted) {
     if (!inputs_.has_value() || inputs_->shape.name != wanted.shape.name) inputs_.emplace(wanted.shape);
     if (wanted.sparsity == 0.0 || wanted.sparsity == inputs_->sparsity) return;
-    const auto steps = inputs_->pipeline.steps(Rule::softmax, wanted.sparsity, inputs_->q.data(), inputs_->k.data());
-    for (const ListPipeline::Step& step : steps) step(watch_.stream());
+    const ListPipeline& lists = inputs_->pipeline;
+    lists.pipeline().enqueue(lists.call(Rule::softmax, wanted.sparsity, inputs_->q.data(), inputs_->k.data()),
+                             watch_.stream());
     inputs_->sparsity = wanted.sparsity;
   }
 

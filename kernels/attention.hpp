@@ -11,6 +11,8 @@
 
 #include "kernels/masks.hpp"
 
+struct cublasContext;
+
 namespace draft::gpu {
 
 /// One attention call. Block rows and columns are BlockLists' blocks; without lists every block is kept.
@@ -27,6 +29,19 @@ struct Attention {
   const std::uint16_t* columns = nullptr;  // as BlockLists; null with counts: dense
   const std::int32_t* counts = nullptr;
   const std::uint16_t* order = nullptr;    // which block row starts first; null: rising
+};
+
+/// A cuBLAS handle. One thread at a time; creating it allocates device memory, using it does not.
+class Blas {
+ public:
+  Blas();
+  ~Blas();
+  Blas(const Blas&) = delete;
+  Blas& operator=(const Blas&) = delete;
+  [[nodiscard]] cublasContext* handle() const { return handle_; }
+
+ private:
+  cublasContext* handle_ = nullptr;
 };
 
 /// What a kernel may use beside the call's tensors.

@@ -1,6 +1,6 @@
 #include "kernels/blas.hpp"
 
-#include "kernels/masks.hpp"
+#include "kernels/attention.hpp"
 
 namespace draft::gpu {
 

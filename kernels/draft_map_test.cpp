@@ -155,10 +155,12 @@ TEST_F(DraftMaps, ProbabilitiesAreTheReferencesInOneKernelOrTwo) {
           const double additions = (regions + 255) / 256 + 13 + 34;
           const double share = 1.01 * (2.0 * error.row(row).maxCoeff() +
                                        kRoundoff * (3.0 * (3.0 * range + 4.0) + additions + 2.0));
+          const auto shares_of_tolerance = [&](const Matrix& other) {
+            return ((other - wanted).row(row).cwiseAbs().array() / (share * wanted.row(row)).array()).maxCoeff();
+          };
           EXPECT_FALSE(p.row(row).hasNaN());
-          worst = std::max(worst, ((p - wanted).row(row).cwiseAbs().array() / (share * wanted.row(row)).array()).maxCoeff());
-          worst_control =
-              std::max(worst_control, ((control - wanted).row(row).cwiseAbs().array() / (share * wanted.row(row)).array()).maxCoeff());
+          worst = std::max(worst, shares_of_tolerance(p));
+          worst_control = std::max(worst_control, shares_of_tolerance(control));
         }
       }
       EXPECT_LE(worst, 1.0) << regions << " regions, head_dim " << dim;

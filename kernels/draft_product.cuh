@@ -1,7 +1,7 @@
 #pragma once
-// A 128 x 128 tile of S~ = Q~ K~^T (eq. 6) by mma.sync, sm_80 on: a block of 8 warps of 32 x 64. Each fp32 number is the
-// sum of two TF32 numbers, a = a1 + a2, and a b = a1 b1 + a1 b2 + a2 b1 but for 3 * 2^-20 of it; sums are fp32, in a
-// fixed order. 16 channels at a time stand in shared memory, the next 48 on their way.
+// A 128 x 128 tile of S~ = Q~ K~^T (eq. 6) by mma.sync, sm_80 on: a block of 8 warps of 32 x 64. Each fp32 number is
+// the sum of two TF32 numbers, a = a1 + a2, and a b = a1 b1 + a1 b2 + a2 b1 but for 3 * 2^-20 of it; sums are fp32, in
+// a fixed order. 16 channels at a time stand in shared memory, the next 48 on their way.
 
 #include <cstdint>
 
@@ -92,17 +92,23 @@ class DraftProduct {
 #pragma unroll
       for (int n = 0; n < kGroup; ++n) {
 #pragma unroll
-        for (int m = 0; m < kFragments; ++m) multiply_add(sums_[m][group + n], q[m][0].small, q[m][1].small, k[n].large);
+        for (int m = 0; m < kFragments; ++m) {
+          multiply_add(sums_[m][group + n], q[m][0].small, q[m][1].small, k[n].large);
+        }
       }
 #pragma unroll
       for (int n = 0; n < kGroup; ++n) {
 #pragma unroll
-        for (int m = 0; m < kFragments; ++m) multiply_add(sums_[m][group + n], q[m][0].large, q[m][1].large, k[n].small);
+        for (int m = 0; m < kFragments; ++m) {
+          multiply_add(sums_[m][group + n], q[m][0].large, q[m][1].large, k[n].small);
+        }
       }
 #pragma unroll
       for (int n = 0; n < kGroup; ++n) {
 #pragma unroll
-        for (int m = 0; m < kFragments; ++m) multiply_add(sums_[m][group + n], q[m][0].large, q[m][1].large, k[n].large);
+        for (int m = 0; m < kFragments; ++m) {
+          multiply_add(sums_[m][group + n], q[m][0].large, q[m][1].large, k[n].large);
+        }
       }
     }
   }

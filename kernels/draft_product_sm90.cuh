@@ -1,7 +1,7 @@
 #pragma once
-// A 128 x 128 tile of S~ = Q~ K~^T (eq. 6) by wgmma, sm_90a: draft_product.cuh's three TF32 products with two warpgroups
-// of 64 x 128. 32 channels at a time: Q~'s two numbers in registers, K~'s in shared memory under the 128-byte swizzle,
-// both split from copies in fp32 that arrive meanwhile.
+// A 128 x 128 tile of S~ = Q~ K~^T (eq. 6) by wgmma, sm_90a: draft_product.cuh's three TF32 products with two
+// warpgroups of 64 x 128. 32 channels at a time: Q~'s two numbers in registers, K~'s in shared memory under the
+// 128-byte swizzle, both split from copies in fp32 that arrive meanwhile.
 
 #include <cstdint>
 

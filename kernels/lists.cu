@@ -160,10 +160,9 @@ void write_lists(const Layout& layout, Rule rule, const float* scores, void* wor
   require_valid(layout);
   require_aligned("write_lists: scores", scores);
   require_aligned("write_lists: workspace", workspace);
-  require_aligned("write_lists: columns", lists.columns);
-  require_aligned("write_lists: counts", lists.counts);
-  require_aligned("write_lists: order", lists.order);
-  if (lists.mask != nullptr) require_aligned("write_lists: mask", lists.mask);
+  require_aligned("write_lists: columns", lists.columns, sizeof *lists.columns);  // as lists of some heads may stand
+  require_aligned("write_lists: counts", lists.counts, sizeof *lists.counts);
+  require_aligned("write_lists: order", lists.order, sizeof *lists.order);
   const Workspace parts(layout, workspace);
   const int blocks = layout.blocks();
   const auto warps_for = [&](int rows) { return dim3((rows + kWarps - 1) / kWarps, layout.heads); };

@@ -9,8 +9,6 @@
 
 #include "kernels/layout.hpp"
 
-struct cublasContext;
-
 namespace draft::gpu {
 
 enum class Pool { average, maximum };
@@ -34,19 +32,6 @@ void pool(const Layout& layout, Element element, Pool kind,
           const void* rows,  // [heads, tokens, head_dim], token order
           float* pooled,     // [heads, regions, head_dim]
           cudaStream_t stream);
-
-/// A cuBLAS handle. One thread at a time; creating it allocates device memory, using it does not.
-class Blas {
- public:
-  Blas();
-  ~Blas();
-  Blas(const Blas&) = delete;
-  Blas& operator=(const Blas&) = delete;
-  [[nodiscard]] cublasContext* handle() const { return handle_; }
-
- private:
-  cublasContext* handle_ = nullptr;
-};
 
 /// S~ = Q~ K~^T in fp32, unscaled.
 void draft_logits(const Layout& layout,

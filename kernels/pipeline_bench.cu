@@ -1,8 +1,9 @@
 // How long does building one call's block lists take, step by step? HunyuanVideo 768p, 129 frames: 24 heads of
 // 33 x 48 x 80 tokens and 256 text tokens, head_dim 128, bfloat16, random normal Q and K.
-// Usage: pipeline_bench [SPARSITY = 0.9] [Google Benchmark's options]. Benchmarks pipeline/RULE/STEP and
-// pipeline/RULE/total: 20 samples after 5 warm-ups. A sample is one pass over all steps after an L2 flush; a step is
-// timed inside that pass and finds in L2 what the steps before it left there, as in use.
+// Usage: pipeline_bench [SPARSITY = 0.9] [Google Benchmark's options]. Benchmarks pipeline/RULE/STEP,
+// pipeline/RULE/total and pipeline/RULE/one_call: 20 samples after 5 warm-ups. A sample is one pass over all steps after
+// an L2 flush; a step is timed inside that pass and finds in L2 what the steps before it left there, as in use.
+// one_call is MaskPipeline's, which lets steps of two groups of heads run beside each other.
 
 #include <array>
 #include <memory>
@@ -15,31 +16,38 @@ namespace {
 
 constexpr int kWarmUps = 5, kSamples = 20;
 constexpr std::array<const char*, 4> kRuleNames{"logits", "softmax", "released", "row"};
+constexpr std::array<const char*, 5> kSteps{"pool_q", "pool_k", "map", "select", "lists"};  // of MaskPipeline
 
 class PipelineBench {
  public:
   explicit PipelineBench(const Device& device) : watch_(device.l2_bytes) {}
 
-  /// Milliseconds of steps [first, last) within one pass.
+  /// Milliseconds of steps [first, last) within one pass, or of one call if there are none.
   float sample(benchmark::State& state, Rule rule, double sparsity, std::size_t first, std::size_t last) const {
-    const std::vector<ListPipeline::Step> steps = pipeline_.steps(rule, sparsity, q_.data(), k_.data());
+    const MaskCall call = lists_.call(rule, sparsity, q_.data(), k_.data());
+    const std::vector<MaskPipeline::Step> steps = lists_.pipeline().steps(call);
     watch_.flush();
-    for (std::size_t step = 0; step < steps.size(); ++step) {
+    if (first == last) {
+      watch_.begin();
+      lists_.pipeline().enqueue(call, watch_.stream());
+      watch_.end();
+    }
+    for (std::size_t step = 0; first < last && step < steps.size(); ++step) {
       if (step == first) watch_.begin();
-      steps[step](watch_.stream());
+      steps[step].enqueue(watch_.stream());
       if (step + 1 == last) watch_.end();
     }
     const float milliseconds = watch_.milliseconds();
     count_shape(state, kHunyuan768p);
     state.counters["sparsity"] = sparsity;
-    state.counters["kept_blocks"] = pipeline_.kept().video;
+    state.counters["kept_blocks"] = lists_.kept().video;
     state.counters["l2_flush_mb"] = static_cast<double>(watch_.flush_bytes()) * 1e-6;
     return milliseconds;
   }
 
  private:
   Stopwatch watch_;
-  ListPipeline pipeline_{kHunyuan768p.layout};
+  ListPipeline lists_{kHunyuan768p.layout};
   DeviceBuffer<__nv_bfloat16> q_ = normal_rows(kHunyuan768p.layout, 1), k_ = normal_rows(kHunyuan768p.layout, 2);
 };
 
@@ -49,16 +57,15 @@ void add_all(Benches& benches, const Device& device, const std::vector<std::stri
   const auto bench = std::make_shared<std::unique_ptr<PipelineBench>>();  // made by the first sample
   for (std::size_t i = 0; i < kRuleNames.size(); ++i) {
     const auto rule = static_cast<Rule>(i);
-    std::vector<const char*> names = ListPipeline::step_names();
-    const std::size_t steps = names.size();
-    names.push_back("total");
-    for (std::size_t step = 0; step <= steps; ++step) {
-      const std::size_t first = step < steps ? step : 0, last = step < steps ? step + 1 : steps;
-      benches.add(std::string("pipeline/") + kRuleNames[i] + "/" + names[step], kWarmUps, [=](benchmark::State& state) {
+    const auto add = [&](const char* name, std::size_t first, std::size_t last) {
+      benches.add(std::string("pipeline/") + kRuleNames[i] + "/" + name, kWarmUps, [=](benchmark::State& state) {
         if (*bench == nullptr) *bench = std::make_unique<PipelineBench>(device);
         return (*bench)->sample(state, rule, sparsity, first, last);
       });
-    }
+    };
+    for (std::size_t step = 0; step < kSteps.size(); ++step) add(kSteps[step], step, step + 1);
+    add("total", 0, kSteps.size());
+    add("one_call", 0, 0);
   }
 }
 

@@ -273,7 +273,7 @@ void find_thresholds(const Layout& layout, Rule rule, double sparsity, const flo
   require_valid(layout);
   require_aligned("find_thresholds: scores", scores);
   require_aligned("find_thresholds: workspace", workspace);
-  require_aligned("find_thresholds: status", status);
+  require_aligned("find_thresholds: status", status, sizeof *status);
   const Cut cut = rule_cut(rule, sparsity, layout.regions());
   const Workspace parts(layout, workspace);
   const auto count = static_cast<std::uint32_t>(cut.count);
