@@ -14,7 +14,9 @@
 #include "experiments/flops.hpp"
 #include "experiments/generate.hpp"
 #include "experiments/inspect.hpp"
+#include "experiments/latency.hpp"
 #include "experiments/list.hpp"
+#include "experiments/overhead.hpp"
 #include "experiments/pooling.hpp"
 #include "experiments/regions.hpp"
 #include "experiments/run.hpp"
@@ -47,6 +49,8 @@ int main(int argc, char** argv) {
   draft::add_flops(app);
   draft::add_generate(app);
   draft::add_verify(app, status);
+  draft::add_latency(app, status);
+  draft::add_overhead(app, status);
   draft::add_compare(app, status);
   draft::add_list(app);
   draft::add_about(app);
@@ -54,7 +58,7 @@ int main(int argc, char** argv) {
   const auto is_first = [&](const CLI::App* subcommand) { return subcommand->get_name() == first; };
   if (!first.starts_with('-') && std::as_const(app).get_subcommands(is_first).empty()) {  // CLI11 would not name it
     return report("'" + first + "' is no subcommand; wanted run, inspect, bounds, pooling, regions, flops, generate, "
-                  "verify, compare, list or about");
+                  "verify, latency, overhead, compare, list or about");
   }
   try {
     app.parse(argc, argv);

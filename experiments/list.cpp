@@ -23,6 +23,8 @@ CLI::App* add_list(CLI::App& parent) {
         "  regions  region sizes (Table 5)\n"
         "  flops    Figure 1 and Table 1's PFLOPs column\n"
         "  verify   GPU attention kernels against the float64 reference\n"
+        "  latency  attention calls on the GPU, dense and block-sparse\n"
+        "  overhead every part around the sparse attention on the GPU\n"
         "--pool\n"
         "  avg      mean of each channel over a region (eq. 2)\n"
         "  max      maximum of each channel over a region\n"
@@ -34,10 +36,21 @@ CLI::App* add_list(CLI::App& parent) {
         "policies (measured beside the draft map at equal budget)\n"
         "  oracle   blocks with the most true attention mass\n"
         "  random   blocks by chance, --seed\n"
+        "--policy (latency: what keeps blocks, beside dense)\n"
+        "  draft    the draft map of the call's own Q and K\n"
+        "  random   blocks by chance, --seed: block rows of nearly one length\n"
+        "  uneven   block rows of 0 to 3 times their mean length, --seed\n"
+        "  worst    whole block rows, all others empty\n"
+        "--order (latency)\n"
+        "  token    straight from token order\n"
+        "  region   tensors already in region order\n"
+        "  gather   reorder, attention in region order, restore\n"
+        "shapes (latency, overhead)\n"
+        "  wan_512p, wan_768p, hunyuan_768p, HEADSxFRAMESxHEIGHTxWIDTH[+TEXT]\n"
         "--device\n"
         "  cpu      the float64 reference\n"
         "  cuda     the same sweeps on a GPU, within fp32's rounding\n"
-        "--kernel (verify)\n");
+        "--kernel (verify, latency, overhead)\n");
 #if defined(DRAFT_HAS_CUDA)
     for (const gpu::AttentionKernel& kernel : gpu::attention_kernels()) {
       fmt::print("  {:<8} {}\n", kernel.name, kernel.summary);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "experiments/kernel_choice.hpp"
 #include "harness/half_tensor.hpp"
 #include "harness/provenance.hpp"
 #include "reference/parallel.hpp"
@@ -19,22 +20,6 @@ Element element_for(const VerifyOptions& options, const DumpInfo& info) {
   const auto element = parse_element(name);
   if (element == Element::float16 || element == Element::bfloat16) return *element;
   return Element::bfloat16;
-}
-
-std::vector<gpu::AttentionKernel> chosen_kernels(const std::vector<std::string>& names,
-                                                 const std::vector<gpu::AttentionKernel>& all) {
-  if (names.empty()) return all;
-  std::vector<gpu::AttentionKernel> chosen;
-  for (const std::string& name : names) {
-    const auto found = std::find_if(all.begin(), all.end(), [&](const auto& kernel) { return kernel.name == name; });
-    if (found == all.end()) {
-      std::string known;
-      for (const auto& kernel : all) known += (known.empty() ? "" : ", ") + kernel.name;
-      throw UsageError(fmt::format("--kernel: wanted some of {}, found '{}'", known, name));
-    }
-    chosen.push_back(*found);
-  }
-  return chosen;
 }
 
 /// Keeps the judged rows of a run.

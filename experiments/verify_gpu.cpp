@@ -4,56 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "kernels/guarded.hpp"
 
 namespace draft {
-namespace {
-
-gpu::Pool gpu_pool(Pool pool) { return pool == Pool::average ? gpu::Pool::average : gpu::Pool::maximum; }
-
-gpu::Rule gpu_rule(Rule rule) {
-  switch (rule) {
-    case Rule::logits: return gpu::Rule::logits;
-    case Rule::softmax: return gpu::Rule::softmax;
-    case Rule::released: return gpu::Rule::released;
-    case Rule::row: return gpu::Rule::row;
-  }
-  throw std::invalid_argument("rule: not one of logits, softmax, released, row");
-}
-
-/// Lists of host masks, as write_lists makes them.
-void upload_lists(GroupMasks& masks) {
-  const auto blocks = static_cast<std::size_t>(masks.layout.blocks());
-  std::vector<std::uint16_t> columns, order;
-  std::vector<std::int32_t> counts;
-  for (const BlockMask& mask : masks.masks) {
-    std::vector<std::int32_t> own(blocks);
-    for (std::size_t row = 0; row < blocks; ++row) {
-      const bool text = row >= static_cast<std::size_t>(mask.regions());
-      const std::size_t first = columns.size();
-      for (std::size_t column = 0; column < blocks; ++column) {
-        const bool always = text || column >= static_cast<std::size_t>(mask.regions());
-        if (always || mask.kept(static_cast<Index>(row), static_cast<Index>(column))) {
-          columns.push_back(static_cast<std::uint16_t>(column));
-        }
-      }
-      own[row] = static_cast<std::int32_t>(columns.size() - first);
-      columns.resize(first + blocks);
-    }
-    std::vector<std::uint16_t> longest(blocks);
-    std::iota(longest.begin(), longest.end(), std::uint16_t{0});
-    std::stable_sort(longest.begin(), longest.end(), [&](std::uint16_t a, std::uint16_t b) { return own[a] > own[b]; });
-    order.insert(order.end(), longest.begin(), longest.end());
-    counts.insert(counts.end(), own.begin(), own.end());
-  }
-  masks.columns = gpu::DeviceBuffer<std::uint16_t>(std::span<const std::uint16_t>(columns));
-  masks.order = gpu::DeviceBuffer<std::uint16_t>(std::span<const std::uint16_t>(order));
-  masks.counts = gpu::DeviceBuffer<std::int32_t>(std::span<const std::int32_t>(counts));
-}
-
-}  // namespace
 
 std::vector<Index> GroupMasks::tokens(Index block) const {
   std::vector<Index> tokens;
@@ -81,23 +35,6 @@ HeadGroup::HeadGroup(const Grid& grid, Index heads, Index head_dim, Element elem
   }
 }
 
-gpu::Layout HeadGroup::layout(RegionSize region) const {
-  const gpu::Layout layout{.heads = static_cast<int>(heads_),
-                           .frames = static_cast<int>(grid_.frames),
-                           .height = static_cast<int>(grid_.height),
-                           .width = static_cast<int>(grid_.width),
-                           .text = static_cast<int>(grid_.text),
-                           .head_dim = static_cast<int>(head_dim_),
-                           .region_height = static_cast<int>(region.height),
-                           .region_width = static_cast<int>(region.width)};
-  try {
-    gpu::require_valid(layout);
-  } catch (const std::invalid_argument& error) {
-    throw UsageError(fmt::format("kernels with regions {} on grid {}: {}", to_string(region), to_string(grid_), error.what()));
-  }
-  return layout;
-}
-
 void HeadGroup::upload(Index place, const std::vector<std::uint16_t>& q, const std::vector<std::uint16_t>& k,
                        const std::vector<std::uint16_t>& v) {
   const std::vector<std::uint16_t>* sources[] = {&q, &k, &v};
@@ -108,42 +45,26 @@ void HeadGroup::upload(Index place, const std::vector<std::uint16_t>& q, const s
   reordered_region_ = {0, 0};
 }
 
-void HeadGroup::keep_draft(const VerifyCase& the_case, GroupMasks& masks, std::vector<std::uint8_t>& kept) {
-  const gpu::Layout& layout = masks.layout;
-  const auto heads = static_cast<std::size_t>(heads_), regions = static_cast<std::size_t>(layout.regions());
-  const auto blocks = static_cast<std::size_t>(layout.blocks());
-  const gpu::DeviceBuffer<float> q(heads * regions * static_cast<std::size_t>(head_dim_)), k(q.size());
-  const gpu::DeviceBuffer<float> map(heads * regions * regions);
-  const gpu::DeviceBuffer<std::uint8_t> workspace(gpu::workspace_bytes(layout)), mask(map.size());
-  const gpu::DeviceBuffer<std::int32_t> status(heads);
-  masks.columns = gpu::DeviceBuffer<std::uint16_t>(heads * blocks * blocks);
-  masks.counts = gpu::DeviceBuffer<std::int32_t>(heads * blocks);
-  masks.order = gpu::DeviceBuffer<std::uint16_t>(heads * blocks);
-  const gpu::Rule rule = gpu_rule(the_case.rule);
-  gpu::pool(layout, element_, gpu_pool(the_case.pool), inputs_[0].data(), q.data(), stream_.get());
-  gpu::pool(layout, element_, gpu_pool(the_case.pool), inputs_[1].data(), k.data(), stream_.get());
-  if (rule == gpu::Rule::softmax || rule == gpu::Rule::released) {
-    gpu::draft_probabilities(layout, scale_, q.data(), k.data(), map.data(), stream_.get());
-  } else {
-    gpu::draft_logits(layout, q.data(), k.data(), map.data(), stream_.get());
-  }
-  gpu::find_thresholds(layout, rule, the_case.sparsity, map.data(), workspace.data(), status.data(), stream_.get());
-  gpu::write_lists(layout, rule, map.data(), workspace.data(),
-                   {masks.columns.data(), masks.counts.data(), masks.order.data(), mask.data()}, stream_.get());
-  stream_.wait();
-  for (const std::int32_t head : status.download()) {
-    if (head != gpu::kFine) gpu::fail("find_thresholds", "a draft map holds a NaN");
-  }
-  kept = mask.download();
+std::vector<std::uint8_t> HeadGroup::keep_draft(const VerifyCase& the_case, const GroupMasks& masks) {
+  const gpu::DeviceBuffer<std::uint8_t> mask(static_cast<std::size_t>(masks.layout.map_offset(masks.layout.heads)));
+  const gpu::MaskPipeline pipeline(masks.layout);
+  pipeline.enqueue({element_, gpu_draft(the_case.pool, the_case.rule, the_case.sparsity, scale_), inputs_[0].data(),
+                    inputs_[1].data(), masks.lists->view(mask.data())},
+                   stream_.get());
+  pipeline.require_fine();
+  return mask.download();
 }
 
 GroupMasks HeadGroup::masks(const VerifyCase& the_case, std::uint64_t seed) {
   GroupMasks masks;
-  masks.layout = layout(the_case.region);
+  masks.layout = gpu_layout(grid_, heads_, head_dim_, the_case.region);
   masks.dense = the_case.keep == Keep::all;
   const Index regions = masks.layout.regions(), blocks = masks.layout.blocks();
   std::vector<std::uint8_t> kept;
-  if (the_case.keep == Keep::draft) keep_draft(the_case, masks, kept);
+  if (the_case.keep == Keep::draft) {
+    masks.lists = std::make_unique<DeviceLists>(masks.layout);
+    kept = keep_draft(the_case, masks);
+  }
   for (Index head = 0; head < heads_; ++head) {
     BlockMask mask(regions, true);
     if (the_case.keep == Keep::uneven) mask = uneven_mask(regions, seed + static_cast<std::uint64_t>(head));
@@ -160,7 +81,9 @@ GroupMasks HeadGroup::masks(const VerifyCase& the_case, std::uint64_t seed) {
     masks.masks.push_back(std::move(mask));
     masks.row_counts.push_back(std::move(counts));
   }
-  if (the_case.keep == Keep::uneven) upload_lists(masks);
+  if (the_case.keep == Keep::uneven) {
+    masks.lists = std::make_unique<DeviceLists>(masks.layout, lists_of(masks.masks, masks.layout.text_blocks()));
+  }
   return masks;
 }
 
@@ -191,9 +114,10 @@ KernelRun HeadGroup::run(const gpu::AttentionKernel& kernel, const GroupMasks& m
   call.o = o.data();
   call.lse = lse.data();
   if (!masks.dense) {
-    call.columns = masks.columns.data();
-    call.counts = masks.counts.data();
-    call.order = masks.order.data();
+    const gpu::BlockLists lists = masks.lists->view();
+    call.columns = lists.columns;
+    call.counts = lists.counts;
+    call.order = lists.order;
   }
   for (const bool again : {false, true}) {
     o.poison();

@@ -1,9 +1,11 @@
 #pragma once
 // Heads of a capture on the GPU: masks by the project's own pipeline, and runs of attention kernels on them.
 
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "experiments/gpu_lists.hpp"
 #include "experiments/verify_cases.hpp"
 #include "harness/element.hpp"
 #include "kernels/cuda_check.hpp"
@@ -14,8 +16,7 @@ namespace draft {
 /// A case's masks of all heads of a group, on the device and on the host.
 struct GroupMasks {
   gpu::Layout layout;
-  gpu::DeviceBuffer<std::uint16_t> columns, order;
-  gpu::DeviceBuffer<std::int32_t> counts;
+  std::unique_ptr<DeviceLists> lists;  // none where dense
   bool dense = false;
   std::vector<BlockMask> masks;                // [heads]
   std::vector<std::vector<Index>> row_counts;  // [heads][blocks], text included
@@ -50,8 +51,8 @@ class HeadGroup {
   KernelRun run(const gpu::AttentionKernel& kernel, const GroupMasks& masks, bool region_order);
 
  private:
-  [[nodiscard]] gpu::Layout layout(RegionSize region) const;
-  void keep_draft(const VerifyCase& the_case, GroupMasks& masks, std::vector<std::uint8_t>& kept);
+  /// Writes the masks' lists; returns the masks, [heads, regions, regions].
+  std::vector<std::uint8_t> keep_draft(const VerifyCase& the_case, const GroupMasks& masks);
   void reorder_for(const gpu::Layout& layout);
 
   Grid grid_;

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "harness/dump_tensor.hpp"
+#include "harness/half_tensor.hpp"
 #include "harness/hdf5_attributes.hpp"
 #include "harness/hdf5_handles.hpp"
 
@@ -179,7 +180,9 @@ struct Dump::State {
   File file;
   DumpInfo info;
 
-  [[nodiscard]] Matrix read(const CaptureInfo& capture, const std::string& name, Index head) const {
+  /// reader(tensor, its head) of a query head's dataset.
+  template <typename Reader>
+  [[nodiscard]] auto with(const CaptureInfo& capture, const std::string& name, Index head, Reader reader) const {
     const QuietErrors quiet;
     if (head < 0 || head >= info.heads) {
       throw UsageError(fmt::format("{}: head: wanted 0 to {}, found {}", info.path.string(), info.heads - 1, head));
@@ -187,7 +190,10 @@ struct Dump::State {
     const std::string path = capture_path(info.capture(capture.name).name);
     const Group group(H5Gopen2(file.id(), path.c_str(), H5P_DEFAULT));
     const bool key_value = name == "k" || name == "v";
-    return Tensor(info.path, group.id(), name, path + "/" + name).read_head(key_value ? info.kv_head(head) : head);
+    return reader(Tensor(info.path, group.id(), name, path + "/" + name), key_value ? info.kv_head(head) : head);
+  }
+  [[nodiscard]] Matrix read(const CaptureInfo& capture, const std::string& name, Index head) const {
+    return with(capture, name, head, [](const Tensor& tensor, Index own) { return tensor.read_head(own); });
   }
 };
 
@@ -214,6 +220,16 @@ Problem Dump::load(const CaptureInfo& capture, Index head) const {
           state_->read(capture, "v", head),
           capture.softmax_scale,
           source};
+}
+
+Dump::HalfHead Dump::load_half(const CaptureInfo& capture, Index head, Element element) const {
+  const auto read = [&](const std::string& name) {
+    return state_->with(capture, name, head, [&](const Tensor& tensor, Index own) {
+      if (tensor.element() == element) return tensor.read_bits(own);
+      return to_bits(tensor.read_head(own), element, fmt::format("{} {} head {}", info().path.string(), name, head));
+    });
+  };
+  return {read("q"), read("k"), read("v")};
 }
 
 std::optional<Matrix> Dump::load_output(const CaptureInfo& capture, Index head) const {

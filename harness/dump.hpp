@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/element.hpp"
 #include "harness/options.hpp"
 #include "reference/problem.hpp"
 
@@ -69,6 +70,13 @@ class Dump {
   /// One head as float64: Q of `head`, K and V of its K/V head, each [tokens, head_dim]. Reads only these.
   /// Throws DumpError on an unreadable chunk or a NaN or infinity, UsageError on a head that is not there.
   [[nodiscard]] Problem load(const CaptureInfo& capture, Index head) const;
+
+  /// The same as bits of a 16-bit element type, row-major: the file's own where it holds that type, else the nearest.
+  /// Throws as load(); UsageError also where a number is too large for the type.
+  struct HalfHead {
+    std::vector<std::uint16_t> q, k, v;
+  };
+  [[nodiscard]] HalfHead load_half(const CaptureInfo& capture, Index head, Element element) const;
 
   /// The model's own dense attention output of one head, [tokens, head_dim], if the capture has it.
   [[nodiscard]] std::optional<Matrix> load_output(const CaptureInfo& capture, Index head) const;

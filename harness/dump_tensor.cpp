@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
-#include <vector>
+#include <stdexcept>
 
 #include "harness/dump.hpp"
 #include "harness/half_tensor.hpp"
@@ -34,15 +34,6 @@ std::optional<Element> element_of(hid_t type, const AttributeReader& attributes)
 /// What a 16-bit element's bits stand for.
 auto number_of(Element element) {
   return [numbers = all_numbers(element).data()](std::uint16_t bits) { return numbers[bits]; };
-}
-
-/// Reads the selection into `numbers` by way of a buffer of the stored type.
-template <typename Stored, typename Decode>
-bool read_through(hid_t dataset, hid_t memory_type, hid_t memory, hid_t selection, Matrix& numbers, Decode decode) {
-  std::vector<Stored> buffer(static_cast<std::size_t>(numbers.size()));
-  if (H5Dread(dataset, memory_type, memory, selection, H5P_DEFAULT, buffer.data()) < 0) return false;
-  std::transform(buffer.begin(), buffer.end(), numbers.data(), decode);
-  return true;
 }
 
 }  // namespace
@@ -113,44 +104,66 @@ void Tensor::require_plain_storage() const {
   }
 }
 
-Matrix Tensor::read_head(Index head) const {
+void Tensor::read_selected(Index head, hid_t memory_type, void* numbers) const {
   const Shape start = {static_cast<hsize_t>(head), 0, 0};
   const Shape count = {1, shape_[1], shape_[2]};
   const Space selection(H5Dget_space(dataset_.id()));
   const Space memory(H5Screate_simple(3, count.data(), nullptr));
   H5Sselect_hyperslab(selection.id(), H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr);
+  if (H5Dread(dataset_.id(), memory_type, memory.id(), selection.id(), H5P_DEFAULT, numbers) >= 0) return;
+  // Here, because closing anything successfully clears the reason.
+  throw DumpError(file_, fmt::format("{} head {}", path_, head), "readable chunks", last_reason());
+}
 
-  Matrix numbers(static_cast<Index>(shape_[1]), static_cast<Index>(shape_[2]));
-  const auto read = [&](auto stored, hid_t type, auto decode) {
-    return read_through<decltype(stored)>(dataset_.id(), type, memory.id(), selection.id(), numbers, decode);
-  };
-  bool fine = false;
-  switch (element_) {
-    case Element::float16: fine = read(std::uint16_t{}, float16_type().id(), number_of(Element::float16)); break;
-    case Element::bfloat16: fine = read(std::uint16_t{}, H5T_NATIVE_UINT16, number_of(Element::bfloat16)); break;
-    case Element::float32:
-      fine = read(float{}, H5T_NATIVE_FLOAT, [](float x) { return static_cast<double>(x); });
-      break;
-    case Element::float64:
-      fine = H5Dread(dataset_.id(), H5T_NATIVE_DOUBLE, memory.id(), selection.id(), H5P_DEFAULT, numbers.data()) >= 0;
-      break;
+std::vector<std::uint16_t> Tensor::read_bits(Index head) const {
+  if (element_ != Element::float16 && element_ != Element::bfloat16) {
+    throw std::invalid_argument("read_bits: wanted float16 or bfloat16, found " + draft::to_string(element_));
   }
-  if (!fine) throw DumpError(file_, fmt::format("{} head {}", path_, head), "readable chunks", last_reason());
-  require_finite(numbers, head);
+  std::vector<std::uint16_t> bits(shape_[1] * shape_[2]);
+  if (element_ == Element::float16) {
+    read_selected(head, float16_type().id(), bits.data());
+  } else {
+    read_selected(head, H5T_NATIVE_UINT16, bits.data());
+  }
+  const std::uint16_t infinity = (element_ == Element::float16 ? kFloat16 : kBfloat16).infinity();
+  const auto is_not_finite = [=](std::uint16_t own) { return (own & infinity) == infinity; };
+  if (std::any_of(bits.begin(), bits.end(), is_not_finite)) {
+    require_finite([&](Index i) { return from_bits(bits[static_cast<std::size_t>(i)], element_); }, head);
+  }
+  return bits;
+}
+
+Matrix Tensor::read_head(Index head) const {
+  Matrix numbers(static_cast<Index>(shape_[1]), static_cast<Index>(shape_[2]));
+  if (element_ == Element::float16 || element_ == Element::bfloat16) {
+    const std::vector<std::uint16_t> bits = read_bits(head);
+    std::transform(bits.begin(), bits.end(), numbers.data(), number_of(element_));
+    return numbers;
+  }
+  if (element_ == Element::float32) {
+    std::vector<float> stored(static_cast<std::size_t>(numbers.size()));
+    read_selected(head, H5T_NATIVE_FLOAT, stored.data());
+    std::copy(stored.begin(), stored.end(), numbers.data());
+  } else {
+    read_selected(head, H5T_NATIVE_DOUBLE, numbers.data());
+  }
+  require_finite([&](Index i) { return numbers.data()[i]; }, head);
   return numbers;
 }
 
-void Tensor::require_finite(const Matrix& numbers, Index head) const {
+template <typename Number>
+void Tensor::require_finite(Number number, Index head) const {
+  const auto columns = static_cast<Index>(shape_[2]), size = static_cast<Index>(shape_[1]) * columns;
   Index bad = 0;
   Index first = 0;
-  for (Index i = 0; i < numbers.size(); ++i) {
-    if (std::isfinite(numbers.data()[i])) continue;
+  for (Index i = 0; i < size; ++i) {
+    if (std::isfinite(number(i))) continue;
     if (bad++ == 0) first = i;
   }
   if (bad == 0) return;
   throw DumpError(file_, path_, "finite numbers",
-                  fmt::format("{} NaN or infinite in head {}, the first, {}, at [{}, {}, {}]", bad, head,
-                              numbers.data()[first], head, first / numbers.cols(), first % numbers.cols()));
+                  fmt::format("{} NaN or infinite in head {}, the first, {}, at [{}, {}, {}]", bad, head, number(first),
+                              head, first / columns, first % columns));
 }
 
 }  // namespace draft::hdf5

@@ -5,6 +5,7 @@
 #include <array>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "harness/element.hpp"
 #include "harness/hdf5_handles.hpp"
@@ -26,10 +27,16 @@ class Tensor {
 
   /// One head, [tokens, head_dim], as float64. Throws DumpError on an unreadable chunk, NaN or infinity.
   [[nodiscard]] Matrix read_head(Index head) const;
+  /// The same as the file's own bits, row-major. Only of float16 and bfloat16; throws std::invalid_argument otherwise.
+  [[nodiscard]] std::vector<std::uint16_t> read_bits(Index head) const;
 
  private:
+  /// One head in this type. Throws DumpError on an unreadable chunk.
+  void read_selected(Index head, hid_t memory_type, void* numbers) const;
   void require_plain_storage() const;
-  void require_finite(const Matrix& numbers, Index head) const;
+  /// `number(i)` is the i-th of the head's numbers.
+  template <typename Number>
+  void require_finite(Number number, Index head) const;
 
   std::filesystem::path file_;
   std::string path_;

@@ -1,5 +1,8 @@
 #include "harness/gpu.hpp"
 
+#include <array>
+#include <utility>
+
 #include "harness/options.hpp"
 
 #if defined(DRAFT_HAS_CUDA)
@@ -7,7 +10,6 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
-#include <array>
 #include <cmath>
 
 #include "kernels/cuda_check.hpp"
@@ -26,9 +28,12 @@ bool run_uses_gpu = false;
 /// below are those of its documented, stable interface.
 class Nvml {
  public:
-  Nvml() : library_(dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL)) {
+  /// Of the device at this PCI address.
+  explicit Nvml(const char* pci_address) : library_(dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL)) {
     const auto start = function<int (*)()>("nvmlInit_v2");
     started_ = start != nullptr && start() == 0;
+    const auto find = function<int (*)(const char*, void**)>("nvmlDeviceGetHandleByPciBusId_v2");
+    if (!started_ || find == nullptr || find(pci_address, &device_) != 0) device_ = nullptr;
   }
   Nvml(const Nvml&) = delete;
   Nvml& operator=(const Nvml&) = delete;
@@ -37,22 +42,26 @@ class Nvml {
     if (library_ != nullptr) (void)dlclose(library_);
   }
 
-  /// Adds what NVML knows of the device at this PCI address.
-  void describe(const std::string& pci_address, ordered_json& info) const {
-    const auto find = function<int (*)(const char*, void**)>("nvmlDeviceGetHandleByPciBusId_v2");
-    void* device = nullptr;
-    if (!started_ || find == nullptr || find(pci_address.c_str(), &device) != 0) return;
+  [[nodiscard]] std::optional<std::string> driver() const {
     std::array<char, 96> version{};
-    const auto driver = function<int (*)(char*, unsigned)>("nvmlSystemGetDriverVersion");
-    if (driver != nullptr && driver(version.data(), static_cast<unsigned>(version.size())) == 0) {
-      info["driver"] = version.data();
-    }
+    const auto ask = function<int (*)(char*, unsigned)>("nvmlSystemGetDriverVersion");
+    if (device_ == nullptr || ask == nullptr || ask(version.data(), static_cast<unsigned>(version.size())) != 0) return {};
+    return version.data();
+  }
+
+  [[nodiscard]] GpuState state() const {
+    GpuState state;
+    if (device_ == nullptr) return state;
     constexpr int kSmClock = 1;
     unsigned value = 0;
+    unsigned long long bits = 0;
     const auto clock = function<int (*)(void*, int, unsigned*)>("nvmlDeviceGetClockInfo");
-    if (clock != nullptr && clock(device, kSmClock, &value) == 0) info["sm_clock_mhz"] = value;
+    if (clock != nullptr && clock(device_, kSmClock, &value) == 0) state.sm_clock_mhz = value;
     const auto power = function<int (*)(void*, unsigned*)>("nvmlDeviceGetPowerUsage");  // in mW
-    if (power != nullptr && power(device, &value) == 0) info["power_w"] = std::round(value / 100.0) / 10.0;
+    if (power != nullptr && power(device_, &value) == 0) state.power_w = std::round(value / 100.0) / 10.0;
+    const auto reasons = function<int (*)(void*, unsigned long long*)>("nvmlDeviceGetCurrentClocksThrottleReasons");
+    if (reasons != nullptr && reasons(device_, &bits) == 0) state.throttle = bits;
+    return state;
   }
 
  private:
@@ -63,7 +72,20 @@ class Nvml {
 
   void* library_;
   bool started_ = false;
+  void* device_ = nullptr;
 };
+
+/// Of the GPU that this run uses, or null.
+const Nvml* nvml() {
+  if (!run_uses_gpu) return nullptr;
+  static const std::string address = [] {
+    std::array<char, 32> text{};
+    const bool found = cudaDeviceGetPCIBusId(text.data(), static_cast<int>(text.size()), 0) == cudaSuccess;
+    return std::string(found ? text.data() : "");
+  }();
+  static const Nvml nvml(address.c_str());
+  return &nvml;
+}
 
 }  // namespace
 
@@ -91,12 +113,14 @@ ordered_json gpu_info() {
   info["gpu"] = device.name;
   info["gpu_memory_gb"] = std::round(static_cast<double>(device.totalGlobalMem) / 1e8) / 10.0;
   info["compute_capability"] = fmt::format("{}.{}", device.major, device.minor);
-  std::array<char, 32> address{};
-  if (cudaDeviceGetPCIBusId(address.data(), static_cast<int>(address.size()), 0) == cudaSuccess) {
-    Nvml().describe(address.data(), info);
-  }
+  if (const auto driver = nvml()->driver()) info["driver"] = *driver;
+  const GpuState now = gpu_state();
+  if (now.sm_clock_mhz) info["sm_clock_mhz"] = *now.sm_clock_mhz;
+  if (now.power_w) info["power_w"] = *now.power_w;
   return info;
 }
+
+GpuState gpu_state() { return nvml() == nullptr ? GpuState{} : nvml()->state(); }
 
 ordered_json cuda_version() { return fmt::format("{}.{}", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10); }
 
@@ -108,8 +132,30 @@ std::string why_no_gpu() {
 }
 void require_gpu(const std::string& who) { throw UsageError(who + ": " + why_no_gpu()); }
 ordered_json gpu_info() { return {{"gpu", nullptr}}; }
+GpuState gpu_state() { return {}; }
 ordered_json cuda_version() { return nullptr; }
 
 #endif
+
+std::vector<std::string> throttle_names(std::uint64_t throttle) {
+  static constexpr std::array<std::pair<std::uint64_t, const char*>, 8> kNames{{{0x2, "applications_clocks_setting"},
+                                                                                {0x4, "sw_power_cap"},
+                                                                                {0x8, "hw_slowdown"},
+                                                                                {0x10, "sync_boost"},
+                                                                                {0x20, "sw_thermal_slowdown"},
+                                                                                {0x40, "hw_thermal_slowdown"},
+                                                                                {0x80, "hw_power_brake_slowdown"},
+                                                                                {0x100, "display_clock_setting"}}};
+  throttle &= ~std::uint64_t{1};  // the GPU idles
+  std::vector<std::string> names;
+  for (const auto& [bit, name] : kNames) {
+    if ((throttle & bit) != 0) names.emplace_back(name);
+    throttle &= ~bit;
+  }
+  if (throttle != 0) names.emplace_back("unknown");
+  return names;
+}
+
+bool is_hampered(std::uint64_t throttle) { return (throttle & (0x8 | 0x20 | 0x40 | 0x80)) != 0; }
 
 }  // namespace draft

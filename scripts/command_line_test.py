@@ -13,8 +13,8 @@ import unittest
 import unittest.mock
 
 PROGRAM = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "draftbench"
-SUBCOMMANDS = ["run", "inspect", "bounds", "pooling", "regions", "flops", "generate", "verify", "compare",
-               "list", "about"]
+SUBCOMMANDS = ["run", "inspect", "bounds", "pooling", "regions", "flops", "generate", "verify", "latency",
+               "overhead", "compare", "list", "about"]
 
 
 class CommandLine(unittest.TestCase):
@@ -237,6 +237,20 @@ class CommandLine(unittest.TestCase):
             for command in ("bounds", "pooling", "regions", "run"):
                 self.refused(command, dump, "--device", "cuda", "--out", "none.jsonl", says=["--device cuda", "no GPU"])
             self.refused("verify", dump, "--out", "none.jsonl", says=["verify", "no GPU"])
+            for command in ("latency", "overhead"):
+                self.refused(command, dump, "--out", "none.jsonl", says=[command, "no GPU"])
+                self.refused(command, "wan_512p", "--out", "none.jsonl", says=[command, "no GPU"])
+
+    def test_bad_options_of_timing_are_refused_before_anything_runs(self):
+        for command in ("latency", "overhead"):
+            self.refused(command, says=["CALL"])
+            self.refused(command, "wan_512p", "--samples", "0", says=["--samples", "0"])
+            self.refused(command, "wan_512p", "--warmup", "-1", says=["--warmup"])
+            self.refused(command, "wan_512p", "--element", "float32", says=["--element", "float32", "bfloat16"])
+            self.refused(command, "wan_512p", "--sparsity", "1", says=["--sparsity", "1"])
+        self.refused("latency", "wan_512p", "--order", "token,sideways", says=["--order", "sideways", "gather"])
+        self.refused("latency", "wan_512p", "--sustain", "-1", says=["--sustain", "-1"])
+        self.refused("latency", "wan_512p", "--policy", "best", says=["--policy", "best", "uneven"])
 
     def test_examples_in_help_parse(self):
         """Each example's options exist: the file or the GPU that it wants may be missing here, nothing else."""
