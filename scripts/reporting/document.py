@@ -16,6 +16,7 @@ from . import (
     region_findings,
     reordering_findings,
     rule_findings,
+    sustained_findings,
     untested_findings,
 )
 from .finding import NOT_MEASURED, Table, markdown_finding, markdown_table, write_csv
@@ -41,6 +42,7 @@ def findings(records, quality, paper, plots):
         latency_findings.over_2x(records, paper),
         *pictures,
         balance_findings.load_balance(records, plots),
+        sustained_findings.sustained_rate(records),
         peer_findings.peers(records, plots),
     ]
 

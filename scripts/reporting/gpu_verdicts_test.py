@@ -3,7 +3,7 @@
 import unittest
 
 from reporting import balance_findings, latency_findings, overhead_findings, peer_findings, reordering_findings
-from reporting import synthetic_gpu
+from reporting import sustained_findings, synthetic_gpu
 from reporting.finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE
 from reporting.verdicts_test import PAPER, Planted, with_metrics
 
@@ -190,6 +190,35 @@ class Balance(Timed):
         self.assertEqual(without.verdict, CAVEAT)
         self.assertIn("Not measured: worst", without.measured)
         self.assertEqual(self.balance(lambda item: item if at(item, policy="draft") else None).measured, NOT_MEASURED)
+
+
+class Sustained(Timed):
+    def rate(self, change=lambda item: item):
+        names = ("latency", "latency_sustained")
+        return self.finding(lambda loaded, folder: sustained_findings.sustained_rate(loaded), change, names)
+
+    def test_sustained_rate(self):
+        def with_share(share, experiment="latency_sustained"):
+            return lambda item: (
+                with_metrics(item, rate_over_dense=share)
+                if item["experiment"] == experiment and at(item, sparsity=0.9, shape="hunyuan_768p")
+                else item
+            )
+
+        self.assertEqual(self.rate(with_share(0.9)).verdict, CONFIRMED)
+        self.assertEqual(self.rate(with_share(0.89)).verdict, CAVEAT)
+        self.assertEqual(self.rate(with_share(0.79)).verdict, CONTRADICTED)
+        self.assertEqual(self.rate(with_share(0.5, "latency")).verdict, CONFIRMED)  # single calls are not judged here
+        without = self.rate(lambda item: None if item["experiment"] == "latency_sustained" else item)
+        self.assertEqual(without.measured, NOT_MEASURED)
+
+    def test_rows_hold_both_kinds_of_samples(self):
+        rows = self.rate().tables[0].rows
+        self.assertEqual(len(rows), 2 * 4)
+        for row in rows:
+            self.assertAlmostEqual(row[5], 1 / (1.03 if row[1] else 1.01), delta=1e-9)
+        alone = self.rate(lambda item: None if item["experiment"] == "latency" else item).tables[0].rows
+        self.assertEqual({row[4] for row in alone}, {None})
 
 
 class Peers(Timed):

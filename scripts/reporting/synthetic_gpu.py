@@ -129,6 +129,24 @@ def latency(shape, kernel, order, policy, sparsity, rng):
     return timed("latency", shape, config(kernel, order, policy, sparsity), metrics, timing(median, rng, 10, flops))
 
 
+def sustained(single):
+    """What calls in a row make of a single call's record."""
+    dense = not single["config"]["sparsity"]
+    factor = 1.01 if dense else 1.03
+    times = {name: value * factor for name, value in single["timing"].items() if name in ("median_ms", "p10_ms", "p90_ms")}
+    times["samples_ms"] = [value * factor for value in single["timing"]["samples_ms"][:5]]
+    times["tflops_kept"] = single["timing"]["tflops_kept"] / factor
+    metrics = dict(single["metrics"])
+    metrics["rate_over_dense"] *= 1.01 / factor
+    return {
+        **single,
+        "experiment": "latency_sustained",
+        "config": {**single["config"], "sustain_ms": 300.0},
+        "metrics": metrics,
+        "timing": {**single["timing"], **times, "calls_per_sample": 1 + int(300 / times["median_ms"])},
+    }
+
+
 def projected(shape, dense_ms, sparse_ms):
     calls, other = SHAPES[shape][5], SHAPES[shape][6] * 1e3 / MATMUL
     dense = other + calls * dense_ms * 1e-3
@@ -193,6 +211,10 @@ def peers(shape, rng):
     yield dict(gone, status="skipped", reason="no module named flash_attn.cute")
 
 
+def at_call(item, shape):
+    return item["experiment"] == "latency" and item["input"]["shape"] == shape
+
+
 def generate(shapes=tuple(SHAPES), sparsities=SPARSITIES, seed=11):
     """Every record of the timed experiments, in a fixed order."""
     rng = random.Random(seed)
@@ -205,6 +227,11 @@ def generate(shapes=tuple(SHAPES), sparsities=SPARSITIES, seed=11):
                     result.append(latency(shape, kernel, order, policy, sparsity, rng))
             for policy in ("random", "uneven", "worst"):
                 result.append(latency(shape, kernel, "token", policy, 0.9, rng))
+        for single in list(result):
+            token = at_call(single, shape) and single["config"]["kernel"] == "wgmma"
+            if token and single["config"]["sparsity"] in (0.0, 0.6, 0.8, 0.9) and single["config"]["order"] == "token":
+                if single["config"]["policy"] in ("dense", "draft"):
+                    result.append(sustained(single))
         for sparsity in (0.6, 0.8, 0.9):
             result.extend(overhead(shape, "wgmma", sparsity, rng))
         result.extend(peers(shape, rng))
