@@ -23,10 +23,9 @@ struct AttentionKernel;
 double part_bytes(const std::string& part, const KeptCounts& counts, Index tokens, Index video, Index head_dim);
 
 /// Times every part at each sparsity (0.6, 0.8, 0.9), for each kernel (the first of wgmma and mma that does the call):
-/// pool_q, pool_k, map (with the softmax if the rule wants it), select, lists; draft: all of it as one call, what a
-/// user pays, in which steps of two groups of heads may run beside each other; attention, from token order; and, for
-/// kernels that want regions side by side, reorder, restore and attention_gather with both. Returns kExitCheckFailed if
-/// a part failed. Throws UsageError as latency().
+/// pool_q, pool_k, map (with the softmax if the rule wants it), select, lists; draft: these as one piece, what a
+/// user pays; attention, from token order; and, for kernels that want regions side by side, reorder, restore and
+/// attention_gather with both. Returns kExitCheckFailed if a part failed. Throws UsageError as latency().
 int overhead(const TimedOptions& options, const std::vector<gpu::AttentionKernel>& kernels);
 
 /// Subcommand `overhead`, with the kernels of this build.

@@ -122,13 +122,7 @@ class DeviceBuffer {
 /// Owns a stream that does not wait for the default stream.
 class Stream {
  public:
-  enum class Priority { normal, highest };  // highest: its blocks start before those of other streams
-  explicit Stream(Priority priority = Priority::normal) {
-    int lowest = 0, highest = 0;
-    check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "cudaDeviceGetStreamPriorityRange");
-    check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, priority == Priority::normal ? lowest : highest),
-          "cudaStreamCreateWithPriority");
-  }
+  Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags"); }
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
   ~Stream() { (void)cudaStreamDestroy(stream_); }
@@ -150,10 +144,6 @@ class Event {
   ~Event() { (void)cudaEventDestroy(event_); }
   void record(cudaStream_t stream, std::source_location where = std::source_location::current()) const {
     check(cudaEventRecord(event_, stream), "cudaEventRecord", where);
-  }
-  /// What is enqueued on `stream` from now on waits for this event.
-  void hold_back(cudaStream_t stream, std::source_location where = std::source_location::current()) const {
-    check(cudaStreamWaitEvent(stream, event_), "cudaStreamWaitEvent", where);
   }
   /// Milliseconds from `earlier` to this event; both must be reached.
   [[nodiscard]] float since(const Event& earlier, std::source_location where = std::source_location::current()) const {

@@ -1,4 +1,4 @@
-// The pipeline in one call against its steps.
+// The pipeline against the functions that it is made of, by hand.
 #include "kernels/mask_pipeline.hpp"
 
 #include "kernels/gpu_test.hpp"
@@ -21,8 +21,8 @@ struct Found {
     mask.poison();
   }
   [[nodiscard]] BlockLists lists() const { return {columns.data(), counts.data(), order.data(), mask.data()}; }
-  [[nodiscard]] Selected read(const MaskPipeline& pipeline) const {
-    return {pipeline.status(), columns.read(), counts.read(), order.read(), mask.read()};
+  [[nodiscard]] Selected read(const std::vector<std::int32_t>& status) const {
+    return {status, columns.read(), counts.read(), order.read(), mask.read()};
   }
 
   Guarded<std::uint16_t> columns, order;
@@ -35,51 +35,52 @@ struct Found {
   }
 };
 
-// Given heads in one group and in two, and odd numbers of blocks, so that no group's lists are aligned to more than
-// their elements, claim: lists, masks and status are those of the steps, bit for bit; and the caller's stream waits for
-// them: a copy that is enqueued right behind the call has them. Lists of another sparsity are other ones.
-TEST_F(Pipeline, IsItsSteps) {
-  const Layout layout{.heads = 5, .frames = 3, .height = 30, .width = 52, .text = 77, .head_dim = 64};
-  ASSERT_EQ(layout.blocks() % 2, 1);
-  const Tensor q = random_tensor(layout, Element::bfloat16, 3), k = random_tensor(layout, Element::bfloat16, 4);
-  const DeviceBuffer<std::uint16_t> device_q{std::span(q.bits)}, device_k{std::span(k.bits)};
-  for (const int first : {0, 5, 3, 1}) {
-    const MaskPipeline pipeline(layout, first);
-    ASSERT_EQ(pipeline.first_heads(), first == 0 ? 5 : first);
-    for (const Rule rule : kRules) {
-      const Found by_steps(layout), found(layout);
-      const Stream stream;
-      MaskCall call{.how = {rule == Rule::row ? Pool::maximum : Pool::average, rule, 0.7, 0.125F},
-                    .q = device_q.data(),
-                    .k = device_k.data(),
-                    .lists = by_steps.lists()};
-      for (const MaskPipeline::Step& step : pipeline.steps(call)) step.enqueue(stream.get());
-      stream.wait();
-      const Selected wanted = by_steps.read(pipeline);
-      const std::string where = std::to_string(first) + " first, rule " + std::to_string(static_cast<int>(rule));
-      call.lists = found.lists();
-      for (int repeat = 0; repeat < 20; ++repeat) {
-        const DeviceBuffer<std::int32_t> copy(static_cast<std::size_t>(layout.heads * layout.blocks()));
-        pipeline.enqueue(call, stream.get());
-        check(cudaMemcpyAsync(copy.data(), found.counts.data(), copy.bytes(), cudaMemcpyDeviceToDevice, stream.get()),
-              "cudaMemcpyAsync");
-        stream.wait();
-        ASSERT_TRUE(copy.download() == wanted.counts) << where;
-      }
-      EXPECT_TRUE(found.read(pipeline) == wanted) << where;
-      call.how.sparsity = 0.6;
-      pipeline.enqueue(call, stream.get());
-      stream.wait();
-      EXPECT_FALSE(found.read(pipeline) == wanted) << where;
-    }
+/// The same by hand.
+Selected by_functions(const Layout& layout, const MaskCall& call) {
+  const DraftRule& how = call.how;
+  const auto pooled = static_cast<std::size_t>(layout.heads * layout.regions() * layout.head_dim);
+  const DeviceBuffer<float> pooled_q(pooled), pooled_k(pooled);
+  const DeviceBuffer<float> scores(static_cast<std::size_t>(layout.map_offset(layout.heads)));
+  const DeviceBuffer<std::uint8_t> workspace(workspace_bytes(layout));
+  const DeviceBuffer<std::int32_t> status(static_cast<std::size_t>(layout.heads));
+  const Found found(layout);
+  const Stream stream;
+  pool(layout, call.element, how.pool, call.q, pooled_q.data(), stream.get());
+  pool(layout, call.element, how.pool, call.k, pooled_k.data(), stream.get());
+  if (how.rule == Rule::softmax || how.rule == Rule::released) {
+    draft_probabilities(layout, how.scale, pooled_q.data(), pooled_k.data(), scores.data(), stream.get());
+  } else {
+    draft_logits(layout, pooled_q.data(), pooled_k.data(), scores.data(), stream.get());
   }
+  find_thresholds(layout, how.rule, how.sparsity, scores.data(), workspace.data(), status.data(), stream.get());
+  write_lists(layout, how.rule, scores.data(), workspace.data(), found.lists(), stream.get());
+  stream.wait();
+  return found.read(status.download());
 }
 
-TEST_F(Pipeline, LargeCallsGoInTwoGroups) {
-  const Layout small{.heads = 24, .frames = 2, .height = 16, .width = 32};
-  const Layout large{.heads = 24, .frames = 33, .height = 48, .width = 80, .text = 256};
-  EXPECT_EQ(MaskPipeline(small).first_heads(), 24);
-  EXPECT_EQ(MaskPipeline(large).first_heads(), 14);
+// Given every rule and both poolings, claim: lists, masks and status are those of the functions, bit for bit, also when
+// a call is made again; lists of another sparsity are other ones.
+TEST_F(Pipeline, IsItsFunctions) {
+  const Layout layout{.heads = 5, .frames = 3, .height = 30, .width = 52, .text = 77, .head_dim = 64};
+  const Tensor q = random_tensor(layout, Element::bfloat16, 3), k = random_tensor(layout, Element::bfloat16, 4);
+  const DeviceBuffer<std::uint16_t> device_q{std::span(q.bits)}, device_k{std::span(k.bits)};
+  const MaskPipeline pipeline(layout);
+  for (const Rule rule : kRules) {
+    for (const Pool kind : {Pool::average, Pool::maximum}) {
+      const Found found(layout);
+      const Stream stream;
+      MaskCall call{
+          .how = {kind, rule, 0.7, 0.125F}, .q = device_q.data(), .k = device_k.data(), .lists = found.lists()};
+      const Selected wanted = by_functions(layout, call);
+      for (int repeat = 0; repeat < 3; ++repeat) {
+        pipeline.enqueue(call, stream.get());
+        EXPECT_TRUE(found.read(pipeline.status()) == wanted) << "rule " << static_cast<int>(rule);
+      }
+      call.how.sparsity = 0.6;
+      pipeline.enqueue(call, stream.get());
+      EXPECT_FALSE(found.read(pipeline.status()) == wanted) << "rule " << static_cast<int>(rule);
+    }
+  }
 }
 
 TEST_F(Pipeline, ANaNIsItsHeadsStatus) {
@@ -89,7 +90,7 @@ TEST_F(Pipeline, ANaNIsItsHeadsStatus) {
   const DeviceBuffer<std::uint16_t> rows{std::span(q.bits)};
   const Found found(layout);
   const Stream stream;
-  const MaskPipeline pipeline(layout, 1);
+  const MaskPipeline pipeline(layout);
   pipeline.enqueue(
       {.how = {.sparsity = 0.5, .scale = 0.125F}, .q = rows.data(), .k = rows.data(), .lists = found.lists()},
       stream.get());

@@ -1,9 +1,8 @@
 // How long does building one call's block lists take, step by step? HunyuanVideo 768p, 129 frames: 24 heads of
 // 33 x 48 x 80 tokens and 256 text tokens, head_dim 128, bfloat16, random normal Q and K.
-// Usage: pipeline_bench [SPARSITY = 0.9] [Google Benchmark's options]. Benchmarks pipeline/RULE/STEP,
-// pipeline/RULE/total and pipeline/RULE/one_call: 20 samples after 5 warm-ups. A sample is one pass over all steps after
-// an L2 flush; a step is timed inside that pass and finds in L2 what the steps before it left there, as in use.
-// one_call is MaskPipeline's, which lets steps of two groups of heads run beside each other.
+// Usage: pipeline_bench [SPARSITY = 0.9] [Google Benchmark's options]. Benchmarks pipeline/RULE/STEP and
+// pipeline/RULE/total: 20 samples after 5 warm-ups. A sample is one pass over all steps after an L2 flush; a step is
+// timed inside that pass and finds in L2 what the steps before it left there, as in use.
 
 #include <array>
 #include <memory>
@@ -22,17 +21,11 @@ class PipelineBench {
  public:
   explicit PipelineBench(const Device& device) : watch_(device.l2_bytes) {}
 
-  /// Milliseconds of steps [first, last) within one pass, or of one call if there are none.
+  /// Milliseconds of steps [first, last) within one pass.
   float sample(benchmark::State& state, Rule rule, double sparsity, std::size_t first, std::size_t last) const {
-    const MaskCall call = lists_.call(rule, sparsity, q_.data(), k_.data());
-    const std::vector<MaskPipeline::Step> steps = lists_.pipeline().steps(call);
+    const auto steps = lists_.pipeline().steps(lists_.call(rule, sparsity, q_.data(), k_.data()));
     watch_.flush();
-    if (first == last) {
-      watch_.begin();
-      lists_.pipeline().enqueue(call, watch_.stream());
-      watch_.end();
-    }
-    for (std::size_t step = 0; first < last && step < steps.size(); ++step) {
+    for (std::size_t step = 0; step < steps.size(); ++step) {
       if (step == first) watch_.begin();
       steps[step].enqueue(watch_.stream());
       if (step + 1 == last) watch_.end();
@@ -65,7 +58,6 @@ void add_all(Benches& benches, const Device& device, const std::vector<std::stri
     };
     for (std::size_t step = 0; step < kSteps.size(); ++step) add(kSteps[step], step, step + 1);
     add("total", 0, kSteps.size());
-    add("one_call", 0, 0);
   }
 }
 

@@ -42,7 +42,9 @@ class Readme(unittest.TestCase):
                 os.symlink(ROOT / name, os.path.join(folder, name))
             os.mkdir(os.path.join(folder, "bin"))
             os.symlink(PROGRAM, os.path.join(folder, "bin", "draftbench"))
-            os.symlink(sys.executable, os.path.join(folder, "bin", "python3"))  # the one with the packages
+            python3 = pathlib.Path(folder, "bin", "python3")  # the one with the packages; a link would lose a venv's
+            python3.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+            python3.chmod(0o755)
             paths = [str(path) for path in (ROOT / "scripts", package) if path is not None]
             environment = os.environ | {"PATH": os.path.join(folder, "bin") + os.pathsep + os.environ["PATH"],
                                         "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
