@@ -3,9 +3,9 @@
 // Map:      one CTA a multiprocessor, which takes block rows (128 queries of a head) from a counter. Warps 0 to 3
 //           schedule, load and store (wgmma_producer.cuh); two consumer warpgroups have 64 of the queries each and
 //           go through the kept blocks, 128 keys at a time (wgmma_consumer.cuh). A group starts S of a block, then
-//           O += P V of the block before, and computes the softmax of S while the other group's products run. Q and P
-//           stay in registers. The design is FlashAttention-3's (arXiv 2407.08608). Dense at head_dim 128, CTAs go in
-//           pairs that share every load of K and V.
+//           O += P V of the block before, that of another block row too, and computes the softmax of S while the other
+//           group's products run. Q and P stay in registers. The design is FlashAttention-3's (arXiv 2407.08608). Dense
+//           at head_dim 128, CTAs go in pairs that share every load of K and V.
 // Needs:    sm_90a; head_dim 64 or 128; bf16 or fp16; q, k, v, o aligned to 16 bytes; token order with regions of 128
 //           tokens, or region order with regions of at most 128; lists as write_lists makes them, or none for dense.
 //           A region is one box of the copy engine in either order, so nothing is gathered.

@@ -81,28 +81,42 @@ struct Consumer {
     if ((real.x & real.y & real.z & real.w) != ~0U) mask_columns(s, real, lane);
   }
 
-  /// All blocks of one block row. Tiles are waited for in the ring's order: K0, K1, V0, K2, V1, ...
-  __device__ void attend_row(int count, std::uint32_t q_tile, float (&o)[kDim / 2], RowSoftmax<kGuard>& softmax) {
-    std::uint32_t q[kDim / 16][4];  // the products read K alone from shared memory
+  /// The count of the work at `place`, once it is there; -1: there is no more work.
+  __device__ int count_at(Place place) const {
+    wait_for_phase(shared_address(&state.work_full[place.index]), place.parity);
+    return __shfl_sync(0xffffffffU, state.works[place.index].count, 0);
+  }
+  /// This warp's rows of Q, once they are there: the products then read K alone from shared memory.
+  __device__ void load_queries(std::uint32_t (&q)[kDim / 16][4], Place place) const {
+    wait_for_phase(shared_address(&state.q_full[place.index]), place.parity);
+    const std::uint32_t tile = q_tiles + place.index * Sizes::kTileBytes;
 #pragma unroll
     for (int d = 0; d < kDim / 16; ++d) {
-      load_matrices(q[d], q_tile + swizzled_offset(first_row() + lane % 16, 2 * d + lane / 16));
+      load_matrices(q[d], tile + swizzled_offset(first_row() + lane % 16, 2 * d + lane / 16));
     }
-    float s[64];
-    std::uint32_t p[8][4];
-    int k_stage = next_tile();
+  }
+
+  /// The first S of a block row of `count` blocks that follows none with blocks: nothing else is multiplied meanwhile.
+  __device__ void first_scores(int count, const std::uint32_t (&q)[kDim / 16][4], float (&s)[64]) {
+    const int k_stage = next_tile();
     turns.wait();
     start_scores<kElement, kDim>(s, q, staged(k_stage, 16));
     turns.pass();
     wait_for_products<0>(s);
     mask(s, k_stage, count == 1);
     free_tile(k_stage);
+  }
+
+  /// From the first S of a block row to the weights of its last block, which O still lacks. Tiles are waited for in the
+  /// ring's order: K1, V0, K2, V1, ...
+  __device__ void attend_blocks(int count, const std::uint32_t (&q)[kDim / 16][4], float (&s)[64],
+                                std::uint32_t (&p)[8][4], float (&o)[kDim / 2], RowSoftmax<kGuard>& softmax) {
     softmax.begin(s);
     softmax.weigh(s);
     pack_weights<kElement>(p, s);
-
+    clear(o);
     for (int j = 1; j < count; ++j) {
-      k_stage = next_tile();
+      const int k_stage = next_tile();
       turns.wait();
       start_scores<kElement, kDim>(s, q, staged(k_stage, 16));
       const int v_stage = next_tile();
@@ -120,12 +134,34 @@ struct Consumer {
       pack_weights<kElement>(p, s);
       softmax.look_at_sums();
     }
+  }
 
-    const int v_stage = next_tile();
-    start_outputs<kElement>(o, p, staged(v_stage, kSlabBytes));
-    wait_for_products(o, p);
-    free_tile(v_stage);
-    softmax.scale_down(o);
+  /// The last P V of a block row, beside the first S of the next one if that has blocks (next_count > 0; else `q` and
+  /// `s` stay as they are). The ring then holds this V before that K.
+  __device__ void last_outputs(int next_count, Place next, std::uint32_t (&q)[kDim / 16][4], float (&s)[64],
+                               const std::uint32_t (&p)[8][4], float (&o)[kDim / 2]) {
+    const Ring<Sizes::kStages> v = ring;
+    ring.advance();
+    const std::uint32_t v_full = shared_address(&state.full[v.stage]);
+    // Two ways to the end: a condition between a product and its wait would make ptxas wait for each.
+    if (next_count > 0) {
+      load_queries(q, next);
+      const int k_stage = next_tile();
+      turns.wait();
+      start_scores<kElement, kDim>(s, q, staged(k_stage, 16));
+      wait_for_phase(v_full, v.parity);
+      start_outputs<kElement>(o, p, staged(v.stage, kSlabBytes));
+      turns.pass();
+      wait_for_products<1>(s);
+      mask(s, k_stage, next_count == 1);
+      free_tile(k_stage);
+      wait_for_products(o, p);
+    } else {
+      wait_for_phase(v_full, v.parity);
+      start_outputs<kElement>(o, p, staged(v.stage, kSlabBytes));
+      wait_for_products(o, p);
+    }
+    free_tile(v.stage);
   }
 
   /// Puts this warp's rows of O where its rows of Q were, for the storer, and writes their lse.
@@ -150,25 +186,49 @@ struct Consumer {
     }
   }
 
+  /// Ends a work: its O and log-sum-exp.
+  __device__ void finish(float (&o)[kDim / 2], RowSoftmax<kGuard>& softmax, Place place) const {
+    const Work& work = state.works[place.index];
+    float lse[2];
+    const bool sound = softmax.finish(o, lse);
+    hand_over(o, lse, place, work);
+    if (kGuard == Guard::after && __any_sync(0xffffffffU, !sound) && lane == 0) call.again.add(work.index);
+    arrive_lanes(state.work_empty[place.index]);
+  }
+
   __device__ void consume() {
     turns.begin();
-    for (int n = 0;; ++n) {
-      const Place place(n);
-      wait_for_phase(shared_address(&state.work_full[place.index]), place.parity);
-      const Work& work = state.works[place.index];
-      const int count = __shfl_sync(0xffffffffU, work.count, 0);
-      if (count < 0) break;
-      wait_for_phase(shared_address(&state.q_full[place.index]), place.parity);
-      float o[kDim / 2] = {};
-      RowSoftmax<kGuard> softmax(call.scale);
-      if (count > 0) attend_row(count, q_tiles + place.index * Sizes::kTileBytes, o, softmax);
-      float lse[2];
-      const bool sound = softmax.finish(o, lse);
-      hand_over(o, lse, place, work);
-      if (kGuard == Guard::after && __any_sync(0xffffffffU, !sound) && lane == 0) call.again.add(work.index);
-      arrive_lanes(state.work_empty[place.index]);
+    std::uint32_t q[kDim / 16][4], p[8][4];
+    float s[64], o[kDim / 2];
+    int n = 0, count = count_at(Place(0));
+    while (count >= 0) {
+      if (count == 0) {
+        wait_for_phase(shared_address(&state.q_full[Place(n).index]), Place(n).parity);
+        RowSoftmax<kGuard> softmax(call.scale);
+        clear(o);
+        finish(o, softmax, Place(n));
+        count = count_at(Place(++n));
+        continue;
+      }
+      load_queries(q, Place(n));
+      first_scores(count, q, s);
+      do {
+        RowSoftmax<kGuard> softmax(call.scale);
+        attend_blocks(count, q, s, p, o, softmax);
+        const Place place(n);
+        count = count_at(Place(++n));
+        last_outputs(count, Place(n), q, s, p, o);
+        softmax.scale_down(o);
+        finish(o, softmax, place);
+      } while (count > 0);
     }
     turns.end();
+  }
+
+ private:
+  __device__ static void clear(float (&o)[kDim / 2]) {
+#pragma unroll
+    for (float& x : o) x = 0.0F;
   }
 };
 
