@@ -151,10 +151,9 @@ def draw_roofline(cells, overhead, folder):
         axis.plot([start, right], [roof, roof], color=style.BLACK, linewidth=1.4)
         axis.annotate(
             f"matrix product, 8192$^3$: {roof:.0f} TFLOP/s",
-            (right, roof),
+            (start, roof),
             textcoords="offset points",
-            xytext=(-2, 4),
-            horizontalalignment="right",
+            xytext=(0, 5),
         )
         if memory:
             axis.plot([left, start], [memory * left, roof], color=style.BLACK, linewidth=1.4, linestyle="--")
