@@ -96,6 +96,11 @@ def above(axis, x, y, text, size=8):
 
 def save(figure, folder, stem):
     """Writes stem.png and stem.svg; the same figure gives the same bytes."""
+    # The layout's solver differs in its last digits from run to run, and an SVG names things by hashes of them.
+    figure.canvas.draw()
+    figure.set_layout_engine("none")
+    for axis in figure.axes:
+        axis.set_position([round(value, 6) for value in axis.get_position(original=True).bounds])
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         figure.savefig(os.path.join(folder, f"{stem}.{ending}"), metadata=metadata)
     plt.close(figure)
