@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from . import _checks, _kernels
+from . import _checks
 from ._lists import BlockLists
 
 _CAPABILITIES = (80, 86, 89, 90, 100, 103, 120)
@@ -22,17 +22,17 @@ def kernels() -> list[dict[str, Any]]:
               regions of 8 x 16 tokens; capabilities on which it does none are left out
     here      why it cannot run on PyTorch's current GPU with a head dim of 128, "" if it can; None without a GPU
 
-    Needs no GPU."""
+    Needs no GPU. Empty where the package was built without kernels."""
     def why(name: str, head_dim: int, capability: int) -> str:
         layout = _checks.make_layout(1, (1, 8, 16), (8, 16), 0, head_dim)
-        return _kernels.unsupported(name, layout, False, capability)
+        return _checks.compiled().unsupported(name, layout, False, capability)
 
     current = None
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()
         current = 10 * major + minor
     table = []
-    for name, summary in _kernels.kernels():
+    for name, summary in _checks.compiled().kernels() if _checks.has_kernels() else ():
         supports = {f"{number // 10}.{number % 10}": tuple(dim for dim in _HEAD_DIMS if not why(name, dim, number))
                     for number in _CAPABILITIES}
         table.append({"name": name, "summary": summary,
@@ -77,6 +77,7 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int
     bits. All work goes to PyTorch's current stream and nothing waits for it; the first call on a GPU makes a cuBLAS
     handle. Raises ValueError (TypeError for what is no tensor) for arguments that disagree or that the kernel cannot do
     on this GPU, RuntimeError for what CUDA reports."""
+    compiled = _checks.compiled()
     _checks.require_rows("q", q)
     _checks.require_rows("k", k, like=q)
     _checks.require_rows("v", v, like=q)
@@ -87,7 +88,7 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int
     kept = (None, None, None) if lists is None else (lists.columns, lists.counts, lists.order)
     with _checks.launching_on(q.device) as stream:
         tensors = [None if tensor is None else _checks.capsule(tensor) for tensor in (q, k, v, o, lse, *kept)]
-        call = _kernels.Call(layout, _checks.scale_of(scale, layout), region_order, *tensors)
+        call = compiled.Call(layout, _checks.scale_of(scale, layout), region_order, *tensors)
         # One byte at least: there is no pointer to none. PyTorch aligns memory to 512 bytes, and gives it away again to
         # this stream alone, so that it may be freed before the kernel has run.
         workspace = torch.empty(max(1, call.workspace(kernel)), dtype=torch.uint8, device=q.device)

@@ -4,17 +4,51 @@ Every message names the thing, what was wanted and what was found."""
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
+import numbers
 import operator
-from collections.abc import Iterator, Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.dlpack import to_dlpack
 
-from . import _kernels
+if TYPE_CHECKING:
+    from . import _kernels
 
 ELEMENTS = (torch.bfloat16, torch.float16)
+
+
+def _load() -> tuple[Any, str]:
+    """The compiled module and "", or None and why there is none."""
+    name = f"{__package__}._kernels"
+    try:
+        return importlib.import_module(name), ""
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return None, "draftattention was built without kernels, or for another Python"
+    except ImportError as error:  # a library that it needs: one may have a PyTorch for the CPU alone
+        warnings.warn(f"draftattention computes in PyTorch alone, as its kernels do not load: {error}", RuntimeWarning,
+                      stacklevel=2)
+        return None, f"draftattention's kernels do not load: {error}"
+
+
+_COMPILED, _ABSENT = _load()
+
+
+def has_kernels() -> bool:
+    """Whether the compiled module is there."""
+    return _COMPILED is not None
+
+
+def compiled() -> Any:
+    """The compiled module. Raises RuntimeError where there is none."""
+    if _COMPILED is None:
+        raise RuntimeError(f"{_ABSENT}; draft_attention, draft_mask and block_attention compute in PyTorch instead")
+    return _COMPILED
 
 
 def refuse(name: str, wanted: object, found: object) -> ValueError:
@@ -26,9 +60,9 @@ def shape_text(shape: Sequence[object]) -> str:
 
 
 def require_tensor(name: str, tensor: Any, dtypes: Sequence[torch.dtype], shape: Sequence[int | None],
-                   device: torch.device | None = None) -> None:
-    """A contiguous tensor of one of `dtypes` and of this shape (None: any extent from 1 on), without gradients, on
-    `device` (None: any). Raises TypeError if it is no tensor, ValueError otherwise."""
+                   device: torch.device | None = None, contiguous: bool = True) -> None:
+    """A contiguous tensor (or one of any strides) of one of `dtypes` and of this shape (None: any extent from 1 on),
+    without gradients, on `device` (None: any). Raises TypeError if it is no tensor, ValueError otherwise."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{name}: wanted a torch.Tensor, found {type(tensor).__name__}")
     if tensor.dtype not in dtypes:
@@ -38,7 +72,7 @@ def require_tensor(name: str, tensor: Any, dtypes: Sequence[torch.dtype], shape:
     if not fits:
         text = shape_text(["any" if wanted is None else wanted for wanted in shape])
         raise refuse(name, f"shape {text}", shape_text(tensor.shape))
-    if not tensor.is_contiguous():
+    if contiguous and not tensor.is_contiguous():
         raise refuse(name, "a contiguous tensor", f"strides {tuple(tensor.stride())} (use .contiguous())")
     if device is not None and tensor.device != device:
         raise refuse(name, f"a tensor on {device}", tensor.device)
@@ -94,17 +128,46 @@ def region_of(region: Any) -> tuple[int, int]:
 
 def make_layout(heads: int, grid: Any, region: Any, text: int, head_dim: int) -> _kernels.Layout:
     """The call's layout. Raises ValueError for what the kernels cannot do."""
-    return _kernels.Layout(heads, *grid_of(grid), text, head_dim, *region_of(region))
+    return compiled().Layout(heads, *grid_of(grid), text, head_dim, *region_of(region))
 
 
 def layout_of(name: str, rows: torch.Tensor, grid: Any, region: Any) -> _kernels.Layout:
     """The layout of a tensor [heads, tokens, head_dim]: the tokens that the grid does not hold are text."""
     heads, tokens, head_dim = rows.shape
+    return make_layout(heads, grid, region, text_of(name, tokens, grid), head_dim)
+
+
+def text_of(name: str, tokens: int, grid: Any, wanted: int | None = None) -> int:
+    """How many of the `tokens` of `name` are text: those that the grid does not hold. Raises ValueError if it holds
+    more, or if `wanted` is another number."""
     frames, height, width = grid_of(grid)
     video = frames * height * width
     if video > tokens:
         raise refuse("grid", f"at most the {tokens} tokens of {name}", f"{frames} x {height} x {width} = {video}")
-    return make_layout(heads, grid, region, tokens - video, head_dim)
+    if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, numbers.Integral)
+                               or wanted != tokens - video):
+        raise refuse("text_tokens", f"{tokens - video}, which is {name}'s {tokens} tokens less the grid's {video}",
+                     repr(wanted))
+    return tokens - video
+
+
+def require_choice(name: str, found: Any, choices: Sequence[str]) -> None:
+    """One of these words. Raises ValueError with all of them."""
+    if not isinstance(found, str) or found not in choices:
+        raise refuse(name, f"one of {', '.join(choices)}", found if isinstance(found, str) else repr(found))
+
+
+def number_of(name: str, wanted: str, found: Any, fits: Callable[[float], bool]) -> float:
+    """A real number that fits, as a float. Raises ValueError."""
+    if isinstance(found, bool) or not isinstance(found, numbers.Real) or not fits(float(found)):
+        raise refuse(name, wanted, repr(found))
+    return float(found)
+
+
+def require_scores(name: str, bad: Sequence[int]) -> None:
+    """No head with a NaN among its draft scores. Raises ValueError."""
+    if bad:
+        raise refuse(name, "scores of numbers", f"NaN in heads {list(bad)}: q or k holds a NaN, or infinities")
 
 
 def scale_of(scale: float | None, layout: _kernels.Layout) -> float:

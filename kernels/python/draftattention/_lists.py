@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
+
 import torch
 
-from . import _checks, _kernels
+from . import _checks
+
+if TYPE_CHECKING:
+    from . import _kernels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,6 +55,7 @@ def draft_lists(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], re
 
     All work goes to PyTorch's current stream. Raises ValueError for arguments that disagree, RuntimeError for what CUDA
     reports."""
+    compiled = _checks.compiled()
     _checks.require_rows("q", q)
     _checks.require_rows("k", k, like=q)
     layout = _checks.layout_of("q", q, grid, region)
@@ -67,20 +73,17 @@ def draft_lists(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], re
     workspace = new(torch.uint8, layout.selection_workspace)
     as_is = _checks.capsule
     with _checks.launching_on(q.device) as stream:
-        _kernels.pool(layout, pool, as_is(q), as_is(pooled_q), stream)
-        _kernels.pool(layout, pool, as_is(k), as_is(pooled_k), stream)
+        compiled.pool(layout, pool, as_is(q), as_is(pooled_q), stream)
+        compiled.pool(layout, pool, as_is(k), as_is(pooled_k), stream)
         if rule in ("softmax", "released"):
-            _kernels.draft_probabilities(layout, _checks.scale_of(scale, layout), as_is(pooled_q), as_is(pooled_k),
+            compiled.draft_probabilities(layout, _checks.scale_of(scale, layout), as_is(pooled_q), as_is(pooled_k),
                                          as_is(scores), stream)
         else:
-            _kernels.draft_logits(layout, as_is(pooled_q), as_is(pooled_k), as_is(scores), stream)
-        _kernels.select(layout, rule, sparsity, as_is(scores), as_is(workspace), as_is(status), as_is(lists.columns),
+            compiled.draft_logits(layout, as_is(pooled_q), as_is(pooled_k), as_is(scores), stream)
+        compiled.select(layout, rule, sparsity, as_is(scores), as_is(workspace), as_is(status), as_is(lists.columns),
                         as_is(lists.counts), as_is(lists.order), as_is(lists.mask), stream)
     if check:
-        bad = [head for head, value in enumerate(status.tolist()) if value != 0]
-        if bad:
-            raise _checks.refuse("draft_lists", "scores of numbers", f"NaN in heads {bad}: q or k holds a NaN, or "
-                                 "infinities")
+        _checks.require_scores("draft_lists", [head for head, value in enumerate(status.tolist()) if value != 0])
     return lists
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import torch
 
 FLOAT = 2.0**-24  # float32's unit roundoff
-SMALLEST = {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24}
+SMALLEST = {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24, torch.float32: 2.0**-149, torch.float64: 2.0**-1074}
 PHASES = (1.0, 0.79, 0.61)
 
 
@@ -36,7 +36,8 @@ def full_mask(mask, grid, region, text):
 
 @dataclasses.dataclass
 class Truth:
-    """Of one head; what rounding can do beside it. u: the element type's unit roundoff, e: float32's.
+    """Of one head; what rounding can do beside it. u: the element type's unit roundoff, e: that of sums, float32's, or
+    for float64, where the truth errs as much as what is held to it, twice float64's.
 
     o_bound        P is rounded once, u P|V|, and O once, u |O|; a logit is a sum of head_dim products, which changes p
                    by up to 4 head_dim e scale |q||k|; sums have n terms, n e; a p may be below the type's numbers.
@@ -63,6 +64,7 @@ def attention_truth(q, k, v, keep, scale):
     """q, k, v [tokens, head_dim] as a kernel gets them, keep bool [tokens, tokens] or None."""
     dtype, dim = q.dtype, q.shape[-1]
     u = torch.finfo(dtype).eps / 2
+    e = 2 * u if dtype == torch.float64 else FLOAT
     q, k, v = q.double(), k.double(), v.double()
     logits = scale * (q @ k.T)
     if keep is None:
@@ -74,15 +76,15 @@ def attention_truth(q, k, v, keep, scale):
     p = weights / sums.clamp(min=1.0)  # a sum is 0 or at least 1
     o = p @ v
     products = (scale * (q.abs() @ k.abs().T)).masked_fill(~keep, 0.0).max(dim=-1, keepdim=True).values
-    fp32 = 2 * (q.shape[0] * FLOAT + 4 * dim * FLOAT * products)
+    sums_error = 2 * (q.shape[0] * e + 4 * dim * e * products)
     spread = p @ v.abs()
     smallest = SMALLEST[dtype] / 2 * (keep.double() @ v.abs())
     rounding = torch.stack([(((weights * s).to(dtype).double() / s - weights) / sums.clamp(min=1.0) @ v).norm(dim=-1)
                             for s in PHASES]).max(dim=0).values
     return Truth(o, torch.where(sums > 0, highest + sums.log(), -torch.inf).squeeze(-1),
-                 (u + fp32) * spread + u * o.abs() + smallest,
-                 3 * rounding + 2 * u * o.norm(dim=-1) + (fp32 * spread + smallest).norm(dim=-1),
-                 (fp32 + 4 * FLOAT * (1 + highest.abs().nan_to_num(posinf=0.0))).squeeze(-1))
+                 (u + sums_error) * spread + u * o.abs() + smallest,
+                 3 * rounding + 2 * u * o.norm(dim=-1) + (sums_error * spread + smallest).norm(dim=-1),
+                 (sums_error + 4 * e * (1 + highest.abs().nan_to_num(posinf=0.0))).squeeze(-1))
 
 
 def draft_scores(q, k, grid, region, pool, scale):

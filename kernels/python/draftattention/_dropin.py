@@ -1,0 +1,185 @@
+"""Draft attention in place of a model's own: tensors with a batch, of any strides and in either order of axes; and the
+kernel, or PyTorch where there is none, chosen by what the call needs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from . import _checks, _fallback
+from ._attention import attention
+from ._lists import BlockLists, draft_lists, lists_from_mask
+
+_PREFERRED = ("wgmma", "mma", "blas")  # by falling speed
+_OLDEST = 80  # compute capability that the kernels are compiled for
+_ALIGNMENT = 16  # bytes, of the kernels' loads
+
+
+def choose_kernel(kernel: str, device: torch.device, dtype: torch.dtype, sizes: tuple[Any, ...]) -> str:
+    """A name of kernels(), or "torch", for what the caller asked for and a call of these `sizes`, the arguments of
+    _checks.make_layout. Raises ValueError for a kernel that is not known or cannot do it, RuntimeError for one that
+    was not built."""
+    names = [name for name, _ in _checks.compiled().kernels()] if _checks.has_kernels() else _PREFERRED
+    _checks.require_choice("kernel", kernel, ("auto", "torch", *names))
+    auto = kernel == "auto"
+    if kernel == "torch" or auto and (device.type != "cuda" or not _checks.has_kernels()):
+        return "torch"
+    if device.type != "cuda":
+        raise _checks.refuse("kernel", f"auto or torch for tensors on {device}", kernel)
+    compiled = _checks.compiled()
+    if dtype not in _checks.ELEMENTS:
+        if auto:
+            return "torch"
+        raise _checks.refuse("q", f"{' or '.join(map(str, _checks.ELEMENTS))} for kernel {kernel}", dtype)
+    major, minor = torch.cuda.get_device_capability(device)
+    try:
+        layout = _checks.make_layout(*sizes)
+    except ValueError:  # a head_dim that is no multiple of 8, too many blocks
+        if auto:
+            return "torch"
+        raise
+    if not auto:
+        why = compiled.unsupported(kernel, layout, False, 10 * major + minor)
+        if why:
+            raise ValueError(f"kernel: {kernel} {why}")
+        return kernel
+    able = [name for name in _PREFERRED if name in names
+            and 10 * major + minor >= _OLDEST and not compiled.unsupported(name, layout, False, 10 * major + minor)]
+    return able[0] if able else "torch"
+
+
+class _Call:
+    """One call's checked arguments, its tensors as the kernels have them, [batch * heads, tokens, head_dim]."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor], grid: Any, text_tokens: int | None, region: Any, layout: str,
+                 scale: float | None, kernel: str):
+        _checks.require_choice("layout", layout, ("bhnd", "bnhd"))
+        (name, q), *others = tensors.items()
+        _checks.require_tensor(name, q, _fallback.ELEMENTS, (None,) * 4, contiguous=False)
+        for other, tensor in others:
+            _checks.require_tensor(other, tensor, (q.dtype,), q.shape, q.device, contiguous=False)
+        self._swapped = layout == "bnhd"
+        self.device = q.device
+        self.batch, self.heads, tokens, dim = q.transpose(1, 2).shape if self._swapped else q.shape
+        self.grid, self.region = _checks.grid_of(grid), _checks.region_of(region)
+        self.text = _checks.text_of(name, tokens, grid, text_tokens)
+        self.scale = 1.0 / math.sqrt(dim) if scale is None else _checks.number_of(
+            "scale", "a finite number above 0", scale, lambda number: math.isfinite(number) and number > 0.0)
+        self.kernel = choose_kernel(kernel, q.device, q.dtype,
+                                    (self.batch * self.heads, self.grid, self.region, self.text, dim))
+        self.tensors = [self._flat(tensor) for tensor in tensors.values()]
+
+    def _flat(self, tensor: torch.Tensor) -> torch.Tensor:
+        rows = (tensor.transpose(1, 2) if self._swapped else tensor).flatten(0, 1)
+        if self.kernel == "torch":
+            return rows
+        rows = rows.contiguous()
+        return rows if rows.data_ptr() % _ALIGNMENT == 0 else rows.clone()
+
+    def draft(self, pool: str, rule: str, sparsity: float) -> torch.Tensor | BlockLists:
+        """The draft mask of q and k, bool [batch * heads, regions, regions], or the lists that hold it."""
+        q, k = self.tensors[:2]
+        if self.kernel == "torch":
+            return _fallback.draft_mask(q, k, self.grid, self.region, pool, rule, sparsity, self.scale)
+        # The check waits for the stream, which a graph that is being captured does not allow.
+        return draft_lists(q, k, self.grid, self.region, pool, rule, sparsity,
+                           not torch.cuda.is_current_stream_capturing(), scale=self.scale)
+
+    def masked(self, mask: Any) -> torch.Tensor | BlockLists:
+        """The mask of the caller, checked and broadcast, or the lists of it."""
+        per_frame = math.prod(-(-size // step) for size, step in zip(self.grid[1:], self.region))
+        shape = (self.batch, self.heads, *[self.grid[0] * per_frame] * 2)
+        if not isinstance(mask, torch.Tensor):
+            raise TypeError(f"mask: wanted a torch.Tensor or None, found {type(mask).__name__}")
+        if mask.dtype != torch.bool:
+            raise _checks.refuse("mask", torch.bool, mask.dtype)
+        if mask.device != self.device:
+            raise _checks.refuse("mask", f"a tensor on {self.device}", mask.device)
+        try:
+            full = mask.broadcast_to(shape).flatten(0, 1)
+        except RuntimeError:
+            raise _checks.refuse("mask", f"shape {_checks.shape_text(shape)}, or one that broadcasts to it",
+                                 _checks.shape_text(mask.shape)) from None
+        if self.kernel == "torch":
+            return full
+        return lists_from_mask(full.contiguous(), self.grid, self.region, self.text)
+
+    def attend(self, kept: torch.Tensor | BlockLists | None) -> torch.Tensor:
+        """The output, in the caller's order of axes."""
+        if self.kernel == "torch":
+            o = _fallback.attention(*self.tensors, self.grid, self.region, kept, self.scale)
+        else:
+            o, _ = attention(*self.tensors, self.grid, self.region, kept, self.kernel, scale=self.scale)
+        o = o.unflatten(0, (self.batch, self.heads))
+        return o.transpose(1, 2) if self._swapped else o
+
+
+def _require_draft(pool: str, rule: str, sparsity: float) -> float:
+    """The sparsity as a float. Raises ValueError for one of the three that is none."""
+    _checks.require_choice("pool", pool, ("avg", "max"))
+    _checks.require_choice("rule", rule, ("logits", "softmax", "released", "row"))
+    return _checks.number_of("sparsity", "at least 0 and below 1", sparsity, lambda number: 0.0 <= number < 1.0)
+
+
+def draft_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int, int, int], *,
+                    text_tokens: int | None = None, sparsity: float = 0.9, region: tuple[int, int] = (8, 16),
+                    pool: str = "avg", rule: str = "softmax", layout: str = "bhnd", scale: float | None = None,
+                    kernel: str = "auto") -> torch.Tensor:
+    """softmax(scale * Q K^T) V over the blocks that the draft mask of q and k keeps: the paper's attention (arXiv
+    2505.14708, section 3), for each batch entry and head by itself. No backward pass.
+
+    q, k, v      [batch, heads, tokens, head_dim], of any strides, all on one device: bfloat16 or float16; in PyTorch
+                 float32 or float64 too
+    grid         (frames, height, width) of the video tokens, which stand first, in (frame, row, column) order; tokens
+                 behind them are text, whose rows and columns are always kept
+    text_tokens  how many those are, as a check; None: whatever is left
+    sparsity     share of video blocks left out, from 0 (dense, and no mask is made) to below 1
+    region       tokens (height, width) of a block; edge regions are smaller, never padded
+    pool         "avg" or "max", over the tokens of a region (eq. 2)
+    rule         "softmax": the best blocks of each head by A_draft (eq. 3), "logits": by S~ (eq. 6), "row": as many in
+                 every block row, "released": as the paper's code has it, with all ties
+    layout       "bhnd", or "bnhd": q, k, v and the output are [batch, tokens, heads, head_dim]; kernels get copies then
+    scale        of the softmax; None: 1 / sqrt(head_dim)
+    kernel       a name of kernels(); "torch": PyTorch alone, on any device; "auto": on a GPU the first of wgmma, mma
+                 and blas that can do the call, elsewhere, or if none can, PyTorch
+
+    Returns o of q's shape and type; with "bnhd" its strides are a transposed tensor's. Video rows that keep nothing are
+    0. A kernel's work goes to PyTorch's current stream. A NaN among the scores raises ValueError, for which the call
+    waits for that stream, but not while a graph is captured: what a NaN leads to is then undefined.
+
+    Raises ValueError (TypeError for what is no tensor) with what was wanted and what was found, for arguments that
+    disagree, a kernel that cannot do the call here and a NaN score (heads are counted through the batch); RuntimeError
+    for a kernel that was not built and for what CUDA reports."""
+    sparsity = _require_draft(pool, rule, sparsity)
+    call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel)
+    return call.attend(call.draft(pool, rule, sparsity) if sparsity > 0.0 else None)
+
+
+def draft_mask(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], *, text_tokens: int | None = None,
+               sparsity: float = 0.9, region: tuple[int, int] = (8, 16), pool: str = "avg", rule: str = "softmax",
+               layout: str = "bhnd", scale: float | None = None, kernel: str = "auto") -> torch.Tensor:
+    """Which video blocks draft_attention keeps, with its arguments and errors: bool [batch, heads, regions, regions] on
+    q's device, True where the block row keeps the block column. Regions are numbered frame by frame, row-major.
+
+    Of equal scores the lower row-major index is kept first. Scores are float32 with a kernel and float64 in PyTorch, so
+    that the two may differ where scores are as close as that. Sparsity 0 keeps all, but refuses a NaN score as others
+    do."""
+    sparsity = _require_draft(pool, rule, sparsity)
+    call = _Call({"q": q, "k": k}, grid, text_tokens, region, layout, scale, kernel)
+    kept = call.draft(pool, rule, sparsity)
+    mask = kept.mask if isinstance(kept, BlockLists) else kept
+    return mask.unflatten(0, (call.batch, call.heads))
+
+
+def block_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int, int, int],
+                    mask: torch.Tensor | None, *, text_tokens: int | None = None, region: tuple[int, int] = (8, 16),
+                    layout: str = "bhnd", scale: float | None = None, kernel: str = "auto") -> torch.Tensor:
+    """softmax(scale * Q K^T) V over the blocks of any mask, with draft_attention's other arguments, output and errors.
+
+    mask  bool [batch, heads, regions, regions] on q's device, or of a shape that broadcasts to it: True where the block
+          row keeps the block column; None: dense. Text rows and columns are always kept; a row that keeps nothing is
+          0."""
+    call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel)
+    return call.attend(None if mask is None else call.masked(mask))

@@ -1,0 +1,107 @@
+"""What draft attention in diffusers' models takes for a step and for padding, and what it refuses.
+Usage, with draftattention's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
+
+import math
+import unittest
+from unittest import mock
+
+try:
+    import torch
+except ImportError:
+    raise unittest.SkipTest("PyTorch is not installed") from None
+try:
+    import diffusers
+except ImportError:
+    raise unittest.SkipTest("diffusers is not installed") from None
+
+from draftattention import _interception
+from draftattention.diffusers import apply_draft_attention
+
+from diffusers_cases import numbers, wan
+
+
+class Steps(unittest.TestCase):
+    def test_a_bare_transformer_counts_changes_of_the_timestep(self):
+        steps = _interception.CountedSteps(3)
+        values = (900.0, 900.0, 500.0, 500.0, 100.0, 900.0, 500.0, 900.0, 500.0, 100.0)
+        self.assertEqual([steps.find(torch.tensor([value]))[0] for value in values], [0, 0, 1, 1, 2, 0, 1, 0, 1, 2])
+        with self.assertRaisesRegex(ValueError, "steps: wanted the length of the schedule, found 3 and timestep 4, 50"):
+            steps.find(torch.tensor([50.0]))
+
+    def test_a_pipeline_s_steps_are_its_scheduler_s(self):
+        pipeline = mock.Mock(**{"scheduler.timesteps": torch.tensor([999.9, 700.0, 700.0, 10.0])})
+        steps = _interception.ScheduledSteps(pipeline)
+        self.assertEqual([steps.find(torch.tensor([t]))[:2] for t in (999.9, 700.0, 10.0)], [(0, 4), (1, 4), (3, 4)])
+        rounded = torch.tensor([999.9], dtype=torch.bfloat16)
+        self.assertEqual(steps.find(rounded)[0], 0)
+        self.assertEqual(steps.find(torch.tensor([[0.0, 700.0]]))[0], 1)  # per token, 0 for a given frame
+        with self.assertRaisesRegex(ValueError, "timestep: wanted one of the scheduler's 4, .* found 5.0"):
+            steps.find(torch.tensor([5.0]))
+
+
+class Refusals(unittest.TestCase):
+    def test_arguments(self):
+        model, pipeline = (case := wan()).transformer, case.pipeline
+        processors = dict(model.attn_processors)
+        for message, target, options in [
+                ("model: wanted a WanTransformer3DModel, .* found Linear", torch.nn.Linear(1, 1), {"steps": 4}),
+                ("layers: wanted numbers from 0 to 2, found 3", pipeline, {"layers": [0, 3]}),
+                ("layers: wanted numbers from 0 to 2, found none", pipeline, {"layers": []}),
+                ("dense_steps: wanted a share from 0 to 1, found 1.5", pipeline, {"dense_steps": 1.5}),
+                ("dense_steps: .* found nan", pipeline, {"dense_steps": math.nan}),
+                ("steps: wanted the schedule's length for a transformer.* found None", model, {}),
+                ("steps: wanted .*, None for a pipeline, found 4", pipeline, {"steps": 4}),
+                ("steps: .* found 0", model, {"steps": 0}),
+                ("sparsity: wanted at least 0 and below 1, found 1", pipeline, {"sparsity": 1}),
+                ("rule: wanted one of", pipeline, {"rule": "best"}), ("region: wanted", pipeline, {"region": (0, 4)})]:
+            with self.assertRaisesRegex(ValueError, message):
+                apply_draft_attention(target, **options)
+            self.assertEqual(model.attn_processors, processors)
+        with self.assertRaises((ValueError, RuntimeError)):  # RuntimeError: no kernels were built
+            apply_draft_attention(pipeline, kernel="fast")
+        with apply_draft_attention(pipeline), self.assertRaisesRegex(ValueError, "attention: wanted .*remove"):
+            apply_draft_attention(pipeline)
+        self.assertEqual(model.attn_processors, processors)
+
+    def test_masks_that_are_no_padding_behind_the_text(self):
+        valid = _interception.valid_tokens
+        mask = torch.arange(6) < torch.tensor([[4], [6]])
+        self.assertEqual(valid(mask[:, None, None], 2, 6), (4, 6))
+        self.assertEqual(valid(mask[:1, None, None], 2, 6), (4, 4))
+        self.assertEqual(valid(None, 2, 6), (6, 6))
+        for wrong, found in [(~mask[:, None, None], "a valid token behind a masked one"),
+                             (mask[:, None, None].float(), "torch.float32"), (mask[:, None], r"torch.bool \[2, 1, 6\]"),
+                             (mask[:, None, None].expand(2, 1, 6, 6), r"torch.bool \[2, 1, 6, 6\]")]:
+            with self.assertRaisesRegex(ValueError, rf"attn_mask: wanted bool \[2, 1, 1, 6\], .*, found {found}"):
+                valid(wrong, 2, 6)
+
+    def test_calls_that_are_no_self_attention_of_the_grid(self):
+        case = wan()
+        with apply_draft_attention(case.pipeline):
+            for processor in case.transformer.attn_processors.values():
+                processor._parallel_config = "sharded"
+            with self.assertRaisesRegex(ValueError, "parallel_config: wanted none, found sharded"):
+                case.run()
+        with apply_draft_attention(case.transformer, steps=1), \
+                self.assertRaisesRegex(RuntimeError, "a block's call by its transformer, found one on its own"):
+            case.transformer.blocks[0].attn1(numbers(1, 120, 64))
+
+    def test_processors_that_dispatch_nothing(self):
+        class Own:
+            def __call__(self, attn, hidden_states, *rest):
+                return hidden_states
+
+        case = wan()
+        case.transformer.blocks[1].attn1.set_processor(Own())
+        message = f"wanted diffusers >=0.35,<1 .*, found Own of diffusers {diffusers.__version__}"
+        with self.assertRaisesRegex(ImportError, message):
+            apply_draft_attention(case.pipeline)
+        self.assertFalse(any(isinstance(p, _interception.InterceptedProcessor)
+                             for p in case.transformer.attn_processors.values()))
+        with mock.patch.dict(Own.__call__.__globals__, dispatch_attention_fn=torch.add), \
+                apply_draft_attention(case.pipeline), self.assertRaisesRegex(RuntimeError, "called by Own, found none"):
+            case.run()
+
+
+if __name__ == "__main__":
+    unittest.main()
