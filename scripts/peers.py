@@ -95,7 +95,8 @@ def run(options):
     """Measures, records, prints; the exit status."""
     torch = require_gpu()
     library = require_library()
-    from peers import comparison, contenders, inputs, records, timing
+    import gpu_runs
+    from peers import comparison, contenders, inputs, timing
 
     try:
         chosen = contenders.choose(library, options.kernels)
@@ -109,7 +110,7 @@ def run(options):
         raise Refused(str(error)) from error
     with open_records(options.out) as file, torch.no_grad():
         timer = timing.GpuTimer()
-        machine, build = records.machine_info(timer.nvml), records.build_info(options.commit)
+        machine, build = gpu_runs.machine_info(timer.nvml), gpu_runs.build_info(options.commit)
         try:
             cases = comparison.make_cases(library, call, options.sparsity, options.rule, options.pool)
             jobs, reference = comparison.prepare(library, call, chosen, cases, timer)

@@ -14,6 +14,7 @@ try:
 except ImportError:
     torch = None
 if torch is not None:
+    import gpu_runs
     from peers import records, timing
     from peers.contenders import PEERS, Case
     from peers.inputs import random_call
@@ -47,12 +48,12 @@ class Statistics(unittest.TestCase):
         self.assertNotEqual(found, list(timing.shuffled_rounds("abcdefgh", 6, 2)))
 
     def test_throttle_bits(self):
-        self.assertEqual(timing.throttle_names(0x1), [])
-        self.assertEqual(timing.throttle_names(0x4 | 0x40), ["sw_power_cap", "hw_thermal_slowdown"])
+        self.assertEqual(gpu_runs.throttle_names(0x1), [])
+        self.assertEqual(gpu_runs.throttle_names(0x4 | 0x40), ["sw_power_cap", "hw_thermal_slowdown"])
 
     def test_a_machine_without_nvml_says_nothing(self):
         with mock.patch("ctypes.CDLL", side_effect=OSError):
-            nvml = timing.Nvml("0")
+            nvml = gpu_runs.Nvml("0")
         self.assertEqual((nvml.state(), nvml.driver()), ({}, None))
 
 
@@ -113,13 +114,13 @@ class Records(unittest.TestCase):
         self.assertRegex(record["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 
     def test_build_and_machine_have_the_names_of_the_other_records(self):
-        build = records.build_info()
+        build = gpu_runs.build_info()
         self.assertLessEqual({"commit", "dirty", "type", "compiler", "flags", "cuda"}, set(build))
         self.assertTrue(build["commit"] == "unknown" or re.fullmatch("[0-9a-f]{40}", build["commit"]))
-        told = records.build_info("abc")
+        told = gpu_runs.build_info("abc")
         self.assertEqual((told["commit"], told["dirty"]), ("abc", None))
         with mock.patch("ctypes.CDLL", side_effect=OSError):
-            machine = records.machine_info(timing.Nvml("0"))
+            machine = gpu_runs.machine_info(gpu_runs.Nvml("0"))
         self.assertLessEqual({"cpu", "cores", "memory_gb", "gpu"}, set(machine))
 
 

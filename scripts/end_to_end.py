@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Generates videos with the small video DiT, dense and sparse, and measures them: the paper's Tables 1, 4 and 5 in
+miniature, the dense first steps, the four rules, oracle and random masks, how long a video takes, and pictures.
+
+Records go to OUT/videos.jsonl and OUT/video_times.jsonl, pictures to OUT/pictures. What is there is not made again, so
+that a run that was stopped, or ended by --seconds, goes on where it was. Needs PyTorch, torchmetrics and, on a GPU, the
+built package draftattention on PYTHONPATH; elsewhere its PyTorch path, and no times.
+
+Exit status 0: everything is there; 1: a record failed, or the dense clips were not the same bits twice; 2: bad usage or
+something that is not installed, one line on stderr; 3: --seconds are over and more is to be done.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PARTS = ("quality", "speed", "pictures")
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  scripts/end_to_end.py --out results/video")
+    parser.add_argument("--weights", default=os.path.join(ROOT, "data", "minidit.safetensors"), metavar="FILE")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the records and pictures")
+    parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS), metavar="LIST",
+                        help=f"some of {','.join(PARTS)} (default all)")
+    parser.add_argument("--clips", type=int, default=32, help="prompts, each with a seed of its own (default 32)")
+    parser.add_argument("--batch", type=int, default=8, help="clips at a time (default 8)")
+    parser.add_argument("--kernel", default="auto", help="of the sparse calls: auto, torch, or a kernel of draftattention")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="start nothing more after so long")
+    parser.add_argument("--commit", metavar="HASH", help="the commit to record, for a tree without git")
+    return parser.parse_args(arguments)
+
+
+def refuse(text):
+    print(f"end_to_end: {text}", file=sys.stderr)
+    return 2
+
+
+def own_kernel(name, device):
+    """The kernel that records name: "auto" on a GPU is the first that does a call of the model there."""
+    import draftattention
+
+    if name != "auto" or device.type != "cuda":
+        return name
+    return next((row["name"] for row in sorted(draftattention.kernels(), key=lambda row: row["name"] != "wgmma")
+                 if row["here"] == ""), "torch")
+
+
+def sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def main(arguments=None):
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    options = parse(arguments)
+    if unknown := [part for part in options.parts if part not in PARTS]:
+        return refuse(f"--parts: wanted some of {', '.join(PARTS)}, found {unknown[0]!r}")
+    if options.clips < 1 or options.batch < 1:
+        return refuse(f"--clips, --batch: wanted at least 1, found {options.clips}, {options.batch}")
+    try:
+        import torch
+
+        from end_to_end import configurations, pictures, quality, speed
+        from gpu_runs import Nvml, build_info, machine_info
+        from minidit.checkpoint import load_weights
+        from minidit.sample import spoken_command
+    except ImportError as error:
+        return refuse(f"not installed: {error}")
+    if not os.path.exists(options.weights):
+        return refuse(f"--weights: no such file: {options.weights}")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    nvml = Nvml(torch.cuda.get_device_properties(0).uuid if device.type == "cuda" else "none")
+    machine, build = machine_info(nvml), build_info(options.commit)
+    model, weights = load_weights(options.weights, device), sha256(options.weights)
+    kernel = own_kernel(options.kernel, device)
+    os.makedirs(options.out, exist_ok=True)
+    study = quality.Study(model, weights, quality.Setup(clips=options.clips, batch=options.batch), machine, build,
+                          os.path.join(options.out, "videos.jsonl"))
+    whole = True
+    if "speed" in options.parts and device.type == "cuda":
+        path = os.path.join(options.out, "video_times.jsonl")
+        speed.run(model, kernel, machine, build, weights, path, nvml)
+    if "quality" in options.parts:
+        try:
+            whole = study.run(configurations.configurations(kernel), options.seconds) and whole
+        except RuntimeError as error:
+            print(f"end_to_end: {error}", file=sys.stderr)
+            return 1
+    if "pictures" in options.parts and whole:
+        for path in pictures.draw(study, kernel, os.path.join(options.out, "pictures"), spoken_command("end_to_end")):
+            print(path)
+    if not whole:
+        return 3
+    with open(study.out) if os.path.exists(study.out) else open(os.devnull) as file:
+        return 1 if any(json.loads(line)["status"] == "failed" for line in file) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""Clips side by side: a sheet with one line a configuration, and an animation of dense beside sparse."""
+
+import os
+
+from minidit.sheet import animate, save_labelled_sheet
+from minidit.policies import Policy
+
+from .configurations import REFERENCE, draft
+
+FIGURES = {  # stem: (policies, what it shows)
+    "figure_5_clips": ((REFERENCE, draft(0.6), draft(0.9), Policy("random", 0.9), Policy("oracle", 0.9)),
+                       "dense, draft and the two ends at one sparsity"),
+    "figure_6_clips": ((REFERENCE, draft(0.9), draft(0.9, pool="max")), "average against max pooling"),
+    "dense_steps_clips": ((REFERENCE, draft(0.9), draft(0.9, dense_steps=0.0)), "with and without dense first steps"),
+}
+CLIPS, FRAMES = 2, 4  # of each configuration on a sheet
+
+
+def draw(study, kernel, folder, command):
+    """Writes every sheet and one animation of the first clips; returns their paths."""
+    os.makedirs(folder, exist_ok=True)
+    made, paths = {}, []
+
+    def clips_of(policy):
+        if policy not in made:
+            own = policy if policy.name == "dense" else Policy(**{**vars(policy), "kernel": kernel})
+            made[policy] = study.clips_of(own, limit=CLIPS)[0]
+        return made[policy]
+
+    for stem, (policies, _) in FIGURES.items():
+        rows = [(policy.describe(), list(clips_of(policy)[:CLIPS])) for policy in policies]
+        paths.append(os.path.join(folder, f"{stem}.png"))
+        save_labelled_sheet(paths[-1], rows, FRAMES, command)
+    paths.append(os.path.join(folder, "dense_beside_draft.gif"))
+    animate(paths[-1], [clips_of(REFERENCE)[0], clips_of(draft(0.9))[0]])
+    return paths
