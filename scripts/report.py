@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes the report, its tables and its plots from records alone. Needs Python 3.9, numpy and matplotlib, or newer.
+"""Makes the report, its tables and its plots from records alone. Needs Python 3.9, numpy, scipy and
+matplotlib, or newer.
 
 The records are the JSON Lines that draftbench writes with --out; the paper's numbers come from data/paper. The newest
 record of a cell wins. The same records give the same bytes.
@@ -19,7 +20,7 @@ def parse(arguments):
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(
             "example:\n  scripts/report.py results/records.jsonl results/gpu/latency.jsonl results/gpu/overhead.jsonl"
-            " results/gpu/peers.jsonl --out results/\n"
+            " results/gpu/peers.jsonl results/video/videos.jsonl --out results/\n"
             "writes results/report.md, results/tables/*.csv, results/plots/*.png and *.svg"
         ),
     )
@@ -43,7 +44,7 @@ def main(arguments=None):
         from reporting.paper import Paper
     except ImportError as error:
         print(
-            f"report: needs numpy and matplotlib (Debian: python3-numpy, python3-matplotlib): {error}", file=sys.stderr
+            f"report: needs numpy, scipy and matplotlib (Debian: python3-numpy, python3-scipy, python3-matplotlib): {error}", file=sys.stderr
         )
         return 2
     try:

@@ -47,10 +47,13 @@ say "counting FLOPs"
 mv "$partial" "$results/records.jsonl"
 # Times of GPU runs are not made again here: the report shows the shipped ones by their commit and GPU.
 timed=()
-for experiment in latency overhead peers; do
-  file=$ROOT/results/gpu/$experiment.jsonl
+for file in gpu/latency gpu/overhead gpu/peers video/videos video/video_times; do
+  file=$ROOT/results/$file.jsonl
   if [ -f "$file" ]; then timed+=("$file"); fi
 done
+if [ -d "$ROOT/results/video/pictures" ] && ! [ "$results" -ef "$ROOT/results" ]; then
+  mkdir -p "$results/video" && cp -r "$ROOT/results/video/pictures" "$results/video/"
+fi
 say "writing the report"
 "$PYTHON" "$ROOT/scripts/report.py" "$results/records.jsonl" ${timed[@]+"${timed[@]}"} --out "$results"
 say "done in $((SECONDS - started)) s: $results/report.md"

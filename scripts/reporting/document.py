@@ -18,29 +18,42 @@ from . import (
     rule_findings,
     sustained_findings,
     untested_findings,
+    video_findings,
+    video_heads_findings,
+    video_time_findings,
 )
 from .finding import NOT_MEASURED, Table, markdown_finding, markdown_table, write_csv
 from .quality import Quality
+from .videos import Videos
 
 
 def findings(records, quality, paper, plots):
     """Every section about the paper, in the paper's order; then what it does not look at."""
     quality_section, fp8_section, *pictures = untested_findings.video_quality(quality, paper)
+    videos = Videos(records)
     return [
         pooling_error_findings.theorem_3_3(records, plots),
         mask_error_findings.theorem_3_5(records, plots),
         rule_findings.section_3_1(quality, plots),
         reordering_findings.section_3_3(records, plots),
         quality_section,
+        video_findings.table_1(videos, paper, plots),
+        video_findings.dense_steps(videos, plots),
         flops_findings.table_1_flops(records, paper, plots),
         fp8_section,
         overhead_findings.table_3(records, paper, plots),
         pooling_findings.table_4(quality, paper, plots),
+        video_findings.table_4(videos, paper, plots),
         region_findings.table_5(quality, paper, plots),
+        video_findings.table_5(videos, paper, plots),
         flops_findings.figure_1(records, paper, plots),
         latency_findings.figure_4(records, paper, plots),
         latency_findings.over_2x(records, paper),
+        video_time_findings.whole_videos(records, paper, plots),
         *pictures,
+        video_heads_findings.rules(videos, plots),
+        video_heads_findings.diffuse_heads(videos, plots),
+        video_heads_findings.recall_and_psnr(videos, plots),
         balance_findings.load_balance(records, plots),
         sustained_findings.sustained_rate(records),
         peer_findings.peers(records, plots),
@@ -79,7 +92,7 @@ def write(records, paper, out):
     lines += ["", *measured.section(records, captures, runs)]
     for section in sections:
         lines += markdown_finding(section)
-    lines += maps["lines"]
+    lines += maps["lines"] + clips_section(out)
     with open(os.path.join(out, "report.md"), "w", encoding="utf-8") as stream:
         stream.write("\n".join(lines).rstrip() + "\n")
     return sections
@@ -153,3 +166,22 @@ def maps_section(records, plots):
         stem, text = figures_maps.draw(cell, plots), figures_maps.caption(cell)
         lines += [f"![{text}](plots/{stem}.png)", "", f"*{text}* [SVG](plots/{stem}.svg)", ""]
     return {"lines": lines, "tables": [table]}
+
+
+CLIPS = (  # in the folder that scripts/end_to_end.py writes its pictures to
+    ("figure_5_clips.png", "Dense, draft, and the two ends of the scale; four frames of two clips each."),
+    ("figure_6_clips.png", "Average against max pooling."),
+    ("dense_steps_clips.png", "With and without dense first steps."),
+    ("dense_beside_draft.gif", "Dense on the left, draft at 90% on the right."),
+)
+
+
+def clips_section(out):
+    """Pictures of generated clips, where they stand beside the report."""
+    there = [(name, text) for name, text in CLIPS if os.path.exists(os.path.join(out, "video", "pictures", name))]
+    if not there:
+        return []
+    lines = ["## What the videos look like", ""]
+    for name, text in there:
+        lines += [f"![{text}](video/pictures/{name})", "", f"*{text}*", ""]
+    return lines

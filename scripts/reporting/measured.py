@@ -3,7 +3,7 @@
 from collections import Counter
 
 from .finding import Table, markdown_table
-from .records import TIMED
+from .records import TIMED, VIDEOS
 from .timings import call_of, commit
 
 OF_THE_MOMENT = ("sm_clock", "power", "throttle")  # these differ from record to record
@@ -67,21 +67,26 @@ def gpu_runs_table(records):
         call = call_of(cell)
         key = (cell.experiment, call.gpu, cell.machine.get("driver") or "", commit(cell), call.label, call.size)
         runs.setdefault(key, []).append(cell.time)
+    for cell in records.of(*VIDEOS):
+        machine, source = cell.machine, cell.input
+        grid = "x".join(str(source.get(side)) for side in ("frames", "height", "width"))
+        key = (cell.experiment, machine.get("gpu") or machine.get("cpu") or "", machine.get("driver") or "", commit(cell))
+        runs.setdefault((*key, f"{source.get('model')}, {grid} tokens", f"{source.get('clips')} clips"), []).append(cell.time)
     rows = [key + (len(times), min(times), max(times)) for key, times in sorted(runs.items())]
     columns = (
         "experiment",
         "GPU",
         "driver",
         "commit",
-        "call, data",
-        "size (heads x tokens)",
+        "what",
+        "size (heads x tokens, or clips)",
         "records",
         "first (UTC)",
         "last (UTC)",
     )
     return Table(
         "gpu_runs",
-        "Timed attention calls. These records are of the commit and the GPU that they name: scripts/reproduce.sh, which"
+        "Timed attention calls, and videos of the small model. These records are of the commit and the GPU that they name: scripts/reproduce.sh, which"
         ' needs no GPU, adds them as they are and does not make them again. A "+" marks a build with uncommitted'
         " changes.",
         columns,

@@ -4,7 +4,8 @@ import json
 import math
 from dataclasses import dataclass, field
 
-TIMED = ("latency", "latency_sustained", "overhead", "peers")  # their numbers are times of one GPU
+TIMED = ("latency", "latency_sustained", "overhead", "peers")  # attention calls: their numbers are times of one GPU
+VIDEOS = ("video", "video_heads", "video_time")  # of the small video model, on one device
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def cell_identity(record):
     source = record.get("input") or {}
     if source.get("sha256"):
         source = {key: source.get(key) for key in ("sha256", "capture", "head", "heads")}
-    place = [(record.get("machine") or {}).get("gpu")] if record.get("experiment") in TIMED else []
+    place = [(record.get("machine") or {}).get("gpu")] if record.get("experiment") in TIMED + VIDEOS else []
     return json.dumps([record.get("experiment"), source, record.get("config", {}), *place], sort_keys=True)
 
 

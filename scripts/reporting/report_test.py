@@ -9,7 +9,7 @@ import sys
 import tempfile
 import unittest
 
-from reporting import synthetic_flops, synthetic_gpu
+from reporting import synthetic_flops, synthetic_gpu, synthetic_videos
 from reporting import synthetic_records as synthetic
 
 SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "report.py")
@@ -42,7 +42,7 @@ class Report(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
         cls.items = synthetic.generate(2, 3) + synthetic_flops.flops()
-        cls.items += synthetic_gpu.generate(("hunyuan_768p",), (0.6, 0.9))
+        cls.items += synthetic_gpu.generate(("hunyuan_768p",), (0.6, 0.9)) + synthetic_videos.generate()
         cls.result, cls.out, cls.text = run(cls.folder.name, cls.items)
 
     @classmethod

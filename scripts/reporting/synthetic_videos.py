@@ -1,0 +1,94 @@
+"""Invented records of the small video model's videos with plausible numbers, for the tests and for looking at the
+plots. Never for results."""
+
+import random
+
+from .synthetic_records import record
+
+SPARSITIES = (0.6, 0.75, 0.9)
+LOSSES = {"avg": 0.0, "max": 2.5, "oracle": -1.5, "random": 4.0}  # dB below the draft by average pooling
+RULE_LOSS = {"logits": 0.4, "softmax": 0.0, "released": 0.0, "row": -0.8}
+REGION_LOSS = {(8, 16): 0.0, (16, 16): 0.9, (8, 8): -0.6}
+STEP_LOSS = {0.25: 0.0, 0.0: 7.0, 0.5: -3.0}
+GRIDS = ((21, 32, 48), (33, 48, 80))
+MACHINE = {"gpu": "NVIDIA Synthetic", "driver": "580.0", "cpu": "Synthetic CPU", "cores": 16}
+NO_LPIPS = "left out: LPIPS needs AlexNet's trained weights"
+
+
+def source(clips, **more):
+    found = {"model": "minidit", "weights_sha256": "ab" * 32, "frames": 8, "height": 32, "width": 48,
+             "text_tokens": 16, "heads": 3, "head_dim": 128, "layers": 2, "steps": 30, "shift": 3.0, "clips": clips,
+             "batch": 8, "first_seed": 1001, "prompts": "held out"}
+    return {**found, **more}
+
+
+def config(policy, sparsity, pool="avg", rule="softmax", region=(8, 16), dense_steps=0.25, kernel="wgmma"):
+    found = {"policy": policy, "kernel": kernel, "region": list(region), "sparsity": sparsity,
+             "dense_steps": dense_steps, "device": "cuda"}
+    return {**found, **({"pool": pool, "rule": rule} if policy == "draft" else {})}
+
+
+def video(clips, rng, policy, sparsity, **changes):
+    setting = config(policy, sparsity, **changes)
+    loss = LOSSES.get(changes.get("pool", "avg") if policy == "draft" else policy, 0.0)
+    loss += RULE_LOSS[changes.get("rule", "softmax")] + REGION_LOSS[changes.get("region", (8, 16))]
+    loss += STEP_LOSS[changes.get("dense_steps", 0.25)]
+    middle = 42 - 22 * sparsity - loss
+    clip = random.Random(5)  # the same prompts in every configuration
+    psnr = [middle + clip.uniform(-3, 3) + rng.uniform(-0.3, 0.3) for _ in range(clips)]
+    ssim = [min(0.999, 0.55 + 0.011 * value) for value in psnr]
+    kept = 1 - (1 - changes.get("dense_steps", 0.25)) * sparsity
+    metrics = {"psnr": sum(psnr) / clips, "ssim": sum(ssim) / clips, "kept_share": kept,
+               "flops_share": 0.3 + 0.7 * kept, "seconds_per_clip": 0.4, "clips": clips,
+               "attention_recall": 0.9 - 0.6 * sparsity - 0.03 * loss, "output_rel_l2": 0.1 + 0.5 * sparsity + 0.03 * loss,
+               "empty_rows_share": 0.1 if policy == "draft" and changes.get("rule") != "row" else 0.0,
+               "effective_blocks": 40.0}
+    yield record("video", source(clips), setting, metrics, machine=MACHINE, notes={"lpips": NO_LPIPS},
+                 arrays={"psnr": psnr, "ssim": ssim})
+    for layer in range(2):
+        for head in range(3):
+            diffuse = layer == 1
+            error = (0.9 if diffuse else 0.3) + 0.02 * loss + 0.01 * head
+            error -= 0.3 if diffuse and (policy == "random" or changes.get("rule") == "row") else 0.0
+            found = {"attention_recall": 0.2 if diffuse else 0.8, "output_rel_l2": error,
+                     "empty_rows_share": 0.3 if diffuse else 0.0, "kept_share": 1 - sparsity,
+                     "effective_blocks": 80.0 if diffuse else 12.0}
+            yield record("video_heads", source(clips, layer=layer, head=head, probe_clips=2),
+                         {**setting, "probe_steps": [10, 20]}, found, machine=MACHINE)
+
+
+def times():
+    for grid in GRIDS:
+        tokens = grid[0] * grid[1] * grid[2]
+        attention, other = 3e-7 * tokens**2, 0.05 * tokens
+        rows = [("dense", 0.0, "auto", 1.25), ("dense", 0.0, "wgmma", 1.0)]
+        rows += [("draft", sparsity, "wgmma", 0.25 + 0.75 * (1 - sparsity)) for sparsity in SPARSITIES]
+        for policy, sparsity, kernel, share in rows:
+            own = attention * share
+            whole = own + other
+            metrics = {"attention_share": own / whole, "attention_ms": own, "other_ms": other,
+                       "speedup_over_pytorch": (1.25 * attention + other) / whole,
+                       "speedup_over_dense": (attention + other) / whole}
+            if policy == "draft":
+                metrics["draft_ms"] = 0.05
+            place = source(1, frames=grid[0], height=grid[1], width=grid[2])
+            setting = config(policy, sparsity, kernel=kernel, dense_steps=0.25 if policy == "draft" else 0.0)
+            yield record("video_time", place, setting, metrics, machine=MACHINE,
+                         timing={"samples_ms": [whole, whole], "median_ms": whole, "p10_ms": whole, "p90_ms": whole})
+
+
+def generate(clips=32, seed=3):
+    """Every record, in a fixed order."""
+    rng = random.Random(seed)
+    dense = record("video", source(clips), config("dense", 0.0, kernel="auto"),
+                   {"repeat_max_abs": 0.0, "kept_share": 1.0, "flops_share": 1.0, "clips": clips}, machine=MACHINE)
+    rounding = record("video", source(clips), config("dense", 0.0, dense_steps=0.0), {"psnr": 55.0, "ssim": 0.999},
+                      machine=MACHINE, arrays={"psnr": [55.0] * clips, "ssim": [0.999] * clips})
+    found = [dense, rounding]
+    for sparsity in SPARSITIES:
+        for changes in ({}, {"pool": "max"}, {"rule": "logits"}, {"rule": "released"}, {"rule": "row"},
+                        {"region": (16, 16)}, {"region": (8, 8)}, {"dense_steps": 0.0}, {"dense_steps": 0.5}):
+            found += video(clips, rng, "draft", sparsity, **changes)
+        for policy in ("random", "oracle"):
+            found += video(clips, rng, policy, sparsity)
+    return found + list(times())

@@ -1,0 +1,177 @@
+"""Tables 1, 4 and 5 and the dense first steps, judged by videos of the small video DiT."""
+
+from . import figures_videos
+from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent
+from .comparison import printed_psnr
+from .videos import METRICS, PAPER_STEPS, Choice, draft, text_of
+
+PAPER_SPARSITY = 0.9
+SCALE = (
+    "A model of 15 M parameters on procedural video: the numbers are its own, only their order says anything of the"
+    " paper's models."
+)
+
+
+def judged(videos, first, second, metrics=("psnr", "ssim")):
+    """CONFIRMED if first is better by every metric with the whole interval, CONTRADICTED likewise, else CAVEAT."""
+    signs = []
+    for metric in metrics:
+        found = videos.difference(first, second, metric)
+        signs.append(0 if found is None else 1 if found[1] > 0 else -1 if found[2] < 0 else 0)
+    return CONFIRMED if min(signs) > 0 else CONTRADICTED if max(signs) < 0 else CAVEAT
+
+
+RULE_PAIRED = (
+    "Rule, by videos: the paired differences over clips (first - second) with their 95% bootstrap intervals; confirmed"
+    " if PSNR and SSIM are higher with both intervals above 0; contradicted if both are below; else confirmed with a"
+    " caveat."
+)
+
+
+def difference_words(videos, first, second, names):
+    parts = []
+    for metric in videos.metrics():
+        found, digits = videos.difference(first, second, metric), 2 if metric == "psnr" else 4
+        wins = videos.wins(first, second, metric)
+        count = len(videos.values(first, metric))
+        parts.append(f"{METRICS[metric]} {text_of(found, digits)} (better in {wins} of {count} clips)")
+    return f"{names[0]} minus {names[1]}: " + "; ".join(parts) + "."
+
+
+def quality_table(videos, name, caption, choices):
+    """One row a configuration: metrics with intervals, kept blocks and FLOPs, attention-level numbers."""
+    metrics = videos.metrics()
+    rows = []
+    for choice in choices:
+        cell = videos.get(choice)
+        if cell is None:
+            continue
+        found = [videos.summary(choice, metric) for metric in metrics]
+        texts = [text_of(each, 2 if metric == "psnr" else 4) for metric, each in zip(metrics, found)]
+        get = cell.metrics.get
+        rows.append(
+            (choice.label, choice.sparsity, *texts, get("kept_share"), get("flops_share"), get("attention_recall"))
+            + (get("output_rel_l2"), get("empty_rows_share"), get("clips"))
+            + tuple(value for each in found for value in (each or (None, None, None)))
+        )
+    columns = ("blocks chosen by", "sparsity", *(f"{METRICS[metric]}, mean [95%]" for metric in metrics))
+    columns += ("blocks kept, all steps", "FLOPs, of dense", "attention recall", "output error (rel. L2)")
+    columns += ("empty rows", "clips")
+    shown = len(columns)
+    columns += tuple(f"{metric} {part}" for metric in metrics for part in ("mean", "low", "high"))
+    return Table(name, f"{caption} Recall, output error and empty rows: at two steps of two clips, all heads."
+                 f" {videos.where()}.", columns, rows, shown=40, columns_shown=shown)
+
+
+def table_1(videos, paper, plots):
+    title = "Table 1, in videos of the small model"
+    claim = (
+        "At the same sparsity DraftAttention's videos are closer to the dense model's than Sparse VideoGen's; PSNR and"
+        " SSIM fall as sparsity rises (HunyuanVideo 768p: 32.08, 29.19 and 24.22 dB at 60, 80 and 90%)."
+    )
+    rule = (
+        "Rule: SVG is not measured here; blocks by chance take its place, which any method must beat. Confirmed with a"
+        " caveat if the draft's PSNR is above that of random blocks at every sparsity, with the 95% interval of the"
+        " paired difference above 0, and falls from each sparsity to the next; contradicted if random blocks are above"
+        " it, with the interval, at some sparsity; else not decided, and a caveat."
+    )
+    sparsities = [each for each in videos.sparsities() if videos.get(draft(each))]
+    both = [each for each in sparsities if videos.get(Choice("random", each))]
+    if not both:
+        return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED)
+    gains = {each: videos.difference(draft(each), Choice("random", each), "psnr") for each in both}
+    lost = [each for each, found in gains.items() if found[2] < 0]
+    won = [each for each, found in gains.items() if found[1] > 0]
+    falls = all(
+        videos.difference(draft(low), draft(high), "psnr")[1] > 0 for low, high in zip(sparsities, sparsities[1:])
+    )
+    verdict = CONTRADICTED if lost else CAVEAT
+    choices = [draft(each) for each in sparsities]
+    for name in ("random", "oracle"):
+        choices += [Choice(name, each) for each in videos.sparsities(name)]
+    text = (
+        f"{videos.where()}. PSNR of draft average pooling: "
+        + "; ".join(f"{percent(each, 0)} {text_of(videos.summary(draft(each), 'psnr'))}" for each in sparsities)
+        + f". Above random blocks, with its interval, at {len(won)} of {len(both)} sparsities, below at {len(lost)}; "
+        + ("it falls from each sparsity to the next." if falls else "it does not fall everywhere as sparsity rises.")
+    )
+    why = [SCALE]
+    if videos.rounding is not None:
+        values = videos.rounding.arrays["psnr"]
+        why.append(
+            f"Rounding alone, dense attention by kernel {videos.rounding.config.get('kernel')} at every step instead of"
+            f" PyTorch's, changes videos to {min(values):.1f} dB at worst: differences near that mean nothing."
+        )
+    if videos.reference is not None:
+        why.append("The dense clips were made twice and are the same bits.")
+    if videos.without_lpips():
+        why.append(f"LPIPS: {videos.without_lpips()}.")
+    top = text_of(videos.summary(draft(sparsities[-1]), "psnr"))
+    headline = f"draft {top} dB at {percent(sparsities[-1], 0)}; above random at {len(won)} of {len(both)} sparsities"
+    tables = [quality_table(videos, "table_1_videos", "Videos against the dense ones.", choices)]
+    pictures = [figures_videos.draw_quality(videos, plots)]
+    return Finding(title, claim, verdict, rule, text, why, tables, pictures, headline)
+
+
+def table_4(videos, paper, plots):
+    title = "Table 4, in videos of the small model"
+    claim = f"Average pooling gives better videos than max pooling at 90%. Printed: {printed_psnr(paper, 'table4', 'pool')}."
+    both = [each for each in videos.sparsities() if videos.get(draft(each)) and videos.get(draft(each, pool="max"))]
+    if not both:
+        return Finding(title, claim, NOT_TESTABLE, RULE_PAIRED, NOT_MEASURED)
+    sparsity = min(both, key=lambda each: abs(each - PAPER_SPARSITY))
+    first, second = draft(sparsity), draft(sparsity, pool="max")
+    text = f"At {percent(sparsity, 0)}, {videos.where()}. " + difference_words(videos, first, second, ("average", "max"))
+    choices = [draft(each, pool=pool) for each in both for pool in ("avg", "max")]
+    table = quality_table(videos, "table_4_videos", "Average and max pooling.", choices)
+    found = videos.difference(first, second, "psnr")
+    headline = f"{found[0]:+.2f} dB [{found[1]:+.2f}, {found[2]:+.2f}] at {percent(sparsity, 0)}"
+    return Finding(title, claim, judged(videos, first, second), RULE_PAIRED, text, [SCALE], [table], headline=headline)
+
+
+def table_5(videos, paper, plots):
+    title = "Table 5, in videos of the small model"
+    claim = f"8x16 gives better videos than 16x16 at 90%. Printed: {printed_psnr(paper, 'table5', 'region')}."
+    both = [each for each in videos.sparsities() if videos.get(draft(each)) and videos.get(draft(each, region="16x16"))]
+    if not both:
+        return Finding(title, claim, NOT_TESTABLE, RULE_PAIRED, NOT_MEASURED)
+    sparsity = min(both, key=lambda each: abs(each - PAPER_SPARSITY))
+    first, second = draft(sparsity), draft(sparsity, region="16x16")
+    text = f"At {percent(sparsity, 0)}, {videos.where()}. " + difference_words(videos, first, second, ("8x16", "16x16"))
+    choices = sorted(
+        (one for one in videos.choices() if one.sparsity in both and one == draft(one.sparsity, region=one.region)),
+        key=lambda one: (one.sparsity, [int(side) for side in one.region.split("x")]),
+    )
+    table = quality_table(videos, "table_5_videos", "Region sizes, average pooling.", choices)
+    found = videos.difference(first, second, "psnr")
+    headline = f"{found[0]:+.2f} dB [{found[1]:+.2f}, {found[2]:+.2f}] at {percent(sparsity, 0)}"
+    return Finding(title, claim, judged(videos, first, second), RULE_PAIRED, text, [SCALE], [table], headline=headline)
+
+
+def dense_steps(videos, plots):
+    title = "Section 4.1: the first 25% of the steps stay dense"
+    claim = "Full attention in the first 25% of the denoising steps preserves the quality of the videos."
+    pairs = [
+        (one, other)
+        for one in videos.choices()
+        if one == draft(one.sparsity)
+        and videos.get(other := draft(one.sparsity, dense_steps=0.0))
+    ]
+    if not pairs:
+        return Finding(title, claim, NOT_TESTABLE, RULE_PAIRED, NOT_MEASURED)
+    first, second = max(pairs, key=lambda pair: pair[0].sparsity)
+    names = (f"{percent(PAPER_STEPS, 0)} of the steps dense", "none")
+    text = f"At {percent(first.sparsity, 0)}, {videos.where()}. " + difference_words(videos, first, second, names)
+    wanted = {one.sparsity for one, _ in pairs}
+    choices = sorted(
+        (
+            one
+            for one in videos.choices()
+            if one.sparsity in wanted and one == draft(one.sparsity, dense_steps=one.dense_steps)
+        ),
+        key=lambda one: (one.sparsity, one.dense_steps),
+    )
+    table = quality_table(videos, "dense_steps_videos", "By the share of the steps, the first, that stay dense.", choices)
+    found = videos.difference(first, second, "psnr")
+    headline = f"{found[0]:+.2f} dB [{found[1]:+.2f}, {found[2]:+.2f}] against none at {percent(first.sparsity, 0)}"
+    return Finding(title, claim, judged(videos, first, second), RULE_PAIRED, text, [SCALE], [table], headline=headline)

@@ -1,0 +1,87 @@
+"""How long a whole video takes, dense and sparse, measured on the small video DiT and not projected."""
+
+from . import figures_videos
+from .finding import CAVEAT, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent
+from .timings import commit
+
+
+def whole_videos(records, paper, plots):
+    title = "Figure 4, in videos of the small model"
+    claim = f"Up to {paper.value('abstract_speedup'):g}x end to end (abstract), with the first 25% of the steps dense."
+    rule = (
+        "Rule, on whole videos at the paper's grids, against the dense video with the same kernel: confirmed with a"
+        " caveat, since the model is a small one, if sparse videos are faster at every grid and sparsity; contradicted if"
+        " one is slower."
+    )
+    cells = records.of("video_time")
+    sparse = [cell for cell in cells if cell.policy == "draft"]
+    if not sparse:
+        return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED)
+    slower = [cell for cell in sparse if cell.metrics["speedup_over_dense"] <= 1]
+    verdict = CONTRADICTED if slower else CAVEAT
+    best = max(sparse, key=lambda cell: cell.metrics["speedup_over_dense"])
+    text = (
+        f"{len(sparse)} sparse configurations at {len({grid_of(cell) for cell in sparse})} grids on"
+        f" {best.machine.get('gpu')}; all steps of a clip between two events. Most: {best.metrics['speedup_over_dense']:.2f}x"
+        f" at {percent(best.sparsity, 0)} and {grid_of(best)} tokens, {best.metrics['speedup_over_pytorch']:.2f}x against"
+        " PyTorch's dense attention."
+    )
+    why = [
+        f"{grid_of(cell)}: attention is {percent(cell.metrics['attention_share'], 0)} of the dense video's time, so that"
+        f" sparse attention in no time in 75% of the steps would give {_limit(cell):.2f}x."
+        for cell in sorted(cells, key=grid_of)
+        if cell.policy == "dense" and cell.config.get("kernel") != "auto"
+    ]
+    rows = [
+        (
+            grid_of(cell),
+            _words(cell),
+            cell.sparsity or 0,
+            cell.timing.get("median_ms", 0) / 1e3,
+            cell.metrics["attention_ms"] / 1e3,
+            cell.metrics["other_ms"] / 1e3,
+            cell.metrics["attention_share"],
+            cell.metrics.get("draft_ms"),
+            cell.metrics["speedup_over_dense"],
+            cell.metrics["speedup_over_pytorch"],
+            cell.machine.get("gpu"),
+            commit(cell),
+        )
+        for cell in sorted(cells, key=lambda cell: (_tokens(cell), cell.policy != "dense", cell.sparsity or 0))
+    ]
+    columns = (
+        "grid",
+        "attention",
+        "sparsity",
+        "one video (s)",
+        "of it attention (s)",
+        "everything else (s)",
+        "attention's share",
+        "draft alone, a call (ms)",
+        "speed-up over dense, same kernel",
+        "speed-up over PyTorch's dense",
+        "GPU",
+        "commit",
+    )
+    table = Table("video_times", "One video of 30 steps; the first 25% of a sparse one's steps are dense.", columns,
+                  rows, shown=40, columns_shown=10)
+    picture = figures_videos.draw_times(cells, plots)
+    headline = f"{best.metrics['speedup_over_dense']:.2f}x at {percent(best.sparsity, 0)}, measured"
+    return Finding(title, claim, verdict, rule, text, why, [table], [picture], headline)
+
+
+def grid_of(cell):
+    return "x".join(str(cell.input[side]) for side in ("frames", "height", "width"))
+
+
+def _tokens(cell):
+    return cell.input["frames"] * cell.input["height"] * cell.input["width"]
+
+
+def _words(cell):
+    kernel = cell.config.get("kernel")
+    return ("PyTorch" if kernel == "auto" else kernel) + (" dense" if cell.policy == "dense" else " draft")
+
+
+def _limit(cell):
+    return 1 / (1 - 0.75 * cell.metrics["attention_share"])

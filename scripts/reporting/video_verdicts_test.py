@@ -1,0 +1,159 @@
+"""Verdict rules of the videos on planted cases, the intervals, and clips of several sets kept apart."""
+
+import statistics
+import unittest
+
+from reporting import synthetic_videos, video_findings, video_heads_findings, video_time_findings
+from reporting.finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE
+from reporting.verdicts_test import PAPER, Planted, with_metrics
+from reporting.videos import Choice, Videos, choice_of, draft, interval
+
+
+def moved(item, gain, **where):
+    """The record with `gain` dB more in every clip, if its configuration is as said."""
+    if item["experiment"] != "video" or any(item["config"].get(name) != value for name, value in where.items()):
+        return item
+    if "arrays" not in item:
+        return item
+    psnr = [value + gain for value in item["arrays"]["psnr"]]
+    ssim = [value + 0.01 * gain for value in item["arrays"]["ssim"]]
+    changed = with_metrics(item, psnr=statistics.mean(psnr), ssim=statistics.mean(ssim))
+    return dict(changed, arrays={"psnr": psnr, "ssim": ssim})
+
+
+class Clips(Planted):
+    @classmethod
+    def setUpClass(cls):
+        cls.items = synthetic_videos.generate()
+
+    def invented(self):
+        return self.items
+
+    def of_videos(self, make, change=lambda item: item):
+        kinds = ("video", "video_heads")
+        return self.finding(lambda loaded, folder: make(Videos(loaded), folder), change, kinds)
+
+
+class Verdicts(Clips):
+    def table(self, number, change=lambda item: item):
+        make = {1: video_findings.table_1, 4: video_findings.table_4, 5: video_findings.table_5}[number]
+        return self.of_videos(lambda videos, folder: make(videos, PAPER, folder), change)
+
+    def test_table_1(self):
+        found = self.table(1)
+        self.assertEqual(found.verdict, CAVEAT)
+        self.assertIn("above random at 3 of 3", found.headline)
+        self.assertIn("it falls from each sparsity to the next", found.measured)
+        self.assertTrue(any("LPIPS: left out" in text for text in found.why))
+        worse = self.table(1, lambda item: moved(item, 20, policy="random", sparsity=0.9))
+        self.assertEqual(worse.verdict, CONTRADICTED)
+        flat = self.table(1, lambda item: moved(item, 30, policy="draft", sparsity=0.9))
+        self.assertIn("does not fall everywhere", flat.measured)
+        self.assertEqual(self.table(1, lambda item: None).measured, NOT_MEASURED)
+
+    def test_tables_4_and_5(self):
+        for number, where in ((4, {"pool": "max"}), (5, {"region": [16, 16]})):
+            self.assertEqual(self.table(number).verdict, CONFIRMED)
+            self.assertEqual(self.table(number, lambda item: moved(item, 9, **where)).verdict, CONTRADICTED)
+            own = {4: 2.5, 5: 0.9}[number]
+            self.assertEqual(self.table(number, lambda item: moved(item, own, **where)).verdict, CAVEAT)
+            self.assertEqual(self.table(number, lambda item: None).measured, NOT_MEASURED)
+
+    def test_dense_first_steps(self):
+        def steps(change=lambda item: item):
+            return self.of_videos(video_findings.dense_steps, change)
+
+        self.assertEqual(steps().verdict, CONFIRMED)
+        self.assertEqual(steps(lambda item: moved(item, 15, dense_steps=0.0, policy="draft")).verdict, CONTRADICTED)
+        without = steps(lambda item: None if item["config"]["dense_steps"] == 0.0 else item)
+        self.assertEqual(without.measured, NOT_MEASURED)
+
+    def test_rules(self):
+        def rules(change=lambda item: item):
+            return self.of_videos(video_heads_findings.rules, change)
+
+        self.assertEqual(rules().verdict, CONTRADICTED)  # row is 0.8 dB better
+        self.assertEqual(rules(lambda item: moved(item, -0.8, rule="row")).verdict, CONFIRMED)
+        self.assertEqual(rules(lambda item: moved(item, -0.29, rule="row")).verdict, CAVEAT)
+        self.assertEqual(rules(lambda item: item if item["config"].get("rule") == "softmax" else None).verdict,
+                         NOT_TESTABLE)
+
+    def test_diffuse_heads(self):
+        def heads(change=lambda item: item):
+            return self.of_videos(video_heads_findings.diffuse_heads, change)
+
+        self.assertEqual(heads().verdict, CONFIRMED)
+        self.assertIn("3 of 6 heads are diffuse", heads().measured)
+
+        def better(item):
+            drafted = item["config"].get("rule") == "softmax" and item["experiment"] == "video_heads"
+            return with_metrics(item, output_rel_l2=0.01) if drafted else item
+
+        self.assertEqual(heads(better).verdict, CONTRADICTED)
+        self.assertEqual(heads(lambda item: None if item["config"]["policy"] == "random" else item).verdict, NOT_TESTABLE)
+
+    def test_recall_against_psnr(self):
+        def found(change=lambda item: item):
+            return self.of_videos(video_heads_findings.recall_and_psnr, change)
+
+        self.assertEqual(found().verdict, CONFIRMED)
+        self.assertIn("No two configurations", found().why[0])
+
+        def turned(item):
+            recall = item["metrics"].get("attention_recall")
+            return with_metrics(item, attention_recall=1 - recall) if recall and item["experiment"] == "video" else item
+
+        self.assertEqual(found(turned).verdict, CONTRADICTED)
+        self.assertIn("makes the better videos", found(turned).why[0])
+
+    def test_whole_videos(self):
+        def times(change=lambda item: item):
+            return self.finding(lambda loaded, folder: video_time_findings.whole_videos(loaded, PAPER, folder), change,
+                                ("video_time",))
+
+        self.assertEqual(times().verdict, CAVEAT)
+        self.assertIn("33x48x80", times().measured)
+        slow = times(lambda item: with_metrics(item, speedup_over_dense=0.9) if item["config"]["policy"] == "draft" else item)
+        self.assertEqual(slow.verdict, CONTRADICTED)
+        self.assertEqual(times(lambda item: None).measured, NOT_MEASURED)
+
+
+class Sets(Clips):
+    def test_clips_of_another_set_are_not_mixed(self):
+        def other(item):
+            wanted = item["config"].get("pool") == "max"
+            return dict(item, input={**item["input"], "first_seed": 7}) if wanted else item
+
+        videos = self.of_videos(lambda videos, folder: videos, other)
+        self.assertEqual(videos.sets, 2)
+        self.assertIsNone(videos.get(draft(0.9, pool="max")))
+        self.assertIsNotNone(videos.get(draft(0.9)))
+        self.assertIsNotNone(videos.rounding)
+        self.assertEqual(videos.reference.metrics["repeat_max_abs"], 0.0)
+
+    def test_labels_tell_configurations_apart(self):
+        videos = self.of_videos(lambda videos, folder: videos)
+        labels = [(choice.label, choice.sparsity) for choice in videos.choices()]
+        self.assertEqual(len(labels), len(set(labels)))
+        self.assertEqual(choice_of(videos.get(Choice("random", 0.9))), Choice("random", 0.9))
+
+
+class Intervals(unittest.TestCase):
+    def test_known_cases(self):
+        self.assertEqual(interval([2.0, 2.0, 2.0]), (2.0, 2.0, 2.0))
+        self.assertEqual(interval([5.0]), (5.0, 5.0, 5.0))
+        values = [float(i % 7) for i in range(70)]
+        middle, low, high = interval(values)
+        self.assertEqual((middle, interval(values)), (3.0, (middle, low, high)))  # the same at every call
+        # The standard error is 2 / sqrt(70) of a population with standard deviation 2; 95% is 1.96 of it. The
+        # bootstrap's own noise at 10,000 resamples is a few percent of the half width.
+        half = 1.96 * 2 / 70**0.5
+        self.assertLessEqual(abs((high - low) / 2 - half), 0.06 * half)
+        self.assertTrue(low < middle < high)
+
+    def test_nan_shows(self):
+        self.assertFalse(interval([1.0, float("nan"), 2.0])[0] <= 3.0)
+
+
+if __name__ == "__main__":
+    unittest.main()
