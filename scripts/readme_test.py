@@ -1,7 +1,9 @@
 """Runs every command and program that the README shows: ```sh and ```python blocks, in order, in a folder
-with the repository's data and scripts; ```gpu blocks likewise, where there is a GPU, and ```gpu-python programs, where
-the module draftattention was built for this Python, too. The two set-up commands stand in a plain block: CI runs those.
-Usage: readme_test.py PATH/TO/draftbench"""
+with the repository's data and scripts; ```gpu blocks likewise, where there is a GPU; ```torch programs and the first
+command of ```video blocks where there is PyTorch, and ```gpu-python programs where the module draftattention was built
+for that Python and there is a GPU, too. The two set-up commands stand in a plain block: CI runs those. ```diffusers and
+```capture blocks want models of many gigabytes: tests beside the code do the same with tiny ones.
+Usage: readme_test.py PATH/TO/draftbench [A PYTHON WITH PYTORCH]"""
 
 import os
 import pathlib
@@ -12,6 +14,7 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+TORCH_PYTHON = sys.argv.pop(2) if len(sys.argv) > 2 and not sys.argv[2].startswith("-") else sys.executable
 PROGRAM = pathlib.Path(sys.argv.pop(1)).resolve() if len(sys.argv) > 1 else None
 
 
@@ -25,16 +28,28 @@ class Readme(unittest.TestCase):
             self.skipTest(why.stderr.strip())
         self.run_blocks("gpu", least=1)
 
+    def why_not(self, probe, package):
+        """Why a program cannot run with TORCH_PYTHON and the package's folder on its path, or ""."""
+        done = subprocess.run([TORCH_PYTHON, "-c", probe], env=os.environ | {"PYTHONPATH": str(package)},
+                              capture_output=True, text=True)
+        return "" if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
     def test_every_gpu_python_block_runs(self):
         package = PROGRAM.parent / "kernels" / "python"
         probe = "import draftattention, sys, torch; torch.cuda.is_available() or sys.exit('PyTorch sees no GPU')"
-        why = subprocess.run([sys.executable, "-c", probe], env=os.environ | {"PYTHONPATH": str(package)},
-                             capture_output=True, text=True)
-        if why.returncode != 0:
-            self.skipTest(why.stderr.strip().splitlines()[-1])
+        if why := self.why_not(probe, package):
+            self.skipTest(why)
         self.run_blocks("gpu-python", least=1, package=package)
 
-    def run_blocks(self, kinds, least, package=None):
+    def test_every_torch_block_runs(self):
+        package = ROOT / "kernels" / "python"
+        if why := self.why_not("import draftattention, safetensors, PIL, torchmetrics", package):
+            self.skipTest(why)
+        self.run_blocks("torch", least=1, package=package)
+        self.run_blocks("video", least=1, package=package, first_line=True,  # the second one takes a GPU's quarter hour
+                        more=" --prompts 1 --grid 2x16x32 --steps 4")
+
+    def run_blocks(self, kinds, least, package=None, first_line=False, more=""):
         blocks = re.findall(rf"^```({kinds})\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
         self.assertGreaterEqual(len(blocks), least)
         with tempfile.TemporaryDirectory() as folder:
@@ -43,13 +58,17 @@ class Readme(unittest.TestCase):
             os.mkdir(os.path.join(folder, "bin"))
             os.symlink(PROGRAM, os.path.join(folder, "bin", "draftbench"))
             python3 = pathlib.Path(folder, "bin", "python3")  # the one with the packages; a link would lose a venv's
-            python3.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+            python = sys.executable if package is None else TORCH_PYTHON
+            python3.write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')
             python3.chmod(0o755)
             paths = [str(path) for path in (ROOT / "scripts", package) if path is not None]
             environment = os.environ | {"PATH": os.path.join(folder, "bin") + os.pathsep + os.environ["PATH"],
                                         "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
             for kind, text in blocks:
-                command = [sys.executable, "-c", text] if kind.endswith("python") else ["bash", "-euc", text]
+                if first_line:
+                    text = text.splitlines()[0] + more
+                program = kind in ("python", "gpu-python", "torch")
+                command = [str(python3), "-c", text] if program else ["bash", "-euc", text]
                 done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
                 self.assertEqual(done.returncode, 0, f"{text}\n{done.stdout}{done.stderr}")
 

@@ -1,5 +1,5 @@
 # Sourced by the two commands of the README: installs what is missing, finds Python, builds.
-# Sets ROOT and PYTHON; defines say, fail, install_missing, build_tree.
+# Sets ROOT and PYTHON; defines say, fail, install_missing, install_torch (which sets TORCH_PYTHON), build_tree.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -22,11 +22,11 @@ is_there() {  # is_there PACKAGE PROBE
   esac
 }
 
-# An interpreter that has NumPy, h5py and matplotlib: the shell's own, or the system's.
+# An interpreter that has NumPy, SciPy, h5py and matplotlib: the shell's own, or the system's.
 find_python() {
   local candidate
   for candidate in python3 /usr/bin/python3; do
-    if "$candidate" -c 'import numpy, h5py, matplotlib' 2>/dev/null; then
+    if "$candidate" -c 'import numpy, scipy, h5py, matplotlib' 2>/dev/null; then
       PYTHON=$(command -v "$candidate")
       return 0
     fi
@@ -34,28 +34,61 @@ find_python() {
   return 1
 }
 
+apt_install() {  # apt_install PACKAGE ...: as root, or with sudo
+  local as_root=()
+  command -v apt-get >/dev/null || fail "this machine has no apt-get; install the equivalents of: $*"
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || fail "not root and no sudo; have an administrator install: $*"
+    as_root=(sudo)
+  fi
+  say "installing with apt-get: $*"
+  "${as_root[@]}" apt-get update -qq || say "apt-get update failed; trying with the package lists at hand"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
+    fail "apt-get could not install: $*"
+}
+
 install_missing() {
-  local missing=() item as_root=()
+  local missing=() item
   for item in "${NEEDED[@]}"; do
     is_there "${item%%=*}" "${item#*=}" || missing+=("${item%%=*}")
   done
-  find_python || missing+=(python3 python3-numpy python3-h5py python3-matplotlib)
+  find_python || missing+=(python3 python3-numpy python3-scipy python3-h5py python3-matplotlib)
   if [ ${#missing[@]} -eq 0 ]; then
     say "everything needed is installed"
     return
   fi
-  command -v apt-get >/dev/null ||
-    fail "this machine has no apt-get; install the equivalents of: ${missing[*]}"
-  if [ "$(id -u)" -ne 0 ]; then
-    command -v sudo >/dev/null || fail "not root and no sudo; have an administrator install: ${missing[*]}"
-    as_root=(sudo)
+  apt_install "${missing[@]}"
+  find_python || fail "no python3 with numpy, scipy, h5py and matplotlib, though their packages are installed"
+}
+
+# What the PyTorch tests and the Python module want, as pip has it.
+TORCH_PACKAGES=("torch>=2.4,<3" "diffusers>=0.35,<1" "transformers>=4.50,<6" "torchmetrics>=1.4,<2" "safetensors<1"
+                "nanobind>=2.5,<4" "scikit-build-core>=0.10,<1" numpy scipy h5py pillow)
+TORCH_MODULES="torch, diffusers, transformers, torchmetrics, safetensors, nanobind, scikit_build_core, numpy, scipy, h5py, PIL"
+
+# Sets TORCH_PYTHON: an interpreter that has all of these, the shell's own or one of a virtual environment that is made
+# at DIR; empty, and said so, where they cannot be installed: then the tests that need them are skipped.
+install_torch() {  # install_torch DIR
+  local dir=$1 candidate
+  TORCH_PYTHON=
+  for candidate in python3 "$dir/bin/python"; do
+    if "$candidate" -c "import $TORCH_MODULES" 2>/dev/null; then
+      TORCH_PYTHON=$(command -v "$candidate")
+      return
+    fi
+  done
+  python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv python3-dev
+  say "installing PyTorch and what its tests need in $dir (--no-torch leaves them out)"
+  mkdir -p "$(dirname "$dir")"
+  if python3 -m venv --clear "$dir" >"$dir.log" 2>&1 &&
+     timeout 1200 "$dir/bin/python" -m pip install -q "${TORCH_PACKAGES[@]}" >>"$dir.log" 2>&1; then
+    TORCH_PYTHON=$dir/bin/python
+  else
+    tail -n 3 "$dir.log" >&2
+    say "PyTorch could not be installed ($dir.log): its tests are skipped"
+    rm -rf "$dir"
   fi
-  say "installing with apt-get: ${missing[*]}"
-  "${as_root[@]}" apt-get update -qq || say "apt-get update failed; trying with the package lists at hand"
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-    fail "apt-get could not install: ${missing[*]}"
-  find_python || fail "no python3 with numpy, h5py and matplotlib, though their packages are installed"
 }
 
 build_tree() {  # build_tree DIR [CMAKE ARGUMENT ...]

@@ -5,21 +5,26 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 usage() {
   cat <<'TEXT'
-Usage: ./scripts/test.sh [--build-dir DIR] [--sanitize]
-Installs what is missing (as root or with sudo; nothing if all is there), builds, runs every test.
+Usage: ./scripts/test.sh [--build-dir DIR] [--sanitize] [--no-torch]
+Installs what is missing (as root or with sudo; nothing if all is there), builds, runs every test. PyTorch and what its
+tests need go into a virtual environment, build/venv, from the Python package index (some gigabytes).
   --build-dir DIR   where to build (default: build/release, or build/asan with --sanitize)
-  --sanitize        build and test with AddressSanitizer and UndefinedBehaviorSanitizer
+  --sanitize        build and test with AddressSanitizer and UndefinedBehaviorSanitizer; without PyTorch's tests
+  --no-torch        leave PyTorch out: its tests are skipped
 Example: ./scripts/test.sh --build-dir /var/tmp/draftbench
 TEXT
 }
 
 build_dir=
+with_torch=1
 options=(-DCMAKE_BUILD_TYPE=Release)
 default_dir=$ROOT/build/release
 while [ $# -gt 0 ]; do
   case $1 in
     --build-dir) [ $# -ge 2 ] || fail "--build-dir needs a folder"; build_dir=$2; shift 2 ;;
-    --sanitize) options=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DDRAFT_SANITIZE=ON); default_dir=$ROOT/build/asan; shift ;;
+    --sanitize) options=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DDRAFT_SANITIZE=ON); default_dir=$ROOT/build/asan
+                with_torch=; shift ;;
+    --no-torch) with_torch=; shift ;;
     -h|--help) usage; exit 0 ;;
     *) usage >&2; fail "unknown option '$1'" ;;
   esac
@@ -28,6 +33,10 @@ build_dir=${build_dir:-$default_dir}
 mkdir -p "$(dirname "$build_dir")"
 
 install_missing
+if [ -n "$with_torch" ]; then
+  install_torch "$ROOT/build/venv"
+  if [ -n "$TORCH_PYTHON" ]; then options+=(-DDRAFT_TORCH_PYTHON="$TORCH_PYTHON" -DPython_EXECUTABLE="$TORCH_PYTHON"); fi
+fi
 build_tree "$build_dir" "${options[@]}"
 say "running the tests"
 ctest --test-dir "$build_dir" --output-on-failure -j "$(nproc)"
