@@ -63,9 +63,10 @@ install_missing() {
 }
 
 # What the PyTorch tests and the Python module want, as pip has it.
-TORCH_PACKAGES=("torch>=2.4,<3" "diffusers>=0.35,<1" "transformers>=4.50,<6" "torchmetrics>=1.4,<2" "safetensors<1"
-                "nanobind>=2.5,<4" "scikit-build-core>=0.10,<1" numpy scipy h5py pillow)
-TORCH_MODULES="torch, diffusers, transformers, torchmetrics, safetensors, nanobind, scikit_build_core, numpy, scipy, h5py, PIL"
+TORCH_PACKAGES=("torch>=2.4,<3" "diffusers>=0.36,<1" "transformers>=4.50,<6" "accelerate>=1,<2" "torchmetrics>=1.4,<2"
+                "safetensors<1" "nanobind>=2.5,<4" "scikit-build-core>=0.10,<1" numpy scipy h5py pillow)
+TORCH_MODULES="torch, diffusers, transformers, accelerate, torchmetrics, safetensors, nanobind, scikit_build_core, numpy,"
+TORCH_MODULES+=" scipy, h5py, PIL"
 
 # Sets TORCH_PYTHON: an interpreter that has all of these, the shell's own or one of a virtual environment that is made
 # at DIR; empty, and said so, where they cannot be installed: then the tests that need them are skipped.
