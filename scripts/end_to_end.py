@@ -42,12 +42,14 @@ def refuse(text):
     return 2
 
 
-def own_kernel(name, device):
-    """The kernel that records name: "auto" on a GPU is the first that does a call of the model there."""
+def dense_kernel(name, device):
+    """What stands for "auto" in a dense run: "auto" would be PyTorch's own attention there."""
     import draftattention
 
-    if name != "auto" or device.type != "cuda":
+    if name != "auto":
         return name
+    if device.type != "cuda":
+        return "torch"
     return next((row["name"] for row in sorted(draftattention.kernels(), key=lambda row: row["name"] != "wgmma")
                  if row["here"] == ""), "torch")
 
@@ -79,22 +81,23 @@ def main(arguments=None):
     nvml = Nvml(torch.cuda.get_device_properties(0).uuid if device.type == "cuda" else "none")
     machine, build = machine_info(nvml), build_info(options.commit)
     model, weights = load_weights(options.weights, device), sha256(options.weights)
-    kernel = own_kernel(options.kernel, device)
+    dense = dense_kernel(options.kernel, device)
     os.makedirs(options.out, exist_ok=True)
     study = quality.Study(model, weights, quality.Setup(clips=options.clips, batch=options.batch), machine, build,
                           os.path.join(options.out, "videos.jsonl"))
     whole = True
     if "speed" in options.parts and device.type == "cuda":
         path = os.path.join(options.out, "video_times.jsonl")
-        speed.run(model, kernel, machine, build, weights, path, nvml)
+        speed.run(model, dense, machine, build, weights, path, nvml)
     if "quality" in options.parts:
         try:
-            whole = study.run(configurations.configurations(kernel), options.seconds) and whole
+            whole = study.run(configurations.configurations(options.kernel, dense), options.seconds) and whole
         except RuntimeError as error:
             print(f"end_to_end: {error}", file=sys.stderr)
             return 1
     if "pictures" in options.parts and whole:
-        for path in pictures.draw(study, kernel, os.path.join(options.out, "pictures"), spoken_command("end_to_end")):
+        command = spoken_command("end_to_end").replace("-m minidit.end_to_end", "scripts/end_to_end.py")
+        for path in pictures.draw(study, options.kernel, os.path.join(options.out, "pictures"), command):
             print(path)
     if not whole:
         return 3

@@ -15,9 +15,9 @@ def draft(sparsity, **changes):
     return Policy("draft", sparsity, **changes)
 
 
-def configurations(kernel="auto"):
-    """Every policy but REFERENCE, most wanted first. kernel: what the sparse calls, and the second dense run, take; the
-    dense run with it shows what rounding alone does to a video."""
+def configurations(kernel="auto", dense_kernel="torch"):
+    """Every policy but REFERENCE, most wanted first. kernel: of the sparse calls; dense_kernel: of a dense run that
+    shows what rounding alone does to a video."""
     table_1 = [draft(sparsity) for sparsity in SPARSITIES]
     table_4 = [draft(sparsity, pool="max") for sparsity in SPARSITIES]
     ends = [Policy("random", sparsity) for sparsity in SPARSITIES] + [Policy("oracle", sparsity) for sparsity in FEW]
@@ -25,8 +25,7 @@ def configurations(kernel="auto"):
     table_5 = [draft(sparsity, region=region) for sparsity in (0.75, 0.9) for region in REGIONS]
     rules = [draft(sparsity, rule=rule) for sparsity in FEW for rule in ("logits", "released", "row")]
     chosen = table_1 + table_4 + ends + first_steps + table_5 + rules
-    return [Policy(kernel="torch" if kernel == "auto" else kernel, dense_steps=0.0)] + [
-        replace(policy, kernel=kernel) for policy in chosen]
+    return [Policy(kernel=dense_kernel, dense_steps=0.0)] + [replace(policy, kernel=kernel) for policy in chosen]
 
 
 def attention_pairs(kept_share, grid, text_tokens):

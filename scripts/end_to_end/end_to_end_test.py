@@ -145,7 +145,8 @@ class Metrics(unittest.TestCase):
         self.assertAlmostEqual(configurations.flops_share(config, GRID, TEXT_TOKENS, 0.5), wanted, delta=1e-12)
 
     def test_configurations_are_all_different_and_hold_the_papers(self):
-        chosen = configurations.configurations("wgmma")
+        chosen = configurations.configurations("wgmma", "mma")
+        self.assertEqual(chosen[0], Policy(kernel="mma", dense_steps=0.0))
         self.assertEqual(len(chosen), len(set(chosen)))
         self.assertNotIn(configurations.REFERENCE, chosen)
         for wanted in (Policy("draft", 0.9, kernel="wgmma"), Policy("draft", 0.9, pool="max", kernel="wgmma"),

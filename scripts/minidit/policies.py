@@ -87,8 +87,8 @@ class PolicyAttention:
             return dense_attention(q, k, v)
         self.calls["dense" if dense else "sparse"] += 1
         mask = None if dense else self.mask(q, k, layer, step)
-        o = draftattention.block_attention(q.contiguous(), k.contiguous(), v.contiguous(), self.grid, mask,
-                                           text_tokens=self.text_tokens, region=policy.region, kernel=policy.kernel)
+        o = draftattention.block_attention(q, k, v, self.grid, mask, text_tokens=self.text_tokens,
+                                           region=policy.region, kernel=policy.kernel)
         if self.probe is not None and mask is not None:
             self.probe(q, k, v, o, mask, layer=layer, step=step)
         return o
@@ -102,9 +102,9 @@ class PolicyAttention:
         """bool [clips, heads, regions, regions] of one sparse call."""
         policy = self.policy
         if policy.name == "draft":
-            return draftattention.draft_mask(q.contiguous(), k.contiguous(), self.grid, text_tokens=self.text_tokens,
-                                             sparsity=policy.sparsity, region=policy.region, pool=policy.pool,
-                                             rule=policy.rule, kernel=policy.kernel)
+            return draftattention.draft_mask(q, k, self.grid, text_tokens=self.text_tokens, sparsity=policy.sparsity,
+                                             region=policy.region, pool=policy.pool, rule=policy.rule,
+                                             kernel=policy.kernel)
         regions = self.regions(q.device)
         shape = (*q.shape[:2], regions.video, regions.video)
         if policy.name == "random":  # drawn on the CPU, so that a seed means the same on every device
