@@ -113,65 +113,82 @@ def table_1(videos, paper, plots):
     return Finding(title, claim, verdict, rule, text, why, tables, pictures, headline)
 
 
-def table_4(videos, paper, plots):
-    title = "Table 4, in videos of the small model"
-    claim = f"Average pooling gives better videos than max pooling at 90%. Printed: {printed_psnr(paper, 'table4', 'pool')}."
-    both = [each for each in videos.sparsities() if videos.get(draft(each)) and videos.get(draft(each, pool="max"))]
-    if not both:
+def paired_section(videos, title, claim, pairs, names, table):
+    """The finding on `pairs` of configurations (first, second), judged at the sparsity nearest the paper's; names: of
+    first and second; table: the rows that go with it. Not measured without pairs."""
+    if not pairs:
         return Finding(title, claim, NOT_TESTABLE, RULE_PAIRED, NOT_MEASURED)
-    sparsity = min(both, key=lambda each: abs(each - PAPER_SPARSITY))
-    first, second = draft(sparsity), draft(sparsity, pool="max")
-    text = f"At {percent(sparsity, 0)}, {videos.where()}. " + difference_words(videos, first, second, ("average", "max"))
-    choices = [draft(each, pool=pool) for each in both for pool in ("avg", "max")]
-    table = quality_table(videos, "table_4_videos", "Average and max pooling.", choices)
+    first, second = min(pairs, key=lambda pair: abs(pair[0].sparsity - PAPER_SPARSITY))
+    text = f"At {percent(first.sparsity, 0)}, {videos.where()}. " + difference_words(videos, first, second, names)
     found = videos.difference(first, second, "psnr")
-    headline = f"{found[0]:+.2f} dB [{found[1]:+.2f}, {found[2]:+.2f}] at {percent(sparsity, 0)}"
-    return Finding(title, claim, judged(videos, first, second), RULE_PAIRED, text, [SCALE], [table], headline=headline)
+    headline = f"{found[0]:+.2f} dB [{found[1]:+.2f}, {found[2]:+.2f}] against {names[1]} at {percent(first.sparsity, 0)}"
+    verdict = judged(videos, first, second)
+    return Finding(title, claim, verdict, RULE_PAIRED, text, [SCALE], [table], headline=headline)
+
+
+def pairs_of(videos, **changes):
+    """[(the paper's draft, the same with these changes)] at every sparsity that has both."""
+    both = [(draft(each), draft(each, **changes)) for each in videos.sparsities()]
+    return [pair for pair in both if videos.get(pair[0]) and videos.get(pair[1])]
+
+
+def table_of(videos, name, caption, pairs, key, *free):
+    """quality_table of the drafts at these pairs' sparsities that differ from the paper's in the `free` fields alone,
+    ordered by sparsity and `key`."""
+    wanted = {first.sparsity for first, _ in pairs}
+    choices = [
+        one
+        for one in videos.choices()
+        if one.sparsity in wanted and one == draft(one.sparsity, **{field: getattr(one, field) for field in free})
+    ]
+    return quality_table(videos, name, caption, sorted(choices, key=lambda one: (one.sparsity, key(one))))
+
+
+def table_4(videos, paper, plots):
+    pairs = pairs_of(videos, pool="max")
+    return paired_section(
+        videos,
+        "Table 4, in videos of the small model",
+        f"Average pooling gives better videos than max pooling at 90%. Printed: {printed_psnr(paper, 'table4', 'pool')}.",
+        pairs,
+        ("average", "max"),
+        table_of(videos, "table_4_videos", "Average and max pooling.", pairs, lambda one: one.pool, "pool"),
+    )
 
 
 def table_5(videos, paper, plots):
-    title = "Table 5, in videos of the small model"
-    claim = f"8x16 gives better videos than 16x16 at 90%. Printed: {printed_psnr(paper, 'table5', 'region')}."
-    both = [each for each in videos.sparsities() if videos.get(draft(each)) and videos.get(draft(each, region="16x16"))]
-    if not both:
-        return Finding(title, claim, NOT_TESTABLE, RULE_PAIRED, NOT_MEASURED)
-    sparsity = min(both, key=lambda each: abs(each - PAPER_SPARSITY))
-    first, second = draft(sparsity), draft(sparsity, region="16x16")
-    text = f"At {percent(sparsity, 0)}, {videos.where()}. " + difference_words(videos, first, second, ("8x16", "16x16"))
-    choices = sorted(
-        (one for one in videos.choices() if one.sparsity in both and one == draft(one.sparsity, region=one.region)),
-        key=lambda one: (one.sparsity, [int(side) for side in one.region.split("x")]),
+    pairs = pairs_of(videos, region="16x16")
+    return paired_section(
+        videos,
+        "Table 5, in videos of the small model",
+        f"8x16 gives better videos than 16x16 at 90%. Printed: {printed_psnr(paper, 'table5', 'region')}.",
+        pairs,
+        ("8x16", "16x16"),
+        table_of(
+            videos,
+            "table_5_videos",
+            "Region sizes, average pooling.",
+            pairs,
+            lambda one: [int(side) for side in one.region.split("x")],
+            "region",
+        ),
     )
-    table = quality_table(videos, "table_5_videos", "Region sizes, average pooling.", choices)
-    found = videos.difference(first, second, "psnr")
-    headline = f"{found[0]:+.2f} dB [{found[1]:+.2f}, {found[2]:+.2f}] at {percent(sparsity, 0)}"
-    return Finding(title, claim, judged(videos, first, second), RULE_PAIRED, text, [SCALE], [table], headline=headline)
 
 
 def dense_steps(videos, plots):
-    title = "Section 4.1: the first 25% of the steps stay dense"
-    claim = "Full attention in the first 25% of the denoising steps preserves the quality of the videos."
-    pairs = [
-        (one, other)
-        for one in videos.choices()
-        if one == draft(one.sparsity)
-        and videos.get(other := draft(one.sparsity, dense_steps=0.0))
-    ]
-    if not pairs:
-        return Finding(title, claim, NOT_TESTABLE, RULE_PAIRED, NOT_MEASURED)
-    first, second = max(pairs, key=lambda pair: pair[0].sparsity)
-    names = (f"{percent(PAPER_STEPS, 0)} of the steps dense", "none")
-    text = f"At {percent(first.sparsity, 0)}, {videos.where()}. " + difference_words(videos, first, second, names)
-    wanted = {one.sparsity for one, _ in pairs}
-    choices = sorted(
-        (
-            one
-            for one in videos.choices()
-            if one.sparsity in wanted and one == draft(one.sparsity, dense_steps=one.dense_steps)
+    pairs = pairs_of(videos, dense_steps=0.0)
+    return paired_section(
+        videos,
+        "Section 4.1: the first 25% of the steps stay dense",
+        "Full attention in the first 25% of the denoising steps preserves the quality of the videos.",
+        pairs,
+        (f"{percent(PAPER_STEPS, 0)} of the steps dense", "none"),
+        table_of(
+            videos,
+            "dense_steps_videos",
+            "By the share of the steps, the first, that stay dense.",
+            pairs,
+            lambda one: one.dense_steps,
+            "dense_steps",
         ),
-        key=lambda one: (one.sparsity, one.dense_steps),
     )
-    table = quality_table(videos, "dense_steps_videos", "By the share of the steps, the first, that stay dense.", choices)
-    found = videos.difference(first, second, "psnr")
-    headline = f"{found[0]:+.2f} dB [{found[1]:+.2f}, {found[2]:+.2f}] against none at {percent(first.sparsity, 0)}"
-    return Finding(title, claim, judged(videos, first, second), RULE_PAIRED, text, [SCALE], [table], headline=headline)
