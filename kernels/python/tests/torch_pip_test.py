@@ -35,7 +35,8 @@ class Pip(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run(
                 [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation",
-                 "--disable-pip-version-check", "--target", folder, "-C", "cmake.define.CMAKE_CUDA_COMPILER=NOTFOUND",
+                 "--disable-pip-version-check", "--target", folder,
+                 "--config-settings=cmake.define.CMAKE_CUDA_COMPILER=NOTFOUND",
                  str(ROOT)], capture_output=True, text=True)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             program = PROGRAM.format(folder=folder)
