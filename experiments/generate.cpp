@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "harness/dump_writer.hpp"
-#include "harness/synthetic.hpp"
+#include "harness/options.hpp"
+#include "harness/synthetic_dump.hpp"
 
 namespace draft {
 namespace {
@@ -75,20 +75,7 @@ void generate(const GenerateOptions& options) {
       "draftbench generate {} --grid {}x{}x{} --text {} --heads {} --kv-heads {} --head-dim {} --seed {} --dtype {}",
       to_string(spec.kind), spec.grid.frames, spec.grid.height, spec.grid.width, spec.grid.text, spec.heads,
       spec.kv_heads, spec.head_dim, spec.seed, to_string(options.element));
-  DumpWriter writer(options.out, {"synthetic", source, spec.grid});
-  CaptureInfo capture;
-  capture.name = to_string(spec.kind);
-  CaptureLayout layout;
-  layout.heads = spec.heads;
-  layout.kv_heads = spec.kv_heads;
-  layout.head_dim = spec.head_dim;
-  layout.element = options.element;
-  writer.add_capture(capture, layout);
-  for (Index head = 0; head < spec.heads; ++head) {
-    const Problem problem = synthetic_head(spec, head);
-    writer.write_head(head, problem.q, problem.k, problem.v);
-  }
-  writer.finish();
+  write_synthetic_dump(options.out, spec, options.element, source);
 }
 
 }  // namespace

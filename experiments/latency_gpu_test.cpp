@@ -8,11 +8,10 @@
 #include "experiments/gpu_call.hpp"
 #include "experiments/latency.hpp"
 #include "experiments/overhead.hpp"
-#include "harness/dump_writer.hpp"
 #include "harness/gpu.hpp"
 #include "harness/gpu_timing.hpp"
 #include "harness/half_tensor.hpp"
-#include "harness/synthetic.hpp"
+#include "harness/synthetic_dump.hpp"
 #include "harness/temporary_directory.hpp"
 #include "harness/timing_match.hpp"
 
@@ -185,21 +184,8 @@ class TimedDump : public Timed {
   void SetUp() override {
     Timed::SetUp();
     if (IsSkipped()) return;
-    SyntheticSpec spec{SyntheticKind::iid, {2, 16, 32, 5}, 2, 1, 64, 7};
-    DumpWriter writer(directory_ / "iid.h5", {"synthetic", "latency_gpu_test", spec.grid});
-    CaptureInfo capture;
-    capture.name = "iid";
-    CaptureLayout layout;
-    layout.heads = spec.heads;
-    layout.kv_heads = spec.kv_heads;
-    layout.head_dim = spec.head_dim;
-    layout.element = Element::bfloat16;
-    writer.add_capture(capture, layout);
-    for (Index head = 0; head < spec.heads; ++head) {
-      const Problem problem = synthetic_head(spec, head);
-      writer.write_head(head, problem.q, problem.k, problem.v);
-    }
-    writer.finish();
+    const SyntheticSpec spec{SyntheticKind::iid, {2, 16, 32, 5}, 2, 1, 64, 7};
+    write_synthetic_dump(directory_ / "iid.h5", spec, Element::bfloat16, "latency_gpu_test");
   }
 
   template <typename AnyOptions>

@@ -37,8 +37,7 @@ std::string latency_text(const std::vector<Json>& records, Index done_before) {
   if (!table.empty()) {
     text = call_text(records.front()) +
            "Medians. of matmul: share of a large cuBLAS product's rate; ideal: all blocks by kept blocks; projected: "
-           "speed-up "
-           "of a whole video,\nwith the draft's time and everything but attention at the product's rate.\n" +
+           "speed-up of a whole video,\nwith the draft's time and everything but attention at the product's rate.\n" +
            table.text();
   }
   return text + notes_text(records, done_before);

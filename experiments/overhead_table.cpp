@@ -30,8 +30,7 @@ std::string overhead_text(const std::vector<Json>& records, Index done_before) {
   if (!table.empty()) {
     text = call_text(records.front()) +
            "Parts are timed alone; draft: from pooling to lists as one piece. attention reads token order; "
-           "attention_gather "
-           "holds reorder and restore.\n" +
+           "attention_gather holds reorder and restore.\n" +
            table.text();
   }
   return text + notes_text(records, done_before);

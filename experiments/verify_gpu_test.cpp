@@ -5,10 +5,8 @@
 #include <fstream>
 
 #include "experiments/verify.hpp"
-#include "harness/dump_writer.hpp"
-#include "harness/element.hpp"
 #include "harness/gpu.hpp"
-#include "harness/synthetic.hpp"
+#include "harness/synthetic_dump.hpp"
 #include "harness/temporary_directory.hpp"
 #include "kernels/cuda_check.hpp"
 #include "kernels/toy_kernel.hpp"
@@ -20,21 +18,8 @@ class Verifying : public ::testing::Test {
  protected:
   void SetUp() override {
     if (const std::string why = why_no_gpu(); !why.empty()) GTEST_SKIP() << why;
-    SyntheticSpec spec{SyntheticKind::iid, {2, 9, 33, 21}, 2, 1, 64, 7};
-    DumpWriter writer(directory_ / "iid.h5", {"synthetic", "verify_gpu_test", spec.grid});
-    CaptureInfo capture;
-    capture.name = "iid";
-    CaptureLayout layout;
-    layout.heads = spec.heads;
-    layout.kv_heads = spec.kv_heads;
-    layout.head_dim = spec.head_dim;
-    layout.element = Element::bfloat16;
-    writer.add_capture(capture, layout);
-    for (Index head = 0; head < spec.heads; ++head) {
-      const Problem problem = synthetic_head(spec, head);
-      writer.write_head(head, problem.q, problem.k, problem.v);
-    }
-    writer.finish();
+    const SyntheticSpec spec{SyntheticKind::iid, {2, 9, 33, 21}, 2, 1, 64, 7};
+    write_synthetic_dump(directory_ / "iid.h5", spec, Element::bfloat16, "verify_gpu_test");
     options_.dump = directory_ / "iid.h5";
     options_.out = directory_ / "verify.jsonl";
     options_.quiet = true;

@@ -2,7 +2,7 @@
 
 import torch
 
-from minidit.heads import block_mass
+from minidit.heads import block_mass, effective_blocks
 from minidit.model import dense_attention
 
 NAMES = ("attention_recall", "output_rel_l2", "empty_rows_share", "kept_share", "effective_blocks")
@@ -33,14 +33,13 @@ class Probe:
         mass = block_mass(q, k, self.regions)
         weight = sizes / sizes.sum()
         rows = mass[:-1, :-1]
-        entropy = -torch.special.xlogy(mass, mass).sum(1)[:-1]
         video = int(sizes.sum())
         difference, size = (o[:video].double() - dense[:video].double()).norm(), dense[:video].double().norm()
         # Text is always kept; a row's recall is its kept share of all of its mass, text included.
         kept = (rows * mask).sum(1) + mass[:-1, -1]
         return {"attention_recall": (weight @ kept).item(), "output_rel_l2": (difference / size).item(),
                 "empty_rows_share": (~mask.any(1)).float().mean().item(), "kept_share": mask.float().mean().item(),
-                "effective_blocks": entropy.exp().mean().item()}
+                "effective_blocks": effective_blocks(mass)}
 
     def mean(self, name, layer=None, head=None):
         """Over all rows, or those of a layer and head; None if there are none."""

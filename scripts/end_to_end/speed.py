@@ -5,7 +5,6 @@ together) split the time into attention and everything else; the draft alone is 
 keys. Nothing is projected."""
 
 import json
-import math
 import os
 
 import torch
@@ -29,17 +28,15 @@ class TimedAttention:
 
     def __init__(self, policy, grid, steps):
         self.policy, self.grid = policy, grid
-        self.first_sparse_step = math.ceil(policy.dense_steps * steps - 1e-9)
+        self.first_sparse_step = policy.first_sparse_step(steps)
         self.events, self.last = [], None
 
     def attend(self, q, k, v, step):
         policy = self.policy
-        if policy.name == "dense":
-            if policy.kernel == "auto":
-                return dense_attention(q, k, v)
-            return draftattention.block_attention(q, k, v, self.grid, None, text_tokens=TEXT_TOKENS,
-                                                  region=policy.region, kernel=policy.kernel)
-        if step < self.first_sparse_step:
+        dense = policy.name == "dense"
+        if dense and policy.kernel == "auto":
+            return dense_attention(q, k, v)
+        if dense or step < self.first_sparse_step:
             return draftattention.block_attention(q, k, v, self.grid, None, text_tokens=TEXT_TOKENS,
                                                   region=policy.region, kernel=policy.kernel)
         self.last = (q, k)

@@ -23,7 +23,7 @@ from .checkpoint import load_weights
 from .flow import SHIFT, STEPS, sample
 from .plan import parse_grid
 from .policies import POLICIES, Policy, PolicyAttention
-from .prompts import TEXT_TOKENS, draw_prompts, parse_prompt, prompt_text
+from .prompts import TEXT_TOKENS, add_prompt_options, prompt_text, prompts_of
 from .sample import spoken_command
 from .sheet import animate, to_pixels
 
@@ -74,9 +74,7 @@ def main(arguments=None):
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
     add_policy_options(parser)
     parser.add_argument("--grid", type=parse_grid, default=(8, 32, 48), help="FRAMESxHEIGHTxWIDTH tokens (default 8x32x48)")
-    parser.add_argument("--prompts", type=int, default=4, help="how many held-out prompts (default 4)")
-    parser.add_argument("--prompt", type=parse_prompt, action="append", help="16 integers; instead of held-out ones")
-    parser.add_argument("--seed", type=int, default=1, help="of the first clip; the next clips count up")
+    add_prompt_options(parser, 4)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--shift", type=float, default=SHIFT)
     parser.add_argument("--beside", choices=("dense",), help="show each clip beside the dense one")
@@ -88,8 +86,7 @@ def main(arguments=None):
         parser.error(str(error))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_weights(options.weights, device)
-    prompts = torch.stack(options.prompt) if options.prompt else draw_prompts(
-        options.prompts, torch.Generator().manual_seed(options.seed), held_out=True)
+    prompts = prompts_of(options)
     made = []
     for index, prompt in enumerate(prompts):
         seed = options.seed + index

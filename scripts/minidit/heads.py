@@ -56,6 +56,12 @@ def block_mass(q, k, regions, rows=2048):
     return mass / regions.sizes[:, None].clamp(min=1)
 
 
+def effective_blocks(mass):
+    """exp(entropy) of a video region's row of block_mass, averaged over rows."""
+    entropy = -torch.special.xlogy(mass, mass).sum(1)[:-1]
+    return entropy.exp().mean().item()
+
+
 def draft_map(q, k, regions, pooling):
     """softmax(S~ / sqrt(d)) over video regions, [video, video]; pooling is 'average' or 'max'. q, k [tokens, head_dim]."""
     if pooling not in ("average", "max"):
@@ -89,8 +95,7 @@ def describe(q, k, regions, keep, generator):
     row = dict(same_region=share(same_frame & same_place), same_frame=share(same_frame & ~same_place),
                same_position=share(~same_frame & same_place), text=(weight @ mass[:-1, -1]).item(),
                elsewhere=share(~same_frame & ~same_place))
-    entropy = -torch.special.xlogy(mass, mass).sum(1)[:-1]
-    row["effective_blocks"] = entropy.exp().mean().item()
+    row["effective_blocks"] = effective_blocks(mass)
     drafts = {pooling: draft_map(q, k, regions, pooling) for pooling in ("average", "max")}
     drafts["random"] = torch.rand(video.shape, generator=generator).to(video.device)
     drafts["oracle"] = weight[:, None] * video

@@ -47,6 +47,10 @@ class Policy:
         if not 0 <= self.dense_steps <= 1:
             raise ValueError(f"dense_steps: wanted a share of 0 to 1, found {self.dense_steps}")
 
+    def first_sparse_step(self, steps):
+        """Of a run of `steps`, counted from 0; `steps` if all are dense."""
+        return math.ceil(self.dense_steps * steps - 1e-9)
+
     def config(self):
         """A record's `config`, without the device."""
         found = {"policy": self.name, "kernel": self.kernel, "region": list(self.region), "sparsity": self.sparsity,
@@ -75,7 +79,7 @@ class PolicyAttention:
 
     def __init__(self, policy, grid, text_tokens, steps, probe=None):
         self.policy, self.grid, self.text_tokens, self.probe = policy, tuple(grid), text_tokens, probe
-        self.first_sparse_step = math.ceil(policy.dense_steps * steps - 1e-9)
+        self.first_sparse_step = policy.first_sparse_step(steps)
         self.calls = {"dense": 0, "sparse": 0}
         self._regions = None
 

@@ -46,3 +46,17 @@ def parse_prompt(text):
     if len(values) != TEXT_TOKENS or not all(0 <= value < VALUES for value in values):
         raise ValueError(f"prompt: wanted {TEXT_TOKENS} integers of 0 to {VALUES - 1}, found {text!r}")
     return torch.tensor(values)
+
+
+def add_prompt_options(parser, count):
+    """--prompts, `count` unless given, --prompt and --seed."""
+    parser.add_argument("--prompts", type=int, default=count, help=f"how many held-out prompts (default {count})")
+    parser.add_argument("--prompt", type=parse_prompt, action="append", help="16 integers; instead of held-out ones")
+    parser.add_argument("--seed", type=int, default=1, help="of the first clip; the next clips count up")
+
+
+def prompts_of(options):
+    """The prompts that add_prompt_options' options ask for, [count, 16] int64 on the CPU."""
+    if options.prompt:
+        return torch.stack(options.prompt)
+    return draw_prompts(options.prompts, torch.Generator().manual_seed(options.seed), held_out=True)

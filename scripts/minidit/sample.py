@@ -18,7 +18,7 @@ import torch
 from .checkpoint import load_weights
 from .flow import SHIFT, STEPS, sample
 from .plan import parse_grid
-from .prompts import draw_prompts, parse_prompt, prompt_text
+from .prompts import add_prompt_options, prompt_text, prompts_of
 from .sheet import save_sheet
 from .video import render
 
@@ -33,9 +33,7 @@ def main():
     parser.add_argument("--weights", required=True)
     parser.add_argument("--sheet", required=True, help="PNG to write")
     parser.add_argument("--grid", type=parse_grid, default=(8, 32, 48), help="FRAMESxHEIGHTxWIDTH tokens (default 8x32x48)")
-    parser.add_argument("--prompts", type=int, default=8, help="how many held-out prompts (default 8)")
-    parser.add_argument("--prompt", type=parse_prompt, action="append", help="16 integers; instead of held-out ones")
-    parser.add_argument("--seed", type=int, default=1, help="of the first clip; the next clips count up")
+    add_prompt_options(parser, 8)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--shift", type=float, default=SHIFT)
     parser.add_argument("--frames-shown", type=int, default=4)
@@ -43,10 +41,7 @@ def main():
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_weights(options.weights, device)
-    if options.prompt:
-        prompts = torch.stack(options.prompt)
-    else:
-        prompts = draw_prompts(options.prompts, torch.Generator().manual_seed(options.seed), held_out=True)
+    prompts = prompts_of(options)
     frames, height, width = options.grid
     rows = []
     for index, prompt in enumerate(prompts):

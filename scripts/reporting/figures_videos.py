@@ -1,7 +1,7 @@
 """Plots of the small video DiT's videos: quality by sparsity, recall against PSNR, and where a video's time goes."""
 
 from . import style
-from .videos import METRICS, Choice, draft, interval
+from .videos import METRICS, Choice, draft, grid_of, interval, video_tokens
 
 LOOKS = (  # policy of one sparsity, label, style of the paper's variants
     (lambda sparsity: draft(sparsity), "draft, average", ("draft", "avg")),
@@ -64,10 +64,10 @@ def draw_recall_against_psnr(videos, folder):
 
 def draw_times(cells, folder):
     """Stacked bars: attention and everything else, one panel a grid. Returns (stem, caption)."""
-    grids = sorted({_grid(cell) for cell in cells}, key=lambda grid: grid[0] * grid[1] * grid[2])
+    grids = list(dict.fromkeys(grid_of(cell) for cell in sorted(cells, key=video_tokens)))
     figure, axes = style.panels(1, len(grids), 3.4)
     for axis, grid in zip(axes[0], grids):
-        members = [cell for cell in cells if _grid(cell) == grid]
+        members = [cell for cell in cells if grid_of(cell) == grid]
         members.sort(key=lambda cell: (cell.policy != "dense", cell.config.get("kernel") != "auto", cell.sparsity or 0))
         for place, cell in enumerate(members):
             other, attention = cell.metrics["other_ms"] / 1e3, cell.metrics["attention_ms"] / 1e3
@@ -81,7 +81,7 @@ def draw_times(cells, folder):
         ]
         axis.set_xticks(range(len(members)), names, fontsize=8)
         axis.grid(axis="x", visible=False)
-        axis.set_title("x".join(map(str, grid)) + " tokens", loc="left", fontsize=9)
+        axis.set_title(f"{grid} tokens", loc="left", fontsize=9)
         axis.set_ylim(0, 1.12 * axis.get_ylim()[1])
     axes[0][0].set_ylabel("one video (s)")
     handles, labels = axes[0][0].get_legend_handles_labels()
@@ -93,7 +93,3 @@ def draw_times(cells, folder):
         f" bars the speed-up over PyTorch's dense attention. On {device}."
     )
     return style.save(figure, folder, "video_times"), caption
-
-
-def _grid(cell):
-    return tuple(cell.input[side] for side in ("frames", "height", "width"))

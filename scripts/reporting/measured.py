@@ -5,6 +5,7 @@ from collections import Counter
 from .finding import Table, markdown_table
 from .records import TIMED, VIDEOS
 from .timings import call_of, commit
+from .videos import grid_of
 
 OF_THE_MOMENT = ("sm_clock", "power", "throttle")  # these differ from record to record
 
@@ -69,9 +70,8 @@ def gpu_runs_table(records):
         runs.setdefault(key, []).append(cell.time)
     for cell in records.of(*VIDEOS):
         machine, source = cell.machine, cell.input
-        grid = "x".join(str(source.get(side)) for side in ("frames", "height", "width"))
         key = (cell.experiment, machine.get("gpu") or machine.get("cpu") or "", machine.get("driver") or "", commit(cell))
-        runs.setdefault((*key, f"{source.get('model')}, {grid} tokens", f"{source.get('clips')} clips"), []).append(cell.time)
+        runs.setdefault((*key, f"{source.get('model')}, {grid_of(cell)} tokens", f"{source.get('clips')} clips"), []).append(cell.time)
     rows = [key + (len(times), min(times), max(times)) for key, times in sorted(runs.items())]
     columns = (
         "experiment",

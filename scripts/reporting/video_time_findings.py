@@ -3,6 +3,7 @@
 from . import figures_videos
 from .finding import CAVEAT, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent
 from .timings import commit
+from .videos import grid_of, video_tokens
 
 
 def whole_videos(records, paper, plots):
@@ -47,7 +48,7 @@ def whole_videos(records, paper, plots):
             cell.machine.get("gpu"),
             commit(cell),
         )
-        for cell in sorted(cells, key=lambda cell: (_tokens(cell), cell.policy != "dense", cell.sparsity or 0))
+        for cell in sorted(cells, key=lambda cell: (video_tokens(cell), cell.policy != "dense", cell.sparsity or 0))
     ]
     columns = (
         "grid",
@@ -68,14 +69,6 @@ def whole_videos(records, paper, plots):
     picture = figures_videos.draw_times(cells, plots)
     headline = f"{best.metrics['speedup_over_dense']:.2f}x at {percent(best.sparsity, 0)}, measured"
     return Finding(title, claim, verdict, rule, text, why, [table], [picture], headline)
-
-
-def grid_of(cell):
-    return "x".join(str(cell.input[side]) for side in ("frames", "height", "width"))
-
-
-def _tokens(cell):
-    return cell.input["frames"] * cell.input["height"] * cell.input["width"]
 
 
 def _words(cell):

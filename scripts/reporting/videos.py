@@ -51,6 +51,15 @@ def choice_of(cell):
     )
 
 
+def grid_of(cell):
+    """"21x32x48": frames, height and width in tokens."""
+    return "x".join(str(cell.input.get(side)) for side in ("frames", "height", "width"))
+
+
+def video_tokens(cell):
+    return cell.input["frames"] * cell.input["height"] * cell.input["width"]
+
+
 def interval(values):
     """(mean, low, high): the 95% bootstrap interval (BCa) of the mean, from a fixed seed."""
     values = np.asarray(values, dtype=float)
@@ -123,11 +132,10 @@ class Videos:
             return "not measured"
         cell = self.cells[0]
         source = cell.input
-        grid = f"{source['frames']}x{source['height']}x{source['width']}"
         device = cell.machine.get("gpu") or cell.machine.get("cpu")
         commits = sorted({str(each.build.get("commit"))[:12] for each in self.cells})
         return (
-            f"{source['clips']} clips of minidit, {grid} tokens, {source['steps']} steps, each a held-out prompt with"
+            f"{source['clips']} clips of minidit, {grid_of(cell)} tokens, {source['steps']} steps, each a held-out prompt with"
             f" its own seed; {device}, commit {', '.join(commits)}"
         )
 
