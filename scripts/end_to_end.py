@@ -11,7 +11,6 @@ something that is not installed, one line on stderr; 3: --seconds are over and m
 """
 
 import argparse
-import hashlib
 import json
 import math
 import os
@@ -30,9 +29,12 @@ def parse(arguments):
     parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS), metavar="LIST",
                         help=f"some of {','.join(PARTS)} (default all)")
     parser.add_argument("--clips", type=int, default=32, help="prompts, each with a seed of its own (default 32)")
+    parser.add_argument("--grid", default="8x32x48", help="FRAMESxHEIGHTxWIDTH tokens of the clips (default 8x32x48)")
+    parser.add_argument("--steps", type=int, default=30, help="denoising steps (default 30)")
     parser.add_argument("--batch", type=int, default=8, help="clips at a time (default 8)")
     parser.add_argument("--kernel", default="auto", help="of the sparse calls: auto, torch, or a kernel of draftattention")
     parser.add_argument("--seconds", type=float, default=math.inf, help="start nothing more after so long")
+    parser.add_argument("--lpips", metavar="FILE", help="AlexNet's weights, of scripts/lpips_weights.py (default: no LPIPS)")
     parser.add_argument("--commit", metavar="HASH", help="the commit to record, for a tree without git")
     return parser.parse_args(arguments)
 
@@ -54,37 +56,39 @@ def dense_kernel(name, device):
                  if row["here"] == ""), "torch")
 
 
-def sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
-
-
 def main(arguments=None):
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     options = parse(arguments)
     if unknown := [part for part in options.parts if part not in PARTS]:
         return refuse(f"--parts: wanted some of {', '.join(PARTS)}, found {unknown[0]!r}")
-    if options.clips < 1 or options.batch < 1:
-        return refuse(f"--clips, --batch: wanted at least 1, found {options.clips}, {options.batch}")
+    if min(options.clips, options.batch, options.steps) < 1:
+        return refuse(f"--clips, --batch, --steps: wanted at least 1, found {options.clips}, {options.batch}, "
+                      f"{options.steps}")
     try:
         import torch
 
-        from end_to_end import configurations, pictures, quality, speed
+        from end_to_end import configurations, perceptual, pictures, quality, speed
+        from files import sha256_of
         from gpu_runs import Nvml, build_info, machine_info
         from minidit.checkpoint import load_weights
+        from minidit.plan import parse_grid
         from minidit.sample import spoken_command
     except ImportError as error:
         return refuse(f"not installed: {error}")
     if not os.path.exists(options.weights):
         return refuse(f"--weights: no such file: {options.weights}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        setup = quality.Setup(clips=options.clips, batch=options.batch, grid=parse_grid(options.grid), steps=options.steps)
+        lpips = perceptual.find_lpips(options.lpips, device)
+    except ValueError as error:
+        return refuse(error)
     nvml = Nvml(torch.cuda.get_device_properties(0).uuid if device.type == "cuda" else "none")
     machine, build = machine_info(nvml), build_info(options.commit)
-    model, weights = load_weights(options.weights, device), sha256(options.weights)
+    model, weights = load_weights(options.weights, device), sha256_of(options.weights)
     dense = dense_kernel(options.kernel, device)
     os.makedirs(options.out, exist_ok=True)
-    study = quality.Study(model, weights, quality.Setup(clips=options.clips, batch=options.batch), machine, build,
-                          os.path.join(options.out, "videos.jsonl"))
+    study = quality.Study(model, weights, setup, machine, build, os.path.join(options.out, "videos.jsonl"), lpips)
     whole = True
     if "speed" in options.parts and device.type == "cuda":
         path = os.path.join(options.out, "video_times.jsonl")

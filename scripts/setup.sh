@@ -64,8 +64,8 @@ install_missing() {
 
 # What the PyTorch tests and the Python module want, as pip has it.
 TORCH_PACKAGES=("torch>=2.4,<3" "diffusers>=0.36,<1" "transformers>=4.50,<6" "accelerate>=1,<2" "torchmetrics>=1.4,<2"
-                "safetensors<1" "nanobind>=2.5,<4" "scikit-build-core>=0.10,<1" numpy scipy h5py pillow)
-TORCH_MODULES="torch, diffusers, transformers, accelerate, torchmetrics, safetensors, nanobind, scikit_build_core, numpy,"
+                "lpips>=0.1.4,<1" "safetensors<1" "nanobind>=2.5,<4" "scikit-build-core>=0.10,<1" numpy scipy h5py pillow)
+TORCH_MODULES="torch, diffusers, transformers, accelerate, torchmetrics, lpips, safetensors, nanobind, scikit_build_core, numpy,"
 TORCH_MODULES+=" scipy, h5py, PIL"
 
 # Sets TORCH_PYTHON: an interpreter that has all of these, the shell's own or one of a virtual environment that is made

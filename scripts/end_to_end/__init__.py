@@ -1,7 +1,8 @@
 """Videos of the small video DiT, dense and sparse: the paper's Tables 1, 4 and 5 in miniature, and what they leave out.
 
 configurations  which policies are compared
-metrics         a sparse video against the dense one: PSNR, SSIM, LPIPS where its weights are
+metrics         a sparse video against the dense one: PSNR and SSIM
+perceptual      LPIPS, where its weights are
 probing         attention-level recall, empty rows and output errors inside a sampling run
 quality         clips of every configuration, against the dense ones of the same prompts and seeds
 speed           how long a video takes, dense and sparse, and where the time goes

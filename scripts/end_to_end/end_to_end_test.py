@@ -127,12 +127,6 @@ class Metrics(unittest.TestCase):
         outside[0] = 3.0  # clipped to 1
         self.assertLess(metrics.psnr(outside, clip), 20)
 
-    def test_lpips_is_left_out_with_a_reason_where_its_weights_are_not(self):
-        with tempfile.TemporaryDirectory() as folder, mock.patch("torch.hub.get_dir", return_value=folder):
-            function, why = metrics.find_lpips()
-        self.assertIsNone(function)
-        self.assertIn("AlexNet's trained weights", why)
-
     def test_flops(self):
         model = awake_model()
         self.assertEqual(configurations.flops_share(model.config, GRID, TEXT_TOKENS, 1.0), 1.0)
@@ -163,9 +157,9 @@ class Studies(unittest.TestCase):
         self.folder = folder.name
         self.out = os.path.join(self.folder, "videos.jsonl")
 
-    def study(self):
-        setup = quality.Setup(clips=3, batch=2, grid=GRID, steps=STEPS, probe_steps=(2, 3), probe_clips=1)
-        return quality.Study(awake_model(), "ab", setup, {"cpu": "any", "gpu": None}, {"commit": "abc"}, self.out)
+    def study(self, lpips=(None, "left out: no AlexNet")):
+        setup = quality.Setup(clips=3, batch=2, grid=GRID, steps=STEPS, probe_clips=1)
+        return quality.Study(awake_model(), "ab", setup, {"cpu": "any", "gpu": None}, {"commit": "abc"}, self.out, lpips)
 
     def records(self):
         with open(self.out) as file:
@@ -277,7 +271,9 @@ class Commands(unittest.TestCase):
         spec.loader.exec_module(command)
         with tempfile.TemporaryDirectory() as folder:
             for arguments, words in ((["--parts", "quality,sound"], "--parts: wanted some of quality, speed, pictures"),
-                                     (["--clips", "0"], "--clips, --batch: wanted at least 1"),
+                                     (["--clips", "0"], "--clips, --batch, --steps: wanted at least 1"),
+                                     (["--grid", "8x32"], "grid: wanted"),
+                                     (["--lpips", os.path.join(folder, "none")], "LPIPS: .*none: not a file"),
                                      (["--weights", os.path.join(folder, "none")], "--weights: no such file")):
                 with contextlib.redirect_stderr(io.StringIO()) as text:
                     self.assertEqual(command.main([*arguments, "--out", os.path.join(folder, "out")]), 2)

@@ -27,27 +27,31 @@ FIRST_SEED = 1001
 
 @dataclass(frozen=True)
 class Setup:
-    """What all clips share. probe_steps: where the attention is looked at; probe_clips: in how many clips."""
+    """What all clips share. The attention is looked at a third and two thirds of the way, in `probe_clips` clips."""
 
     clips: int = 32
     batch: int = 8
     grid: tuple = (8, 32, 48)
     steps: int = STEPS
     shift: float = SHIFT
-    probe_steps: tuple = (10, 20)
     probe_clips: int = 2
+
+    @property
+    def probe_steps(self):
+        return self.steps // 3, 2 * self.steps // 3
 
 
 class Study:
-    """model: minidit.model.MiniDiT on its device; weights: sha256 of its file."""
+    """model: minidit.model.MiniDiT on its device; weights: sha256 of its file; lpips: what perceptual.find_lpips gives,
+    a function of two clips or why there is none."""
 
-    def __init__(self, model, weights, setup, machine, build, out):
+    def __init__(self, model, weights, setup, machine, build, out, lpips):
         self.model, self.weights, self.setup, self.machine, self.build, self.out = (model, weights, setup, machine,
                                                                                     build, out)
         self.device = next(model.parameters()).device
         self.prompts = draw_prompts(setup.clips, torch.Generator().manual_seed(FIRST_SEED), held_out=True)
         self.seeds = list(range(FIRST_SEED, FIRST_SEED + setup.clips))
-        self.lpips, self.no_lpips = metrics.find_lpips()
+        self.lpips, self.no_lpips = lpips
         self.dense = None
 
     def source(self):
@@ -127,14 +131,15 @@ class Study:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
     def is_done(self, policy):
-        """Whether the file holds this configuration, made by this build of these clips."""
+        """Whether the file holds this configuration, made by this build of these clips, with LPIPS if that can be had."""
         if not os.path.exists(self.out):
             return False
         wanted = (self.source(), self.config(policy), self.build.get("commit"))
         with open(self.out) as file:
             found = [json.loads(line) for line in file]
         return any((record["input"], record["config"], record["build"].get("commit")) == wanted and
-                   record["experiment"] == "video" and record["status"] == "ok" for record in found)
+                   record["experiment"] == "video" and record["status"] == "ok" and
+                   ("lpips" in record["arrays"] or not self.lpips) for record in found)
 
     def run(self, policies, seconds=math.inf, say=print):
         """Every policy that is not done, until the time is over; whether all are done now."""

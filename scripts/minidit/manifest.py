@@ -17,14 +17,11 @@ import os
 import h5py
 from PIL import Image
 
+from files import sha256_of
+
 WEIGHTS, LOG, HEADS, SAMPLES = "minidit.safetensors", "minidit_training.jsonl", "minidit_heads.csv", "minidit_samples.png"
 TRAIN_COMMAND = f"python3 -m minidit.train --checkpoint build/minidit.pt --log data/{LOG} --weights data/{WEIGHTS}"
 HEADS_COMMAND = f"python3 -m minidit.heads --weights data/{WEIGHTS} --table data/{HEADS}"
-
-
-def sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
 
 
 def scripts_sha256(folder):
@@ -33,7 +30,7 @@ def scripts_sha256(folder):
     paths = [os.path.join(package, name) for name in os.listdir(package)] + [os.path.join(folder, "qkv_dump.py")]
     digest = hashlib.sha256()
     for path in sorted(p for p in paths if p.endswith(".py") and not p.endswith("_test.py")):
-        digest.update(f"{os.path.relpath(path, folder)} {sha256(path)}\n".encode())
+        digest.update(f"{os.path.relpath(path, folder)} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -72,7 +69,7 @@ def dump_facts(path):
 def describe(path):
     """Everything about one shipped file that its kind tells."""
     name = os.path.basename(path)
-    entry = dict(bytes=os.path.getsize(path), sha256=sha256(path), model="minidit")
+    entry = dict(bytes=os.path.getsize(path), sha256=sha256_of(path), model="minidit")
     if name.endswith(".h5"):
         entry.update(dump_facts(path))
     elif name.endswith(".png"):

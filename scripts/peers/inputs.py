@@ -1,12 +1,13 @@
 """One attention call: the tensors, the grid, and what a record says of them."""
 
-import hashlib
 import math
 import os
 import re
 from dataclasses import dataclass, replace
 
 import torch
+
+from files import sha256_of
 
 ELEMENT = torch.bfloat16
 REGION = (8, 16)  # rows and columns of one frame: 128 tokens, the block of every sparse kernel here
@@ -139,22 +140,13 @@ def dump_call(path, captures, heads, device):
                 for head in chosen:
                     rows.append(_load_head(path, group[kind], head // sharing, device))
     q, k, v = (torch.stack(stacks.pop(kind)) for kind in ("q", "k", "v"))
-    source = {"dump": os.path.basename(path), "sha256": sha256_file(path), "model": root["model"],
+    source = {"dump": os.path.basename(path), "sha256": sha256_of(path), "model": root["model"],
               "capture": "+".join(names), "head": None}
     if len(names) == 1:
         source |= {"layer": layers.pop(), "step": steps.pop()}
     if heads:
         source["chosen_heads"] = sorted(set(heads))
     return Call(q, k, v, grid, source | _extent(q.shape[0], grid, text, q.shape[2]) | {"data": "captured"})
-
-
-def sha256_file(path):
-    """The file's SHA-256 in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 24):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _extent(heads, grid, text, head_dim):
