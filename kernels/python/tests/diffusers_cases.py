@@ -16,19 +16,26 @@ class Case:
 
     def __init__(self, pipeline, embeds):
         self.pipeline, self.transformer, self.embeds = pipeline, pipeline.transformer, embeds
+        self.latents = numbers(1, 4, 2, 12, 20)
         pipeline.set_progress_bar_config(disable=True)
 
+    def to(self, device, dtype):
+        self.transformer.to(device, dtype)
+        self.embeds = {name: x.to(device, dtype if x.is_floating_point() else x.dtype) for name, x in self.embeds.items()}
+        self.latents = self.latents.to(device)
+        return self
+
     def run(self, steps=4, **changed):
-        given = {"num_inference_steps": steps, "guidance_scale": 4.0, "latents": numbers(1, 4, 2, 12, 20)}
+        given = {"num_inference_steps": steps, "guidance_scale": 4.0, "latents": self.latents}
         return self.pipeline(height=96, width=160, num_frames=5, output_type="latent", return_dict=False,
                              **(self.embeds | given | changed))[0]
 
 
-def wan(boundary_ratio=None):
-    """A Wan pipeline of 3 blocks; with a boundary ratio of two such transformers, as Wan 2.2's."""
+def wan(boundary_ratio=None, head_dim=32):
+    """A Wan pipeline of 3 blocks of 2 heads; with a boundary ratio of two such transformers, as Wan 2.2's."""
     torch.manual_seed(0)
     first, second = (diffusers.WanTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=32, in_channels=4, out_channels=4, text_dim=16, freq_dim=16,
+        num_attention_heads=2, attention_head_dim=head_dim, in_channels=4, out_channels=4, text_dim=16, freq_dim=16,
         ffn_dim=64, num_layers=3).eval() for _ in range(2))
     pipeline = diffusers.WanPipeline(
         tokenizer=None, text_encoder=None, vae=None, transformer=first, boundary_ratio=boundary_ratio,
@@ -37,12 +44,12 @@ def wan(boundary_ratio=None):
     return Case(pipeline, {"prompt_embeds": numbers(1, 7, 16), "negative_prompt_embeds": numbers(1, 7, 16, seed=1)})
 
 
-def hunyuan():
+def hunyuan(head_dim=32):
     """A HunyuanVideo pipeline of 2 dual-stream and 2 single-stream blocks; VALID of its TEXT tokens are no padding."""
     torch.manual_seed(0)
     model = diffusers.HunyuanVideoTransformer3DModel(
-        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=32, num_layers=2, num_single_layers=2,
-        num_refiner_layers=1, text_embed_dim=16, pooled_projection_dim=8, rope_axes_dim=(8, 12, 12)).eval()
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=head_dim, num_layers=2, num_single_layers=2,
+        num_refiner_layers=1, text_embed_dim=16, pooled_projection_dim=8, rope_axes_dim=(head_dim // 4, 3 * head_dim // 8, 3 * head_dim // 8)).eval()
     pipeline = diffusers.HunyuanVideoPipeline(
         text_encoder=None, tokenizer=None, text_encoder_2=None, tokenizer_2=None, vae=None, transformer=model,
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=7.0))
