@@ -19,6 +19,8 @@ import tempfile
 import time
 
 SUITES = ("kernels_test", "experiments_gpu_test")
+PACKAGE = "draftattention"  # the Python package's GPU tests, a suite as well; without sanitizers
+TESTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "kernels", "python", "tests")
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 ALL_BUT_MEMCHECK = tuple(tool for tool in TOOLS if tool != "memcheck")
 TOOL_ERROR_STATUS = 86  # what a sanitizer exits with if it found something; no test program does
@@ -70,9 +72,17 @@ def about(build):
         raise Refused(f"{program} about --device cuda: {error!r}") from error
 
 
-def run(command, timeout):
-    """(exit status or None after a timeout, output, seconds). Ends the command's children too."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GTEST_")}
+def package_folder(build):
+    """What belongs on PYTHONPATH of a build folder with the package's module, or None."""
+    folder = os.path.join(os.path.abspath(build), "kernels", "python")
+    package = os.path.join(folder, PACKAGE)
+    return folder if os.path.isdir(package) and any(name.endswith(".so") for name in os.listdir(package)) else None
+
+
+def run(command, timeout, **more):
+    """(exit status or None after a timeout, output, seconds); more: of the environment. Ends the command's children
+    too."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GTEST_")} | more
     with tempfile.TemporaryFile() as output:
         start = time.monotonic()
         running = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
@@ -168,6 +178,50 @@ def measure(build, suite, tool, chosen, timeout):
     return metrics, reasons, output
 
 
+def read_unittest(output):
+    """Counts as measure() has them, of what Python's unittest prints; None if it does not say."""
+    ran = re.findall(r"^Ran (\d+) tests? in ", output, re.MULTILINE)
+    verdict = re.findall(r"^(?:OK|FAILED)(?: \((.*)\))?$", output, re.MULTILINE)
+    if len(ran) != 1 or len(verdict) != 1:
+        return None
+    counts = {name: int(count) for name, count in re.findall(r"([a-z ]+)=(\d+)", verdict[0])}
+    skipped = counts.get("skipped", 0)
+    # unittest counts a module or class that is skipped whole as skipped and not as run, and subtests one by one.
+    failed = len(failed_unittests(output))
+    tests = max(int(ran[0]), skipped + failed)
+    return {"tests": tests, "passed": tests - skipped - failed, "failed": failed, "skipped": skipped}
+
+
+def failed_unittests(output):
+    """Names, each once."""
+    return sorted(set(re.findall(r"^(?:FAIL|ERROR): (\S+) ", output, re.MULTILINE)))
+
+
+def measure_package(build, python, timeout):
+    """As measure(), of the Python package's GPU tests."""
+    command = [python, "-m", "unittest", "discover", "-v", "-s", TESTS, "-p", "gpu*_test.py"]
+    path = os.pathsep.join(filter(None, (package_folder(build), os.environ.get("PYTHONPATH"))))
+    try:
+        status, output, seconds = run(command, timeout, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1")
+    except OSError as error:
+        return {}, [f"{python} could not be started: {error}"], ""
+    metrics, reasons = {"seconds": round(seconds, 3)}, []
+    counts = read_unittest(output)
+    if status is None:
+        reasons.append(f"no end within {timeout:g} s")
+    elif counts is None:
+        reasons.append(f"no test results, {exit_words(status)}")
+    else:
+        metrics = counts | metrics
+        if counts["failed"]:
+            reasons.append("failed: " + ", ".join(failed_unittests(output)))
+        elif not counts["passed"]:
+            reasons.append("every test was skipped" if counts["tests"] else "no test ran")
+        elif status != 0:
+            reasons.append(exit_words(status))
+    return metrics, reasons, output
+
+
 def open_records(path):
     """The file, open for appending whole lines. Refuses one that ends within a line."""
     try:
@@ -202,6 +256,9 @@ def parse(arguments):
     )
     parser.add_argument("--build", required=True, metavar="DIR", help="build folder with draftbench and the tests")
     parser.add_argument("--out", required=True, metavar="FILE", help="JSON Lines file to append the records to")
+    parser.add_argument("--suites", type=lambda text: text.split(","), metavar="LIST",
+                        help=f"some of {','.join((*SUITES, PACKAGE))} (default: all; {PACKAGE} where it was built)")
+    parser.add_argument("--python", default=sys.executable, metavar="P", help=f"with PyTorch, for {PACKAGE} (default: this)")
     parser.add_argument("--sanitizers", action="store_true", help=f"then run each suite under {', '.join(TOOLS)} too")
     parser.add_argument("--filter", metavar="F", help="gtest's filter of all runs (sanitizers' default: small tests)")
     parser.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for each run (default 600)")
@@ -213,18 +270,31 @@ def main(arguments=None):
     try:
         if not options.timeout > 0:
             raise Refused(f"--timeout: wanted seconds above 0, found {options.timeout:g}")
+        if wrong := [suite for suite in options.suites or () if suite not in (*SUITES, PACKAGE)]:
+            raise Refused(f"--suites: wanted some of {', '.join((*SUITES, PACKAGE))}, found {wrong[0]!r}")
+        built = package_folder(options.build) is not None
+        if not built and PACKAGE in (options.suites or ()):
+            raise Refused(f"{options.build}: no module of {PACKAGE} in it")
         provenance = about(options.build)
         file = open_records(options.out)
     except Refused as refusal:
         print(f"gpu_tests: {refusal}", file=sys.stderr)
         return 2
+    if not built and options.suites is None:
+        print(f"gpu_tests: {PACKAGE} is left out: {options.build} has no module of it", file=sys.stderr)
     records = []
     with file:
         for tool in ("none", *TOOLS) if options.sanitizers else ("none",):
-            for suite in SUITES:
+            for suite in options.suites or (*SUITES, *([PACKAGE] if built else [])):
+                if suite == PACKAGE and tool != "none":
+                    continue
                 chosen = options.filter or (tool_filter(suite, tool) if tool != "none" else "*")
                 print(f"gpu_tests: {suite}" + ("" if tool == "none" else f" under {tool}"), file=sys.stderr)
-                metrics, reasons, output = measure(options.build, suite, tool, chosen, options.timeout)
+                if suite == PACKAGE:
+                    chosen = "*"
+                    metrics, reasons, output = measure_package(options.build, options.python, options.timeout)
+                else:
+                    metrics, reasons, output = measure(options.build, suite, tool, chosen, options.timeout)
                 record = {"schema": 1, "experiment": "gpu_tests", "input": {},
                           "config": {"suite": suite, "tool": tool, "filter": chosen, "device": "cuda"},
                           "metrics": metrics, "status": "failed" if reasons else "ok"}

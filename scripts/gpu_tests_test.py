@@ -132,6 +132,44 @@ class GpuTests(unittest.TestCase):
         self.call("--sanitizers", "--filter", "Pooling.*")
         self.assertEqual({r["config"]["filter"] for r in self.records()}, {"Pooling.*"})
 
+    def package(self, test):
+        """A build of the package, and one test file in the place of its own."""
+        (self.folder / "build" / "kernels" / "python" / "draftattention").mkdir(parents=True, exist_ok=True)
+        (self.folder / "build" / "kernels" / "python" / "draftattention" / "_kernels.abi3.so").touch()
+        (self.folder / "tests").mkdir(exist_ok=True)
+        (self.folder / "tests" / "gpu_any_test.py").write_text(
+            "import unittest\nclass Any(unittest.TestCase):\n"
+            "    def test_first(self):\n        pass\n"
+            f"    def test_second(self):\n        {test}\n")
+
+    def test_the_packages_tests_are_a_suite(self):
+        tests = gpu_tests.TESTS
+        self.addCleanup(lambda: setattr(gpu_tests, "TESTS", tests))
+        gpu_tests.TESTS = str(self.folder / "tests")
+        build = str(self.folder / "build")
+        for test, counts, reasons in (
+            ("pass", (2, 2, 0, 0), []),
+            ("self.skipTest('no kernel')", (2, 1, 0, 1), []),
+            ("self.fail('why it failed')", (2, 1, 1, 0), ["failed: test_second"]),
+            ("raise unittest.SkipTest('x')", (2, 1, 0, 1), []),
+        ):
+            self.package(test)
+            metrics, found, output = gpu_tests.measure_package(build, sys.executable, 60)
+            self.assertEqual(tuple(metrics[name] for name in ("tests", "passed", "failed", "skipped")), counts, output)
+            self.assertEqual(found, reasons)
+        self.package("import os; os.kill(os.getpid(), 11)")
+        self.assertEqual(gpu_tests.measure_package(build, sys.executable, 60)[1], ["no test results, ended by SIGSEGV"])
+        (self.folder / "tests" / "gpu_any_test.py").write_text("import unittest\nraise unittest.SkipTest('no PyTorch')\n")
+        self.assertEqual(gpu_tests.measure_package(build, sys.executable, 60)[1], ["every test was skipped"])
+
+    def test_suites_can_be_chosen(self):
+        self.assertIn("draftattention is left out", self.call().stderr)
+        self.out.unlink()
+        self.call("--suites", "experiments_gpu_test")
+        self.assertEqual([record["config"]["suite"] for record in self.records()], ["experiments_gpu_test"])
+        self.assertIn("no module of draftattention", self.call("--suites", "draftattention", status=2).stderr)
+        self.assertIn("found 'fast_test'", self.call("--suites", "fast_test", status=2).stderr)
+
     def test_failed_tests_are_named(self):
         self.suite("kernels_test", results(A="passed", B="failed", C="failed"), status=1, before="echo why it failed")
         record = self.only_failure()
