@@ -61,9 +61,10 @@ def main(arguments=None):
     options = parse(arguments)
     if unknown := [part for part in options.parts if part not in PARTS]:
         return refuse(f"--parts: wanted some of {', '.join(PARTS)}, found {unknown[0]!r}")
-    if min(options.clips, options.batch, options.steps) < 1:
-        return refuse(f"--clips, --batch, --steps: wanted at least 1, found {options.clips}, {options.batch}, "
-                      f"{options.steps}")
+    if options.clips < 1 or options.batch < 1:
+        return refuse(f"--clips, --batch: wanted at least 1, found {options.clips}, {options.batch}")
+    if options.steps < 3:
+        return refuse(f"--steps: wanted at least 3, since attention is looked at a third of the way, found {options.steps}")
     try:
         import torch
 

@@ -8,6 +8,7 @@ SPARSITIES = (0.55, 0.6, 0.75, 0.8, 0.9)  # Table 1's, of all its models
 FEW = (0.6, 0.75, 0.9)
 REGIONS = ((8, 8), (16, 8), (4, 32), (16, 16))  # beside 8 x 16; Table 5 has 16 x 16
 DENSE_STEPS = (0.0, 0.5)  # beside the paper's 0.25
+APART_RULES = ("softmax", "logits", "row")  # with diffuse heads alone sparse, and the others alone
 REFERENCE = Policy()  # PyTorch's dense attention: what every clip is compared with
 
 
@@ -24,7 +25,8 @@ def configurations(kernel="auto", dense_kernel="torch"):
     first_steps = [draft(sparsity, dense_steps=share) for sparsity in (0.75, 0.9) for share in DENSE_STEPS]
     table_5 = [draft(sparsity, region=region) for sparsity in (0.75, 0.9) for region in REGIONS]
     rules = [draft(sparsity, rule=rule) for sparsity in FEW for rule in ("logits", "released", "row")]
-    chosen = table_1 + table_4 + ends + first_steps + table_5 + rules
+    apart = [draft(0.9, rule=rule, heads=heads) for heads in ("diffuse", "others") for rule in APART_RULES]
+    chosen = table_1 + table_4 + ends + first_steps + table_5 + rules + apart
     return [Policy(kernel=dense_kernel, dense_steps=0.0)] + [replace(policy, kernel=kernel) for policy in chosen]
 
 

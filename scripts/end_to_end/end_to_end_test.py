@@ -23,7 +23,7 @@ except ImportError as error:
     torch, missing = None, str(error)
 if torch is not None:
     import draftattention
-    from end_to_end import configurations, metrics, pictures, quality
+    from end_to_end import configurations, metrics, pictures, quality, speed
     from end_to_end.probing import NAMES, Probe
     from minidit import generate
     from minidit.checkpoint import save_weights
@@ -95,9 +95,31 @@ class Policies(unittest.TestCase):
                              ({"name": "draft", "sparsity": 1.0}, "sparsity: wanted"),
                              ({"name": "dense", "sparsity": 0.5}, "sparsity: wanted 0 for dense"),
                              ({"name": "draft", "sparsity": 0.0}, "sparsity: wanted"),
+                             ({"name": "draft", "sparsity": 0.5, "heads": "some"}, "heads: wanted one of all, diffuse"),
                              ({"name": "draft", "sparsity": 0.5, "dense_steps": 1.5}, "dense_steps: wanted")):
             with self.assertRaisesRegex(ValueError, words):
                 Policy(**wrong)
+        with self.assertRaisesRegex(ValueError, "heads: 'diffuse' wants to know"):
+            self.hook(small(heads="diffuse"))
+
+    def test_heads_that_are_left_out_keep_all_blocks(self):
+        seen = {}
+        for heads in ("all", "diffuse", "others"):
+            def probe(q, k, v, o, mask, *, layer, step):
+                seen[heads, layer] = mask.flatten(2).float().mean(2)[0].tolist()
+
+            hook = self.hook(small(heads=heads, dense_steps=0.0), probe=probe, diffuse={(1, 0)})
+            for layer in (0, 1):
+                o = hook(self.q, self.k, self.v, layer=layer, step=0)
+                for head in hook.dense_heads(layer, 2):  # by draftattention's dense attention, of another order of sums
+                    dense = dense_attention(self.q, self.k, self.v)[:, head]
+                    self.assertLessEqual((o[:, head] - dense).abs().max(), 1e-5)
+        kept = kept_count(0.7, self.regions.video**2) / self.regions.video**2
+        wanted = {("all", 0): (kept, kept), ("all", 1): (kept, kept), ("diffuse", 0): (1, 1), ("diffuse", 1): (kept, 1),
+                  ("others", 0): (kept, kept), ("others", 1): (1, kept)}
+        for place, shares in wanted.items():
+            for found, share in zip(seen[place], shares):
+                self.assertAlmostEqual(found, share, delta=1e-6)
 
     def test_a_video_repeats_bit_for_bit_and_another_mask_is_another_video(self):
         model, prompts = awake_model(), draw_prompts(1, torch.Generator().manual_seed(3))
@@ -231,6 +253,35 @@ class Studies(unittest.TestCase):
         self.assertEqual(probe.mean("empty_rows_share", layer=1), 1.0)
         self.assertGreater(probe.mean("output_rel_l2", layer=1), 0.1)
 
+    def test_one_step_is_what_a_sparse_step_changes(self):
+        study = self.study()
+        study.make_dense()
+        step = study.one_step
+        self.assertEqual(sorted(step.spread), [(layer, head) for layer in range(2) for head in range(2)])
+        blocks = step.regions.video
+        self.assertTrue(all(1 <= value <= blocks + 1 for value in step.spread.values()))
+        self.assertEqual(step.diffuse, {place for place, value in step.spread.items() if value > blocks / 2})
+        with open(self.out) as file:
+            self.assertEqual(json.loads(file.readline())["arrays"]["effective_blocks"], list(step.spread.values()))
+        # By hand, from a sampling run that is stopped and goes on.
+        model, prompts, seeds = study.model, study.prompts[:1], study.seeds[:1]
+        wanted = []
+        for at in study.setup.probe_steps:
+            before, after = (sample(model, prompts, seeds, GRID, STEPS, stop_after=end) for end in (at - 1, at))
+            hook = PolicyAttention(small(dense_steps=0.0), GRID, TEXT_TOKENS, STEPS)
+
+            def late(q, k, v, *, layer, step):
+                return hook(q, k, v, layer=layer, step=step) if step == at else dense_attention(q, k, v)
+
+            sparse = sample(model, prompts, seeds, GRID, STEPS, attention=late, stop_after=at)
+            wanted.append(((sparse - after).norm() / (after - before).norm()).item())
+        found = step.error(small(dense_steps=0.5))
+        # Differences of float32 states of order 1, whose steps are a tenth of that and more.
+        self.assertLessEqual(abs(found - sum(wanted) / 2), 1e-4)
+        self.assertGreater(found, 1e-3)
+        dense = Policy("draft", 1e-9, region=REGION)  # keeps every block
+        self.assertLess(step.error(dense), 1e-4)
+
     def test_pictures(self):
         study = self.study()
         chosen = {"sheet": ((Policy(), small(), small("random")), "")}
@@ -243,6 +294,58 @@ class Studies(unittest.TestCase):
             self.assertEqual(sheet.height, 3 * (16 + 36 + 3))
         with Image.open(paths[1]) as animation:
             self.assertEqual((animation.n_frames, animation.size), (2, (2 * 68 + 3, 36)))
+
+
+class FakeEvent:
+    """Stands for a CUDA event where there is no GPU: each one recorded is a millisecond after the last."""
+
+    now = 0.0
+
+    def __init__(self, enable_timing):
+        self.at = None
+
+    def record(self):
+        FakeEvent.now += 1.0
+        self.at = FakeEvent.now
+
+    def synchronize(self):
+        pass
+
+    def elapsed_time(self, end):
+        return end.at - self.at
+
+
+@unittest.skipIf(torch is None, f"torch or safetensors is not installed: {missing}")
+class Times(unittest.TestCase):
+    def test_a_clips_time_is_split_by_kind_of_call(self):
+        prompt, layers = draw_prompts(1, torch.Generator().manual_seed(1))[0], 2
+        with mock.patch.object(torch.cuda, "Event", FakeEvent):
+            whole, calls, hook = speed.time_clip(awake_model(), small(kernel="torch"), GRID, prompt, steps=STEPS)
+            self.assertEqual((len(calls["dense"]), len(calls["sparse"])), (layers, (STEPS - 1) * layers))
+            self.assertEqual(set(calls["dense"] + calls["sparse"]), {1.0})
+            self.assertEqual(whole, 2.0 * STEPS * layers + 1)  # two events a call, and one at the end
+            self.assertEqual(speed.draft_ms(hook), 1.0)
+            dense = speed.time_clip(awake_model(), Policy(), GRID, prompt, steps=STEPS)[1]
+            self.assertEqual((len(dense["dense"]), len(dense["sparse"])), (STEPS * layers, 0))
+
+    def test_records(self):
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(torch.cuda, "Event", FakeEvent), \
+                mock.patch.object(speed, "GRIDS", (GRID,)), mock.patch.object(speed, "STEPS", STEPS), \
+                mock.patch.object(speed, "policies", lambda kernel: [Policy(), Policy(kernel=kernel, dense_steps=0.0),
+                                                                    small(kernel=kernel)]):
+            path = os.path.join(folder, "times.jsonl")
+            for _ in range(2):  # the second time there is nothing to do
+                speed.run(awake_model(), "torch", {"gpu": "any"}, {"commit": "abc"}, "ab", path, None)
+            with open(path) as file:
+                found = [json.loads(line) for line in file]
+        self.assertEqual([one["config"]["policy"] for one in found], ["dense", "dense", "draft"])
+        for one in found:
+            metrics = one["metrics"]
+            self.assertEqual(len(one["timing"]["samples_ms"]), 3)
+            self.assertAlmostEqual(metrics["attention_ms"] + metrics["other_ms"], one["timing"]["median_ms"], delta=1e-9)
+            self.assertEqual(metrics["dense_call_ms"], 1.0)
+            self.assertEqual(metrics.get("sparse_call_ms"), 1.0 if one["config"]["policy"] == "draft" else None)
+        self.assertEqual(found[0]["metrics"]["speedup_over_pytorch"], 1.0)
 
 
 @unittest.skipIf(torch is None, f"torch or safetensors is not installed: {missing}")
@@ -271,7 +374,8 @@ class Commands(unittest.TestCase):
         spec.loader.exec_module(command)
         with tempfile.TemporaryDirectory() as folder:
             for arguments, words in ((["--parts", "quality,sound"], "--parts: wanted some of quality, speed, pictures"),
-                                     (["--clips", "0"], "--clips, --batch, --steps: wanted at least 1"),
+                                     (["--clips", "0"], "--clips, --batch: wanted at least 1"),
+                                     (["--steps", "2"], "--steps: wanted at least 3"),
                                      (["--grid", "8x32"], "grid: wanted"),
                                      (["--lpips", os.path.join(folder, "none")], "LPIPS: .*none: not a file"),
                                      (["--weights", os.path.join(folder, "none")], "--weights: no such file")):

@@ -11,6 +11,7 @@ FIGURES = {  # stem: (policies, what it shows)
     "figure_5_clips": ((REFERENCE, draft(0.6), draft(0.9), Policy("random", 0.9), Policy("oracle", 0.9)),
                        "dense, draft and the two ends at one sparsity"),
     "figure_6_clips": ((REFERENCE, draft(0.9), draft(0.9, pool="max")), "average against max pooling"),
+    "rules_clips": ((REFERENCE, draft(0.9), draft(0.9, rule="row"), draft(0.9, rule="logits")), "three rules"),
     "dense_steps_clips": ((REFERENCE, draft(0.9), draft(0.9, dense_steps=0.0)), "with and without dense first steps"),
 }
 CLIPS, FRAMES = 2, 4  # of each configuration on a sheet

@@ -20,6 +20,7 @@ from minidit.prompts import TEXT_TOKENS, draw_prompts
 
 from . import metrics
 from .configurations import REFERENCE, flops_share
+from .one_step import OneStep
 from .probing import NAMES, Probe
 
 FIRST_SEED = 1001
@@ -52,7 +53,7 @@ class Study:
         self.prompts = draw_prompts(setup.clips, torch.Generator().manual_seed(FIRST_SEED), held_out=True)
         self.seeds = list(range(FIRST_SEED, FIRST_SEED + setup.clips))
         self.lpips, self.no_lpips = lpips
-        self.dense = None
+        self.dense = self.one_step = None
 
     def source(self):
         """The records' `input`."""
@@ -70,7 +71,8 @@ class Study:
         """(clips [count, channels, frames, height, width] on the CPU, share of the video x video blocks kept on average
         over all calls if `probe` saw sparse ones). The probe looks into the first batch alone."""
         setup, made = self.setup, []
-        attention = PolicyAttention(policy, setup.grid, TEXT_TOKENS, setup.steps, probe)
+        diffuse = self.one_step.diffuse if self.one_step else None
+        attention = PolicyAttention(policy, setup.grid, TEXT_TOKENS, setup.steps, probe, diffuse)
         if probe is not None:
             probe.regions = attention.regions(self.device)
         count = setup.clips if limit is None else min(limit, setup.clips)
@@ -86,7 +88,8 @@ class Study:
         return torch.cat(made), 1 - sparse * (1 - kept) if kept is not None else 1.0
 
     def make_dense(self):
-        """The reference clips, made twice; a record of them. Raises RuntimeError if the two runs differ."""
+        """The reference clips, made twice; a record of them, and of how far each head's attention spreads. Raises
+        RuntimeError if the two runs differ."""
         begin = time.monotonic()
         self.dense, _ = self.clips_of(REFERENCE)
         seconds = time.monotonic() - begin
@@ -94,9 +97,16 @@ class Study:
         difference = (self.dense - again).abs().max().item()
         if not torch.equal(self.dense, again):
             raise RuntimeError(f"dense clips: wanted the same bits twice, found differences of up to {difference}")
+        self.look_at_one_step()
         self.append("video", self.config(REFERENCE),
                     {"repeat_max_abs": difference, "kept_share": 1.0, "flops_share": 1.0,
-                     "seconds_per_clip": seconds / self.setup.clips, "clips": self.setup.clips})
+                     "seconds_per_clip": seconds / self.setup.clips, "clips": self.setup.clips},
+                    arrays={"effective_blocks": list(self.one_step.spread.values())})
+
+    def look_at_one_step(self):
+        setup, few = self.setup, self.setup.probe_clips
+        self.one_step = OneStep(self.model, self.prompts[:few], self.seeds[:few], setup.grid, setup.steps, setup.shift,
+                                setup.probe_steps)
 
     def measure(self, policy):
         """One configuration: a `video` record, and `video_heads` records of a sparse policy."""
@@ -116,6 +126,8 @@ class Study:
         for name in NAMES:
             if name != "kept_share" and probe.mean(name) is not None:
                 means[name] = probe.mean(name)
+        if policy.name != "dense":
+            means["one_step_rel_l2"] = self.one_step.error(policy)
         notes = {"lpips": self.no_lpips} if self.no_lpips else {}
         self.append("video", self.config(policy), means, arrays=values, notes=notes)
         for layer, head in sorted({(row["layer"], row["head"]) for row in probe.rows}):

@@ -29,7 +29,7 @@ class TimedAttention:
     def __init__(self, policy, grid, steps):
         self.policy, self.grid = policy, grid
         self.first_sparse_step = policy.first_sparse_step(steps)
-        self.events, self.last = [], None
+        self.events, self.last = {"dense": [], "sparse": []}, None
 
     def attend(self, q, k, v, step):
         policy = self.policy
@@ -49,12 +49,13 @@ class TimedAttention:
         begin.record()
         o = self.attend(q, k, v, step)
         end.record()
-        self.events.append((begin, end))
+        sparse = self.policy.name != "dense" and step >= self.first_sparse_step
+        self.events["sparse" if sparse else "dense"].append((begin, end))
         return o
 
-    def attention_ms(self):
-        """Of all calls together; the device must have reached the last event."""
-        return sum(begin.elapsed_time(end) for begin, end in self.events)
+    def calls_ms(self):
+        """{"dense", "sparse": milliseconds of each call}; the device must have reached the last event."""
+        return {kind: [begin.elapsed_time(end) for begin, end in pairs] for kind, pairs in self.events.items()}
 
 
 def policies(kernel):
@@ -64,14 +65,14 @@ def policies(kernel):
 
 
 def time_clip(model, policy, grid, prompt, steps=STEPS, shift=SHIFT):
-    """(milliseconds of sampling one clip, of its attention calls, the hook)."""
+    """(milliseconds of sampling one clip, of its attention calls by kind, the hook)."""
     attention = TimedAttention(policy, grid, steps)
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()
     sample(model, prompt[None], [1], grid, steps, shift, attention=attention)
     end.record()
     end.synchronize()
-    return begin.elapsed_time(end), attention.attention_ms(), attention
+    return begin.elapsed_time(end), attention.calls_ms(), attention
 
 
 def draft_ms(attention, samples=5):
@@ -91,7 +92,7 @@ def draft_ms(attention, samples=5):
     return summary(found[1:])["median_ms"]
 
 
-def time_grid(model, grid, kernel, machine, build, weights, rounds=2, nvml=None):
+def time_grid(model, grid, kernel, machine, build, weights, rounds=3, nvml=None):
     """Records of one grid: every policy once a round, after one unmeasured step of each."""
     prompt = draw_prompts(1, torch.Generator().manual_seed(1), held_out=True)[0]
     chosen = policies(kernel)
@@ -104,19 +105,22 @@ def time_grid(model, grid, kernel, machine, build, weights, rounds=2, nvml=None)
     for _ in range(rounds):
         for policy in chosen:
             before = state()
-            whole, attention, hook = time_clip(model, policy, grid, prompt)
+            whole, calls, hook = time_clip(model, policy, grid, prompt)
             samples[policy].append(whole)
-            inside[policy].append(attention)
+            inside[policy].append(calls)
             states[policy].append((before, state()))
             drafts[policy] = draft_ms(hook)
     medians = {policy: summary(found)["median_ms"] for policy, found in samples.items()}
     made = []
     for policy in chosen:
-        attention = summary(inside[policy])["median_ms"]
+        attention = summary([sum(map(sum, calls.values())) for calls in inside[policy]])["median_ms"]
         found = {"attention_share": attention / medians[policy], "attention_ms": attention,
                  "other_ms": medians[policy] - attention,
                  "speedup_over_pytorch": medians[chosen[0]] / medians[policy],
                  "speedup_over_dense": medians[chosen[1]] / medians[policy]}
+        for kind in ("dense", "sparse"):
+            if each := [one for calls in inside[policy] for one in calls[kind]]:
+                found[f"{kind}_call_ms"] = summary(each)["median_ms"]
         if drafts[policy] is not None:
             found["draft_ms"] = drafts[policy]
         source = {"model": "minidit", "weights_sha256": weights, "frames": grid[0], "height": grid[1],

@@ -32,6 +32,15 @@ def flow_losses(model, clips, noise, t, prompts):
 
 
 @torch.no_grad()
+def velocity(model, x, time, prompts, attention=None, step=0):
+    """What the model predicts for noisy clips x [batch, channels, frames, height, width] at one time, of x's shape;
+    otherwise as `sample`."""
+    t = torch.full((len(x),), time, device=x.device)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
+        return model(x, t, prompts, attention=attention, step=step)
+
+
+@torch.no_grad()
 def sample(model, prompts, seeds, grid, steps=STEPS, shift=SHIFT, attention=None, stop_after=None):
     """Generate clips [batch, channels, frames, height, width] in about [-1, 1], the same bits at every run.
 
@@ -46,10 +55,7 @@ def sample(model, prompts, seeds, grid, steps=STEPS, shift=SHIFT, attention=None
     x = seeded_noise(seeds, (config.channels, frames, height * config.patch, width * config.patch), device)
     prompts, times = prompts.to(device), schedule(steps, shift)
     for step in range(steps):
-        t = torch.full((len(x),), times[step], device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            velocity = model(x, t, prompts, attention=attention, step=step)
-        x = x + (times[step + 1] - times[step]) * velocity
+        x = x + (times[step + 1] - times[step]) * velocity(model, x, times[step], prompts, attention, step)
         if step == stop_after:
             break
     return x

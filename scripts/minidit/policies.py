@@ -7,7 +7,7 @@
 | oracle | those with the most true attention mass: the upper end |
 | random | by chance: the lower end |
 
-The first `dense_steps` of the steps are dense in all of them (paper, section 4.1: the first 25%).
+Heads that a policy's `heads` leaves out keep all blocks. The first `dense_steps` of the steps are dense in all of them (paper, section 4.1: the first 25%).
 """
 
 import math
@@ -21,13 +21,15 @@ from .heads import Regions, block_mass, kept_blocks
 from .model import dense_attention
 
 POLICIES = ("dense", "draft", "oracle", "random")
+HEADS = ("all", "diffuse", "others")
 
 
 @dataclass(frozen=True)
 class Policy:
     """sparsity: share of the video x video blocks left out of a sparse call; pool and rule matter to `draft`, seed to
     `random`. kernel: of the sparse calls, a name of draftattention's; policy `dense` takes PyTorch's own attention
-    under "auto" and else that kernel."""
+    under "auto" and else that kernel. heads: which of the model's keep some blocks alone; who makes a PolicyAttention
+    says which are diffuse."""
 
     name: str = "dense"
     sparsity: float = 0.0
@@ -37,6 +39,7 @@ class Policy:
     dense_steps: float = 0.25
     seed: int = 0
     kernel: str = "auto"
+    heads: str = "all"
 
     def __post_init__(self):
         if self.name not in POLICIES:
@@ -44,6 +47,8 @@ class Policy:
         if not 0 <= self.sparsity < 1 or (self.name == "dense") != (self.sparsity == 0):
             raise ValueError(f"sparsity: wanted 0 for dense and else a number in (0, 1), found {self.sparsity} for "
                              f"{self.name}")
+        if self.heads not in HEADS:
+            raise ValueError(f"heads: wanted one of {', '.join(HEADS)}, found {self.heads!r}")
         if not 0 <= self.dense_steps <= 1:
             raise ValueError(f"dense_steps: wanted a share of 0 to 1, found {self.dense_steps}")
 
@@ -57,6 +62,8 @@ class Policy:
                  "dense_steps": self.dense_steps}
         if self.name == "draft":
             found |= {"pool": self.pool, "rule": self.rule}
+        if self.heads != "all":
+            found["heads"] = self.heads
         return found | ({"seed": self.seed} if self.name == "random" else {})
 
     def describe(self):
@@ -68,6 +75,8 @@ class Policy:
             words.append(self.rule)
         if self.region != (8, 16):
             words.append(f"{self.region[0]}x{self.region[1]}")
+        if self.heads != "all":
+            words.append(f"in {self.heads} heads alone")
         return " ".join(words) + ("" if self.dense_steps == 0.25 else f", {100 * self.dense_steps:g}% of steps dense")
 
 
@@ -75,10 +84,14 @@ class PolicyAttention:
     """The hook of one policy: attention(q, k, v, layer=, step=), all [clips, heads, tokens, head_dim].
 
     `probe(q, k, v, o, mask, layer=, step=)` is called after every sparse call, with mask bool
-    [clips, heads, regions, regions]. `calls` counts dense and sparse calls."""
+    [clips, heads, regions, regions]. `calls` counts dense and sparse calls. diffuse: (layer, head) of the diffuse heads,
+    for policies that do not treat all alike."""
 
-    def __init__(self, policy, grid, text_tokens, steps, probe=None):
+    def __init__(self, policy, grid, text_tokens, steps, probe=None, diffuse=None):
+        if policy.heads != "all" and diffuse is None:
+            raise ValueError(f"heads: {policy.heads!r} wants to know which heads are diffuse")
         self.policy, self.grid, self.text_tokens, self.probe = policy, tuple(grid), text_tokens, probe
+        self.diffuse = diffuse
         self.first_sparse_step = policy.first_sparse_step(steps)
         self.calls = {"dense": 0, "sparse": 0}
         self._regions = None
@@ -91,11 +104,19 @@ class PolicyAttention:
             return dense_attention(q, k, v)
         self.calls["dense" if dense else "sparse"] += 1
         mask = None if dense else self.mask(q, k, layer, step)
+        for head in self.dense_heads(layer, q.shape[1]):
+            mask[:, head] = True
         o = draftattention.block_attention(q, k, v, self.grid, mask, text_tokens=self.text_tokens,
                                            region=policy.region, kernel=policy.kernel)
         if self.probe is not None and mask is not None:
             self.probe(q, k, v, o, mask, layer=layer, step=step)
         return o
+
+    def dense_heads(self, layer, heads):
+        """The heads of a layer that keep all blocks in sparse calls too."""
+        if self.policy.heads == "all":
+            return []
+        return [head for head in range(heads) if ((layer, head) in self.diffuse) != (self.policy.heads == "diffuse")]
 
     def regions(self, device):
         if self._regions is None:

@@ -171,6 +171,7 @@ def maps_section(records, plots):
 CLIPS = (  # in the folder that scripts/end_to_end.py writes its pictures to
     ("figure_5_clips.png", "Dense, draft, and the two ends of the scale; four frames of two clips each."),
     ("figure_6_clips.png", "Average against max pooling."),
+    ("rules_clips.png", "Three rules at 90%: top entries of the softmaxed map, a budget for each row, top logits."),
     ("dense_steps_clips.png", "With and without dense first steps."),
     ("dense_beside_draft.gif", "Dense on the left, draft at 90% on the right."),
 )

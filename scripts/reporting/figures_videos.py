@@ -1,8 +1,13 @@
 """Plots of the small video DiT's videos: quality by sparsity, recall against PSNR, and where a video's time goes."""
 
 from . import style
-from .videos import METRICS, Choice, draft, grid_of, interval, video_tokens
+from .videos import METRICS, PAPER_STEPS, Choice, draft, grid_of, interval, video_tokens
 
+PANELS = {
+    "attention_recall": "attention recall",
+    "output_rel_l2": "heads' output error (rel. L2)",
+    "one_step_rel_l2": "one step's error (rel. L2)",
+}
 LOOKS = (  # policy of one sparsity, label, style of the paper's variants
     (lambda sparsity: draft(sparsity), "draft, average", ("draft", "avg")),
     (lambda sparsity: draft(sparsity, pool="max"), "draft, max", ("draft", "max")),
@@ -36,14 +41,14 @@ def draw_quality(videos, folder):
 
 def draw_recall_against_psnr(videos, folder):
     """One dot a configuration with the paper's dense steps, one colour a sparsity. Returns (stem, caption)."""
-    figure, axes = style.panels(1, 2, 3.6, sharey=True)
+    names = {name: words for name, words in PANELS.items()
+             if any(name in videos.get(one).metrics for one in videos.choices())}
+    figure, axes = style.panels(1, len(names), 3.6, sharey=True)
     colours = (style.BLUE, style.SKY, style.GREEN, style.ORANGE, style.RED, style.PURPLE)
     markers = {"draft": "o", "random": "D", "oracle": "^"}
-    chosen = [one for one in videos.choices() if one.dense_steps == 0.25]
+    chosen = [one for one in videos.choices() if one.dense_steps == PAPER_STEPS and one.heads == "all"]
     sparsities = sorted({one.sparsity for one in chosen})
-    for axis, name, words in zip(
-        axes[0], ("attention_recall", "output_rel_l2"), ("attention recall", "output error (rel. L2)")
-    ):
+    for axis, (name, words) in zip(axes[0], names.items()):
         for one in chosen:
             metrics = videos.get(one).metrics
             if name in metrics:

@@ -12,19 +12,19 @@ SCALE = (
 )
 
 
-def judged(videos, first, second, metrics=("psnr", "ssim")):
+def judged(videos, first, second):
     """CONFIRMED if first is better by every metric with the whole interval, CONTRADICTED likewise, else CAVEAT."""
     signs = []
-    for metric in metrics:
-        found = videos.difference(first, second, metric)
-        signs.append(0 if found is None else 1 if found[1] > 0 else -1 if found[2] < 0 else 0)
+    for metric in videos.metrics():
+        found, better = videos.difference(first, second, metric), -1 if metric == "lpips" else 1
+        signs.append(0 if found is None else better if found[1] > 0 else -better if found[2] < 0 else 0)
     return CONFIRMED if min(signs) > 0 else CONTRADICTED if max(signs) < 0 else CAVEAT
 
 
 RULE_PAIRED = (
     "Rule, by videos: the paired differences over clips (first - second) with their 95% bootstrap intervals; confirmed"
-    " if PSNR and SSIM are higher with both intervals above 0; contradicted if both are below; else confirmed with a"
-    " caveat."
+    " if every metric is better (PSNR and SSIM higher, LPIPS lower) with its whole interval; contradicted if every one is"
+    " worse; else confirmed with a caveat."
 )
 
 
@@ -51,16 +51,17 @@ def quality_table(videos, name, caption, choices):
         get = cell.metrics.get
         rows.append(
             (choice.label, choice.sparsity, *texts, get("kept_share"), get("flops_share"), get("attention_recall"))
-            + (get("output_rel_l2"), get("empty_rows_share"), get("clips"))
+            + (get("output_rel_l2"), get("one_step_rel_l2"), get("empty_rows_share"), get("clips"))
             + tuple(value for each in found for value in (each or (None, None, None)))
         )
     columns = ("blocks chosen by", "sparsity", *(f"{METRICS[metric]}, mean [95%]" for metric in metrics))
-    columns += ("blocks kept, all steps", "FLOPs, of dense", "attention recall", "output error (rel. L2)")
-    columns += ("empty rows", "clips")
+    columns += ("blocks kept, all steps", "FLOPs, of dense", "attention recall", "heads' output error (rel. L2)")
+    columns += ("one step's error (rel. L2)", "empty rows", "clips")
     shown = len(columns)
     columns += tuple(f"{metric} {part}" for metric in metrics for part in ("mean", "low", "high"))
-    return Table(name, f"{caption} Recall, output error and empty rows: at two steps of two clips, all heads."
-                 f" {videos.where()}.", columns, rows, shown=40, columns_shown=shown)
+    return Table(name, f"{caption} Recall, heads' error and empty rows: at two steps of two clips, all heads; one step's"
+                 f" error: of the model's output there, on the dense clips' way. {videos.where()}.", columns, rows,
+                 shown=40, columns_shown=shown)
 
 
 def table_1(videos, paper, plots):

@@ -4,9 +4,14 @@ from . import figures_videos
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
 from .quality import spearman
 from .video_findings import quality_table
-from .videos import Choice, draft, mean_of, text_of
+from .videos import METRICS, PAPER_STEPS, Choice, draft, mean_of, text_of
 
 RULES = ("logits", "softmax", "released", "row")
+NEARER = {  # attention-level number: words, sign of what should go with better videos
+    "attention_recall": ("attention recall", 1),
+    "output_rel_l2": ("heads' output error", -1),
+    "one_step_rel_l2": ("one step's error", -1),
+}
 
 
 def rules(videos, plots):
@@ -38,8 +43,8 @@ def rules(videos, plots):
     choices = [draft(each, rule=name) for each in sorted(wanted) for name in RULES]
     table = quality_table(videos, "rules_videos", "The same number of blocks by four rules.", choices)
     why = [
-        "A global threshold on the softmaxed map leaves rows of diffuse heads without a block, whose output is then 0;"
-        " a budget for each row never does."
+        f"A global threshold leaves rows of diffuse heads without a block, and such a row {videos.empty_row()}; a budget"
+        " for each row never does."
     ]
     most = max(found, key=lambda one: abs(found[one][0]))
     headline = f"{most.rule} at {percent(most.sparsity, 0)}: {found[most][0]:+.2f} dB against softmax"
@@ -58,53 +63,57 @@ def recall_and_psnr(videos, plots):
     by_sparsity = {}
     for one in videos.choices():
         cell = videos.get(one)
-        if one.dense_steps == 0.25 and "attention_recall" in cell.metrics:
-            by_sparsity.setdefault(one.sparsity, []).append(
-                (one, cell.metrics["attention_recall"], cell.metrics.get("output_rel_l2"), cell.metrics["psnr"])
-            )
+        if one.dense_steps == PAPER_STEPS and one.heads == "all" and "attention_recall" in cell.metrics:
+            by_sparsity.setdefault(one.sparsity, []).append((one, cell.metrics))
     ranked = {
-        sparsity: (
-            spearman([row[1] for row in rows], [row[3] for row in rows]),
-            spearman([-row[2] for row in rows], [row[3] for row in rows]),
-            rows,
-        )
+        sparsity: {name: spearman([sign * found[name] for _, found in rows], [found["psnr"] for _, found in rows])
+                   for name, (_, sign) in NEARER.items() if all(name in found for _, found in rows)}
         for sparsity, rows in sorted(by_sparsity.items())
         if len(rows) >= 3
     }
     if not ranked:
         return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED)
-    known = [value for value, _, _ in ranked.values() if value is not None]
+    known = [found["attention_recall"] for found in ranked.values() if found["attention_recall"] is not None]
     verdict = CONFIRMED if min(known) >= 0.8 else CONTRADICTED if min(known) < 0 else CAVEAT
     text = f"{videos.where()}. Rank correlation with PSNR: " + "; ".join(
-        f"{percent(sparsity, 0)}: recall {short(recall)}, output error {short(error)} ({len(rows)} configurations)"
-        for sparsity, (recall, error, rows) in ranked.items()
+        f"{percent(sparsity, 0)}: "
+        + ", ".join(f"{NEARER[name][0]} {short(value)}" for name, value in found.items() if value is not None)
+        + f" ({len(by_sparsity[sparsity])} configurations)"
+        for sparsity, found in ranked.items()
     )
+    metrics = [name for name in videos.metrics() if name != "psnr"]
     rows = [
-        (sparsity, one.label, recall, error, psnr, videos.get(one).metrics.get("empty_rows_share"))
-        for sparsity, (_, _, found) in ranked.items()
-        for one, recall, error, psnr in sorted(found, key=lambda row: -row[3])
+        (sparsity, one.label, *(found.get(name) for name in (*NEARER, "empty_rows_share", "psnr", *metrics)))
+        for sparsity in ranked
+        for one, found in sorted(by_sparsity[sparsity], key=lambda row: -row[1]["psnr"])
     ]
-    columns = ("sparsity", "blocks chosen by", "attention recall", "output error (rel. L2)", "PSNR (dB)", "empty rows")
+    columns = ("sparsity", "blocks chosen by", *(words for words, _ in NEARER.values()), "empty rows", "PSNR (dB)")
+    columns += tuple(METRICS[name] for name in metrics)
     table = Table("recall_and_psnr", f"Best video first. {videos.where()}.", columns, rows, shown=60)
-    why = _disagreements(ranked)
+    why = _disagreements({sparsity: by_sparsity[sparsity] for sparsity in ranked})
     picture = figures_videos.draw_recall_against_psnr(videos, plots)
     headline = f"rank correlation {short(min(known))} to {short(max(known))}"
     return Finding(title, claim, verdict, rule, text + ".", why, [table], [picture], headline)
 
 
-def _disagreements(ranked):
+def _disagreements(by_sparsity):
     """The pairs of one sparsity that recall and PSNR order the other way round, the largest at each sparsity."""
     why = []
-    for sparsity, (_, _, rows) in ranked.items():
+    for sparsity, rows in by_sparsity.items():
         pairs = [
-            (a[3] - b[3], a, b) for a in rows for b in rows if a[3] > b[3] and a[1] < b[1]
+            (a["psnr"] - b["psnr"], one, a, other, b)
+            for one, a in rows
+            for other, b in rows
+            if a["psnr"] > b["psnr"] and a["attention_recall"] < b["attention_recall"]
         ]
         if pairs:
-            gap, better, worse = max(pairs, key=lambda pair: pair[0])
+            gap, one, a, other, b = max(pairs, key=lambda pair: pair[0])
+            errors = [f"{words} {short(a[name])} and {short(b[name])}" for name, (words, sign) in NEARER.items()
+                      if sign < 0 and name in a and name in b]
             why.append(
-                f"At {percent(sparsity, 0)} {better[0].label} makes the better videos by {gap:.2f} dB with"
-                f" {percent(better[1])} of the attention against {percent(worse[1])} for {worse[0].label}; their output"
-                f" errors are {short(better[2])} and {short(worse[2])}."
+                f"At {percent(sparsity, 0)} {one.label} makes the better videos by {gap:.2f} dB with"
+                f" {percent(a['attention_recall'])} of the attention against {percent(b['attention_recall'])} for"
+                f" {other.label} ({'; '.join(errors)})."
             )
     return why or ["No two configurations of one sparsity are ordered the other way round."]
 
@@ -126,7 +135,8 @@ def diffuse_heads(videos, plots):
     source = videos.cells[0].input
     blocks = source["frames"] * -(-source["height"] // 8) * -(-source["width"] // 16)
     own = cells[choices[0]]
-    diffuse = {place for place, found in own.items() if found["effective_blocks"] > blocks / 2}
+    spread = videos.spread() or {place: found["effective_blocks"] for place, found in own.items()}
+    diffuse = {place for place, value in spread.items() if value > blocks / 2}
     rows = []
     means = {}
     for one in choices:
@@ -157,9 +167,39 @@ def diffuse_heads(videos, plots):
         f" {short(by_chance)}."
     )
     headline = f"diffuse heads' output error: draft {short(drafted)}, by row {short(by_row)}, random {short(by_chance)}"
-    why = [f"Empty rows output 0, which is an error of 100%: {percent(mean_of([own[p]['empty_rows_share'] for p in own]))}"
-           " of all block rows of the draft's masks are empty."]
-    return Finding(title, claim, verdict, rule, text, why, [table], headline=headline)
+    why = [f"An empty row {videos.empty_row()}: {percent(mean_of([own[p]['empty_rows_share'] for p in own]))}"
+           f" of all block rows of the draft's masks are empty, {percent(mean_of([own[p]['empty_rows_share'] for p in diffuse]))}"
+           " of the diffuse heads'."]
+    apart = [draft(sparsity, rule=name, heads=heads) for heads in ("all", "diffuse", "others") for name in RULES]
+    apart = [one for one in apart if videos.get(one)]
+    tables = [table]
+    if any(one.heads != "all" for one in apart):
+        tables.append(quality_table(videos, "heads_apart_videos", "Masks in some heads alone, the others dense.", apart))
+        why += _apart_words(videos, sparsity)
+    return Finding(title, claim, verdict, rule, text, why, tables, headline=headline)
+
+
+def _apart_words(videos, sparsity):
+    """What masks in the diffuse heads cost a video, and masks in the others; and which rule is better where."""
+    words = []
+    alone = {heads: draft(sparsity, heads=heads) for heads in ("diffuse", "others")}
+    if all(videos.get(one) for one in alone.values()):
+        words.append(
+            "The paper's rule in the diffuse heads alone leaves videos of"
+            f" {text_of(videos.summary(alone['diffuse'], 'psnr'))} dB, in the others alone"
+            f" {text_of(videos.summary(alone['others'], 'psnr'))} dB, in all"
+            f" {text_of(videos.summary(draft(sparsity), 'psnr'))} dB."
+        )
+    for name in RULES:
+        parts = []
+        for heads, where in (("diffuse", "in the diffuse heads alone"), ("others", "in the others alone"),
+                             ("all", "in all")):
+            gain = videos.difference(draft(sparsity, rule=name, heads=heads), draft(sparsity, heads=heads), "psnr")
+            if name != "softmax" and gain is not None:
+                parts.append(f"{gain[0]:+.2f} dB [{gain[1]:+.2f}, {gain[2]:+.2f}] {where}")
+        if len(parts) > 1:
+            words.append(f"Rule {name} against softmax: {', '.join(parts)}.")
+    return words
 
 
 def _place(cell):

@@ -13,12 +13,20 @@ def moved(item, gain, **where):
     """The record with `gain` dB more in every clip, if its configuration is as said."""
     if item["experiment"] != "video" or any(item["config"].get(name) != value for name, value in where.items()):
         return item
-    if "arrays" not in item:
+    if "lpips" not in item.get("arrays", {}):
         return item
     psnr = [value + gain for value in item["arrays"]["psnr"]]
     ssim = [value + 0.01 * gain for value in item["arrays"]["ssim"]]
-    changed = with_metrics(item, psnr=statistics.mean(psnr), ssim=statistics.mean(ssim))
-    return dict(changed, arrays={"psnr": psnr, "ssim": ssim})
+    lpips = [value - 0.015 * gain for value in item["arrays"]["lpips"]]
+    changed = with_metrics(item, psnr=statistics.mean(psnr), ssim=statistics.mean(ssim), lpips=statistics.mean(lpips))
+    return dict(changed, arrays={"psnr": psnr, "ssim": ssim, "lpips": lpips})
+
+
+def without_lpips(item):
+    if "lpips" not in item.get("arrays", {}):
+        return item
+    return dict(item, arrays={name: item["arrays"][name] for name in ("psnr", "ssim")},
+                notes={"lpips": "left out: no weights"})
 
 
 class Clips(Planted):
@@ -44,7 +52,11 @@ class Verdicts(Clips):
         self.assertEqual(found.verdict, CAVEAT)
         self.assertIn("above random at 3 of 3", found.headline)
         self.assertIn("it falls from each sparsity to the next", found.measured)
-        self.assertTrue(any("LPIPS: left out" in text for text in found.why))
+        self.assertIn("LPIPS, mean [95%]", found.tables[0].columns)
+        self.assertFalse(any("LPIPS" in text for text in found.why))
+        without = self.table(1, without_lpips)
+        self.assertNotIn("LPIPS, mean [95%]", without.tables[0].columns)
+        self.assertTrue(any("LPIPS: left out" in text for text in without.why))
         worse = self.table(1, lambda item: moved(item, 20, policy="random", sparsity=0.9))
         self.assertEqual(worse.verdict, CONTRADICTED)
         flat = self.table(1, lambda item: moved(item, 30, policy="draft", sparsity=0.9))
@@ -55,6 +67,13 @@ class Verdicts(Clips):
         for number, where in ((4, {"pool": "max"}), (5, {"region": [16, 16]})):
             self.assertEqual(self.table(number).verdict, CONFIRMED)
             self.assertEqual(self.table(number, lambda item: moved(item, 9, **where)).verdict, CONTRADICTED)
+            self.assertEqual(self.table(number, without_lpips).verdict, CONFIRMED)
+
+            def blurred(item):  # nearer to the dense one by PSNR and SSIM, farther by LPIPS
+                changed = moved(item, 30, **where)
+                return dict(item, arrays={**item["arrays"], "lpips": changed["arrays"]["lpips"]}) if changed is not item else item
+
+            self.assertEqual(self.table(number, blurred).verdict, CAVEAT)
             own = {4: 2.5, 5: 0.9}[number]
             self.assertEqual(self.table(number, lambda item: moved(item, own, **where)).verdict, CAVEAT)
             self.assertEqual(self.table(number, lambda item: None).measured, NOT_MEASURED)
@@ -84,6 +103,13 @@ class Verdicts(Clips):
 
         self.assertEqual(heads().verdict, CONFIRMED)
         self.assertIn("3 of 6 heads are diffuse", heads().measured)
+        self.assertEqual([row[0] for row in heads().tables[1].rows],
+                         ["draft avg, logits", "draft avg", "draft avg, released", "draft avg, row",
+                          "draft avg, in diffuse heads alone", "draft avg, row, in diffuse heads alone",
+                          "draft avg, in the other heads alone", "draft avg, row, in the other heads alone"])
+        self.assertRegex(heads().why[-1], r"Rule row against softmax: \+0\.[78]\d dB \[.*in the diffuse .* in all\.")
+        whole = heads(lambda item: None if item["config"].get("heads") else item)
+        self.assertEqual(len(whole.tables), 1)
 
         def better(item):
             drafted = item["config"].get("rule") == "softmax" and item["experiment"] == "video_heads"
@@ -98,6 +124,7 @@ class Verdicts(Clips):
 
         self.assertEqual(found().verdict, CONFIRMED)
         self.assertIn("No two configurations", found().why[0])
+        self.assertIn("one step's error 0.996", found().measured)
 
         def turned(item):
             recall = item["metrics"].get("attention_recall")
@@ -113,6 +140,7 @@ class Verdicts(Clips):
 
         self.assertEqual(times().verdict, CAVEAT)
         self.assertIn("33x48x80", times().measured)
+        self.assertTrue(any("at 90% a sparse call takes" in text and ", 10%;" in text for text in times().why), times().why)
         slow = times(lambda item: with_metrics(item, speedup_over_dense=0.9) if item["config"]["policy"] == "draft" else item)
         self.assertEqual(slow.verdict, CONTRADICTED)
         self.assertEqual(times(lambda item: None).measured, NOT_MEASURED)

@@ -23,6 +23,7 @@ class Choice:
     rule: str = ""
     region: str = PAPER_REGION
     dense_steps: float = PAPER_STEPS
+    heads: str = "all"  # which are sparse: all, the diffuse ones alone, or the others alone
 
     @property
     def label(self):
@@ -32,6 +33,8 @@ class Choice:
         more += [self.region] if self.region != PAPER_REGION and self.policy != "dense" else []
         if self.dense_steps != PAPER_STEPS and self.policy != "dense":
             more.append(f"{100 * self.dense_steps:g}% of steps dense")
+        if self.heads != "all":
+            more.append(f"in {self.heads} heads alone" if self.heads == "diffuse" else "in the other heads alone")
         return ", ".join([words, *more])
 
 
@@ -48,6 +51,7 @@ def choice_of(cell):
         cell.rule if drafted else "",
         cell.region,
         cell.config.get("dense_steps", PAPER_STEPS),
+        cell.config.get("heads", "all"),
     )
 
 
@@ -122,6 +126,18 @@ class Videos:
 
     def sparsities(self, policy="draft"):
         return sorted({choice.sparsity for choice in self._cells if choice.policy == policy})
+
+    def spread(self):
+        """{(layer, head): blocks that a region's attention spreads over} of the dense clips, or {}."""
+        values = (self.reference.arrays if self.reference else {}).get("effective_blocks") or []
+        places = [(layer, head) for layer in range(self.cells[0].input["layers"])
+                  for head in range(self.cells[0].input["heads"])]
+        return dict(zip(places, values)) if len(values) == len(places) else {}
+
+    def empty_row(self):
+        """What a block row that keeps nothing computes."""
+        text = self.cells[0].input.get("text_tokens")
+        return "attends to the text alone" if text else "outputs 0"
 
     def metrics(self):
         return [name for name in METRICS if any(cell.arrays.get(name) for cell in self._cells.values())]
