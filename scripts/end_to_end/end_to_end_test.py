@@ -197,7 +197,7 @@ class Studies(unittest.TestCase):
         self.assertEqual([one["status"] for one in found], ["ok"] * len(found))
         self.assertEqual(videos[0]["metrics"]["repeat_max_abs"], 0.0)
         for one in videos[1:]:
-            self.assertEqual(len(one["arrays"]["psnr"]), 3)
+            self.assertEqual((len(one["arrays"]["psnr"]), len(one["arrays"]["distance"])), (3, STEPS))
             self.assertAlmostEqual(one["metrics"]["psnr"], sum(one["arrays"]["psnr"]) / 3, delta=1e-9)
             self.assertIn("AlexNet", one["notes"]["lpips"])
         # Dense attention in another order of sums: far nearer than any mask, and not the same bits.
@@ -205,6 +205,9 @@ class Studies(unittest.TestCase):
         entries = Regions(GRID, REGION, TEXT_TOKENS, "cpu").video ** 2
         kept = kept_count(0.7, entries) / entries
         self.assertAlmostEqual(videos[2]["metrics"]["kept_share"], 0.25 + 0.75 * kept, delta=1e-6)
+        self.assertLessEqual(videos[2]["arrays"]["distance"][0], 1e-6)  # a dense step, in a batch of another size
+        self.assertGreater(videos[2]["arrays"]["distance"][1], 1e-4)
+        self.assertEqual(len(videos[2]["arrays"]["one_step"]), STEPS - 1)
         heads = [one for one in found if one["experiment"] == "video_heads" and one["config"]["policy"] == "draft"]
         self.assertEqual(sorted((one["input"]["layer"], one["input"]["head"]) for one in heads),
                          [(layer, head) for layer in range(2) for head in range(2)])
@@ -253,34 +256,39 @@ class Studies(unittest.TestCase):
         self.assertEqual(probe.mean("empty_rows_share", layer=1), 1.0)
         self.assertGreater(probe.mean("output_rel_l2", layer=1), 0.1)
 
-    def test_one_step_is_what_a_sparse_step_changes(self):
+    def test_a_step_s_error_is_what_that_sparse_step_changes(self):
         study = self.study()
         study.make_dense()
-        step = study.one_step
-        self.assertEqual(sorted(step.spread), [(layer, head) for layer in range(2) for head in range(2)])
-        blocks = step.regions.video
-        self.assertTrue(all(1 <= value <= blocks + 1 for value in step.spread.values()))
-        self.assertEqual(step.diffuse, {place for place, value in step.spread.items() if value > blocks / 2})
+        path = study.path
+        self.assertEqual(sorted(path.spread), [(layer, head) for layer in range(2) for head in range(2)])
+        blocks = path.regions.video
+        self.assertTrue(all(1 <= value <= blocks + 1 for value in path.spread.values()))
+        self.assertEqual(path.diffuse, {place for place, value in path.spread.items() if value > blocks / 2})
         with open(self.out) as file:
-            self.assertEqual(json.loads(file.readline())["arrays"]["effective_blocks"], list(step.spread.values()))
-        # By hand, from a sampling run that is stopped and goes on.
+            self.assertEqual(json.loads(file.readline())["arrays"]["effective_blocks"], list(path.spread.values()))
+        # By hand, from sampling runs in which one step alone is sparse. float32 states of order 1, steps of a tenth.
         model, prompts, seeds = study.model, study.prompts[:1], study.seeds[:1]
-        wanted = []
-        for at in study.setup.probe_steps:
-            before, after = (sample(model, prompts, seeds, GRID, STEPS, stop_after=end) for end in (at - 1, at))
+        dense, policy, wanted, total = path.states, small(dense_steps=0.5), [], 0
+        self.assertTrue(torch.equal(dense[-1], sample(model, prompts, seeds, GRID, STEPS)))
+        for at in range(2, STEPS):
             hook = PolicyAttention(small(dense_steps=0.0), GRID, TEXT_TOKENS, STEPS)
 
             def late(q, k, v, *, layer, step):
                 return hook(q, k, v, layer=layer, step=step) if step == at else dense_attention(q, k, v)
 
             sparse = sample(model, prompts, seeds, GRID, STEPS, attention=late, stop_after=at)
-            wanted.append(((sparse - after).norm() / (after - before).norm()).item())
-        found = step.error(small(dense_steps=0.5))
-        # Differences of float32 states of order 1, whose steps are a tenth of that and more.
-        self.assertLessEqual(abs(found - sum(wanted) / 2), 1e-4)
-        self.assertGreater(found, 1e-3)
-        dense = Policy("draft", 1e-9, region=REGION)  # keeps every block
-        self.assertLess(step.error(dense), 1e-4)
+            wanted.append(((sparse - dense[at + 1]).norm() / (dense[at + 1] - dense[at]).norm()).item())
+            total = total + sparse - dense[at + 1]
+            self.assertAlmostEqual(path.distance(at, sparse), ((sparse - dense[at + 1]).norm() / dense[at + 1].norm()).item(),
+                                   delta=1e-6)
+        found, added_up = path.errors(policy)
+        self.assertEqual(len(found), len(wanted))
+        for one, other in zip(found, wanted):
+            self.assertLessEqual(abs(one - other), 1e-4)
+            self.assertGreater(one, 1e-3)
+        self.assertLessEqual(abs(added_up - (total.norm() / dense[-1].norm()).item()), 1e-5)
+        every = Policy("draft", 1e-9, region=REGION)  # keeps every block
+        self.assertLess(max(path.errors(every)[0]), 1e-4)
 
     def test_pictures(self):
         study = self.study()

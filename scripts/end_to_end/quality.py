@@ -20,7 +20,7 @@ from minidit.prompts import TEXT_TOKENS, draw_prompts
 
 from . import metrics
 from .configurations import REFERENCE, flops_share
-from .one_step import OneStep
+from .dense_path import DensePath
 from .probing import NAMES, Probe
 
 FIRST_SEED = 1001
@@ -53,7 +53,7 @@ class Study:
         self.prompts = draw_prompts(setup.clips, torch.Generator().manual_seed(FIRST_SEED), held_out=True)
         self.seeds = list(range(FIRST_SEED, FIRST_SEED + setup.clips))
         self.lpips, self.no_lpips = lpips
-        self.dense = self.one_step = None
+        self.dense = self.path = None
 
     def source(self):
         """The records' `input`."""
@@ -67,11 +67,11 @@ class Study:
     def config(self, policy):
         return policy.config() | {"device": self.device.type}
 
-    def clips_of(self, policy, probe=None, limit=None):
+    def clips_of(self, policy, probe=None, limit=None, watch=None):
         """(clips [count, channels, frames, height, width] on the CPU, share of the video x video blocks kept on average
-        over all calls if `probe` saw sparse ones). The probe looks into the first batch alone."""
+        over all calls if `probe` saw sparse ones). The probe and `watch` look into the first batch alone."""
         setup, made = self.setup, []
-        diffuse = self.one_step.diffuse if self.one_step else None
+        diffuse = self.path.diffuse if self.path else None
         attention = PolicyAttention(policy, setup.grid, TEXT_TOKENS, setup.steps, probe, diffuse)
         if probe is not None:
             probe.regions = attention.regions(self.device)
@@ -81,7 +81,7 @@ class Study:
             if probe is not None:
                 probe.on = start == 0
             made.append(sample(self.model, self.prompts[start:end], self.seeds[start:end], setup.grid, setup.steps,
-                               setup.shift, attention=attention).cpu())
+                               setup.shift, attention=attention, watch=watch if start == 0 else None).cpu())
         calls = attention.calls
         sparse = calls["sparse"] / (calls["sparse"] + calls["dense"])
         kept = probe.mean("kept_share") if probe is not None else None
@@ -97,22 +97,23 @@ class Study:
         difference = (self.dense - again).abs().max().item()
         if not torch.equal(self.dense, again):
             raise RuntimeError(f"dense clips: wanted the same bits twice, found differences of up to {difference}")
-        self.look_at_one_step()
+        self.walk()
         self.append("video", self.config(REFERENCE),
                     {"repeat_max_abs": difference, "kept_share": 1.0, "flops_share": 1.0,
                      "seconds_per_clip": seconds / self.setup.clips, "clips": self.setup.clips},
-                    arrays={"effective_blocks": list(self.one_step.spread.values())})
+                    arrays={"effective_blocks": list(self.path.spread.values())})
 
-    def look_at_one_step(self):
+    def walk(self):
         setup, few = self.setup, self.setup.probe_clips
-        self.one_step = OneStep(self.model, self.prompts[:few], self.seeds[:few], setup.grid, setup.steps, setup.shift,
-                                setup.probe_steps)
+        self.path = DensePath(self.model, self.prompts[:few], self.seeds[:few], setup.grid, setup.steps, setup.shift,
+                              setup.probe_steps)
 
     def measure(self, policy):
         """One configuration: a `video` record, and `video_heads` records of a sparse policy."""
         begin = time.monotonic()
         probe = Probe(self.setup.probe_steps, self.setup.probe_clips)
-        clips, kept = self.clips_of(policy, probe)
+        distances = []
+        clips, kept = self.clips_of(policy, probe, watch=lambda step, x: distances.append(self.path.distance(step, x)))
         seconds = time.monotonic() - begin
         values = {"psnr": [], "ssim": []} | ({"lpips": []} if self.lpips else {})
         for clip, dense in zip(clips.to(self.device), self.dense.to(self.device)):
@@ -126,8 +127,11 @@ class Study:
         for name in NAMES:
             if name != "kept_share" and probe.mean(name) is not None:
                 means[name] = probe.mean(name)
+        values["distance"] = distances
+        means["distance_rel_l2"] = distances[-1]
         if policy.name != "dense":
-            means["one_step_rel_l2"] = self.one_step.error(policy)
+            values["one_step"], means["added_up_rel_l2"] = self.path.errors(policy)
+            means["one_step_rel_l2"] = sum(values["one_step"]) / len(values["one_step"])
         notes = {"lpips": self.no_lpips} if self.no_lpips else {}
         self.append("video", self.config(policy), means, arrays=values, notes=notes)
         for layer, head in sorted({(row["layer"], row["head"]) for row in probe.rows}):

@@ -41,12 +41,12 @@ def velocity(model, x, time, prompts, attention=None, step=0):
 
 
 @torch.no_grad()
-def sample(model, prompts, seeds, grid, steps=STEPS, shift=SHIFT, attention=None, stop_after=None):
+def sample(model, prompts, seeds, grid, steps=STEPS, shift=SHIFT, attention=None, stop_after=None, watch=None):
     """Generate clips [batch, channels, frames, height, width] in about [-1, 1], the same bits at every run.
 
     prompts [batch, 16] int64, one seed a clip, grid (frames, height, width) in tokens. `attention(q, k, v, layer=,
     step=)` replaces the dense attention and knows the layer and the denoising step. `stop_after` ends the run after
-    that step (for captures). bfloat16 on a GPU, float32 on the CPU.
+    that step (for captures). `watch(step, x)` sees the state after each step. bfloat16 on a GPU, float32 on the CPU.
     """
     if len(prompts) != len(seeds):
         raise ValueError(f"sample: wanted one seed a prompt, found {len(seeds)} seeds for {len(prompts)} prompts")
@@ -56,6 +56,8 @@ def sample(model, prompts, seeds, grid, steps=STEPS, shift=SHIFT, attention=None
     prompts, times = prompts.to(device), schedule(steps, shift)
     for step in range(steps):
         x = x + (times[step + 1] - times[step]) * velocity(model, x, times[step], prompts, attention, step)
+        if watch is not None:
+            watch(step, x)
         if step == stop_after:
             break
     return x

@@ -67,6 +67,29 @@ def draw_recall_against_psnr(videos, folder):
     return style.save(figure, folder, "recall_against_psnr"), caption
 
 
+def draw_distance(videos, sparsity, folder):
+    """Distance from the dense clips after each step, one line a way to choose blocks. Returns (stem, caption)."""
+    figure, axes = style.panels(1, 1, 3.6)
+    looks = [*((make(sparsity), label, variant) for make, label, variant in LOOKS),
+             (draft(sparsity, rule="row"), "draft, rule row", None), (draft(sparsity, rule="logits"), "draft, rule logits", None)]
+    extra = iter(((style.PURPLE, "-.", "v"), (style.BLACK, "--", "x")))
+    for choice, label, variant in looks:
+        values = videos.values(choice, "distance")
+        if not values:
+            continue
+        colour, line, marker = style.variant_style(variant) if variant else next(extra)
+        steps = [(step, value) for step, value in enumerate(values, 1) if value > 1e-6]
+        axes[0][0].plot(*zip(*steps), color=colour, linestyle=line, marker=marker, markersize=4, label=label)
+    axes[0][0].set_yscale("log")
+    axes[0][0].set_xlabel("denoising step")
+    axes[0][0].set_ylabel("distance from dense (rel. L2)")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    style.legend_strip(figure, handles, labels, 3)
+    caption = (f"How far the states are from the dense clips' after each step, at {100 * sparsity:g}%: two clips."
+               f" {videos.where()}.")
+    return style.save(figure, folder, "distance_by_step"), caption
+
+
 def draw_times(cells, folder):
     """Stacked bars: attention and everything else, one panel a grid. Returns (stem, caption)."""
     grids = list(dict.fromkeys(grid_of(cell) for cell in sorted(cells, key=video_tokens)))

@@ -43,10 +43,13 @@ def video(clips, rng, policy, sparsity, **changes):
                "flops_share": 0.3 + 0.7 * kept, "seconds_per_clip": 0.4, "clips": clips,
                "attention_recall": 0.9 - 0.6 * sparsity - 0.03 * loss, "output_rel_l2": 0.1 + 0.5 * sparsity + 0.03 * loss,
                "one_step_rel_l2": 0.05 + 0.2 * sparsity + 0.02 * loss,
+               "added_up_rel_l2": 0.1 + 0.1 * sparsity + 0.01 * loss,
+               "distance_rel_l2": 0.2 + 0.5 * sparsity + 0.02 * loss,
                "empty_rows_share": 0.1 if policy == "draft" and changes.get("rule") != "row" else 0.0,
                "effective_blocks": 40.0}
     yield record("video", source(clips), setting, metrics, machine=MACHINE,
-                 arrays={"psnr": psnr, "ssim": ssim, "lpips": lpips})
+                 arrays={"psnr": psnr, "ssim": ssim, "lpips": lpips,
+                         "distance": [0.0, 0.01, 0.1, metrics["distance_rel_l2"]], "one_step": 3 * [metrics["one_step_rel_l2"]]})
     for layer in range(2):
         for head in range(3):
             diffuse = layer == 1

@@ -4,13 +4,20 @@ from . import figures_videos
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
 from .quality import spearman
 from .video_findings import quality_table
-from .videos import METRICS, PAPER_STEPS, Choice, draft, mean_of, text_of
+from .videos import METRICS, PAPER_REGION, PAPER_STEPS, Choice, draft, mean_of, text_of
 
 RULES = ("logits", "softmax", "released", "row")
+STEP_BY_STEP = (
+    "Recall and heads' output error: at two steps, on the sparse clips' way. One step's error: of the model's output, at"
+    " the dense clips' states, all heads sparse, mean over the sparse steps; added up: the sum of these errors' vectors"
+    " over the last state; distance at the end: of the states themselves, sparse from dense. All relative L2, of two"
+    " clips."
+)
 NEARER = {  # attention-level number: words, sign of what should go with better videos
     "attention_recall": ("attention recall", 1),
     "output_rel_l2": ("heads' output error", -1),
     "one_step_rel_l2": ("one step's error", -1),
+    "added_up_rel_l2": ("steps' errors added up", -1),
 }
 
 
@@ -83,17 +90,37 @@ def recall_and_psnr(videos, plots):
     )
     metrics = [name for name in videos.metrics() if name != "psnr"]
     rows = [
-        (sparsity, one.label, *(found.get(name) for name in (*NEARER, "empty_rows_share", "psnr", *metrics)))
+        (sparsity, one.label, *(found.get(name) for name in (*NEARER, "distance_rel_l2", "empty_rows_share", "psnr", *metrics)))
         for sparsity in ranked
         for one, found in sorted(by_sparsity[sparsity], key=lambda row: -row[1]["psnr"])
     ]
-    columns = ("sparsity", "blocks chosen by", *(words for words, _ in NEARER.values()), "empty rows", "PSNR (dB)")
+    columns = ("sparsity", "blocks chosen by", *(words for words, _ in NEARER.values()), "distance at the end")
+    columns += ("empty rows", "PSNR (dB)")
     columns += tuple(METRICS[name] for name in metrics)
-    table = Table("recall_and_psnr", f"Best video first. {videos.where()}.", columns, rows, shown=60)
+    table = Table("recall_and_psnr", f"Best video first. {STEP_BY_STEP} {videos.where()}.", columns, rows, shown=60)
     why = _disagreements({sparsity: by_sparsity[sparsity] for sparsity in ranked})
-    picture = figures_videos.draw_recall_against_psnr(videos, plots)
+    why += _feedback(videos, max(ranked))
+    pictures = [figures_videos.draw_recall_against_psnr(videos, plots)]
+    if any(videos.values(one, "distance") for one in videos.choices()):
+        pictures.append(figures_videos.draw_distance(videos, max(ranked), plots))
     headline = f"rank correlation {short(min(known))} to {short(max(known))}"
-    return Finding(title, claim, verdict, rule, text + ".", why, [table], [picture], headline)
+    return Finding(title, claim, verdict, rule, text + ".", why, [table], pictures, headline)
+
+
+def _feedback(videos, sparsity):
+    """How much of a clip's distance from the dense one is errors that fed back into later steps."""
+    words = []
+    for one in sorted(videos.choices(), key=lambda one: one.label):
+        found = videos.get(one).metrics
+        usual = one.sparsity == sparsity and one.dense_steps == PAPER_STEPS and one.heads == "all"
+        if usual and one.region == PAPER_REGION and {"added_up_rel_l2", "distance_rel_l2"} <= set(found):
+            words.append(f"{one.label} {short(found['added_up_rel_l2'])} and {short(found['distance_rel_l2'])}"
+                         f" ({found['distance_rel_l2'] / found['added_up_rel_l2']:.1f} times)")
+    if not words:
+        return []
+    return [f"A step's errors feed back: they change the states in which later steps choose and attend. Errors added up"
+            f" without that, and the distance that the clips really have at the end, at {percent(sparsity, 0)}: "
+            + "; ".join(words) + "."]
 
 
 def _disagreements(by_sparsity):

@@ -19,7 +19,7 @@ def moved(item, gain, **where):
     ssim = [value + 0.01 * gain for value in item["arrays"]["ssim"]]
     lpips = [value - 0.015 * gain for value in item["arrays"]["lpips"]]
     changed = with_metrics(item, psnr=statistics.mean(psnr), ssim=statistics.mean(ssim), lpips=statistics.mean(lpips))
-    return dict(changed, arrays={"psnr": psnr, "ssim": ssim, "lpips": lpips})
+    return dict(changed, arrays={**item["arrays"], "psnr": psnr, "ssim": ssim, "lpips": lpips})
 
 
 def without_lpips(item):
@@ -125,6 +125,8 @@ class Verdicts(Clips):
         self.assertEqual(found().verdict, CONFIRMED)
         self.assertIn("No two configurations", found().why[0])
         self.assertIn("one step's error 0.996", found().measured)
+        self.assertRegex(found().why[-1], r"at 90%: draft avg 0.19 and 0.65 \(3.4 times\); .*; random ")
+        self.assertEqual(len(found().pictures), 2)
 
         def turned(item):
             recall = item["metrics"].get("attention_recall")
