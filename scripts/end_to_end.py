@@ -17,7 +17,7 @@ import os
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PARTS = ("quality", "speed", "pictures")
+PARTS = ("quality", "speed", "contrast", "pictures")
 
 
 def parse(arguments):
@@ -68,7 +68,7 @@ def main(arguments=None):
     try:
         import torch
 
-        from end_to_end import configurations, perceptual, pictures, quality, speed
+        from end_to_end import configurations, contrast, perceptual, pictures, quality, speed
         from files import sha256_of
         from gpu_runs import Nvml, build_info, machine_info
         from minidit.checkpoint import load_weights
@@ -100,6 +100,8 @@ def main(arguments=None):
         except RuntimeError as error:
             print(f"end_to_end: {error}", file=sys.stderr)
             return 1
+    if "contrast" in options.parts and whole:
+        contrast.run(study, configurations.configurations(options.kernel, dense))
     if "pictures" in options.parts and whole:
         command = spoken_command("end_to_end").replace("-m minidit.end_to_end", "scripts/end_to_end.py")
         for path in pictures.draw(study, options.kernel, os.path.join(options.out, "pictures"), command):

@@ -23,7 +23,7 @@ except ImportError as error:
     torch, missing = None, str(error)
 if torch is not None:
     import draftattention
-    from end_to_end import configurations, metrics, pictures, quality, speed
+    from end_to_end import configurations, contrast, metrics, pictures, quality, speed
     from end_to_end.probing import NAMES, Probe
     from minidit import generate
     from minidit.checkpoint import save_weights
@@ -148,6 +148,19 @@ class Metrics(unittest.TestCase):
         outside = clip.clone()
         outside[0] = 3.0  # clipped to 1
         self.assertLess(metrics.psnr(outside, clip), 20)
+
+    def test_contrast_and_what_psnr_says_without_it(self):
+        torch.manual_seed(3)
+        dense = 0.3 * torch.randn(3, 4, 32, 48)
+        washed, other = 0.4 * dense + 0.2, 0.3 * torch.randn(3, 4, 32, 48)
+        self.assertAlmostEqual(contrast.contrast(washed, dense), 0.4, delta=0.01)  # little of the dense one is clipped
+        # Its channels set right, a washed-out clip is the dense one to float32's rounding, and pure noise stays noise.
+        self.assertGreater(metrics.psnr(contrast.matched(washed, dense), dense), 90)
+        self.assertLess(metrics.psnr(contrast.matched(0.1 * other, dense), dense), metrics.psnr(0.1 * other, dense) - 1)
+        for channel in range(3):
+            found = contrast.matched(other, dense)[channel]
+            self.assertAlmostEqual(found.mean().item(), dense[channel].mean().item(), delta=1e-5)
+            self.assertAlmostEqual(found.std().item(), dense[channel].std().item(), delta=1e-5)
 
     def test_flops(self):
         model = awake_model()
@@ -290,6 +303,23 @@ class Studies(unittest.TestCase):
         every = Policy("draft", 1e-9, region=REGION)  # keeps every block
         self.assertLess(max(path.errors(every)[0]), 1e-4)
 
+    def test_contrast_records(self):
+        study, chosen = self.study(), [small(sparsity=0.9), small("random", 0.9), small()]
+        with mock.patch.object(contrast, "policies", lambda chosen: [one for one in chosen if one.sparsity == 0.9]):
+            for _ in range(2):  # the second time there is nothing to do
+                contrast.run(study, chosen, say=lambda text: None)
+        found = self.records()
+        self.assertEqual([(one["experiment"], one["config"]["policy"]) for one in found],
+                         [("video_contrast", "draft"), ("video_contrast", "random")])
+        for one in found:
+            self.assertEqual({len(values) for values in one["arrays"].values()}, {3})
+            self.assertTrue(0 < one["metrics"]["contrast"] < 3)
+        every = contrast.policies(configurations.configurations())
+        self.assertEqual(sorted((one.name, one.pool, one.rule) for one in every),
+                         sorted([("draft", "avg", "softmax"), ("draft", "max", "softmax"), ("random", "avg", "softmax"),
+                                 ("oracle", "avg", "softmax"), ("draft", "avg", "logits"),
+                                 ("draft", "avg", "released"), ("draft", "avg", "row")]))
+
     def test_pictures(self):
         study = self.study()
         chosen = {"sheet": ((Policy(), small(), small("random")), "")}
@@ -381,7 +411,7 @@ class Commands(unittest.TestCase):
         command = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(command)
         with tempfile.TemporaryDirectory() as folder:
-            for arguments, words in ((["--parts", "quality,sound"], "--parts: wanted some of quality, speed, pictures"),
+            for arguments, words in ((["--parts", "quality,sound"], "--parts: wanted some of quality, speed, contrast, pictures"),
                                      (["--clips", "0"], "--clips, --batch: wanted at least 1"),
                                      (["--steps", "2"], "--steps: wanted at least 3"),
                                      (["--grid", "8x32"], "grid: wanted"),

@@ -76,7 +76,7 @@ class Policy:
         if self.region != (8, 16):
             words.append(f"{self.region[0]}x{self.region[1]}")
         if self.heads != "all":
-            words.append(f"in {self.heads} heads alone")
+            words.append("in the diffuse heads alone" if self.heads == "diffuse" else "in the other heads alone")
         return " ".join(words) + ("" if self.dense_steps == 0.25 else f", {100 * self.dense_steps:g}% of steps dense")
 
 

@@ -132,11 +132,11 @@ def draw_orders(cells, folder):
                 continue
             axis.plot(*list(zip(*points))[:2], color=colour, marker=marker, label=label)
             if name == "gather":
-                for sparsity, share, more in (points[0], points[-1]) if len(points) > 1 else points:
+                for sparsity, share, gap in (points[0], points[-1]) if len(points) > 1 else points:
                     first = sparsity == points[0][0]
                     beside = 7 if share >= 0 else -14  # away from the line of token order
                     axis.annotate(
-                        f"{more:+.2f} ms",
+                        f"{gap:+.2f} ms",
                         (sparsity, share),
                         textcoords="offset points",
                         xytext=(0 if first else -6, beside if first else -2),

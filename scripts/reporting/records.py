@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 
 TIMED = ("latency", "latency_sustained", "overhead", "peers")  # attention calls: their numbers are times of one GPU
-VIDEOS = ("video", "video_heads", "video_time")  # of the small video model, on one device
+VIDEOS = ("video", "video_heads", "video_contrast", "video_time")  # of the small video model, on one device
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,16 @@ def video(clips, rng, policy, sparsity, **changes):
                          {**setting, "probe_steps": [10, 20]}, found, machine=MACHINE)
 
 
+def washed(clips, rng, policy, sparsity, share, **changes):
+    """Contrast of a configuration; its PSNR is one more the less contrast there is."""
+    setting = config(policy, sparsity, **changes)
+    arrays = {"contrast": [share + rng.uniform(-0.02, 0.02) for _ in range(clips)],
+              "psnr": [16 - 2 * share + rng.uniform(-0.1, 0.1) for _ in range(clips)],
+              "psnr_matched": [12 + 2 * share + rng.uniform(-0.1, 0.1) for _ in range(clips)]}
+    yield record("video_contrast", source(clips), setting, {name: sum(one) / clips for name, one in arrays.items()},
+                 machine=MACHINE, arrays=arrays)
+
+
 def times():
     for grid in GRIDS:
         tokens = grid[0] * grid[1] * grid[2]
@@ -102,4 +112,6 @@ def generate(clips=32, seed=3):
         for heads in ("diffuse", "others"):
             for rule in ("softmax", "row"):
                 found += video(clips, rng, "draft", sparsity, rule=rule, heads=heads)
+    for share, changes in ((0.95, {}), (0.6, {"rule": "logits"}), (0.8, {"rule": "row"})):
+        found += washed(clips, rng, "draft", 0.9, share, **changes)
     return found + list(times())

@@ -38,7 +38,7 @@ class Clips(Planted):
         return self.items
 
     def of_videos(self, make, change=lambda item: item):
-        kinds = ("video", "video_heads")
+        kinds = ("video", "video_heads", "video_contrast")
         return self.finding(lambda loaded, folder: make(Videos(loaded), folder), change, kinds)
 
 
@@ -105,7 +105,7 @@ class Verdicts(Clips):
         self.assertIn("3 of 6 heads are diffuse", heads().measured)
         self.assertEqual([row[0] for row in heads().tables[1].rows],
                          ["draft avg, logits", "draft avg", "draft avg, released", "draft avg, row",
-                          "draft avg, in diffuse heads alone", "draft avg, row, in diffuse heads alone",
+                          "draft avg, in the diffuse heads alone", "draft avg, row, in the diffuse heads alone",
                           "draft avg, in the other heads alone", "draft avg, row, in the other heads alone"])
         self.assertRegex(heads().why[-1], r"Rule row against softmax: \+0\.[78]\d dB \[.*in the diffuse .* in all\.")
         whole = heads(lambda item: None if item["config"].get("heads") else item)
@@ -116,6 +116,14 @@ class Verdicts(Clips):
             return with_metrics(item, output_rel_l2=0.01) if drafted else item
 
         self.assertEqual(heads(better).verdict, CONTRADICTED)
+        self.assertIn("in 3 of 3", heads().headline)
+
+        def once(item):  # in one head alone the draft is no better than chance
+            drafted = item["config"].get("rule") == "softmax" and item["experiment"] == "video_heads"
+            return with_metrics(item, output_rel_l2=0.01) if drafted and item["input"]["head"] else item
+
+        self.assertEqual(heads(once).verdict, CAVEAT)
+        self.assertIn("in 1 of 3", heads(once).headline)
         self.assertEqual(heads(lambda item: None if item["config"]["policy"] == "random" else item).verdict, NOT_TESTABLE)
 
     def test_recall_against_psnr(self):
@@ -125,7 +133,15 @@ class Verdicts(Clips):
         self.assertEqual(found().verdict, CONFIRMED)
         self.assertIn("No two configurations", found().why[0])
         self.assertIn("one step's error 0.996", found().measured)
-        self.assertRegex(found().why[-1], r"at 90%: draft avg 0.19 and 0.65 \(3.4 times\); .*; random ")
+        self.assertRegex(found().why[-1], r"logits is best by PSNR, but .* 0\.60 of .* against 0\.95 for draft avg,.* from draft")
+        self.assertEqual([row[0] for row in found().tables[1].rows], ["draft avg, logits", "draft avg, row", "draft avg"])
+
+        def full(item):
+            return dict(item, arrays={**item["arrays"], "psnr": item["arrays"]["psnr_matched"]}) \
+                if item["experiment"] == "video_contrast" else item
+
+        self.assertIn("still is", found(full).why[-1])
+        self.assertRegex(found().why[-2], r"at 90%: draft avg 0.19 and 0.65 \(3.4 times\); .*; random ")
         self.assertEqual(len(found().pictures), 2)
 
         def turned(item):

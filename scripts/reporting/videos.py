@@ -34,7 +34,7 @@ class Choice:
         if self.dense_steps != PAPER_STEPS and self.policy != "dense":
             more.append(f"{100 * self.dense_steps:g}% of steps dense")
         if self.heads != "all":
-            more.append(f"in {self.heads} heads alone" if self.heads == "diffuse" else "in the other heads alone")
+            more.append("in the diffuse heads alone" if self.heads == "diffuse" else "in the other heads alone")
         return ", ".join([words, *more])
 
 
@@ -94,6 +94,8 @@ class Videos:
         for cell in records.of("video_heads"):
             if chosen is not None and _set_of(cell) == chosen:
                 self.heads[choice_of(cell)].append(cell)
+
+        self.washed = {choice_of(cell): cell for cell in records.of("video_contrast")}
 
     def __bool__(self):
         return bool(self._cells)
