@@ -127,39 +127,58 @@ def _washed_table(videos):
 
 
 def _washed_words(videos):
-    """Where the best videos by PSNR are not the best once all have the dense clip's contrast."""
-    if not videos.washed:
+    """What is left of each way's gain over the paper's rule once every clip has the dense one's contrast."""
+    base = next((one for one in videos.washed if one == draft(one.sparsity)), None)
+    if base is None:
         return []
-    means = {one: {name: mean_of(cell.arrays[name]) for name in ("contrast", "psnr", "psnr_matched")}
-             for one, cell in videos.washed.items()}
-    first, fair = (max(means, key=lambda one: means[one][name]) for name in ("psnr", "psnr_matched"))
-    if first == fair:
-        return [f"{first.label} is best by PSNR, with {means[first]['contrast']:.2f} of the dense clips' contrast, and still"
-                " is when every clip has the dense one's."]
-    paired = [a - b for a, b in zip(*(videos.washed[one].arrays["psnr_matched"] for one in (first, fair)))]
-    found = interval(paired)
-    return [
-        f"{first.label} is best by PSNR, but its clips are washed out, with {means[first]['contrast']:.2f} of the dense clips'"
-        f" contrast against {means[fair]['contrast']:.2f} for {fair.label}, and a grey clip is nearer to the dense one than"
-        f" a wrong one of full contrast. With the dense clips' contrast it is {found[0]:+.2f} dB [{found[1]:+.2f},"
-        f" {found[2]:+.2f}] from {fair.label}, which is best then."
+
+    def gain(one, name):
+        return interval([a - b for a, b in zip(videos.washed[one].arrays[name], videos.washed[base].arrays[name])])
+
+    parts, left = [], []
+    for one, cell in sorted(videos.washed.items(), key=lambda pair: pair[0].label):
+        if one == base:
+            continue
+        plain, fair = gain(one, "psnr"), gain(one, "psnr_matched")
+        parts.append(f"{one.label} {plain[0]:+.2f} and {fair[0]:+.2f} dB (contrast {mean_of(cell.arrays['contrast']):.2f})")
+        found = [videos.get(each).metrics.get("attention_recall") if videos.get(each) else None for each in (one, base)]
+        if fair[1] > 0 and None not in found and found[0] < found[1]:
+            left.append(f"{one.label} ({fair[0]:+.2f} dB [{fair[1]:+.2f}, {fair[2]:+.2f}])")
+    if not parts:
+        return []
+    words = [
+        "PSNR rewards washed-out clips: a grey one is nearer to the dense one than a wrong one of full contrast. Against"
+        f" {base.label} (contrast {mean_of(videos.washed[base].arrays['contrast']):.2f}), by PSNR and by PSNR with the dense"
+        f" clips' contrast: {'; '.join(parts)}."
     ]
+    if left:
+        words.append(f"Contrast does not explain all: with less of the attention than {base.label}, {', '.join(left)} is"
+                     " still nearer to the dense clips.")
+    return words
 
 
 def _feedback(videos, sparsity):
     """How much of a clip's distance from the dense one is errors that fed back into later steps."""
-    words = []
+    factors = {}
     for one in sorted(videos.choices(), key=lambda one: one.label):
         found = videos.get(one).metrics
         usual = one.sparsity == sparsity and one.dense_steps == PAPER_STEPS and one.heads == "all"
         if usual and one.region == PAPER_REGION and {"added_up_rel_l2", "distance_rel_l2"} <= set(found):
-            words.append(f"{one.label} {short(found['added_up_rel_l2'])} and {short(found['distance_rel_l2'])}"
-                         f" ({found['distance_rel_l2'] / found['added_up_rel_l2']:.1f} times)")
-    if not words:
+            factors[one] = found["distance_rel_l2"] / found["added_up_rel_l2"]
+    if not factors:
         return []
-    return [f"A step's errors feed back: they change the states in which later steps choose and attend. Errors added up"
-            f" without that, and the distance that the clips really have at the end, at {percent(sparsity, 0)}: "
-            + "; ".join(words) + "."]
+    words = "; ".join(
+        f"{one.label} {short(videos.get(one).metrics['added_up_rel_l2'])} and"
+        f" {short(videos.get(one).metrics['distance_rel_l2'])} ({factor:.1f} times)" for one, factor in factors.items()
+    )
+    why = [f"A step's errors feed back: they change the states in which later steps choose and attend. Errors added up"
+           f" without that, and the distance that the clips really have at the end, at {percent(sparsity, 0)}: {words}."]
+    still = [one.label for one, factor in factors.items() if factor < 1.5]
+    others = [factor for factor in factors.values() if factor >= 1.5]
+    if still and others:
+        why.append(f"The errors of {' and '.join(still)} hardly grow, the others' {min(others):.1f} to {max(others):.1f} times:"
+                   " no number of one call or one step tells these two kinds of error apart.")
+    return why
 
 
 def _disagreements(by_sparsity):
