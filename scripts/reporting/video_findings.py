@@ -3,9 +3,14 @@
 from . import figures_videos
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent
 from .comparison import printed_psnr
-from .videos import METRICS, PAPER_STEPS, Choice, draft, text_of
+from .videos import DENSE, METRICS, PAPER_STEPS, Choice, draft, text_of
 
 PAPER_SPARSITY = 0.9
+HEADS = {
+    "attention_recall": "attention recall",
+    "output_rel_l2": "heads' output error (rel. L2)",
+    "empty_rows_share": "empty rows",
+}
 SCALE = (
     "A model of 15 M parameters on procedural video: the numbers are its own, only their order says anything of the"
     " paper's models."
@@ -48,20 +53,29 @@ def quality_table(videos, name, caption, choices):
             continue
         found = [videos.summary(choice, metric) for metric in metrics]
         texts = [text_of(each, 2 if metric == "psnr" else 4) for metric, each in zip(metrics, found)]
+        found += [videos.over_heads(choice, metric) for metric in HEADS]
+        texts += [text_of(each, 3) for each in found[len(metrics):]]
         get = cell.metrics.get
+        label = choice.label if choice != DENSE else f"dense, {cell.config.get('kernel')}"
         rows.append(
-            (choice.label, choice.sparsity, *texts, get("kept_share"), get("flops_share"), get("attention_recall"))
-            + (get("output_rel_l2"), get("one_step_rel_l2"), get("empty_rows_share"), get("clips"))
+            (label, choice.sparsity, get("kept_share"), get("flops_share"), *texts, steps_text(cell), get("clips"))
             + tuple(value for each in found for value in (each or (None, None, None)))
         )
-    columns = ("blocks chosen by", "sparsity", *(f"{METRICS[metric]}, mean [95%]" for metric in metrics))
-    columns += ("blocks kept, all steps", "FLOPs, of dense", "attention recall", "heads' output error (rel. L2)")
-    columns += ("one step's error (rel. L2)", "empty rows", "clips")
+    columns = ("blocks chosen by", "sparsity", "blocks kept, all steps", "FLOPs, of dense")
+    columns += tuple(f"{words} [95%]" for words in (*(METRICS[metric] for metric in metrics), *HEADS.values()))
+    columns += ("one step's error (rel. L2) [least, most]", "clips")
     shown = len(columns)
-    columns += tuple(f"{metric} {part}" for metric in metrics for part in ("mean", "low", "high"))
-    return Table(name, f"{caption} Recall, heads' error and empty rows: at two steps of two clips, all heads; one step's"
-                 f" error: of the model's output there, on the dense clips' way. {videos.where()}.", columns, rows,
-                 shown=40, columns_shown=shown)
+    columns += tuple(f"{metric} {part}" for metric in (*metrics, *HEADS) for part in ("mean", "low", "high"))
+    return Table(name, f"{caption} Means and their 95% intervals, over clips; of recall, heads' error and empty rows over"
+                 " the heads, at two steps of two clips. One step's error: of the model's output, all heads sparse, at the"
+                 f" dense clips' states, over the sparse steps. {videos.where()}.", columns, rows, shown=40,
+                 columns_shown=shown)
+
+
+def steps_text(cell):
+    """"0.172 [0.150, 0.201]": mean, least and most error of a sparse step."""
+    values = cell.arrays.get("one_step")
+    return f"{sum(values) / len(values):.3f} [{min(values):.3f}, {max(values):.3f}]" if values else "-"
 
 
 def table_1(videos, paper, plots):
@@ -87,7 +101,7 @@ def table_1(videos, paper, plots):
         videos.difference(draft(low), draft(high), "psnr")[1] > 0 for low, high in zip(sparsities, sparsities[1:])
     )
     verdict = CONTRADICTED if lost else CAVEAT
-    choices = [draft(each) for each in sparsities]
+    choices = [DENSE, *(draft(each) for each in sparsities)]
     for name in ("random", "oracle"):
         choices += [Choice(name, each) for each in videos.sparsities(name)]
     text = (

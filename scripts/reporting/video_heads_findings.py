@@ -3,7 +3,7 @@
 from . import figures_videos
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
 from .quality import spearman
-from .video_findings import quality_table
+from .video_findings import HEADS, quality_table, steps_text
 from .videos import METRICS, PAPER_REGION, PAPER_STEPS, Choice, draft, interval, mean_of, text_of
 
 RULES = ("logits", "softmax", "released", "row")
@@ -90,13 +90,15 @@ def recall_and_psnr(videos, plots):
     )
     metrics = [name for name in videos.metrics() if name != "psnr"]
     rows = [
-        (sparsity, one.label, *(found.get(name) for name in (*NEARER, "distance_rel_l2", "empty_rows_share", "psnr", *metrics)))
+        (sparsity, one.label, *(text_of(videos.over_heads(one, name), 3) for name in HEADS), steps_text(videos.get(one)))
+        + (found.get("added_up_rel_l2"), found.get("distance_rel_l2"))
+        + tuple(text_of(videos.summary(one, name), 2 if name == "psnr" else 4) for name in ("psnr", *metrics))
         for sparsity in ranked
         for one, found in sorted(by_sparsity[sparsity], key=lambda row: -row[1]["psnr"])
     ]
-    columns = ("sparsity", "blocks chosen by", *(words for words, _ in NEARER.values()), "distance at the end")
-    columns += ("empty rows", "PSNR (dB)")
-    columns += tuple(METRICS[name] for name in metrics)
+    columns = ("sparsity", "blocks chosen by", *(f"{words} [95%]" for words in HEADS.values()))
+    columns += ("one step's error [least, most]", "steps' errors added up", "distance at the end", "PSNR (dB) [95%]")
+    columns += tuple(f"{METRICS[name]} [95%]" for name in metrics)
     table = Table("recall_and_psnr", f"Best video first. {STEP_BY_STEP} {videos.where()}.", columns, rows, shown=60)
     why = _disagreements({sparsity: by_sparsity[sparsity] for sparsity in ranked})
     why += _feedback(videos, max(ranked))
@@ -228,15 +230,14 @@ def diffuse_heads(videos, plots):
         for kind, places in (("diffuse", diffuse), ("others", set(own) - diffuse)):
             there = [cells[one][place] for place in sorted(places) if place in cells[one]]
             if there:
-                values = {name: mean_of([each[name] for each in there]) for name in
-                          ("attention_recall", "output_rel_l2", "empty_rows_share")}
-                means[one, kind] = values["output_rel_l2"]
-                rows.append((kind, len(there), one.label, *values.values()))
+                values = {name: interval([each[name] for each in there]) for name in HEADS}
+                means[one, kind] = values["output_rel_l2"][0]
+                rows.append((kind, len(there), one.label, *(text_of(each, 3) for each in values.values())))
     table = Table(
         "diffuse_heads_videos",
         f"At {percent(sparsity, 0)}; a diffuse head spreads over more than {blocks / 2:g} of {blocks} blocks."
         f" {videos.where()}.",
-        ("heads", "how many", "blocks chosen by", "attention recall", "output error (rel. L2)", "empty rows"),
+        ("heads", "how many", "blocks chosen by", *(f"{words} [95% over heads]" for words in HEADS.values())),
         rows,
     )
     needed = [(choices[0], "diffuse"), (choices[1], "diffuse"), (choices[2], "diffuse")]

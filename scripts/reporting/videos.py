@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import mean
 
 import numpy as np
@@ -38,6 +39,9 @@ class Choice:
         return ", ".join([words, *more])
 
 
+DENSE = Choice("dense", dense_steps=0.0)  # by a kernel of this project: what rounding alone does
+
+
 def draft(sparsity, **changes):
     return Choice("draft", sparsity, **{"pool": "avg", "rule": "softmax", **changes})
 
@@ -66,6 +70,11 @@ def video_tokens(cell):
 
 def interval(values):
     """(mean, low, high): the 95% bootstrap interval (BCa) of the mean, from a fixed seed."""
+    return _interval(tuple(values))
+
+
+@lru_cache(maxsize=None)  # several tables and figures ask for the same ones
+def _interval(values):
     values = np.asarray(values, dtype=float)
     middle = float(values.mean())
     if not np.ptp(values) > 0:  # nothing to resample, or NaN
@@ -104,7 +113,14 @@ class Videos:
         return list(self._cells)
 
     def get(self, choice):
-        return self._cells.get(choice)
+        return self.rounding if choice == DENSE else self._cells.get(choice)
+
+    def over_heads(self, choice, name, places=None):
+        """(mean, low, high) over heads, all or those of `places` (layer, head), of what each kept; or None. What a head
+        of this model is like varies more than what a clip is."""
+        values = [cell.metrics[name] for cell in self.heads.get(choice, ()) if cell.metrics.get(name) is not None
+                  and (places is None or (cell.input.get("layer"), cell.input.get("head")) in places)]
+        return interval(values) if values else None
 
     def values(self, choice, metric):
         """One number a clip, in the clips' order; None if the configuration or the metric is not there."""
