@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Generates videos with the small video DiT, dense and sparse, and measures them: the paper's Tables 1, 4 and 5 in
-miniature, the dense first steps, the four rules, oracle and random masks, how long a video takes, and pictures.
+miniature, the dense first steps, the four rules, oracle and random masks, contrast, how long a video takes, and pictures.
 
 Records go to OUT/videos.jsonl and OUT/video_times.jsonl, pictures to OUT/pictures. What is there is not made again, so
 that a run that was stopped, or ended by --seconds, goes on where it was. Needs PyTorch, torchmetrics and, on a GPU, the
@@ -15,6 +15,7 @@ import json
 import math
 import os
 import sys
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PARTS = ("quality", "speed", "contrast", "pictures")
@@ -90,18 +91,22 @@ def main(arguments=None):
     dense = dense_kernel(options.kernel, device)
     os.makedirs(options.out, exist_ok=True)
     study = quality.Study(model, weights, setup, machine, build, os.path.join(options.out, "videos.jsonl"), lpips)
-    whole = True
+    whole, begin = True, time.monotonic()
+
+    def left():
+        return options.seconds - (time.monotonic() - begin)
+
     if "speed" in options.parts and device.type == "cuda":
         path = os.path.join(options.out, "video_times.jsonl")
         speed.run(model, dense, machine, build, weights, path, nvml)
     if "quality" in options.parts:
         try:
-            whole = study.run(configurations.configurations(options.kernel, dense), options.seconds) and whole
+            whole = study.run(configurations.configurations(options.kernel, dense), left())
         except RuntimeError as error:
             print(f"end_to_end: {error}", file=sys.stderr)
             return 1
     if "contrast" in options.parts and whole:
-        contrast.run(study, configurations.configurations(options.kernel, dense))
+        whole = contrast.run(study, configurations.configurations(options.kernel, dense), left())
     if "pictures" in options.parts and whole:
         command = spoken_command("end_to_end").replace("-m minidit.end_to_end", "scripts/end_to_end.py")
         for path in pictures.draw(study, options.kernel, os.path.join(options.out, "pictures"), command):

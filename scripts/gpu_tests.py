@@ -184,7 +184,7 @@ def read_unittest(output):
     verdict = re.findall(r"^(?:OK|FAILED)(?: \((.*)\))?$", output, re.MULTILINE)
     if len(ran) != 1 or len(verdict) != 1:
         return None
-    counts = {name: int(count) for name, count in re.findall(r"([a-z ]+)=(\d+)", verdict[0])}
+    counts = {name: int(count) for name, count in re.findall(r"([a-z][a-z ]*)=(\d+)", verdict[0])}
     skipped = counts.get("skipped", 0)
     # unittest counts a module or class that is skipped whole as skipped and not as run, and subtests one by one.
     failed = len(failed_unittests(output))
@@ -193,8 +193,8 @@ def read_unittest(output):
 
 
 def failed_unittests(output):
-    """Names, each once."""
-    return sorted(set(re.findall(r"^(?:FAIL|ERROR): (\S+) ", output, re.MULTILINE)))
+    """"test_name (module.Class...)", each once however many subtests of it failed."""
+    return sorted(set(re.findall(r"^(?:FAIL|ERROR): (\S+ \([^)]*\))", output, re.MULTILINE)))
 
 
 def measure_package(build, python, timeout):

@@ -150,13 +150,23 @@ class GpuTests(unittest.TestCase):
         for test, counts, reasons in (
             ("pass", (2, 2, 0, 0), []),
             ("self.skipTest('no kernel')", (2, 1, 0, 1), []),
-            ("self.fail('why it failed')", (2, 1, 1, 0), ["failed: test_second"]),
+            ("self.fail('why it failed')", (2, 1, 1, 0), ["failed: test_second ("]),
             ("raise unittest.SkipTest('x')", (2, 1, 0, 1), []),
         ):
             self.package(test)
             metrics, found, output = gpu_tests.measure_package(build, sys.executable, 60)
             self.assertEqual(tuple(metrics[name] for name in ("tests", "passed", "failed", "skipped")), counts, output)
-            self.assertEqual(found, reasons)
+            self.assertEqual([one[:21] for one in found], reasons)
+        self.package("self.skipTest('no kernel')")
+        for name in ("gpu_one_test.py", "gpu_two_test.py"):  # the same names twice, failing beside a skipped one
+            (self.folder / "tests" / name).write_text("import unittest\nclass Any(unittest.TestCase):\n"
+                                                      "    def test_nan(self):\n        for i in range(3):\n"
+                                                      "            with self.subTest(i):\n                self.fail('x')\n")
+        metrics, found, output = gpu_tests.measure_package(build, sys.executable, 60)
+        self.assertEqual([metrics[name] for name in ("tests", "passed", "failed", "skipped")], [4, 1, 2, 1], output)
+        self.assertRegex(found[0], r"^failed: test_nan \(gpu_one_test.Any\S*\), test_nan \(gpu_two_test.Any\S*\)$")
+        for name in ("gpu_one_test.py", "gpu_two_test.py"):
+            (self.folder / "tests" / name).unlink()
         self.package("import os; os.kill(os.getpid(), 11)")
         self.assertEqual(gpu_tests.measure_package(build, sys.executable, 60)[1], ["no test results, ended by SIGSEGV"])
         (self.folder / "tests" / "gpu_any_test.py").write_text("import unittest\nraise unittest.SkipTest('no PyTorch')\n")

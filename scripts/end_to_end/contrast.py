@@ -6,7 +6,9 @@ psnr_matched   PSNR after each channel's mean and standard deviation over the cl
 """
 
 import json
+import math
 import os
+import time
 
 from . import metrics
 from .configurations import REFERENCE
@@ -31,9 +33,10 @@ def policies(chosen):
             and one.heads == "all"]
 
 
-def run(study, chosen, say=print):
-    """Appends a record of every policy that the study's file lacks. study: quality.Study."""
-    done = set()
+def run(study, chosen, seconds=math.inf, say=print):
+    """Appends a record of every policy that the study's file lacks, until the time is over; whether all are done now.
+    study: quality.Study."""
+    begin, done = time.monotonic(), set()
     if os.path.exists(study.out):
         with open(study.out) as file:
             for record in map(json.loads, file):
@@ -41,10 +44,12 @@ def run(study, chosen, say=print):
                     done.add(json.dumps([record["input"], record["config"]], sort_keys=True))
     left = [one for one in policies(chosen)
             if json.dumps([study.source(), study.config(one)], sort_keys=True) not in done]
-    if not left:
-        return
+    if not left or seconds < 0:
+        return not left
     dense, _ = study.clips_of(REFERENCE)
     for policy in left:
+        if time.monotonic() - begin > seconds:
+            return False
         clips, _ = study.clips_of(policy)
         found = {"contrast": [], "psnr": [], "psnr_matched": []}
         for clip, reference in zip(clips.to(study.device), dense.to(study.device)):
@@ -55,3 +60,4 @@ def run(study, chosen, say=print):
         study.append("video_contrast", study.config(policy), {name: sum(one) / len(one) for name, one in found.items()},
                      arrays=found)
         say(f"{policy.describe()}: contrast {sum(found['contrast']) / len(found['contrast']):.2f}")
+    return True

@@ -1,9 +1,9 @@
 """What lies between attention, head by head, and the video: what a sparse step changes of what the model says, what such
 changes add up to, and how far the clip has gone from the dense one after each step.
 
-A step's error is e = ||sparse - dense|| / ||dense|| of the model's output, at the state of a dense clip, with every head
-of every layer sparse at once: no error of an earlier step is in it. Added up, ||sum of dt e|| / ||last dense state||
-is how far off the clip would end if no error fed back into the steps behind it."""
+e = sparse - dense is what a step's masks, all at once, change of the model's output at the state of a dense clip: no error
+of an earlier step is in it. A step's error is ||e|| / ||dense||; added up, ||sum of dt e|| / ||last dense state||, how far
+off the clip would end if no error fed back into the steps behind it."""
 
 import torch
 
@@ -47,9 +47,10 @@ class DensePath:
         self.diffuse = {place for place, value in self.spread.items() if value > self.regions.video / 2}
 
     def distance(self, step, x):
-        """Of the first clips of x, the state after a step, from the dense ones: relative L2."""
+        """Of the first clips of x, the state after a step, from the dense ones, as many as both have: relative L2."""
         dense = self.states[step + 1]
-        return relative(x[:len(dense)] - dense, dense)
+        few = min(len(x), len(dense))
+        return relative(x[:few] - dense[:few], dense[:few])
 
     def errors(self, policy):
         """(error of every sparse step, added up) under a policy's masks."""

@@ -294,6 +294,11 @@ class Studies(unittest.TestCase):
             total = total + sparse - dense[at + 1]
             self.assertAlmostEqual(path.distance(at, sparse), ((sparse - dense[at + 1]).norm() / dense[at + 1].norm()).item(),
                                    delta=1e-6)
+        both = torch.cat([dense[-1], -dense[-1]])
+        self.assertEqual((path.distance(STEPS - 1, dense[-1]), path.distance(STEPS - 1, both)), (0.0, 0.0))
+        path.states.append(both)  # two dense clips, and a batch of one
+        self.assertEqual((path.distance(STEPS, dense[-1]), path.distance(STEPS, -dense[-1])), (0.0, 2.0))
+        path.states.pop()
         found, added_up = path.errors(policy)
         self.assertEqual(len(found), len(wanted))
         for one, other in zip(found, wanted):
@@ -306,8 +311,9 @@ class Studies(unittest.TestCase):
     def test_contrast_records(self):
         study, chosen = self.study(), [small(sparsity=0.9), small("random", 0.9), small()]
         with mock.patch.object(contrast, "policies", lambda chosen: [one for one in chosen if one.sparsity == 0.9]):
+            self.assertFalse(contrast.run(study, chosen, seconds=-1.0))
             for _ in range(2):  # the second time there is nothing to do
-                contrast.run(study, chosen, say=lambda text: None)
+                self.assertTrue(contrast.run(study, chosen, say=lambda text: None))
         found = self.records()
         self.assertEqual([(one["experiment"], one["config"]["policy"]) for one in found],
                          [("video_contrast", "draft"), ("video_contrast", "random")])

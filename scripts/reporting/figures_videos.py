@@ -85,7 +85,7 @@ def draw_distance(videos, sparsity, folder):
     axes[0][0].set_ylabel("distance from dense (rel. L2)")
     handles, labels = axes[0][0].get_legend_handles_labels()
     style.legend_strip(figure, handles, labels, 3)
-    caption = (f"How far the states are from the dense clips' after each step, at {100 * sparsity:g}%: two clips."
+    caption = (f"How far the states are from the dense clips' after each step, at {100 * sparsity:g}%: {videos.looked_at()}."
                f" {videos.where()}.")
     return style.save(figure, folder, "distance_by_step"), caption
 

@@ -37,6 +37,8 @@ def difference_words(videos, first, second, names):
     parts = []
     for metric in videos.metrics():
         found, digits = videos.difference(first, second, metric), 2 if metric == "psnr" else 4
+        if found is None:
+            continue
         wins = videos.wins(first, second, metric)
         count = len(videos.values(first, metric))
         parts.append(f"{METRICS[metric]} {text_of(found, digits)} (better in {wins} of {count} clips)")
@@ -67,8 +69,8 @@ def quality_table(videos, name, caption, choices):
     shown = len(columns)
     columns += tuple(f"{metric} {part}" for metric in (*metrics, *HEADS) for part in ("mean", "low", "high"))
     return Table(name, f"{caption} Means and their 95% intervals, over clips; of recall, heads' error and empty rows over"
-                 " the heads, at two steps of two clips. One step's error: of the model's output, all heads sparse, at the"
-                 f" dense clips' states, over the sparse steps. {videos.where()}.", columns, rows, shown=40,
+                 f" the heads, at two steps of {videos.looked_at()}. One step's error: of the model's output, all the row's"
+                 f" masks in place, at the dense clips' states, over the sparse steps. {videos.where()}.", columns, rows, shown=40,
                  columns_shown=shown)
 
 

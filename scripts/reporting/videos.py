@@ -104,7 +104,7 @@ class Videos:
             if chosen is not None and _set_of(cell) == chosen:
                 self.heads[choice_of(cell)].append(cell)
 
-        self.washed = {choice_of(cell): cell for cell in records.of("video_contrast")}
+        self.washed = {choice_of(cell): cell for cell in records.of("video_contrast") if _set_of(cell) == chosen}
 
     def __bool__(self):
         return bool(self._cells)
@@ -115,11 +115,9 @@ class Videos:
     def get(self, choice):
         return self.rounding if choice == DENSE else self._cells.get(choice)
 
-    def over_heads(self, choice, name, places=None):
-        """(mean, low, high) over heads, all or those of `places` (layer, head), of what each kept; or None. What a head
-        of this model is like varies more than what a clip is."""
-        values = [cell.metrics[name] for cell in self.heads.get(choice, ()) if cell.metrics.get(name) is not None
-                  and (places is None or (cell.input.get("layer"), cell.input.get("head")) in places)]
+    def over_heads(self, choice, name):
+        """(mean, low, high) over all heads of what each kept, or None."""
+        values = [cell.metrics[name] for cell in self.heads.get(choice, ()) if cell.metrics.get(name) is not None]
         return interval(values) if values else None
 
     def values(self, choice, metric):
@@ -160,14 +158,20 @@ class Videos:
     def metrics(self):
         return [name for name in METRICS if any(cell.arrays.get(name) for cell in self._cells.values())]
 
-    def where(self):
-        """Device, commit and clips, for captions."""
+    def looked_at(self):
+        """"the first 2 clips": those whose attention and states were looked at."""
+        found = [cell.input.get("probe_clips") for cells in self.heads.values() for cell in cells]
+        count = min(found[0] or 0, self.cells[0].input["clips"]) if found else 0
+        return f"the first {count} clips" if count != 1 else "the first clip"
+
+    def where(self, cells=None):
+        """Device, commits of the cells (default: all) and clips, for captions."""
         if not self.cells:
             return "not measured"
         cell = self.cells[0]
         source = cell.input
         device = cell.machine.get("gpu") or cell.machine.get("cpu")
-        commits = sorted({str(each.build.get("commit"))[:12] for each in self.cells})
+        commits = sorted({str(each.build.get("commit"))[:12] for each in cells or self.cells})
         return (
             f"{source['clips']} clips of minidit, {grid_of(cell)} tokens, {source['steps']} steps, each a held-out prompt with"
             f" its own seed; {device}, commit {', '.join(commits)}"
