@@ -4,14 +4,10 @@ Usage, with the built package's folder on PYTHONPATH: python3 -m unittest discov
 import unittest
 from unittest import mock
 
-try:
-    import torch
-except ImportError:
-    raise unittest.SkipTest("PyTorch is not installed") from None
-try:
-    import diffusers  # noqa: F401
-except ImportError:
-    raise unittest.SkipTest("diffusers is not installed") from None
+from wanted import wanted
+
+torch = wanted("torch", "PyTorch")
+wanted("diffusers")
 
 import draftattention as da
 from draftattention.diffusers import apply_draft_attention

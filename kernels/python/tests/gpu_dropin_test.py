@@ -4,10 +4,9 @@ Usage, with the built package's folder on PYTHONPATH: python3 -m unittest discov
 import math
 import unittest
 
-try:
-    import torch
-except ImportError:
-    raise unittest.SkipTest("PyTorch is not installed") from None
+from wanted import wanted
+
+torch = wanted("torch", "PyTorch")
 
 import draftattention as da
 from draftattention import _dropin

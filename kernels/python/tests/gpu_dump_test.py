@@ -5,14 +5,10 @@ import pathlib
 import sys
 import unittest
 
-try:
-    import torch
-except ImportError:
-    raise unittest.SkipTest("PyTorch is not installed") from None
-try:
-    import h5py  # noqa: F401
-except ImportError:
-    raise unittest.SkipTest("h5py is not installed") from None
+from wanted import wanted
+
+torch = wanted("torch", "PyTorch")
+wanted("h5py")
 
 import draftattention as da
 

@@ -5,14 +5,10 @@ import math
 import unittest
 from unittest import mock
 
-try:
-    import torch
-except ImportError:
-    raise unittest.SkipTest("PyTorch is not installed") from None
-try:
-    import diffusers
-except ImportError:
-    raise unittest.SkipTest("diffusers is not installed") from None
+from wanted import wanted
+
+torch = wanted("torch", "PyTorch")
+diffusers = wanted("diffusers")
 
 from draftattention import _interception
 from draftattention.diffusers import apply_draft_attention

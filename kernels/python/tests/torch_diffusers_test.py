@@ -6,15 +6,11 @@ import threading
 import unittest
 from unittest import mock
 
-try:
-    import torch
-except ImportError:
-    raise unittest.SkipTest("PyTorch is not installed") from None
-try:
-    import diffusers  # noqa: F401
-    from diffusers.models.transformers import transformer_hunyuan_video, transformer_wan
-except ImportError:
-    raise unittest.SkipTest("diffusers is not installed") from None
+from wanted import wanted
+
+torch = wanted("torch", "PyTorch")
+transformer_hunyuan_video = wanted("diffusers.models.transformers.transformer_hunyuan_video", "diffusers")
+transformer_wan = wanted("diffusers.models.transformers.transformer_wan", "diffusers")
 
 import draftattention
 from draftattention.diffusers import apply_draft_attention, intercept_self_attention

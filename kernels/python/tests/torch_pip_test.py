@@ -9,10 +9,9 @@ import sys
 import tempfile
 import unittest
 
-try:
-    import torch  # noqa: F401
-except ImportError:
-    raise unittest.SkipTest("PyTorch is not installed") from None
+from wanted import wanted
+
+wanted("torch", "PyTorch")
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 MISSING = [name for name in ("scikit_build_core", "nanobind", "pip") if importlib.util.find_spec(name) is None]

@@ -10,10 +10,9 @@ import sys
 import tempfile
 import unittest
 
-try:
-    import torch
-except ImportError:
-    raise unittest.SkipTest("PyTorch is not installed") from None
+from wanted import wanted
+
+torch = wanted("torch", "PyTorch")
 
 import draftattention as da
 
