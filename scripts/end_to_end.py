@@ -11,14 +11,13 @@ something that is not installed, one line on stderr; 3: --seconds are over and m
 """
 
 import argparse
-import json
 import math
 import os
 import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PARTS = ("quality", "speed", "contrast", "pictures")
+PARTS = ("quality", "speed", "pictures")
 
 
 def parse(arguments):
@@ -69,8 +68,8 @@ def main(arguments=None):
     try:
         import torch
 
-        from end_to_end import configurations, contrast, perceptual, pictures, quality, speed
-        from files import sha256_of
+        from end_to_end import configurations, perceptual, pictures, quality, speed
+        from files import read_json_lines, sha256_of
         from gpu_runs import Nvml, build_info, machine_info
         from minidit.checkpoint import load_weights
         from minidit.plan import parse_grid
@@ -92,29 +91,23 @@ def main(arguments=None):
     os.makedirs(options.out, exist_ok=True)
     study = quality.Study(model, weights, setup, machine, build, os.path.join(options.out, "videos.jsonl"), lpips)
     whole, begin = True, time.monotonic()
-
-    def left():
-        return options.seconds - (time.monotonic() - begin)
-
     if "speed" in options.parts and device.type == "cuda":
         path = os.path.join(options.out, "video_times.jsonl")
         speed.run(model, dense, machine, build, weights, path, nvml)
     if "quality" in options.parts:
         try:
-            whole = study.run(configurations.configurations(options.kernel, dense), left())
+            whole = study.run(configurations.configurations(options.kernel, dense),
+                              options.seconds - (time.monotonic() - begin))
         except RuntimeError as error:
             print(f"end_to_end: {error}", file=sys.stderr)
             return 1
-    if "contrast" in options.parts and whole:
-        whole = contrast.run(study, configurations.configurations(options.kernel, dense), left())
     if "pictures" in options.parts and whole:
-        command = spoken_command("end_to_end").replace("-m minidit.end_to_end", "scripts/end_to_end.py")
+        command = spoken_command("scripts/end_to_end.py")
         for path in pictures.draw(study, options.kernel, os.path.join(options.out, "pictures"), command):
             print(path)
     if not whole:
         return 3
-    with open(study.out) if os.path.exists(study.out) else open(os.devnull) as file:
-        return 1 if any(json.loads(line)["status"] == "failed" for line in file) else 0
+    return 1 if any(record["status"] == "failed" for record in read_json_lines(study.out)) else 0
 
 
 if __name__ == "__main__":

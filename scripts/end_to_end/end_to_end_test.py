@@ -309,18 +309,21 @@ class Studies(unittest.TestCase):
         self.assertLess(max(path.errors(every)[0]), 1e-4)
 
     def test_contrast_records(self):
-        study, chosen = self.study(), [small(sparsity=0.9), small("random", 0.9), small()]
-        with mock.patch.object(contrast, "policies", lambda chosen: [one for one in chosen if one.sparsity == 0.9]):
-            self.assertFalse(contrast.run(study, chosen, seconds=-1.0))
+        chosen = [small(sparsity=0.9), small("random", 0.9), small()]
+        with mock.patch.object(contrast, "is_wanted", lambda policy: policy.sparsity == 0.9):
+            self.assertFalse(self.study().run(chosen, seconds=-1.0))
             for _ in range(2):  # the second time there is nothing to do
-                self.assertTrue(contrast.run(study, chosen, say=lambda text: None))
-        found = self.records()
+                self.assertTrue(self.study().run(chosen, say=lambda text: None))
+        found = [one for one in self.records() if one["experiment"] == "video_contrast"]
         self.assertEqual([(one["experiment"], one["config"]["policy"]) for one in found],
                          [("video_contrast", "draft"), ("video_contrast", "random")])
         for one in found:
             self.assertEqual({len(values) for values in one["arrays"].values()}, {3})
             self.assertTrue(0 < one["metrics"]["contrast"] < 3)
-        every = contrast.policies(configurations.configurations())
+            video = next(each for each in self.records()
+                         if each["experiment"] == "video" and each["config"] == one["config"])
+            self.assertEqual(one["arrays"]["psnr"], video["arrays"]["psnr"])
+        every = [one for one in configurations.configurations() if contrast.is_wanted(one)]
         self.assertEqual(sorted((one.name, one.pool, one.rule) for one in every),
                          sorted([("draft", "avg", "softmax"), ("draft", "max", "softmax"), ("random", "avg", "softmax"),
                                  ("oracle", "avg", "softmax"), ("draft", "avg", "logits"),
@@ -328,7 +331,7 @@ class Studies(unittest.TestCase):
 
     def test_pictures(self):
         study = self.study()
-        chosen = {"sheet": ((Policy(), small(), small("random")), "")}
+        chosen = {"sheet": (Policy(), small(), small("random"))}
         with mock.patch.object(pictures, "FIGURES", chosen), mock.patch.object(pictures, "draft", lambda *a, **b: small()):
             paths = pictures.draw(study, "torch", os.path.join(self.folder, "pictures"), "a command")
         from PIL import Image
@@ -417,7 +420,7 @@ class Commands(unittest.TestCase):
         command = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(command)
         with tempfile.TemporaryDirectory() as folder:
-            for arguments, words in ((["--parts", "quality,sound"], "--parts: wanted some of quality, speed, contrast, pictures"),
+            for arguments, words in ((["--parts", "quality,sound"], "--parts: wanted some of quality, speed, pictures"),
                                      (["--clips", "0"], "--clips, --batch: wanted at least 1"),
                                      (["--steps", "2"], "--steps: wanted at least 3"),
                                      (["--grid", "8x32"], "grid: wanted"),

@@ -125,7 +125,7 @@ class Weights(unittest.TestCase):
             self.assertEqual(tensors[f"features.{layer}.weight"].shape, shape)
             kernel = torch.tensor(layers[f"Conv_{place}"]["kernel"])
             patch = torch.randn(kernel.shape[:3])  # [height, width, channels]: one output place of a convolution
-            wanted = (patch[..., None].double() * kernel.double()).sum((0, 1, 2)) + layers[f"Conv_{place}"]["bias"]
+            wanted = (patch[..., None].double() * kernel.double()).sum((0, 1, 2)) + torch.tensor(layers[f"Conv_{place}"]["bias"])
             found = torch.nn.functional.conv2d(patch.permute(2, 0, 1)[None].double(),
                                                tensors[f"features.{layer}.weight"].double(),
                                                tensors[f"features.{layer}.bias"].double())

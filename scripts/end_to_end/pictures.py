@@ -7,12 +7,11 @@ from minidit.policies import Policy
 
 from .configurations import REFERENCE, draft
 
-FIGURES = {  # stem: (policies, what it shows)
-    "figure_5_clips": ((REFERENCE, draft(0.6), draft(0.9), Policy("random", 0.9), Policy("oracle", 0.9)),
-                       "dense, draft and the two ends at one sparsity"),
-    "figure_6_clips": ((REFERENCE, draft(0.9), draft(0.9, pool="max")), "average against max pooling"),
-    "rules_clips": ((REFERENCE, draft(0.9), draft(0.9, rule="row"), draft(0.9, rule="logits")), "three rules"),
-    "dense_steps_clips": ((REFERENCE, draft(0.9), draft(0.9, dense_steps=0.0)), "with and without dense first steps"),
+FIGURES = {  # stem: policies
+    "figure_5_clips": (REFERENCE, draft(0.6), draft(0.9), Policy("random", 0.9), Policy("oracle", 0.9)),
+    "figure_6_clips": (REFERENCE, draft(0.9), draft(0.9, pool="max")),
+    "rules_clips": (REFERENCE, draft(0.9), draft(0.9, rule="row"), draft(0.9, rule="logits")),
+    "dense_steps_clips": (REFERENCE, draft(0.9), draft(0.9, dense_steps=0.0)),
 }
 CLIPS, FRAMES = 2, 4  # of each configuration on a sheet
 
@@ -28,7 +27,7 @@ def draw(study, kernel, folder, command):
             made[policy] = study.clips_of(own, limit=CLIPS)[0]
         return made[policy]
 
-    for stem, (policies, _) in FIGURES.items():
+    for stem, policies in FIGURES.items():
         rows = [(policy.describe(), list(clips_of(policy)[:CLIPS])) for policy in policies]
         paths.append(os.path.join(folder, f"{stem}.png"))
         save_labelled_sheet(paths[-1], rows, FRAMES, command)

@@ -1,5 +1,5 @@
-"""Clips of every configuration beside the dense ones of the same prompts and seeds: experiment `video`, and
-`video_heads` for what each head kept meanwhile.
+"""Clips of every configuration beside the dense ones of the same prompts and seeds: experiment `video`, `video_heads`
+for what each head kept meanwhile, and `video_contrast` for how washed-out the clips are.
 
 A configuration that the file of records already holds for the same weights, clips and build is not made again, so that
 a run that was stopped goes on where it was; the dense clips are made again, twice, and have to be the same bits.
@@ -7,18 +7,18 @@ a run that was stopped goes on where it was; the dense clips are made again, twi
 
 import json
 import math
-import os
 import time
 from dataclasses import dataclass
 
 import torch
 
+from files import read_json_lines
 from gpu_runs import make_record
 from minidit.flow import SHIFT, STEPS, sample
 from minidit.policies import PolicyAttention
 from minidit.prompts import TEXT_TOKENS, draw_prompts
 
-from . import metrics
+from . import contrast, metrics
 from .configurations import REFERENCE, flops_share
 from .dense_path import DensePath
 from .probing import NAMES, Probe
@@ -40,6 +40,11 @@ class Setup:
     @property
     def probe_steps(self):
         return self.steps // 3, 2 * self.steps // 3
+
+
+def mean_of_each(values):
+    """{name: mean} of {name: numbers}."""
+    return {name: sum(found) / len(found) for name, found in values.items()}
 
 
 class Study:
@@ -97,19 +102,17 @@ class Study:
         difference = (self.dense - again).abs().max().item()
         if not torch.equal(self.dense, again):
             raise RuntimeError(f"dense clips: wanted the same bits twice, found differences of up to {difference}")
-        self.walk()
+        few = self.setup.probe_clips
+        self.path = DensePath(self.model, self.prompts[:few], self.seeds[:few], self.setup.grid, self.setup.steps,
+                              self.setup.shift, self.setup.probe_steps)
         self.append("video", self.config(REFERENCE),
                     {"repeat_max_abs": difference, "kept_share": 1.0, "flops_share": 1.0,
                      "seconds_per_clip": seconds / self.setup.clips, "clips": self.setup.clips},
                     arrays={"effective_blocks": list(self.path.spread.values())})
 
-    def walk(self):
-        setup, few = self.setup, self.setup.probe_clips
-        self.path = DensePath(self.model, self.prompts[:few], self.seeds[:few], setup.grid, setup.steps, setup.shift,
-                              setup.probe_steps)
-
     def measure(self, policy):
-        """One configuration: a `video` record, and `video_heads` records of a sparse policy."""
+        """One configuration: a `video` record, a `video_contrast` one where that is wanted, and `video_heads` records of a
+        sparse policy."""
         begin = time.monotonic()
         probe = Probe(self.setup.probe_steps, self.setup.probe_clips)
         distances = []
@@ -121,7 +124,7 @@ class Study:
             values["ssim"].append(metrics.ssim(clip, dense))
             if self.lpips:
                 values["lpips"].append(self.lpips(clip, dense))
-        means = {name: sum(found) / len(found) for name, found in values.items()}
+        means = mean_of_each(values)
         means |= {"kept_share": kept, "flops_share": flops_share(self.model.config, self.setup.grid, TEXT_TOKENS, kept),
                   "seconds_per_clip": seconds / self.setup.clips, "clips": self.setup.clips}
         for name in NAMES:
@@ -132,13 +135,15 @@ class Study:
         if policy.name != "dense":
             values["one_step"], means["added_up_rel_l2"] = self.path.errors(policy)
             means["one_step_rel_l2"] = sum(values["one_step"]) / len(values["one_step"])
+        if contrast.is_wanted(policy):
+            found = contrast.measure(clips, self.dense, self.device)
+            self.append("video_contrast", self.config(policy), mean_of_each(found), arrays=found)
         notes = {"lpips": self.no_lpips} if self.no_lpips else {}
         self.append("video", self.config(policy), means, arrays=values, notes=notes)
         for layer, head in sorted({(row["layer"], row["head"]) for row in probe.rows}):
             found = {name: probe.mean(name, layer, head) for name in NAMES}
             self.append("video_heads", self.config(policy) | {"probe_steps": list(self.setup.probe_steps)}, found,
                         place={"layer": layer, "head": head, "probe_clips": self.setup.probe_clips})
-        return clips
 
     def append(self, experiment, config, found, arrays=None, notes=None, place=None):
         record = make_record(experiment, self.source() | (place or {}), config, found, self.machine, self.build,
@@ -148,14 +153,10 @@ class Study:
 
     def is_done(self, policy):
         """Whether the file holds this configuration, made by this build of these clips, with LPIPS if that can be had."""
-        if not os.path.exists(self.out):
-            return False
         wanted = (self.source(), self.config(policy), self.build.get("commit"))
-        with open(self.out) as file:
-            found = [json.loads(line) for line in file]
         return any((record["input"], record["config"], record["build"].get("commit")) == wanted and
                    record["experiment"] == "video" and record["status"] == "ok" and
-                   ("lpips" in record["arrays"] or not self.lpips) for record in found)
+                   ("lpips" in record["arrays"] or not self.lpips) for record in read_json_lines(self.out))
 
     def run(self, policies, seconds=math.inf, say=print):
         """Every policy that is not done, until the time is over; whether all are done now."""

@@ -5,11 +5,11 @@ together) split the time into attention and everything else; the draft alone is 
 keys. Nothing is projected."""
 
 import json
-import os
 
 import torch
 
 import draftattention
+from files import read_json_lines
 from gpu_runs import make_record
 from minidit.flow import SHIFT, STEPS, sample
 from minidit.model import dense_attention
@@ -133,12 +133,8 @@ def time_grid(model, grid, kernel, machine, build, weights, rounds=3, nvml=None)
 
 def run(model, kernel, machine, build, weights, path, nvml):
     """Appends the records of every grid that the file lacks for this build."""
-    done = set()
-    if os.path.exists(path):
-        with open(path) as file:
-            found = [json.loads(line) for line in file]
-        done = {(one["input"]["frames"], one["input"]["height"], one["input"]["width"]) for one in found
-                if one["build"].get("commit") == build.get("commit")}
+    done = {(one["input"]["frames"], one["input"]["height"], one["input"]["width"]) for one in read_json_lines(path)
+            if one["build"].get("commit") == build.get("commit")}
     for grid in GRIDS:
         if grid in done:
             continue

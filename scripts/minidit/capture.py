@@ -130,7 +130,7 @@ def main():
     calls = capture(model, prompt, options.seed, options.grid, options.select, at, options.steps, options.shift)
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     frames, height, width = options.grid
-    source = (f"{spoken_command('capture')}; seed {options.seed}; time shift {options.shift:g}; timestep is the flow time, "
+    source = (f"{spoken_command('-m minidit.capture')}; seed {options.seed}; time shift {options.shift:g}; timestep is the flow time, "
               f"1 is noise; torch {torch.__version__} on {where}")
     times = schedule(options.steps, options.shift)
     with DumpWriter(options.out, model="minidit", source=source, frames=frames, height=height, width=width,

@@ -102,7 +102,7 @@ def main(arguments=None):
         made.append({"name": name, "seed": seed, "prompt": prompt_text(prompt)})
         print(f"{name}: seed {seed}: {made[-1]['prompt']}" + (": two runs agree bit for bit" if options.repeat else ""))
     with open(os.path.join(options.out, "clips.json"), "w") as file:
-        json.dump({"command": spoken_command("generate"), "policy": asdict(policy), "grid": options.grid,
+        json.dump({"command": spoken_command("-m minidit.generate"), "policy": asdict(policy), "grid": options.grid,
                    "steps": options.steps, "shift": options.shift, "device": device.type, "clips": made}, file, indent=2)
         file.write("\n")
     return 0

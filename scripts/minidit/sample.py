@@ -23,9 +23,9 @@ from .sheet import save_sheet
 from .video import render
 
 
-def spoken_command(module):
-    """The command line as it would be typed, for the record."""
-    return f"python3 -m minidit.{module} " + shlex.join(sys.argv[1:])
+def spoken_command(program):
+    """The command line as it would be typed, for the record. program: what python3 runs, "-m minidit.sample"."""
+    return f"python3 {program} " + shlex.join(sys.argv[1:])
 
 
 def main():
@@ -54,7 +54,7 @@ def main():
         truth = render(prompt[None], [seed], frames, height * model.config.patch, width * model.config.patch, device)
         rows.append([clip[0], truth[0]])
         print(f"seed {seed}: {prompt_text(prompt)}" + (": two runs agree bit for bit" if options.repeat else ""))
-    save_sheet(options.sheet, rows, 2, options.frames_shown, spoken_command("sample"))
+    save_sheet(options.sheet, rows, 2, options.frames_shown, spoken_command("-m minidit.sample"))
 
 
 if __name__ == "__main__":

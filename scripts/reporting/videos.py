@@ -86,7 +86,7 @@ def _interval(values):
 
 
 class Videos:
-    """The `video` and `video_heads` records of one set of clips: the largest one, if there are several."""
+    """The `video`, `video_heads` and `video_contrast` records of one set of clips: the largest one, if there are several."""
 
     def __init__(self, records):
         groups = defaultdict(list)
@@ -101,9 +101,8 @@ class Videos:
         self._cells = {choice_of(cell): cell for cell in sparse if cell.policy != "dense"}
         self.heads = defaultdict(list)
         for cell in records.of("video_heads"):
-            if chosen is not None and _set_of(cell) == chosen:
+            if _set_of(cell) == chosen:
                 self.heads[choice_of(cell)].append(cell)
-
         self.washed = {choice_of(cell): cell for cell in records.of("video_contrast") if _set_of(cell) == chosen}
 
     def __bool__(self):
