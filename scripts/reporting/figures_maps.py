@@ -45,7 +45,7 @@ def draw(cell, folder):
     titles = (
         "draft map\nA_draft, eq. (3)",
         "true block mass\nmean over the query region's tokens",
-        "mask\n" + kept + (f" keep {100 * recall:.1f}% of the mass" if recall is not None else " kept"),
+        "mask\n" + kept + (f", {100 * recall:.1f}% of the mass" if recall is not None else " kept"),
     )
     figure, axes = style.panels(1, 3, 3.9, sharex=True, sharey=True)
     for axis, image, title in zip(axes[0], (draft, mass, mask), titles):
