@@ -11,7 +11,7 @@ import os
 import sys
 from collections import Counter
 
-PAPER_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "paper")
+PAPER_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "data", "paper")
 
 
 def parse(arguments):
@@ -36,7 +36,7 @@ def parse(arguments):
 
 def main(arguments=None):
     options = parse(arguments)
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
     try:
         from reporting import document
         from reporting import records as record_files

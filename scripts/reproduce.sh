@@ -5,22 +5,25 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 usage() {
   cat <<'TEXT'
-Usage: ./scripts/reproduce.sh [--build-dir DIR] [--results DIR]
+Usage: ./scripts/reproduce.sh [--build-dir DIR] [--results DIR] [--with-kernels]
 Installs what is missing (as root or with sudo; nothing if all is there), builds, runs the main job on the
 shipped dumps and writes records, tables, plots and report.md. A run that was stopped continues. The times of
-GPU runs in results/gpu/ are shown in the report and not made again.
+GPU runs in results/gpu/ are shown in the report and not made again. draftbench is installed in build/venv.
   --build-dir DIR   where to build (default: build/release)
   --results DIR     where to write (default: results)
+  --with-kernels    build the CUDA kernels where no GPU can run them, too
 Example: ./scripts/reproduce.sh --results /var/tmp/my-results
 TEXT
 }
 
 build_dir=$ROOT/build/release
 results=$ROOT/results
+with_kernels=
 while [ $# -gt 0 ]; do
   case $1 in
     --build-dir) [ $# -ge 2 ] || fail "--build-dir needs a folder"; build_dir=$2; shift 2 ;;
     --results) [ $# -ge 2 ] || fail "--results needs a folder"; results=$2; shift 2 ;;
+    --with-kernels) with_kernels=1; shift ;;
     -h|--help) usage; exit 0 ;;
     *) usage >&2; fail "unknown option '$1'" ;;
   esac
@@ -28,7 +31,17 @@ done
 mkdir -p "$results" "$(dirname "$build_dir")"
 
 install_missing
-build_tree "$build_dir" -DCMAKE_BUILD_TYPE=Release
+# Kernels take three quarters of the build. Where no GPU can run them they are left out, but for a build folder that
+# holds them already.
+options=(-DCMAKE_BUILD_TYPE=Release)
+if [ -n "$with_kernels" ] || has_gpu; then
+  options+=(-DDRAFT_CUDA=ON)
+elif ! grep -q '^DRAFT_CUDA:BOOL=ON' "$build_dir/CMakeCache.txt" 2>/dev/null; then
+  say "no GPU here: the CUDA kernels are left out (--with-kernels, or test.sh, builds them)"
+  options+=(-DDRAFT_CUDA=OFF)
+fi
+build_tree "$build_dir" draftbench "${options[@]}"
+install_tree "$build_dir"
 
 # Records of an unfinished run are kept by commit and continued; with local changes they would mix
 # numbers of different programs, so that such a run starts afresh.

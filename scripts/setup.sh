@@ -1,7 +1,9 @@
 # Sourced by the two commands of the README: installs what is missing, finds Python, builds.
-# Sets ROOT and PYTHON; defines say, fail, install_missing, install_torch (which sets TORCH_PYTHON), build_tree.
+# Sets ROOT, VENV and PYTHON; defines say, fail, has_gpu, install_missing, install_torch (which sets TORCH_PYTHON),
+# build_tree, install_tree.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+VENV=$ROOT/build/venv  # the environment that draftbench is installed into
 
 say() { printf '== %s\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 2; }
@@ -21,6 +23,8 @@ is_there() {  # is_there PACKAGE PROBE
     *) command -v "$2" >/dev/null ;;
   esac
 }
+
+has_gpu() { nvidia-smi -L >/dev/null 2>&1 || compgen -G '/dev/nvidia[0-9]*' >/dev/null; }
 
 # An interpreter that has NumPy, SciPy, h5py and matplotlib: the shell's own, or the system's.
 find_python() {
@@ -92,12 +96,21 @@ install_torch() {  # install_torch DIR
   fi
 }
 
-build_tree() {  # build_tree DIR [CMAKE ARGUMENT ...]
-  local dir=$1
-  shift
+build_tree() {  # build_tree DIR TARGET [CMAKE ARGUMENT ...]
+  local dir=$1 target=$2
+  shift 2
   say "building in $dir"
   cmake -S "$ROOT" -B "$dir" -G Ninja -DPython3_EXECUTABLE="$PYTHON" "$@" >"$dir.configure.log" 2>&1 ||
     { cat "$dir.configure.log" >&2; fail "CMake could not configure $dir"; }
   grep -- '-- CUDA compiler' "$dir.configure.log" || true
-  cmake --build "$dir" || fail "the build in $dir failed"
+  cmake --build "$dir" --target "$target" || fail "the build in $dir failed"
+}
+
+# Puts draftbench and its Python parts into VENV, which is made of PYTHON where there is none yet.
+install_tree() {  # install_tree DIR
+  [ -x "$VENV/bin/python3" ] ||
+    "$PYTHON" -m venv --system-site-packages --without-pip "$VENV" || fail "python3 could not make $VENV"
+  cmake --install "$1" --prefix "$VENV" >"$1.install.log" ||
+    { cat "$1.install.log" >&2; fail "could not install into $VENV"; }
+  say "draftbench is installed: . ${VENV#"$PWD"/}/bin/activate"
 }

@@ -7,7 +7,8 @@ usage() {
   cat <<'TEXT'
 Usage: ./scripts/test.sh [--build-dir DIR] [--sanitize] [--no-torch]
 Installs what is missing (as root or with sudo; nothing if all is there), builds, runs every test. PyTorch and what its
-tests need go into a virtual environment, build/venv, from the Python package index (some gigabytes).
+tests need go into a virtual environment, build/venv, from the Python package index (some gigabytes); draftbench is
+installed there too.
   --build-dir DIR   where to build (default: build/release, or build/asan with --sanitize)
   --sanitize        build and test with AddressSanitizer and UndefinedBehaviorSanitizer; without PyTorch's tests
   --no-torch        leave PyTorch out: its tests are skipped
@@ -17,13 +18,14 @@ TEXT
 
 build_dir=
 with_torch=1
+sanitize=
 options=(-DCMAKE_BUILD_TYPE=Release)
 default_dir=$ROOT/build/release
 while [ $# -gt 0 ]; do
   case $1 in
     --build-dir) [ $# -ge 2 ] || fail "--build-dir needs a folder"; build_dir=$2; shift 2 ;;
     --sanitize) options=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DDRAFT_SANITIZE=ON); default_dir=$ROOT/build/asan
-                with_torch=; shift ;;
+                with_torch=; sanitize=1; shift ;;
     --no-torch) with_torch=; shift ;;
     -h|--help) usage; exit 0 ;;
     *) usage >&2; fail "unknown option '$1'" ;;
@@ -34,9 +36,10 @@ mkdir -p "$(dirname "$build_dir")"
 
 install_missing
 if [ -n "$with_torch" ]; then
-  install_torch "$ROOT/build/venv"
+  install_torch "$VENV"
   if [ -n "$TORCH_PYTHON" ]; then options+=(-DDRAFT_TORCH_PYTHON="$TORCH_PYTHON" -DPython_EXECUTABLE="$TORCH_PYTHON"); fi
 fi
-build_tree "$build_dir" "${options[@]}"
+build_tree "$build_dir" all -DDRAFT_CUDA=ON "${options[@]}"
+if [ -z "$sanitize" ]; then install_tree "$build_dir"; fi
 say "running the tests"
 ctest --test-dir "$build_dir" --output-on-failure -j "$(nproc)"
