@@ -52,10 +52,15 @@ class PipelineSteps:
 
     def find(self, timestep: torch.Tensor) -> Place:
         """Where a pass with this timestep stands. Raises ValueError for one that is of no run of the pipeline."""
+        value = timestep.max().item()
         with self._lock:
-            self._advance()
-            value = timestep.max().item()
-            self._require_own(timestep, value)
+            before = dict(self.__dict__)
+            try:
+                self._advance()
+                self._require_own(timestep, value)
+            except ValueError:
+                self.__dict__.update(before)  # a pass that is refused is no part of the run
+                raise
             return Place(self._step, self._steps, value, self._nth)
 
     def _advance(self) -> None:
@@ -103,7 +108,7 @@ class PipelineSteps:
             return
         wanted = current.item()
         if not abs(value - wanted) <= 2.0**-7 * abs(wanted):  # bfloat16 rounds by 2^-9
-            raise refuse("timestep", f"{wanted} of step {self._step} of the pipeline that draftattention was applied to",
+            raise refuse("timestep", f"{wanted}, where the pipeline stands that draftattention was applied to",
                          f"{value}: another pipeline's pass (remove(), or apply to that one)")
 
 

@@ -2,6 +2,7 @@
 Usage, with draftattention's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
 
 import math
+import types
 import unittest
 from unittest import mock
 
@@ -42,8 +43,8 @@ class Refusals(unittest.TestCase):
                 ("region: wanted .* found \\(0, 16\\)", pipeline, {"region": (0, 16)}),
                 ("region: wanted .* found \\(True, 16\\)", pipeline, {"region": (True, 16)}),
                 ("kernel: wanted one of auto, torch.* found 3", pipeline, {"kernel": 3}),
-                ("pipeline: wanted one with a scheduler, found None", mock.Mock(scheduler=None, transformer=model), {}),
-                ("model: wanted a pipeline with a transformer", mock.Mock(transformer=None, transformer_2=None), {}),
+                ("pipeline: wanted one with a scheduler, found None", types.SimpleNamespace(scheduler=None, transformer=model), {}),
+                ("model: wanted a pipeline with a transformer", types.SimpleNamespace(scheduler=1, transformer=None), {}),
                 ("model: wanted .* found NoneType", None, {"steps": 4}),
                 ("model: wanted .* found Sequential with 2 of them", torch.nn.Sequential(model, wan().transformer),
                  {"steps": 4}),
