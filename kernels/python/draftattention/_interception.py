@@ -118,6 +118,16 @@ class InterceptedProcessor:
         return out
 
 
+@functools.cache  # one class for all layers: torch.compile compiles anew for each
+def _kind_over(kind: type) -> type[InterceptedProcessor]:
+    """The class of ours over processors of this class."""
+    @functools.wraps(kind.__call__)  # diffusers passes on only what the processor's signature names
+    def call(self: InterceptedProcessor, *args: Any, **kwargs: Any) -> Any:
+        return self.run(*args, **kwargs)
+
+    return type(f"Intercepted{kind.__name__}", (InterceptedProcessor,), {"__call__": call})
+
+
 class Installed:
     """An attention module whose calls are intercepted."""
 
@@ -131,12 +141,7 @@ class Installed:
             raise ValueError("attention: wanted a model whose attention nothing has replaced, found draft attention or "
                              "a capture (remove() it first)")
 
-        @functools.wraps(type(processor).__call__)  # diffusers passes on only what the processor's signature names
-        def call(self: InterceptedProcessor, *args: Any, **kwargs: Any) -> Any:
-            return self.run(*args, **kwargs)
-
-        kind = type(f"Intercepted{type(processor).__name__}", (InterceptedProcessor,), {"__call__": call})
-        self._attention, self._ours = attention, kind(processor, attend)
+        self._attention, self._ours = attention, _kind_over(type(processor))(processor, attend)
         attention.set_processor(self._ours)
 
     def found(self) -> str:
