@@ -67,8 +67,8 @@ def parse(arguments):
     add("--out", required=True, metavar="FILE", help="dump to write (.h5)")
     add("--layers", required=True, type=numbers, metavar="LIST", help="blocks from 0; HunyuanVideo's single-stream "
         "ones follow its dual-stream ones")
-    add("--at", required=True, type=numbers, metavar="LIST", help="denoising steps to capture, from 0: turns of the pipeline's "
-        "loop")
+    add("--at", required=True, type=numbers, metavar="LIST", help="denoising steps to capture, from 0: turns of the "
+        "pipeline's loop")
     add("--heads", type=numbers, metavar="LIST", help="heads to store (default: all)")
     add("--branch", choices=BRANCHES, default="cond", help="passes of a step to capture under classifier-free guidance "
         "(default cond)")

@@ -156,8 +156,8 @@ def capture_run(pipeline, run, out, *, layers, at, heads=None, branches=("cond",
     are not padding. A capture is written before the model goes on: the tensors of one layer are held at a time. Returns
     the captures' names in the order of the run. Raises ValueError (CaptureError, DumpError) for what the model or the
     run does not have, before its first step or within it where that can be known by then, and for an `out` that cannot
-    be written or is a file of another kind; ImportError for an unfit diffusers. Then, and if the run fails, `out` is not
-    written."""
+    be written or is a file of another kind; ImportError for an unfit diffusers. Then, and if the run fails, `out` is
+    not written."""
     require_out(out)
     layers, at = list(layers), list(at)
     wanted = {(layer, step, branch) for layer in layers for step in at for branch in branches}

@@ -54,7 +54,7 @@ def _require_branches(embedded, name, options):
         raise ValueError(f"--true-guidance: wanted a pipeline with embedded guidance, found {name} (use --guidance)")
     scale, option = (options.true_guidance, "--true-guidance") if embedded else (options.guidance, "--guidance")
     if "uncond" in options.branches and scale is not None and not scale > 1:
-        raise ValueError(f"{option}: wanted a scale above 1, as unconditional passes are to be captured, found {scale:g}")
+        raise ValueError(f"{option}: wanted a scale above 1, as unconditional passes are asked for, found {scale:g}")
 
 
 def load(model, dtype, device):

@@ -74,8 +74,11 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int
     enable_gqa    k and v may have fewer heads, a whole divisor: query head h uses theirs number h // (heads / k's
                   heads). The kernels have no shared heads: they get copies, one for each query head
 
-    Under autocast q, k and v are cast as scaled_dot_product_attention casts them. Returns o, [heads, tokens, head_dim] of the type of q, and lse, float32 [heads, tokens]: the natural logarithm of
-    each row's sum of exponentials. A row that keeps nothing has o = 0 and lse = -inf. The same input gives the same
+    Under autocast q, k and v are cast as scaled_dot_product_attention casts them.
+
+    Returns o, [heads, tokens, head_dim] of the type of q (autocast's, where q was cast), and lse, float32 [heads,
+    tokens]: the natural logarithm of each row's sum of exponentials. A row that keeps nothing has o = 0 and lse = -inf.
+    The same input gives the same
     bits. All work goes to PyTorch's current stream and nothing waits for it; the first call on a GPU makes a cuBLAS
     handle. Raises ValueError (TypeError for what is no tensor) for arguments that disagree or that the kernel cannot do
     on this GPU, RuntimeError for what CUDA reports."""

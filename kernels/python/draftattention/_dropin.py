@@ -161,9 +161,11 @@ def draft_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tup
                  h // (heads / k's heads), as in scaled_dot_product_attention. Kernels get a copy for each query head
 
     Under autocast q, k and v are cast as scaled_dot_product_attention casts them: to autocast's type, but for float64.
-    Returns o of q's shape and, then, type; with "bnhd" its strides are a transposed tensor's. Video rows that keep nothing are
-    0. A kernel's work goes to PyTorch's current stream. A NaN among the scores raises ValueError, for which the call
-    waits for that stream, but not while a graph is captured: what a NaN leads to is then undefined.
+
+    Returns o of q's shape and type (autocast's, where q was cast); with "bnhd" its strides are a transposed tensor's.
+    Video rows that keep nothing are 0. A kernel's work goes to PyTorch's current stream. A NaN among the scores raises
+    ValueError, for which the call waits for that stream, but not while a graph is captured: what a NaN leads to is then
+    undefined.
 
     Raises ValueError (TypeError for what is no tensor) with what was wanted and what was found, for arguments that
     disagree, a kernel that cannot do the call here and a NaN score (heads are counted through the batch); RuntimeError

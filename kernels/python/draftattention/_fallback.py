@@ -59,8 +59,8 @@ def select(scores: torch.Tensor, rule: str, sparsity: float) -> torch.Tensor:
 
 def draft_mask(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int], pool: str,
                rule: str, sparsity: float, scale: float) -> torch.Tensor:
-    """bool [heads, regions, regions] of q, k [heads, tokens, head_dim] in token order. k may have a whole divisor of q's
-    heads: neighbouring heads of q share one. Raises ValueError for NaN."""
+    """bool [heads, regions, regions] of q, k [heads, tokens, head_dim] in token order. k may have a whole divisor of
+    q's heads: neighbouring heads of q share one. Raises ValueError for NaN."""
     device = torch.device("cpu") if q.device.type == "mps" else q.device  # Apple's GPUs have no float64
     regions = partition(grid, region, device)
 

@@ -156,7 +156,7 @@ class Installed:
 
 
 class PassHook:
-    """A hook of a model's forward pass that calls a function. In a copy of the model stands a call that does nothing."""
+    """A hook of a model's forward pass that calls a function. In a copy of the model is a call that does nothing."""
 
     def __init__(self, function: Callable[..., None], warns: bool):
         self._function, self._warns = function, warns
@@ -167,8 +167,8 @@ class PassHook:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if self._warns:
-            warnings.warn("draftattention: a copy of this model, or its file, has the model's own attention (apply draft "
-                          "attention to the copy; remove() ends it in this one)", RuntimeWarning, stacklevel=2)
+            warnings.warn("draftattention: a copy of this model, or its file, has the model's own attention (apply "
+                          "draft attention to the copy; remove() ends it in this one)", RuntimeWarning, stacklevel=2)
         return getattr, (contextlib.nullcontext(), "__exit__")  # of the standard library: a file needs nothing of ours
 
 

@@ -54,8 +54,8 @@ def draft_lists(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], re
     scale     of the softmax; None: 1 / sqrt(head_dim)
     enable_gqa  k may have fewer heads, as attention has it
 
-    Under autocast q and k are cast as scaled_dot_product_attention casts them. All work goes to PyTorch's current stream. Raises ValueError for arguments that disagree, RuntimeError for what CUDA
-    reports."""
+    Under autocast q and k are cast as scaled_dot_product_attention casts them. All work goes to PyTorch's current
+    stream. Raises ValueError for arguments that disagree, RuntimeError for what CUDA reports."""
     compiled = _checks.compiled()
     q, k = _checks.require_shared_rows(q, enable_gqa, k=k)
     layout = _checks.layout_of("q", q, grid, region)

@@ -30,8 +30,8 @@ def transformers_of(model_or_pipeline: Any) -> list[Any]:
 
 
 def unwrapped(model: Any) -> Any:
-    """The Wan or HunyuanVideo transformer in a wrapper of any depth: torch.compile's, PEFT's, DataParallel and its like,
-    FSDP's. Raises ValueError if there is none, or more than one."""
+    """The Wan or HunyuanVideo transformer in a wrapper of any depth: torch.compile's, PEFT's, DataParallel and its
+    like, FSDP's. Raises ValueError if there is none, or more than one."""
     import diffusers
 
     kinds = [getattr(diffusers, name) for name in ("WanTransformer3DModel", "HunyuanVideoTransformer3DModel")
@@ -48,8 +48,8 @@ def unwrapped(model: Any) -> Any:
 
 
 def hooked(model: Any) -> torch.nn.Module:
-    """The module that hooks of the transformer's forward pass belong to: torch.compile's wrapper where there is one, as a
-    graph that was compiled before does not see a new hook of the module within."""
+    """The module that hooks of the transformer's forward pass belong to: torch.compile's wrapper where there is one, as
+    a graph that was compiled before does not see a new hook of the module within."""
     transformer = unwrapped(model)
     for part in model.modules():
         if "_orig_mod" in part._modules and any(inner is transformer for inner in part.modules()):

@@ -1,8 +1,8 @@
 """Where in a run a forward pass of a transformer stands. Steps are counted: no step is found by the value of its
 timestep, as timesteps may repeat (rounded to bfloat16, or to whole numbers), rise, or be none of the scheduler's.
 
-A step is one turn of the denoising loop: one entry of the scheduler's timesteps. A second-order scheduler (Heun) evaluates
-the model twice for most of its own steps, and each evaluation is a step here."""
+A step is one turn of the denoising loop: one entry of the scheduler's timesteps. A second-order scheduler (Heun)
+evaluates the model twice for most of its own steps, and each evaluation is a step here."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ class PipelineSteps:
         """A run's first pass. Draft attention that was applied during a run begins where that stands."""
         count = getattr(self._pipeline, "num_timesteps", None)
         self._own_loop = own_loop and isinstance(count, int)
-        if not own_loop and (not hasattr(scheduler, "step_index") or getattr(scheduler, "num_inference_steps", None) is None):
+        at_rest = getattr(scheduler, "num_inference_steps", None) is None
+        if not own_loop and (at_rest or not hasattr(scheduler, "step_index")):
             wanted = "a run of the pipeline, or a loop over the timesteps of its scheduler, which counts its steps"
             raise refuse("pipeline", wanted, f"a pass of its transformer outside, {type(scheduler).__name__} at rest")
         if self._own_loop:
@@ -113,8 +114,8 @@ class PipelineSteps:
 
 
 class CountedSteps:
-    """Steps of a bare transformer, by the changes of its timestep: equal ones in a row are passes of one step. A run ends
-    where timesteps turn, from falling to rising or back, or with a change of the last step's that rises."""
+    """Steps of a bare transformer, by the changes of its timestep: equal ones in a row are passes of one step. A run
+    ends where timesteps turn, from falling to rising or back. A rise after a run of the one step is a run, too."""
 
     def __init__(self, steps: int):
         self._steps, self._lock = steps, threading.Lock()

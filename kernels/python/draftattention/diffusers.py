@@ -94,11 +94,15 @@ class _Watched:
     def enter(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         latents, timestep = (args[i] if len(args) > i else kwargs[name]
                              for i, name in enumerate(("hidden_states", "timestep")))
+        for name, x in (("hidden_states", latents), ("timestep", timestep)):
+            if x.numel() == 0 or x.is_meta:
+                raise refuse(name, "a tensor with values", f"one on {x.device} of shape {list(x.shape)}")
         lost = self.lost()
         if lost != self._lost:
             self._lost = lost
-            warnings.warn(f"draftattention no longer acts in layers {sorted(lost)}, where {min(lost.values())} was set as "
-                          "attention processor (remove(), and apply again)", RuntimeWarning, stacklevel=2)
+            if lost:
+                warnings.warn(f"draftattention no longer acts in layers {sorted(lost)}, where {min(lost.values())} was "
+                              "set as attention processor (remove(), and apply again)", RuntimeWarning, stacklevel=2)
         place = self._steps.find(timestep)
         frames, height, width = (size // patch for size, patch in zip(latents.shape[-3:], self._patch))
         self._pass.call, self._pass.mask = ModelCall(*place, (frames, height, width)), None
@@ -199,8 +203,8 @@ class Interception:
         return f"<draftattention's {type(self).__name__}, {'active' if self.active else 'not active'}>"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError(f"draftattention: {type(self).__name__} is of one model in this process and cannot be copied (a "
-                        "copy of the model has its own attention, as after remove(): apply to the copy)")
+        raise TypeError(f"draftattention: {type(self).__name__} is of one model in this process and cannot be copied "
+                        "(a copy of the model has its own attention, as after remove(): apply to the copy)")
 
 
 def intercept_self_attention(model_or_pipeline: Any, attend: Callable[[AttentionCall], torch.Tensor], *,
@@ -281,14 +285,15 @@ def apply_draft_attention(model_or_pipeline: Any, *, sparsity: float = 0.9, dens
                        counted by its loop and its scheduler, which may be replaced
     others             as draft_attention has them
 
-    model_or_pipeline may be wrapped (torch.compile, PEFT, DataParallel, FSDP), at any depth. Its copies (deepcopy,
-    pickle, torch.save) have the model's own attention, and a RuntimeWarning says so.
+    model_or_pipeline may be wrapped (torch.compile without fullgraph, PEFT, DataParallel, FSDP), at any depth. Its
+    copies (deepcopy, pickle, torch.save) have the model's own attention, and a RuntimeWarning says so.
 
-    Inference only. Returns a control with counters, whose remove() (or the end of a with block) undoes it all, and whose
-    `active` says whether it acts. Raises ValueError for another model, unknown layers, arguments out of range, attention
-    that is intercepted already; within the first step for what the sparse steps could not do (a kernel on this device,
-    gradients); and within the model for masks that are no padding behind the text, parallel attention and passes that
-    are of no run of the pipeline. ImportError for a diffusers whose processors do not call dispatch_attention_fn."""
+    Inference only. Returns a control with counters, whose remove() (or the end of a with block) undoes it all, and
+    whose `active` says whether it acts. Raises ValueError for another model, unknown layers, arguments out of range,
+    attention that is intercepted already; within the first step for what the sparse steps could not do (a kernel on
+    this device, gradients); and within the model for masks that are no padding behind the text, parallel attention and
+    passes that are of no run of the pipeline. ImportError for a diffusers whose processors do not call
+    dispatch_attention_fn."""
     dense_steps = number_of("dense_steps", "a share from 0 to 1", dense_steps, lambda share: 0.0 <= share <= 1.0)
     options = {"sparsity": sparsity, "region": region, "pool": pool, "rule": rule, "kernel": kernel}
     _require_options(options)
@@ -300,7 +305,7 @@ def apply_draft_attention(model_or_pipeline: Any, *, sparsity: float = 0.9, dens
         model = call.model
         control.calls += 1
         if is_dense(model.step, model.steps):
-            if model.step == 0 and not is_dense(model.steps - 1, model.steps):  # not only when the first sparse one comes
+            if model.step == 0 and not is_dense(model.steps - 1, model.steps):  # not when the first sparse one comes
                 for entries, count in _entries(call):
                     _of_entries(require_draft_attention, call, entries, count, options)
             control.dense_calls += 1

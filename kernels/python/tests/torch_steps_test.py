@@ -247,7 +247,7 @@ class Runs(unittest.TestCase):
         watch.control.remove()
         fresh = wan()
         watch = Watch(fresh.pipeline)
-        with self.assertRaisesRegex(ValueError, "pipeline: wanted a run of .*, found .* outside, FlowMatchEuler.* at rest"):
+        with self.assertRaisesRegex(ValueError, "pipeline: wanted a run of .*, found .* outside, Flow.* at rest"):
             shared_with(fresh, shared.scheduler)(**named)
         failed = []
 
@@ -260,7 +260,7 @@ class Runs(unittest.TestCase):
             return {}
 
         given(fresh, 4, callback_on_step_end=both)
-        self.assertRegex(failed[0], "timestep: wanted .*, where the pipeline stands .*, found 1000.0: another pipeline's")
+        self.assertRegex(failed[0], "timestep: wanted .*, where the pipeline stands .*, found 1000.0: another pipe")
         self.assertEqual(watch.take(), every(4, 2))
 
     def test_draft_attention_that_is_applied_during_a_run(self):
