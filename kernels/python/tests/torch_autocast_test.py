@@ -2,13 +2,14 @@
 Usage, with the package's folder on PYTHONPATH: python3 -m unittest discover -s kernels/python/tests -p 'torch*.py'"""
 
 import unittest
+from unittest import mock
 
 from wanted import wanted
 
 torch = wanted("torch", "PyTorch")
 
 import draftattention as da
-from draftattention import _checks
+from draftattention import _checks, _dropin, _fallback
 from torch.nn.functional import scaled_dot_product_attention
 
 from torch_cases import CASES, inputs
@@ -121,6 +122,32 @@ class SharedHeads(unittest.TestCase):
             1 + (q.abs().amax() * k.abs().amax() * q.shape[3]).item())
         self.assertLessEqual((found - wanted).abs().max().item(), tolerance)
         self.assertGreater((found - wanted.roll(1, dims=1)).abs().max().item(), tolerance)
+
+    def test_kernels_get_a_copy_for_each_query_head(self):
+        """Given PyTorch in the place of a kernel, which has no shared heads, claim: it gets as many as q has."""
+        q, k, v, _ = self.rows(torch.bfloat16)
+        given = []
+
+        def attend(q, k, v, grid, region, lists, kernel, *, scale):
+            given.append([x.shape for x in (q, k, v)])
+            return _fallback.attention(q, k, v, grid, region, None, scale), None
+
+        for layout in ("bhnd", "bnhd"):
+            rows = [x if layout == "bhnd" else x.transpose(1, 2) for x in (q, k, v)]
+            named = dict(layout=layout, enable_gqa=True)
+            wanted = da.block_attention(*rows, GRID, None, **named)
+            with mock.patch.object(_dropin, "choose_kernel", return_value="mma"), \
+                    mock.patch.object(_dropin, "attention", attend):
+                self.assertTrue(torch.equal(da.block_attention(*rows, GRID, None, **named), wanted))
+        self.assertEqual(given, [[(12, *q.shape[2:])] * 3] * 2)
+        with mock.patch.object(_checks, "require_rows"):  # which wants a GPU
+            rows = _checks.require_shared_rows(q[0], True, k=k[0], v=v[0])
+            self.assertTrue(all(x.is_contiguous() for x in rows))
+            for found, shared in zip(rows[1:], (k, v)):
+                self.assertTrue(torch.equal(found, shared[0].repeat_interleave(3, dim=0)))
+            with torch.autocast("cpu", dtype=torch.float16):
+                rows = _checks.require_shared_rows(q[0].float(), True, k=k[0], v=v[0].float())
+            self.assertEqual([x.dtype for x in rows], [torch.float16] * 3)
 
     def test_refusals(self):
         q, k, v, _ = self.rows(torch.float32)
