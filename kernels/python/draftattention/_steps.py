@@ -93,10 +93,13 @@ class PipelineSteps:
         """A run's first pass. Draft attention that was applied during a run begins where that stands."""
         count = getattr(self._pipeline, "num_timesteps", None)
         self._own_loop = own_loop and isinstance(count, int)
-        at_rest = getattr(scheduler, "num_inference_steps", None) is None
-        if not own_loop and (at_rest or not hasattr(scheduler, "step_index")):
+        lacks = "" if hasattr(scheduler, "step_index") else "no step_index"
+        if getattr(scheduler, "num_inference_steps", None) is None:
+            lacks = "no timesteps set"
+        if not own_loop and lacks:
             wanted = "a run of the pipeline, or a loop over the timesteps of its scheduler, which counts its steps"
-            raise refuse("pipeline", wanted, f"a pass of its transformer outside, {type(scheduler).__name__} at rest")
+            raise refuse("pipeline", wanted,
+                         f"a pass of its transformer outside of its loop, and {type(scheduler).__name__} with {lacks}")
         if self._own_loop:
             self._steps = count
             begin = len(scheduler.timesteps) - count if begin is None else begin

@@ -233,6 +233,60 @@ class Runs(unittest.TestCase):
                 latents = scheduler.step(flow, t, latents, return_dict=False)[0]
             self.assertEqual(watch.take(), every(8 - (begin or 0), 2))
 
+    def loop(self, case, steps, passes=1, skipped=(), breaks=False):
+        """A denoising loop over the timesteps of the pipeline's scheduler, with or without a pass in each turn."""
+        scheduler, latents = case.pipeline.scheduler, numbers(1, 4, 1, 2, 4)
+        scheduler.set_timesteps(steps)
+        for turn, t in enumerate(scheduler.timesteps):
+            for _ in range(passes * (turn not in skipped)):
+                rows = scheduler.scale_model_input(latents, t) if hasattr(scheduler, "scale_model_input") else latents
+                with torch.no_grad():
+                    flow = case.transformer(rows, t.expand(1), numbers(1, 7, 16), return_dict=False)[0]
+            if breaks:
+                return
+            latents = scheduler.step(flow, t, latents, return_dict=False)[0]
+
+    def test_loops_that_break_down_leave_passes_out_or_scale_the_input(self):
+        case = wan()
+        watch = Watch(case.pipeline)
+        for _ in range(2):
+            self.loop(case, 5, breaks=True)
+            self.assertEqual(watch.take(), [(0, 5, 0)])
+        self.loop(case, 6, skipped=(2, 3))  # a cache of outputs stood in for the model
+        self.assertEqual(watch.take(), [(step, 6, 0) for step in (0, 1, 4, 5)])
+        case.pipeline.scheduler = diffusers.EulerDiscreteScheduler()  # which has its index before the first pass
+        for steps in (5, 3, 5):
+            self.loop(case, steps, passes=2)
+            self.assertEqual(watch.take(), every(steps, 2))
+
+    def test_a_loop_of_one_s_own_after_a_run_that_broke_down(self):
+        case, broken = wan(), lambda *_: 1 / 0
+        watch = Watch(case.pipeline)
+        with self.assertRaises(ZeroDivisionError):
+            given(case, 4, callback_on_step_end=broken)
+        self.assertEqual(watch.take(), every(4, 2)[:2])
+        self.loop(case, 6)
+        self.assertEqual(watch.take(), every(6, 1))
+        given(case, 4)
+        self.assertEqual(watch.take(), every(4, 2))
+
+    def test_a_scheduler_that_does_not_count(self):
+        """Given one without step_index, claim: the pipeline's own loop says the step; a loop elsewhere is refused."""
+        class Other(diffusers.DDIMScheduler):
+            sigmas = torch.zeros(1000)
+
+            def set_begin_index(self, begin):
+                pass
+
+        case = wan()
+        case.pipeline.scheduler = Other()
+        watch = Watch(case.pipeline)
+        for steps in (5, 3):
+            given(case, steps)
+            self.assertEqual(watch.take(), every(steps, 2))
+        with self.assertRaisesRegex(ValueError, "pipeline: wanted a run .*, and Other with no step_index"):
+            self.loop(case, 4)
+
     def test_another_pipeline_s_pass_is_refused(self):
         """Given a transformer in two pipelines: with one scheduler both are followed, with two the other is refused."""
         case = wan()
@@ -247,7 +301,7 @@ class Runs(unittest.TestCase):
         watch.control.remove()
         fresh = wan()
         watch = Watch(fresh.pipeline)
-        with self.assertRaisesRegex(ValueError, "pipeline: wanted a run of .*, found .* outside, Flow.* at rest"):
+        with self.assertRaisesRegex(ValueError, "pipeline: wanted a run of .*, found .* with no timesteps set"):
             shared_with(fresh, shared.scheduler)(**named)
         failed = []
 
