@@ -9,6 +9,7 @@ Exit status 0: fine; 2: bad usage, or a model or run without what was asked for,
 """
 
 import argparse
+import math
 import os
 import sys
 
@@ -29,6 +30,32 @@ def whole(text):
     return int(text)
 
 
+def finite(text):
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"wanted a finite number, found {text}")
+    return number
+
+
+def seed(text):
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 0 to 2^63 - 1, found {text}")
+    return number
+
+
+def words(text):
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # what Python makes of other bytes
+        raise argparse.ArgumentTypeError("wanted UTF-8, found other bytes")
+    return text
+
+
 def parse(arguments):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -40,18 +67,21 @@ def parse(arguments):
     add("--out", required=True, metavar="FILE", help="dump to write (.h5)")
     add("--layers", required=True, type=numbers, metavar="LIST", help="blocks from 0; HunyuanVideo's single-stream "
         "ones follow its dual-stream ones")
-    add("--at", required=True, type=numbers, metavar="LIST", help="denoising steps to capture, from 0")
+    add("--at", required=True, type=numbers, metavar="LIST", help="denoising steps to capture, from 0: turns of the "
+        "pipeline's loop")
     add("--heads", type=numbers, metavar="LIST", help="heads to store (default: all)")
     add("--branch", choices=BRANCHES, default="cond", help="passes of a step to capture under classifier-free guidance "
         "(default cond)")
-    add("--prompt", required=True, metavar="TEXT")
-    add("--negative-prompt", metavar="TEXT", help="of classifier-free guidance (default: the pipeline's)")
+    add("--prompt", required=True, type=words, metavar="TEXT")
+    add("--negative-prompt", type=words, metavar="TEXT", help="of classifier-free guidance (default: the pipeline's)")
     add("--height", type=whole, metavar="N", help="pixels (default: the pipeline's)")
     add("--width", type=whole, metavar="N", help="pixels (default: the pipeline's)")
     add("--frames", type=whole, metavar="N", help="of the video (default: the pipeline's)")
     add("--steps", type=whole, default=50, metavar="N", help="denoising steps (default 50)")
-    add("--guidance", type=float, metavar="X", help="guidance scale (default: the pipeline's)")
-    add("--seed", type=int, default=0, metavar="N", help="of the noise, drawn on the CPU (default 0)")
+    add("--guidance", type=finite, metavar="X", help="guidance scale (default: the pipeline's)")
+    add("--true-guidance", type=finite, metavar="X", help="HunyuanVideo's scale of classifier-free guidance beside the "
+        "embedded one, which makes a second pass a step (default: none)")
+    add("--seed", type=seed, default=0, metavar="N", help="of the noise, drawn on the CPU (default 0)")
     add("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16",
         help="of the model (default bfloat16)")
     add("--device", metavar="DEVICE", help="cuda, cuda:1, cpu (default: cuda where there is one)")
@@ -66,6 +96,8 @@ def parse(arguments):
     folder = os.path.dirname(os.path.abspath(options.out))
     if not os.path.isdir(folder):
         parser.error(f"argument --out: wanted a file in a folder that exists, found {options.out}")
+    if options.true_guidance is not None and not options.true_guidance > 1:
+        parser.error(f"argument --true-guidance: wanted a scale above 1, found {options.true_guidance:g}")
     options.branches = BRANCHES[options.branch]
     return options
 
@@ -82,6 +114,8 @@ def main(arguments=None):
         return 2
     options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        capture.require_out(options.out)
+        pipelines.require_known(options.model, options)
         pipeline = pipelines.load(options.model, options.dtype, options.device)
         call = pipelines.arguments(pipeline, options)
         names = capture.capture_run(

@@ -2,9 +2,12 @@
 
 import contextlib
 import math
+import os
+import tempfile
 
+import h5py
 from draftattention.diffusers import intercept_self_attention
-from qkv_dump import DumpWriter
+from qkv_dump import FORMAT, DumpWriter
 
 BRANCHES = ("cond", "uncond")  # a step's passes, in the order in which diffusers' pipelines make them
 
@@ -30,20 +33,49 @@ def require_heads(model, heads):
     return chosen
 
 
+def require_out(out):
+    """A path that a dump can be written to: new, empty or a dump. Raises CaptureError for a folder, a file of another
+    kind, and a folder that is not there or cannot be written to."""
+    folder = os.path.dirname(os.path.abspath(out))
+    if os.path.isdir(out) or os.path.basename(out) == "":
+        raise CaptureError("out", "a file", f"the folder {out}" if os.path.isdir(out) else repr(out))
+    if os.path.lexists(out) and not os.path.isfile(out):
+        raise CaptureError("out", "a file", f"{out}, which is none")
+    if os.path.exists(out) and os.path.getsize(out) > 0 and not _is_dump(out):
+        raise CaptureError("out", "a new file or a dump", f"{out}, which is something else and stays as it is")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise CaptureError("out", "a folder that can be written to", f"{folder}: {error.strerror}") from error
+
+
+def _is_dump(path):
+    try:
+        with h5py.File(path, "r") as file:
+            return file.attrs["format"] in (FORMAT, FORMAT.encode())
+    except (OSError, KeyError, RuntimeError, ValueError):
+        return False
+
+
 class _Recorder:
     """What intercept_self_attention calls: dense attention, written to the dump where it was asked for.
 
-    `open_dump(grid, text_tokens)` gives the dump's writer once the first capture says what they are."""
+    `open_dump(grid, text_tokens)` gives the dump's writer once the first capture says what they are; `guided()` says
+    whether the run has unconditional passes, None: not known."""
 
-    def __init__(self, open_dump, wanted, heads, output, stop, prompts):
-        self.open_dump, self.heads, self.output, self.stop, self.prompts = open_dump, heads, output, stop, prompts
+    def __init__(self, open_dump, guided, wanted, heads, output, stop, prompts):
+        self.open_dump, self.guided, self.heads, self.output, self.stop = open_dump, guided, heads, output, stop
+        self.prompts = prompts
         self.missing = set(wanted)  # (layer, step, branch)
+        self.first = {branch: min(key for key in wanted if key[2] == branch) for branch in {key[2] for key in wanted}}
         self.names, self.writer, self.shape = [], None, None
 
     def __call__(self, call):
         step, layer = call.model.step, call.layer
         self.require_made(before=step, steps=call.model.steps)
         branch = BRANCHES[call.model.nth] if call.model.nth < len(BRANCHES) else f"pass {call.model.nth}"
+        if step == 0 and branch in self.first:
+            self.require_fit(call, branch)
         if (layer, step, branch) not in self.missing:
             return call.dense()
         o = call.dense()
@@ -57,26 +89,53 @@ class _Recorder:
         """Raises CaptureError for captures that cannot come any more: of steps before this one, or behind the last."""
         lost = sorted(key for key in self.missing if key[1] < before or key[1] >= steps)
         if lost:
-            layer, step, branch = lost[0]
-            found = f"{steps} steps from 0 on" if step >= steps else "none in the run"
-            raise CaptureError(f"layer{layer}_step{step}_{branch}", "such a pass of the model", found)
+            found = f"{steps} steps from 0 on" if lost[0][1] >= steps else "none in the run"
+            raise CaptureError(_name(lost[0]), "such a pass of the model", found)
+        unconditional = sorted(key for key in self.missing if key[2] == BRANCHES[1])
+        if unconditional and self.guided() is False:
+            raise CaptureError(_name(unconditional[0]), "such a pass of the model", "none without guidance")
 
-    def write(self, name, call, branch, o):
+    def require_fit(self, call, branch):
+        """In the first step already: raises CaptureError if what a branch holds does not go into the dump."""
+        name = _name(self.first[branch])
         if len(call.valid) != 1:
             raise CaptureError(name, "a batch of 1 video", len(call.valid))
+        found = call.model.grid, call.valid[0] - math.prod(call.model.grid)
+        self.shape = self.shape or found
+        if found != self.shape:
+            other = next(_name(key) for its, key in self.first.items() if its != branch)
+            raise CaptureError(name, f"the grid and text tokens of {other}, {self.shape}",
+                               f"{found} (a dump of each branch holds them)")
+
+    def write(self, name, call, branch, o):
         grid, count = call.model.grid, call.valid[0]
         text = count - math.prod(grid)
+        if len(call.valid) != 1 or (grid, text) != self.shape:
+            raise CaptureError(name, f"a video with the grid and text tokens of step 0, {self.shape}",
+                               f"{len(call.valid)} with {(grid, text)}")
         if self.writer is None:
-            self.writer, self.shape = self.open_dump(grid, text), (grid, text)
-        if (grid, text) != self.shape:
-            raise CaptureError(name, f"the grid and text tokens of {self.names[0]}, {self.shape}", (grid, text))
-        rows = [None if x is None else x[0, :count].transpose(0, 1)[self.heads].cpu()
+            self.writer = self.open_dump(grid, text)
+        rows = [None if x is None else x[0, :count].transpose(0, 1)[self.heads_of(x, call)].cpu()
                 for x in (call.query, call.key, call.value, o if self.output else None)]
         scale = call.scale if call.scale is not None else call.query.shape[-1] ** -0.5
         self.writer.add(name, *rows, layer=call.layer, step=call.model.step, timestep=call.model.timestep,
                         steps=call.model.steps, prompt=self.prompts.get(branch), branch=branch, softmax_scale=scale,
                         model_heads=self.heads)
         self.names.append(name)
+
+    def heads_of(self, rows, call):
+        """The chosen heads' places in tensors that may have fewer heads, each shared by some of the query's."""
+        return [head * rows.shape[2] // call.query.shape[2] for head in self.heads]
+
+
+def _name(key):
+    return "layer{}_step{}_{}".format(*key)
+
+
+def _guided(pipeline):
+    """Whether the pipeline that runs makes unconditional passes, where it says so; None where it does not."""
+    running = getattr(pipeline, "current_timestep", None) is not None
+    return getattr(pipeline, "do_classifier_free_guidance", None) if running else None
 
 
 def capture_run(pipeline, run, out, *, layers, at, heads=None, branches=("cond",), model, source, prompt=None,
@@ -96,7 +155,10 @@ def capture_run(pipeline, run, out, *, layers, at, heads=None, branches=("cond",
     Each capture is q, k, v, o [heads, tokens, head_dim] in the model's type: video tokens, then the text tokens that
     are not padding. A capture is written before the model goes on: the tensors of one layer are held at a time. Returns
     the captures' names in the order of the run. Raises ValueError (CaptureError, DumpError) for what the model or the
-    run does not have, ImportError for an unfit diffusers; then, and if the run fails, `out` is not written."""
+    run does not have, before its first step or within it where that can be known by then, and for an `out` that cannot
+    be written or is a file of another kind; ImportError for an unfit diffusers. Then, and if the run fails, `out` is
+    not written."""
+    require_out(out)
     layers, at = list(layers), list(at)
     wanted = {(layer, step, branch) for layer in layers for step in at for branch in branches}
     unknown = sorted(set(branches) - set(BRANCHES))
@@ -109,7 +171,8 @@ def capture_run(pipeline, run, out, *, layers, at, heads=None, branches=("cond",
             return stack.enter_context(DumpWriter(out, model=model, source=source, frames=frames, height=height,
                                                   width=width, text_tokens=text, compression=compression))
 
-        recorder = _Recorder(open_dump, wanted, None, output, stop, {"cond": prompt, "uncond": negative_prompt})
+        recorder = _Recorder(open_dump, lambda: _guided(pipeline), wanted, None, output, stop,
+                             {"cond": prompt, "uncond": negative_prompt})
         with intercept_self_attention(pipeline, recorder, layers=layers):
             model_of = pipeline.transformer if pipeline.transformer is not None else pipeline.transformer_2
             recorder.heads = require_heads(model_of, heads)

@@ -105,6 +105,38 @@ class Captures(CaptureTest):
             self.capture(case, layers=[0, 1, 2], at=[0, 1], branches=("cond", "uncond"))
         self.assertEqual((alive, alive_now), ([0] * 12, [5] * 12))  # nothing of earlier calls, and this one
 
+    def test_true_guidance_has_two_branches(self):
+        # The second pass is of the negative prompt: what it holds is what a run of that prompt alone begins with.
+        case = hunyuan()
+        other = {"prompt_embeds": numbers(1, TEXT, 16, seed=5), "pooled_prompt_embeds": numbers(1, 8, seed=6),
+                 "prompt_attention_mask": case.embeds["prompt_attention_mask"]}
+        negative = {f"negative_{name}": value for name, value in other.items()}
+        self.capture(case, lambda: case.run(steps=3, true_cfg_scale=3.0, **negative), layers=[1, 2], at=[0, 2],
+                     branches=("cond", "uncond"), prompt="a cat", negative_prompt="blur")
+        found = self.read()
+        self.assertEqual(set(found), {f"layer{layer}_step{step}_{branch}" for layer in (1, 2) for step in (0, 2)
+                                      for branch in ("cond", "uncond")})
+        for branch, embeds in (("cond", {}), ("uncond", other)):
+            self.capture(case, lambda: case.run(steps=3, **embeds), layers=[1], at=[0])
+            alone = self.read()["layer1_step0_cond"]
+            its = found[f"layer1_step0_{branch}"]
+            self.assertEqual((its.prompt, its.text_tokens), ({"cond": "a cat", "uncond": "blur"}[branch], VALID))
+            self.assertTrue(np.array_equal(its.q, alone.q) and np.array_equal(its.o, alone.o))
+        self.assertFalse(np.array_equal(found["layer1_step0_cond"].q, found["layer1_step0_uncond"].q))
+
+    def test_steps_whose_timesteps_collide(self):
+        # Given bfloat16, to which HunyuanVideo's pipeline rounds timesteps, and a shift at which neighbours collide.
+        import diffusers
+
+        case = hunyuan().to("cpu", torch.bfloat16)
+        case.pipeline.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=17.0)
+        self.capture(case, lambda: case.run(steps=50), layers=[0], at=[0, 1, 2, 3])
+        found = self.read()
+        self.assertEqual([(its.step, its.steps) for its in found.values()], [(step, 50) for step in range(4)])
+        times = [its.timestep for its in found.values()]
+        self.assertLess(len(set(times)), 4)
+        self.assertFalse(np.array_equal(found["layer0_step0_cond"].q, found["layer0_step1_cond"].q))
+
     def test_stopping_after_the_last_capture(self):
         case, passes = wan(), []
         case.transformer.register_forward_pre_hook(lambda *_: passes.append(None))
@@ -136,6 +168,53 @@ class Refusals(CaptureTest):
         two = {"prompt_embeds": numbers(2, 7, 16), "negative_prompt_embeds": numbers(2, 7, 16)}
         self.refused("layer0_step1_cond: wanted a batch of 1 video, found 2", case,
                      lambda: case.run(steps=3, latents=numbers(2, 4, 2, 12, 20), **two))
+
+    def test_before_the_first_step_is_computed(self):
+        # Given what cannot be had, claim: the model has not finished one pass (two where the branches differ).
+        case, passes = wan(), []
+        case.transformer.register_forward_hook(lambda *_: passes.append(None))
+
+        def refused(message, finished=0, run=None, **options):
+            passes.clear()
+            with self.assertRaisesRegex(ValueError, message):
+                self.capture(case, run, **options)
+            self.assertEqual(len(passes), finished)
+
+        refused("layer0_step3_cond: wanted such a pass of the model, found 3 steps", at=[1, 3])
+        for options in ({"branches": ["uncond"]}, {"branches": ("cond", "uncond"), "at": [2]}):
+            refused("_uncond: wanted such a pass of the model, found none without guidance",
+                    run=lambda: case.run(steps=3, guidance_scale=1.0), **options)
+        two = {"prompt_embeds": numbers(2, 7, 16), "negative_prompt_embeds": numbers(2, 7, 16)}
+        refused("layer0_step2_cond: wanted a batch of 1 video, found 2", at=[2],
+                run=lambda: case.run(steps=3, latents=numbers(2, 4, 2, 12, 20), **two))
+        case = hunyuan()
+        case.transformer.register_forward_hook(lambda *_: passes.append(None))
+        negative = {"negative_prompt_embeds": numbers(1, TEXT, 16), "negative_pooled_prompt_embeds": numbers(1, 8),
+                    "negative_prompt_attention_mask": text_mask([VALID + 2]), "true_cfg_scale": 3.0}
+        refused("layer0_step2_uncond: wanted the grid and text tokens of layer0_step2_cond", finished=1, at=[2],
+                run=lambda: case.run(steps=3, **negative), branches=("cond", "uncond"))
+
+    def test_where_a_dump_cannot_be_written(self):
+        case, notes, folder = wan(), self.folder / "notes.txt", self.folder / "folder"
+        notes.write_text("notes")
+        folder.mkdir()
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        other = self.folder / "other.h5"
+        with h5py.File(other, "w") as file:
+            file.attrs["format"] = "another"
+        before = other.read_bytes()
+        for out, message in [(folder, "out: wanted a file, found the folder"),
+                             (pipe, "out: wanted a file, found .*none"),
+                             (notes, "out: wanted a new file or a dump, found .*stays as it is"),
+                             (other, "out: wanted a new file or a dump"),
+                             (self.folder / "nowhere" / "x.h5", "out: wanted a folder that can be written to")]:
+            ran = []
+            with self.assertRaisesRegex(ValueError, message):
+                capture.capture_run(case.pipeline, lambda: ran.append(None), out, layers=[0], at=[0], model="m",
+                                    source="s")
+            self.assertEqual(ran, [])
+        self.assertEqual((notes.read_text(), other.read_bytes()), ("notes", before))
 
     def test_captures_that_differ_in_text_tokens(self):
         case = hunyuan()

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import unittest
+from unittest import mock
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from video_capture.cases import MISSING, ROOT, CaptureTest, output_error
@@ -62,14 +63,24 @@ class Command(CaptureTest):
         self.out.unlink()
         for options, message in [(["--layers", "9"], "layers: wanted numbers from 0 to 2, found 9"),
                                  (["--heads", "2"], "heads: wanted different numbers from 0 to 1, found 2"),
+                                 (["--guidance", "1", "--branch", "both"], "--guidance: wanted a scale above 1"),
+                                 (["--true-guidance", "3"], "--true-guidance: wanted a pipeline with embedded"),
                                  (["--device", "abacus"], "--device: wanted a device")]:
-            status, errors = self.run_command("--model", str(folder), *options)
+            with contextlib.ExitStack() as stack:
+                if "--device" not in options:  # the configuration says it: no weights are loaded
+                    stack.enter_context(mock.patch.object(pipelines, "load", side_effect=AssertionError))
+                status, errors = self.run_command("--model", str(folder), *options)
             self.assertEqual((status, self.out.exists()), (2, False))
             self.assertTrue(errors[-1].startswith(f"capture_video_model: {message}"), errors[-1])
 
     def test_bad_options(self):
         for options, message in [(["--at", "3"], "argument --at: wanted steps from 0 to 2, found 3"),
                                  (["--layers", "1,a"], "argument --layers: wanted numbers from 0 on, found 1,a"),
+                                 (["--guidance", "nan"], "argument --guidance: wanted a finite number, found nan"),
+                                 (["--seed", "1e3"], "argument --seed: wanted a whole number from 0"),
+                                 (["--prompt", "\udcff"], "argument --prompt: wanted UTF-8, found other bytes"),
+                                 (["--true-guidance", "1"], "argument --true-guidance: wanted a scale above 1"),
+                                 (["--out", str(self.folder)], "out: wanted a file, found the folder"),
                                  (["--out", "nowhere/x.h5"], "argument --out: wanted a file in a folder that exists"),
                                  (["--model", str(self.folder)], "--model: wanted a diffusers pipeline, found")]:
             status, errors = self.run_command("--model", "none", *options)
@@ -83,6 +94,12 @@ class Command(CaptureTest):
         call.pop("generator")
         self.assertEqual(call, {"prompt": "a cat", "height": 96, "num_inference_steps": 50, "guidance_scale": 3.0,
                                 "output_type": "latent"})
+        guided = argparse.Namespace(**(vars(options) | {"true_guidance": 2.0, "branches": ("cond", "uncond")}))
+        call = pipelines.arguments(hunyuan().pipeline, guided)
+        self.assertEqual((call["true_cfg_scale"], call["negative_prompt"]), (2.0, ""))
+        unguided = argparse.Namespace(**(vars(options) | {"guidance": 1.0, "branches": ("cond", "uncond")}))
+        with self.assertRaisesRegex(ValueError, "--guidance: wanted a scale above 1, .* found 1"):
+            pipelines.arguments(wan().pipeline, unguided)
         for changed in ({"negative_prompt": "blur"}, {"branches": ("cond", "uncond")}):
             wrong = argparse.Namespace(**(vars(options) | changed))
             self.assertIsInstance(pipelines.arguments(wan().pipeline, wrong), dict)

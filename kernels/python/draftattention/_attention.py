@@ -60,7 +60,7 @@ def _outputs(q: torch.Tensor, out: Any, inputs: dict[str, torch.Tensor]) -> tupl
 def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int, int, int],
               region: tuple[int, int] = (8, 16), lists: BlockLists | None = None, kernel: str = "wgmma",
               region_order: bool = False, out: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None = None, *,
-              scale: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+              scale: float | None = None, enable_gqa: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """softmax(scale * Q K^T) V over the kept blocks of `lists`, or over all of them; no gradients.
 
     q, k, v       [heads, tokens, head_dim] on one GPU, contiguous, all bfloat16 or all float16: frames * height * width
@@ -71,16 +71,19 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int
     region_order  q, k, v stand in region order (to_region_order), and so will the output
     out           a tensor like q to write to, or such a tensor and a float32 one [heads, tokens]; None: new ones
     scale         of the softmax; None: 1 / sqrt(head_dim)
+    enable_gqa    k and v may have fewer heads, a whole divisor: query head h uses theirs number h // (heads / k's
+                  heads). The kernels have no shared heads: they get copies, one for each query head
 
-    Returns o, [heads, tokens, head_dim] of the type of q, and lse, float32 [heads, tokens]: the natural logarithm of
-    each row's sum of exponentials. A row that keeps nothing has o = 0 and lse = -inf. The same input gives the same
+    Under autocast q, k and v are cast as scaled_dot_product_attention casts them.
+
+    Returns o, [heads, tokens, head_dim] of the type of q (autocast's, where q was cast), and lse, float32 [heads,
+    tokens]: the natural logarithm of each row's sum of exponentials. A row that keeps nothing has o = 0 and lse = -inf.
+    The same input gives the same
     bits. All work goes to PyTorch's current stream and nothing waits for it; the first call on a GPU makes a cuBLAS
     handle. Raises ValueError (TypeError for what is no tensor) for arguments that disagree or that the kernel cannot do
     on this GPU, RuntimeError for what CUDA reports."""
     compiled = _checks.compiled()
-    _checks.require_rows("q", q)
-    _checks.require_rows("k", k, like=q)
-    _checks.require_rows("v", v, like=q)
+    q, k, v = _checks.require_shared_rows(q, enable_gqa, k=k, v=v)
     layout = _checks.layout_of("q", q, grid, region)
     if lists is not None:
         lists.require_fit(layout, grid, region, q.device)

@@ -59,19 +59,22 @@ def shape_text(shape: Sequence[object]) -> str:
     return "[" + ", ".join(map(str, shape)) + "]"
 
 
-def require_tensor(name: str, tensor: Any, dtypes: Sequence[torch.dtype], shape: Sequence[int | None],
+def require_tensor(name: str, tensor: Any, dtypes: Sequence[torch.dtype], shape: Sequence[int | str],
                    device: torch.device | None = None, contiguous: bool = True) -> None:
-    """A contiguous tensor (or one of any strides) of one of `dtypes` and of this shape (None: any extent from 1 on),
-    without gradients, on `device` (None: any). Raises TypeError if it is no tensor, ValueError otherwise."""
+    """A contiguous tensor (or one of any strides) of one of `dtypes` and of this shape (an axis that has a name instead
+    of a size may have any from 1 on), without gradients, on `device` (None: any). Raises TypeError if it is no tensor,
+    ValueError otherwise."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{name}: wanted a torch.Tensor, found {type(tensor).__name__}")
     if tensor.dtype not in dtypes:
         raise refuse(name, " or ".join(map(str, dtypes)), tensor.dtype)
-    fits = tensor.dim() == len(shape) and all(
-        found >= 1 if wanted is None else found == wanted for found, wanted in zip(tensor.shape, shape))
-    if not fits:
-        text = shape_text(["any" if wanted is None else wanted for wanted in shape])
-        raise refuse(name, f"shape {text}", shape_text(tensor.shape))
+    if tensor.dim() != len(shape):
+        raise refuse(name, f"{len(shape)} axes, {shape_text(shape)}", f"{tensor.dim()}, {shape_text(tensor.shape)}")
+    for found, wanted in zip(tensor.shape, shape):
+        if isinstance(wanted, str) and found < 1:
+            raise refuse(name, "no empty axis", f"0 {wanted} in {shape_text(tensor.shape)}")
+        if isinstance(wanted, int) and found != wanted:
+            raise refuse(name, f"shape {shape_text(shape)}", shape_text(tensor.shape))
     if contiguous and not tensor.is_contiguous():
         raise refuse(name, "a contiguous tensor", f"strides {tuple(tensor.stride())} (use .contiguous())")
     if device is not None and tensor.device != device:
@@ -81,14 +84,63 @@ def require_tensor(name: str, tensor: Any, dtypes: Sequence[torch.dtype], shape:
                      "(use torch.no_grad() or .detach())")
 
 
-def require_rows(name: str, rows: Any, like: torch.Tensor | None = None) -> None:
-    """A tensor [heads, tokens, head_dim] of bfloat16 or float16 on a GPU, or one just like another."""
+def autocast(*tensors: Any) -> tuple[Any, ...]:
+    """What scaled_dot_product_attention makes of its tensors where autocast is on: floating-point ones other than
+    float64 in autocast's type. All as they are elsewhere."""
+    def cast(tensor: Any) -> Any:
+        if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point() or tensor.dtype == torch.float64:
+            return tensor
+        device = tensor.device.type
+        if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+            return tensor
+        return tensor.to(torch.get_autocast_dtype(device))
+    return tuple(map(cast, tensors))
+
+
+def head_group(name: str, rows: Any, axis: int, like: torch.Tensor, enable_gqa: bool, others: int | None = None) -> int:
+    """How many heads of `like` share one of `rows`, whose heads are on this axis: 1 unless `enable_gqa`. Raises
+    ValueError for a number of heads that does not divide that of `like`, or is not that of the `others`; what else may
+    disagree is not looked at."""
+    if not isinstance(enable_gqa, bool):
+        raise refuse("enable_gqa", "True or False", repr(enable_gqa))
+    if not isinstance(rows, torch.Tensor) or rows.dim() != like.dim() or rows.shape[axis] == like.shape[axis] == (
+            others or like.shape[axis]):
+        return 1
+    heads, found, shape = like.shape[axis], rows.shape[axis], shape_text(rows.shape)
+    if enable_gqa and others is not None and found != others:
+        raise refuse(name, f"k's number of heads, {others}", f"{found} heads in {shape}")
+    divides = found >= 1 and heads % found == 0
+    if enable_gqa and not divides:
+        raise refuse(name, f"a number of heads that divides q's {heads}", f"{found} heads in {shape}")
+    if divides and not enable_gqa:
+        raise refuse(name, f"shape {shape_text(like.shape)}", f"{shape} (enable_gqa=True lets query heads share the "
+                     "heads of k and v)")
+    return heads // found if divides else 1
+
+
+def require_rows(name: str, rows: Any, like: torch.Tensor | None = None, heads: int | None = None) -> None:
+    """A tensor [heads, tokens, head_dim] of bfloat16 or float16 on a GPU, or one just like another, but for a number of
+    heads of its own."""
     if like is None:
-        require_tensor(name, rows, ELEMENTS, (None, None, None))
+        require_tensor(name, rows, ELEMENTS, ("heads", "tokens", "head_dim"))
         if rows.device.type != "cuda":
             raise refuse(name, "a tensor on a CUDA device", rows.device)
     else:
-        require_tensor(name, rows, (like.dtype,), like.shape, like.device)
+        require_tensor(name, rows, (like.dtype,), (heads or like.shape[0], *like.shape[1:]), like.device)
+
+
+def require_shared_rows(q: Any, enable_gqa: bool, **others: Any) -> list[torch.Tensor]:
+    """q and the others (k, v), checked, in autocast's type and with a copy of a shared head for each query head: the
+    kernels have no shared ones."""
+    q, *rows = autocast(q, *others.values())
+    require_rows("q", q)
+    heads, checked = None, [q]
+    for name, its in zip(others, rows):
+        group = head_group(name, its, 0, q, enable_gqa, heads)
+        heads = q.shape[0] // group
+        require_rows(name, its, like=q, heads=heads)
+        checked.append(its if group == 1 else its.repeat_interleave(group, dim=0))
+    return checked
 
 
 def require_apart(name: str, output: torch.Tensor, others: dict[str, torch.Tensor]) -> None:
@@ -106,10 +158,11 @@ def require_apart(name: str, output: torch.Tensor, others: dict[str, torch.Tenso
 def _whole(name: str, numbers: Any, names: Sequence[str]) -> tuple[int, ...]:
     wanted = f"({', '.join(names)}), whole numbers from 1 on"
     try:
-        found = tuple(operator.index(number) for number in numbers)
+        given = tuple(numbers)
+        found = tuple(operator.index(number) for number in given)
     except TypeError:
         raise refuse(name, wanted, repr(numbers)) from None
-    if len(found) != len(names) or not all(1 <= number < 2**31 for number in found):
+    if len(found) != len(names) or not all(1 <= number < 2**31 for number in found) or bool in map(type, given):
         raise refuse(name, wanted, repr(numbers))
     return found
 
@@ -159,9 +212,13 @@ def require_choice(name: str, found: Any, choices: Sequence[str]) -> None:
 
 def number_of(name: str, wanted: str, found: Any, fits: Callable[[float], bool]) -> float:
     """A real number that fits, as a float. Raises ValueError."""
-    if isinstance(found, bool) or not isinstance(found, numbers.Real) or not fits(float(found)):
+    try:
+        number = math.nan if isinstance(found, bool) or not isinstance(found, numbers.Real) else float(found)
+    except OverflowError:
+        number = math.nan
+    if math.isnan(number) or not fits(number):
         raise refuse(name, wanted, repr(found))
-    return float(found)
+    return number
 
 
 def require_scores(name: str, bad: Sequence[int]) -> None:
@@ -170,9 +227,14 @@ def require_scores(name: str, bad: Sequence[int]) -> None:
         raise refuse(name, "scores of numbers", f"NaN in heads {list(bad)}: q or k holds a NaN, or infinities")
 
 
+def checked_scale(scale: Any) -> float:
+    """A softmax scale that was asked for. Raises ValueError."""
+    return number_of("scale", "a finite number above 0", scale, lambda number: math.isfinite(number) and number > 0.0)
+
+
 def scale_of(scale: float | None, layout: _kernels.Layout) -> float:
     """The softmax scale asked for, or 1 / sqrt(head_dim)."""
-    return 1.0 / math.sqrt(layout.head_dim) if scale is None else float(scale)
+    return 1.0 / math.sqrt(layout.head_dim) if scale is None else checked_scale(scale)
 
 
 def capsule(tensor: torch.Tensor) -> Any:

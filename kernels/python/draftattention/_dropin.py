@@ -3,6 +3,7 @@ kernel, or PyTorch where there is none, chosen by what the call needs."""
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -54,28 +55,40 @@ class _Call:
     """One call's checked arguments, its tensors as the kernels have them, [batch * heads, tokens, head_dim]."""
 
     def __init__(self, tensors: dict[str, torch.Tensor], grid: Any, text_tokens: int | None, region: Any, layout: str,
-                 scale: float | None, kernel: str):
+                 scale: float | None, kernel: str, enable_gqa: bool):
         _checks.require_choice("layout", layout, ("bhnd", "bnhd"))
-        (name, q), *others = tensors.items()
-        _checks.require_tensor(name, q, _fallback.ELEMENTS, (None,) * 4, contiguous=False)
-        for other, tensor in others:
-            _checks.require_tensor(other, tensor, (q.dtype,), q.shape, q.device, contiguous=False)
-        self._swapped = layout == "bnhd"
+        self._rows = q, *others = _checks.autocast(*tensors.values())
+        self._heads_axis = 2 if layout == "bnhd" else 1
+        axes = ("batch entries", "tokens", "heads") if layout == "bnhd" else ("batch entries", "heads", "tokens")
+        first, *names = tensors
+        _checks.require_tensor(first, q, _fallback.ELEMENTS, (*axes, "head_dim"), contiguous=False)
+        if q.device.type == "meta":
+            raise _checks.refuse(first, "a tensor with values", f"one on {q.device}")
+        heads = None
+        for name, rows in zip(names, others):
+            heads = q.shape[self._heads_axis] // _checks.head_group(name, rows, self._heads_axis, q, enable_gqa, heads)
+            shape = [heads if axis == self._heads_axis else size for axis, size in enumerate(q.shape)]
+            _checks.require_tensor(name, rows, (q.dtype,), shape, q.device, contiguous=False)
         self.device = q.device
-        self.batch, self.heads, tokens, dim = q.transpose(1, 2).shape if self._swapped else q.shape
+        self.batch, self.heads, tokens, dim = q.transpose(1, self._heads_axis).shape
         self.grid, self.region = _checks.grid_of(grid), _checks.region_of(region)
-        self.text = _checks.text_of(name, tokens, grid, text_tokens)
-        self.scale = 1.0 / math.sqrt(dim) if scale is None else _checks.number_of(
-            "scale", "a finite number above 0", scale, lambda number: math.isfinite(number) and number > 0.0)
+        self.text = _checks.text_of(first, tokens, grid, text_tokens)
+        self.scale = 1.0 / math.sqrt(dim) if scale is None else _checks.checked_scale(scale)
         self.kernel = choose_kernel(kernel, q.device, q.dtype,
                                     (self.batch * self.heads, self.grid, self.region, self.text, dim))
-        self.tensors = [self._flat(tensor) for tensor in tensors.values()]
 
-    def _flat(self, tensor: torch.Tensor) -> torch.Tensor:
-        rows = (tensor.transpose(1, 2) if self._swapped else tensor).flatten(0, 1)
+    @functools.cached_property
+    def tensors(self) -> list[torch.Tensor]:
+        """[batch * heads, tokens, head_dim] each; for PyTorch with as many heads as they came with."""
+        return [self._flat(rows) for rows in self._rows]
+
+    def _flat(self, rows: torch.Tensor) -> torch.Tensor:
+        rows = rows.transpose(1, self._heads_axis)
         if self.kernel == "torch":
-            return rows
-        rows = rows.contiguous()
+            return rows.flatten(0, 1)
+        if rows.shape[1] != self.heads:
+            rows = rows.repeat_interleave(self.heads // rows.shape[1], dim=1)
+        rows = rows.flatten(0, 1).contiguous()
         return rows if rows.data_ptr() % _ALIGNMENT == 0 else rows.clone()
 
     def draft(self, pool: str, rule: str, sparsity: float) -> torch.Tensor | BlockLists:
@@ -113,7 +126,7 @@ class _Call:
         else:
             o, _ = attention(*self.tensors, self.grid, self.region, kept, self.kernel, scale=self.scale)
         o = o.unflatten(0, (self.batch, self.heads))
-        return o.transpose(1, 2) if self._swapped else o
+        return o.transpose(1, self._heads_axis)
 
 
 def _require_draft(pool: str, rule: str, sparsity: float) -> float:
@@ -126,7 +139,7 @@ def _require_draft(pool: str, rule: str, sparsity: float) -> float:
 def draft_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int, int, int], *,
                     text_tokens: int | None = None, sparsity: float = 0.9, region: tuple[int, int] = (8, 16),
                     pool: str = "avg", rule: str = "softmax", layout: str = "bhnd", scale: float | None = None,
-                    kernel: str = "auto") -> torch.Tensor:
+                    kernel: str = "auto", enable_gqa: bool = False) -> torch.Tensor:
     """softmax(scale * Q K^T) V over the blocks that the draft mask of q and k keeps: the paper's attention (arXiv
     2505.14708, section 3), for each batch entry and head by itself. No backward pass.
 
@@ -144,22 +157,37 @@ def draft_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tup
     scale        of the softmax; None: 1 / sqrt(head_dim)
     kernel       a name of kernels(); "torch": PyTorch alone, on any device; "auto": on a GPU the first of wgmma, mma
                  and blas that can do the call, elsewhere, or if none can, PyTorch
+    enable_gqa   k and v may have fewer heads than q, a whole divisor: query head h uses theirs number
+                 h // (heads / k's heads), as in scaled_dot_product_attention. Kernels get a copy for each query head
 
-    Returns o of q's shape and type; with "bnhd" its strides are a transposed tensor's. Video rows that keep nothing are
-    0. A kernel's work goes to PyTorch's current stream. A NaN among the scores raises ValueError, for which the call
-    waits for that stream, but not while a graph is captured: what a NaN leads to is then undefined.
+    Under autocast q, k and v are cast as scaled_dot_product_attention casts them: to autocast's type, but for float64.
+
+    Returns o of q's shape and type (autocast's, where q was cast); with "bnhd" its strides are a transposed tensor's.
+    Video rows that keep nothing are 0. A kernel's work goes to PyTorch's current stream. A NaN among the scores raises
+    ValueError, for which the call waits for that stream, but not while a graph is captured: what a NaN leads to is then
+    undefined.
 
     Raises ValueError (TypeError for what is no tensor) with what was wanted and what was found, for arguments that
     disagree, a kernel that cannot do the call here and a NaN score (heads are counted through the batch); RuntimeError
     for a kernel that was not built and for what CUDA reports."""
     sparsity = _require_draft(pool, rule, sparsity)
-    call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel)
+    call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
     return call.attend(call.draft(pool, rule, sparsity) if sparsity > 0.0 else None)
+
+
+def require_draft_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int, int, int], *,
+                            text_tokens: int | None = None, sparsity: float = 0.9, region: tuple[int, int] = (8, 16),
+                            pool: str = "avg", rule: str = "softmax", layout: str = "bhnd", scale: float | None = None,
+                            kernel: str = "auto", enable_gqa: bool = False) -> None:
+    """Raises what draft_attention would for these arguments before it computes anything."""
+    _require_draft(pool, rule, sparsity)
+    _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
 
 
 def draft_mask(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], *, text_tokens: int | None = None,
                sparsity: float = 0.9, region: tuple[int, int] = (8, 16), pool: str = "avg", rule: str = "softmax",
-               layout: str = "bhnd", scale: float | None = None, kernel: str = "auto") -> torch.Tensor:
+               layout: str = "bhnd", scale: float | None = None, kernel: str = "auto",
+               enable_gqa: bool = False) -> torch.Tensor:
     """Which video blocks draft_attention keeps, with its arguments and errors: bool [batch, heads, regions, regions] on
     q's device, True where the block row keeps the block column. Regions are numbered frame by frame, row-major.
 
@@ -167,7 +195,7 @@ def draft_mask(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], *, 
     that the two may differ where scores are as close as that. Sparsity 0 keeps all, but refuses a NaN score as others
     do."""
     sparsity = _require_draft(pool, rule, sparsity)
-    call = _Call({"q": q, "k": k}, grid, text_tokens, region, layout, scale, kernel)
+    call = _Call({"q": q, "k": k}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
     kept = call.draft(pool, rule, sparsity)
     mask = kept.mask if isinstance(kept, BlockLists) else kept
     return mask.unflatten(0, (call.batch, call.heads))
@@ -175,11 +203,12 @@ def draft_mask(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], *, 
 
 def block_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int, int, int],
                     mask: torch.Tensor | None, *, text_tokens: int | None = None, region: tuple[int, int] = (8, 16),
-                    layout: str = "bhnd", scale: float | None = None, kernel: str = "auto") -> torch.Tensor:
+                    layout: str = "bhnd", scale: float | None = None, kernel: str = "auto",
+                    enable_gqa: bool = False) -> torch.Tensor:
     """softmax(scale * Q K^T) V over the blocks of any mask, with draft_attention's other arguments, output and errors.
 
     mask  bool [batch, heads, regions, regions] on q's device, or of a shape that broadcasts to it: True where the block
           row keeps the block column; None: dense. Text rows and columns are always kept; a row that keeps nothing is
           0."""
-    call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel)
+    call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
     return call.attend(None if mask is None else call.masked(mask))

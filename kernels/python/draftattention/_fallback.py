@@ -59,7 +59,8 @@ def select(scores: torch.Tensor, rule: str, sparsity: float) -> torch.Tensor:
 
 def draft_mask(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int], pool: str,
                rule: str, sparsity: float, scale: float) -> torch.Tensor:
-    """bool [heads, regions, regions] of q, k [heads, tokens, head_dim] in token order. Raises ValueError for NaN."""
+    """bool [heads, regions, regions] of q, k [heads, tokens, head_dim] in token order. k may have a whole divisor of
+    q's heads: neighbouring heads of q share one. Raises ValueError for NaN."""
     device = torch.device("cpu") if q.device.type == "mps" else q.device  # Apple's GPUs have no float64
     regions = partition(grid, region, device)
 
@@ -67,9 +68,9 @@ def draft_mask(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], reg
         parts = rows.to(device).index_select(0, regions.order).double().split(regions.sizes)
         return torch.stack([part.mean(dim=0) if pool == "avg" else part.amax(dim=0) for part in parts])
 
-    masks, bad = [], []
+    masks, bad, group = [], [], q.shape[0] // k.shape[0]
     for head in range(q.shape[0]):
-        scores = pooled(q[head]) @ pooled(k[head]).T  # S~ (eq. 6)
+        scores = pooled(q[head]) @ pooled(k[head // group]).T  # S~ (eq. 6)
         if rule in ("softmax", "released"):
             scores = torch.softmax(scores * scale, dim=-1)  # A_draft (eq. 3)
         if scores.isnan().any():
@@ -83,7 +84,8 @@ def draft_mask(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], reg
 def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int],
               mask: torch.Tensor | None, scale: float) -> torch.Tensor:
     """softmax(scale * Q K^T) V, [heads, tokens, head_dim] as q, k and v are, over the video blocks of the mask, bool
-    [heads, regions, regions], or over all (None), and over all text. A row that keeps nothing is 0."""
+    [heads, regions, regions], or over all (None), and over all text. A row that keeps nothing is 0. k and v may have a
+    whole divisor of q's heads: neighbouring heads of q share one."""
     regions = partition(grid, region, q.device)
     tokens, count = q.shape[1], len(regions.sizes)
     text = tokens - len(regions.order)
@@ -96,7 +98,8 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     with torch.autocast(q.device.type, enabled=False):  # it would round logits to 16 bits
         for head in range(q.shape[0]):
-            queries, keys, values = (x[head].index_select(0, order).to(dtype) for x in (q, k, v))
+            queries, keys, values = (x[head * x.shape[0] // q.shape[0]].index_select(0, order).to(dtype)
+                                     for x in (q, k, v))
             key_blocks, value_blocks = keys.split(column_sizes), values.split(column_sizes)
             o = torch.zeros_like(queries)
             for row, (some, result) in enumerate(zip(queries.split(row_sizes), o.split(row_sizes))):

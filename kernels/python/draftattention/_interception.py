@@ -3,15 +3,16 @@ projection, QK-norm and RoPE, with tensors [batch, tokens, heads, head_dim]. All
 code. While an intercepted processor runs, the name dispatch_attention_fn of the module that defines it leads to a
 router; which call is whose is a context variable, so that threads, nested calls and exceptions leave each other alone.
 
-Below that, what says where a call stands: the step of the schedule, and the tokens that are not padding."""
+A copy of an intercepted model, by copy.deepcopy, pickle or torch.save, is the model without the interception. Below
+that, which tokens of a call are not padding."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import inspect
-import math
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -92,6 +93,11 @@ class InterceptedProcessor:
         self.processor, self.attend = processor, attend
         self._names = _namespace(processor)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """A copy, or what stands in a file, is the processor alone."""
+        # Protocol 1's way to make an object names its class; the later ones' way would want this class there.
+        return self.processor.__reduce_ex__(min(int(protocol), 1))
+
     @torch.compiler.disable  # a lock and a context variable: nothing that a graph could hold
     def run(self, *args: Any, **kwargs: Any) -> Any:
         attend, reached = self.attend, False
@@ -112,57 +118,58 @@ class InterceptedProcessor:
         return out
 
 
-def install(attention: Any, attend: Callable[..., torch.Tensor]) -> Callable[[], None]:
-    """Intercepts the attention module's calls; returns what undoes that. Raises ImportError if its processor does not
-    call dispatch_attention_fn, ValueError if it is intercepted already."""
-    processor = attention.processor
-    if isinstance(processor, InterceptedProcessor):
-        raise ValueError("attention: wanted a model whose attention nothing has replaced, found draft attention or a "
-                         "capture (remove() it first)")
-
-    @functools.wraps(type(processor).__call__)  # diffusers passes on only what the processor's signature names
+@functools.cache  # one class for all layers: torch.compile compiles anew for each
+def _kind_over(kind: type) -> type[InterceptedProcessor]:
+    """The class of ours over processors of this class."""
+    @functools.wraps(kind.__call__)  # diffusers passes on only what the processor's signature names
     def call(self: InterceptedProcessor, *args: Any, **kwargs: Any) -> Any:
         return self.run(*args, **kwargs)
 
-    kind = type(f"Intercepted{type(processor).__name__}", (InterceptedProcessor,), {"__call__": call})
-    ours = kind(processor, attend)
-    attention.set_processor(ours)
-
-    def undo() -> None:
-        ours.attend = None  # first: where something else holds ours by now, it stays, without effect
-        if attention.processor is ours:
-            attention.set_processor(processor)
-    return undo
+    return type(f"Intercepted{kind.__name__}", (InterceptedProcessor,), {"__call__": call})
 
 
-class ScheduledSteps:
-    """Steps of a pipeline: a timestep's place in its scheduler's list. Equal timesteps are the first one's step."""
+class Installed:
+    """An attention module whose calls are intercepted."""
 
-    def __init__(self, pipeline: Any):
-        self._pipeline = pipeline
+    def __init__(self, attention: Any, attend: Callable[..., torch.Tensor]):
+        """Raises ImportError if its processor does not call dispatch_attention_fn, ValueError if it is intercepted
+        already."""
+        processor = attention.processor
+        while isinstance(processor, InterceptedProcessor) and processor.attend is None:  # removed, but put back
+            processor = processor.processor
+        if isinstance(processor, InterceptedProcessor):
+            raise ValueError("attention: wanted a model whose attention nothing has replaced, found draft attention or "
+                             "a capture (remove() it first)")
 
-    def find(self, timestep: torch.Tensor) -> tuple[int, int, float]:
-        value = timestep.max().item()  # per-token timesteps (Wan 2.2) are 0 for given frames
-        known = self._pipeline.scheduler.timesteps.to(timestep.dtype).tolist()  # rounded as the pipeline rounded it
-        if value not in known:
-            raise refuse("timestep", f"one of the scheduler's {len(known)}, {known[0]} to {known[-1]}", value)
-        return known.index(value), len(known), value
+        self._attention, self._ours = attention, _kind_over(type(processor))(processor, attend)
+        attention.set_processor(self._ours)
+
+    def found(self) -> str:
+        """The processor that stands in the place of ours by now, by its class; "" where ours stands."""
+        processor = self._attention.processor
+        return "" if processor is self._ours and self._ours.attend is not None else type(processor).__name__
+
+    def undo(self) -> None:
+        self._ours.attend = None  # first: where something else holds ours by now, it stays, without effect
+        if self._attention.processor is self._ours:
+            self._attention.set_processor(self._ours.processor)
 
 
-class CountedSteps:
-    """Steps of a bare transformer: timesteps fall within a run, so that a change is a step and a rise a new run."""
+class PassHook:
+    """A hook of a model's forward pass that calls a function. In a copy of the model is a call that does nothing."""
 
-    def __init__(self, steps: int):
-        self._steps, self._step, self._last = steps, 0, -math.inf
+    def __init__(self, function: Callable[..., None], warns: bool):
+        self._function, self._warns = function, warns
 
-    def find(self, timestep: torch.Tensor) -> tuple[int, int, float]:
-        value = timestep.max().item()
-        if value != self._last:
-            self._step = 0 if value > self._last else self._step + 1
-            self._last = value
-        if self._step >= self._steps:
-            raise refuse("steps", "the length of the schedule", f"{self._steps} and timestep {self._step + 1}, {value}")
-        return self._step, self._steps, value
+    @torch.compiler.disable  # it reads numbers back
+    def __call__(self, *args: Any) -> None:
+        self._function(*args)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self._warns:
+            warnings.warn("draftattention: a copy of this model, or its file, has the model's own attention (apply "
+                          "draft attention to the copy; remove() ends it in this one)", RuntimeWarning, stacklevel=2)
+        return getattr, (contextlib.nullcontext(), "__exit__")  # of the standard library: a file needs nothing of ours
 
 
 def valid_tokens(mask: torch.Tensor | None, batch: int, tokens: int) -> tuple[int, ...]:

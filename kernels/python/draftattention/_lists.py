@@ -41,7 +41,7 @@ class BlockLists:
 
 def draft_lists(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int] = (8, 16),
                 pool: str = "avg", rule: str = "softmax", sparsity: float = 0.9, check: bool = True, *,
-                scale: float | None = None) -> BlockLists:
+                scale: float | None = None, enable_gqa: bool = False) -> BlockLists:
     """The paper's draft mask of a call's own Q and K: pooled by region, scored against each other, the best kept.
 
     q, k      [heads, tokens, head_dim] as attention has them, in token order
@@ -52,12 +52,12 @@ def draft_lists(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], re
     check     wait for the stream and raise ValueError if a score is NaN; otherwise nothing waits, and the mask of a
               head with a NaN means nothing
     scale     of the softmax; None: 1 / sqrt(head_dim)
+    enable_gqa  k may have fewer heads, as attention has it
 
-    All work goes to PyTorch's current stream. Raises ValueError for arguments that disagree, RuntimeError for what CUDA
-    reports."""
+    Under autocast q and k are cast as scaled_dot_product_attention casts them. All work goes to PyTorch's current
+    stream. Raises ValueError for arguments that disagree, RuntimeError for what CUDA reports."""
     compiled = _checks.compiled()
-    _checks.require_rows("q", q)
-    _checks.require_rows("k", k, like=q)
+    q, k = _checks.require_shared_rows(q, enable_gqa, k=k)
     layout = _checks.layout_of("q", q, grid, region)
     heads, regions, blocks = layout.heads, layout.regions, layout.blocks
 
@@ -92,12 +92,12 @@ def lists_from_mask(mask: torch.Tensor, grid: tuple[int, int, int], region: tupl
     """The lists of any mask of video blocks: bool [heads, regions, regions], contiguous, on any device, which is the
     lists' too. Rows may be empty. The mask is kept, not copied. Raises ValueError for a mask of other shape than the
     grid's regions ask for."""
-    _checks.require_tensor("mask", mask, (torch.bool,), (None, None, None))
+    _checks.require_tensor("mask", mask, (torch.bool,), ("heads", "regions", "regions"))
     if not isinstance(text_tokens, int) or isinstance(text_tokens, bool) or not 0 <= text_tokens < 2**31:
         raise _checks.refuse("text_tokens", "a whole number from 0 on", repr(text_tokens))
     layout = _checks.make_layout(mask.shape[0], grid, region, text_tokens, 128)
     heads, regions, blocks = layout.heads, layout.regions, layout.blocks
-    _checks.require_tensor("mask", mask, (torch.bool,), (None, regions, regions))
+    _checks.require_tensor("mask", mask, (torch.bool,), ("any", regions, regions))
     columns = torch.empty((heads, blocks, blocks), dtype=torch.int16, device=mask.device)
     counts = torch.empty((heads, blocks), dtype=torch.int32, device=mask.device)
     numbers = torch.arange(blocks, dtype=torch.int16, device=mask.device)

@@ -13,6 +13,9 @@ import contextlib
 import dataclasses
 import functools
 import math
+import operator
+import threading
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -20,8 +23,11 @@ import torch
 
 import draftattention
 
-from ._checks import refuse
-from ._interception import CountedSteps, ScheduledSteps, install, valid_tokens
+from ._checks import autocast, number_of, refuse
+from ._dropin import require_draft_attention
+from ._interception import Installed, PassHook, valid_tokens
+from ._models import attentions, chosen_layers, hooked, is_pipeline, patch_of, transformers_of, unwrapped
+from ._steps import CountedSteps, PipelineSteps
 
 __all__ = ["AttentionCall", "DraftControl", "Interception", "ModelCall", "apply_draft_attention",
            "intercept_self_attention"]
@@ -31,8 +37,8 @@ __all__ = ["AttentionCall", "DraftControl", "Interception", "ModelCall", "apply_
 class ModelCall:
     """One forward pass of a transformer."""
 
-    step: int  # of the denoising schedule, from 0
-    steps: int  # of the whole schedule
+    step: int  # of those that run, from 0: a turn of the denoising loop (two of them for most steps of Heun's method)
+    steps: int  # that run: fewer than the schedule's where a video is the start
     timestep: float  # in the model's own unit
     nth: int  # of the step's passes: under classifier-free guidance 0 is the conditional, 1 the unconditional one
     grid: tuple[int, int, int]  # frames, height and width in tokens, after patchify
@@ -41,7 +47,7 @@ class ModelCall:
 @dataclasses.dataclass(frozen=True)
 class AttentionCall:
     """One self-attention in it, after QK-norm and RoPE; tensors are [batch, tokens, heads, head_dim]: video tokens in
-    (frame, row, column) order, then valid text tokens, then padding."""
+    (frame, row, column) order, then valid text tokens, then padding; under autocast in its type."""
 
     model: ModelCall
     layer: int
@@ -50,116 +56,155 @@ class AttentionCall:
     value: torch.Tensor
     valid: tuple[int, ...]  # of each batch entry, how many tokens are not padding
     scale: float | None  # of the softmax; None: 1 / sqrt(head_dim)
+    enable_gqa: bool  # key and value may have fewer heads, which those of query share
     dense: Callable[[], torch.Tensor]  # the model's own attention, as the model called it
 
 
-def _attentions(transformer: Any) -> list[Any]:
-    """The self-attention module of each block, in order. Raises ValueError for a model of another kind."""
-    import diffusers
-
-    transformer = getattr(transformer, "_orig_mod", transformer)  # torch.compile wraps the model
-    if isinstance(transformer, diffusers.WanTransformer3DModel):
-        return [block.attn1 for block in transformer.blocks]
-    if isinstance(transformer, diffusers.HunyuanVideoTransformer3DModel):
-        return [block.attn for blocks in (transformer.transformer_blocks, transformer.single_transformer_blocks)
-                for block in blocks]
-    raise refuse("model", "a WanTransformer3DModel, a HunyuanVideoTransformer3DModel or a pipeline with one",
-                 type(transformer).__name__)
-
-
-def _patch(config: Any) -> tuple[int, int, int]:
-    """(frames, height, width) of a patch in latents."""
-    size = config.patch_size
-    return (config.patch_size_t, size, size) if isinstance(size, int) else tuple(size)
-
-
-def _chosen(layers: Iterable[int] | None, count: int) -> list[int]:
-    chosen = list(range(count)) if layers is None else sorted(set(layers))
-    unknown = [layer for layer in chosen if layer not in range(count)]
-    if unknown or not chosen:
-        raise refuse("layers", f"numbers from 0 to {count - 1}", unknown[0] if unknown else "none")
-    return chosen
-
-
 class _Watched:
-    """One transformer's current forward pass, and its attention calls on their way to `attend`."""
+    """One transformer's forward passes, and their attention calls on their way to `attend`."""
 
-    def __init__(self, transformer: Any, schedule: Any, attend: Callable[[AttentionCall], torch.Tensor]):
-        self._schedule, self._attend = schedule, attend
-        self._patch, self._has_text = _patch(transformer.config), hasattr(transformer, "transformer_blocks")
-        self._last_step, self._nth = -1, 0
-        self._call: ModelCall | None = None
-        self._mask: tuple[torch.Tensor | None, tuple[int, ...]] | None = None
+    def __init__(self, model: Any, steps: PipelineSteps | CountedSteps,
+                 attend: Callable[[AttentionCall], torch.Tensor]):
+        transformer = unwrapped(model)
+        self._steps, self._attend = steps, attend
+        self._patch, self._has_text = patch_of(transformer.config), hasattr(transformer, "transformer_blocks")
+        self._pass = threading.local()  # each thread's: `call`, and `mask` with what it lets through
+        self._installed: dict[int, Installed] = {}
+        self._lost: dict[int, str] = {}
 
-    @torch.compiler.disable  # it reads numbers back
+    def install(self, model: Any, layers: Iterable[int] | None) -> contextlib.ExitStack:
+        """Intercepts the chosen blocks; closing what it returns undoes that."""
+        its = attentions(unwrapped(model))
+        with contextlib.ExitStack() as undo:
+            module = hooked(model)
+            hooks = PassHook(self.enter, warns=True), PassHook(self.leave, warns=False)
+            undo.callback(module.register_forward_pre_hook(hooks[0], with_kwargs=True).remove)
+            undo.callback(module.register_forward_hook(hooks[1], always_call=True).remove)
+            for layer in chosen_layers(layers, len(its)):
+                installed = Installed(its[layer], functools.partial(self.attention, layer))
+                self._installed[layer] = installed
+                undo.callback(installed.undo)
+            return undo.pop_all()
+
+    def lost(self) -> dict[int, str]:
+        """The processors that have been set over ours, by layer."""
+        found = {layer: installed.found() for layer, installed in self._installed.items()}
+        return {layer: name for layer, name in found.items() if name}
+
     def enter(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         latents, timestep = (args[i] if len(args) > i else kwargs[name]
                              for i, name in enumerate(("hidden_states", "timestep")))
-        step, steps, value = self._schedule.find(timestep)
-        self._nth = self._nth + 1 if step == self._last_step else 0
-        self._last_step = step
+        for name, x in (("hidden_states", latents), ("timestep", timestep)):
+            if x.numel() == 0 or x.is_meta:
+                raise refuse(name, "a tensor with values", f"one on {x.device} of shape {list(x.shape)}")
+        lost = self.lost()
+        if lost != self._lost:
+            self._lost = lost
+            if lost:
+                warnings.warn(f"draftattention no longer acts in layers {sorted(lost)}, where {min(lost.values())} was "
+                              "set as attention processor (remove(), and apply again)", RuntimeWarning, stacklevel=2)
+        place = self._steps.find(timestep)
         frames, height, width = (size // patch for size, patch in zip(latents.shape[-3:], self._patch))
-        self._call, self._mask = ModelCall(step, steps, value, self._nth, (frames, height, width)), None
+        self._pass.call, self._pass.mask = ModelCall(*place, (frames, height, width)), None
 
-    @torch.compiler.disable
     def leave(self, *_: Any) -> None:
-        self._call = self._mask = None
+        self._pass.call = self._pass.mask = None
 
     def attention(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
                   mask: torch.Tensor | None, options: dict[str, Any],
                   dense: Callable[[], torch.Tensor]) -> torch.Tensor:
-        if self._call is None:
+        model = getattr(self._pass, "call", None)
+        if model is None:
             raise RuntimeError("draftattention: wanted a block's call by its transformer, found one on its own")
-        for name in ("dropout_p", "is_causal", "enable_gqa", "parallel_config"):  # a parallel one has a share of tokens
+        for name in ("dropout_p", "is_causal", "parallel_config"):  # a parallel one has a share of tokens
             if options.get(name):
                 raise refuse(name, "none", options[name])
         batch, tokens = query.shape[:2]
-        video = math.prod(self._call.grid)
-        if self._mask is None or self._mask[0] is not mask:  # all blocks of a pass share it: read back once
-            self._mask = mask, valid_tokens(mask, batch, tokens)
-        valid = self._mask[1]
+        video = math.prod(model.grid)
+        if self._pass.mask is None or self._pass.mask[0] is not mask:  # all blocks of a pass share it: read back once
+            self._pass.mask = mask, valid_tokens(mask, batch, tokens)
+        valid = self._pass.mask[1]
         if key.shape[:2] != query.shape[:2] or min(valid) < video or (tokens != video and not self._has_text):
-            raise refuse(f"layer {layer}", f"self-attention of {' x '.join(map(str, self._call.grid))} = {video} tokens"
+            raise refuse(f"layer {layer}", f"self-attention of {' x '.join(map(str, model.grid))} = {video} tokens"
                          + " and text" * self._has_text, f"{list(valid)} valid of {tokens}, and {key.shape[1]} keys")
-        return self._attend(AttentionCall(self._call, layer, query, key, value, valid, options.get("scale"), dense))
+        return self._attend(AttentionCall(model, layer, *autocast(query, key, value), valid, options.get("scale"),
+                                          bool(options.get("enable_gqa")), dense))
 
 
-def _install(model_or_pipeline: Any, attend: Callable[[AttentionCall], torch.Tensor], layers: Iterable[int] | None,
-             steps: int | None) -> contextlib.ExitStack:
-    """Intercepts the chosen blocks of every transformer; closing what it returns undoes that."""
-    pipeline = hasattr(model_or_pipeline, "scheduler")
-    if pipeline == (steps is not None) or not (pipeline or steps >= 1):
-        raise refuse("steps", "the schedule's length for a transformer, None for a pipeline", steps)
-    models = [getattr(model_or_pipeline, name, None) for name in ("transformer", "transformer_2")]
-    models = [model for model in models if model is not None] if pipeline else [model_or_pipeline]
-    if not models:
-        raise refuse("model", "a pipeline with a transformer", type(model_or_pipeline).__name__)
-    schedule = ScheduledSteps(model_or_pipeline) if pipeline else CountedSteps(steps)
-    with contextlib.ExitStack() as undo:
-        for model in models:
-            attentions = _attentions(model)
-            watched = _Watched(model, schedule, attend)
-            undo.callback(model.register_forward_pre_hook(watched.enter, with_kwargs=True).remove)
-            undo.callback(model.register_forward_hook(watched.leave, always_call=True).remove)
-            for layer in _chosen(layers, len(attentions)):
-                undo.callback(install(attentions[layer], functools.partial(watched.attention, layer)))
-        return undo.pop_all()
+def _steps_of(model_or_pipeline: Any, steps: int | None) -> PipelineSteps | CountedSteps:
+    wanted = "the schedule's length for a transformer, a whole number from 1 on, None for a pipeline"
+    if is_pipeline(model_or_pipeline):
+        if steps is not None:
+            raise refuse("steps", wanted, repr(steps))
+        if model_or_pipeline.scheduler is None:
+            raise refuse("pipeline", "one with a scheduler", "None as its scheduler")
+        return PipelineSteps(model_or_pipeline)
+    try:
+        number = 0 if isinstance(steps, bool) else operator.index(steps)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise refuse("steps", wanted, repr(steps))
+    return CountedSteps(number)
 
 
-class Interception:
-    """Self-attention that goes through a function; a context manager. remove() gives the model back as it was."""
+class _Installation:
+    """Interception of every transformer that was given."""
 
-    def __init__(self, undo: contextlib.ExitStack):
-        self._undo = undo
+    def __init__(self, model_or_pipeline: Any, attend: Callable[[AttentionCall], torch.Tensor],
+                 layers: Iterable[int] | None, steps: int | None):
+        if isinstance(layers, Iterable) and not isinstance(layers, (str, bytes)):
+            layers = list(layers)  # an iterator too is there for both transformers
+        self._held, models = model_or_pipeline, transformers_of(model_or_pipeline)
+        self._transformers = [unwrapped(model) for model in models]
+        counted = _steps_of(model_or_pipeline, steps)
+        self._watched = [_Watched(model, counted, attend) for model in models]
+        with contextlib.ExitStack() as undo:
+            for watched, model in zip(self._watched, models):
+                undo.enter_context(watched.install(model, layers))
+            self._undo: contextlib.ExitStack = undo.pop_all()
+        self.removed = False
 
     def remove(self) -> None:
         self._undo.close()
+        self.removed = True
+
+    def acts(self) -> bool:
+        """Whether all chosen layers' calls still come by, in the transformers that the pipeline has now."""
+        if self.removed or any(watched.lost() for watched in self._watched):
+            return False
+        held = [part for model in transformers_of(self._held) for part in model.modules()]
+        return all(any(part is transformer for part in held) for transformer in self._transformers)
+
+
+class Interception:
+    """Self-attention that goes through a function; a context manager. remove() gives the model back as it was.
+
+    active   whether it acts in all chosen layers: not after remove(), where another attention processor was set over it
+             (the next forward pass warns too, with a RuntimeWarning), or where the pipeline got another transformer"""
+
+    def __init__(self, installation: _Installation):
+        self._installation = installation
+
+    @property
+    def active(self) -> bool:
+        return self._installation.acts()
+
+    def remove(self) -> None:
+        self._installation.remove()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_: Any) -> None:
         self.remove()
+
+    def __repr__(self) -> str:
+        return f"<draftattention's {type(self).__name__}, {'active' if self.active else 'not active'}>"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(f"draftattention: {type(self).__name__} is of one model in this process and cannot be copied "
+                        "(a copy of the model has its own attention, as after remove(): apply to the copy)")
 
 
 def intercept_self_attention(model_or_pipeline: Any, attend: Callable[[AttentionCall], torch.Tensor], *,
@@ -168,11 +213,11 @@ def intercept_self_attention(model_or_pipeline: Any, attend: Callable[[Attention
     dense() would: [batch, tokens, heads, head_dim]. Cross-attention and token refiners are left alone.
 
     model_or_pipeline, layers, steps: as apply_draft_attention has them, and so are the errors."""
-    return Interception(_install(model_or_pipeline, attend, layers, steps))
+    return Interception(_Installation(model_or_pipeline, attend, layers, steps))
 
 
 class DraftControl(Interception):
-    """Draft attention in a model; a context manager. remove() gives the model back as it was.
+    """Draft attention in a model, with Interception's `active` and remove(); a context manager.
 
     calls         self-attention calls of the chosen layers so far
     dense_calls   of these, the model's own attention
@@ -180,36 +225,47 @@ class DraftControl(Interception):
 
     calls = dense_calls = sparse_calls = 0
 
+    def __repr__(self) -> str:
+        return (f"{super().__repr__()[:-1]}, {self.calls} calls: {self.dense_calls} dense, {self.sparse_calls} "
+                "sparse>")
+
+
+def _entries(call: AttentionCall) -> list[tuple[slice, int]]:
+    """Batch entries that have the same number of valid tokens, and that number."""
+    if len(set(call.valid)) == 1:
+        return [(slice(None), call.valid[0])]
+    return [(slice(entry, entry + 1), count) for entry, count in enumerate(call.valid)]
+
+
+def _of_entries(function: Callable[..., Any], call: AttentionCall, entries: slice, count: int,
+                options: dict[str, Any]) -> Any:
+    """draft_attention, or its check, over the first `count` tokens of some entries."""
+    rows = (x[entries, :count] for x in (call.query, call.key, call.value))
+    return function(*rows, call.model.grid, layout="bnhd", text_tokens=count - math.prod(call.model.grid),
+                    scale=call.scale, enable_gqa=call.enable_gqa, **options)
+
 
 def _draft(call: AttentionCall, options: dict[str, Any]) -> torch.Tensor:
     """Draft attention over the tokens that are not padding. Padding gets 0: as a key it is masked in every layer, so
     that no output depends on what stands there."""
-    query, key, value = call.query, call.key, call.value
-
-    def attend(entries: slice, count: int) -> torch.Tensor:
-        return draftattention.draft_attention(
-            query[entries, :count], key[entries, :count], value[entries, :count], call.model.grid, layout="bnhd",
-            text_tokens=count - math.prod(call.model.grid), scale=call.scale, **options)
-
-    batch, tokens = query.shape[:2]
-    if set(call.valid) == {tokens}:
-        return attend(slice(None), tokens)
-    out = torch.zeros_like(query, memory_format=torch.contiguous_format)
-    alike = len(set(call.valid)) == 1
-    for entries in [slice(None)] if alike else [slice(entry, entry + 1) for entry in range(batch)]:
-        count = call.valid[entries][0]
-        out[entries, :count] = attend(entries, count)
+    attend = draftattention.draft_attention
+    if set(call.valid) == {call.query.shape[1]}:
+        return _of_entries(attend, call, slice(None), call.valid[0], options)
+    out = torch.zeros_like(call.query, memory_format=torch.contiguous_format)
+    for entries, count in _entries(call):
+        out[entries, :count] = _of_entries(attend, call, entries, count, options)
     return out
 
 
 def _require_options(options: dict[str, Any]) -> None:
     """Raises what draft_attention would for these, now and not after the dense steps."""
     rows = torch.zeros((1, 1, 1, 8))
-    draftattention.draft_attention(rows, rows, rows, (1, 1, 1), **(options | {"kernel": "torch"}))
+    require_draft_attention(rows, rows, rows, (1, 1, 1), **(options | {"kernel": "torch"}))
     if options["kernel"] not in ("auto", "torch"):
         names = [row["name"] for row in draftattention.kernels()]
         if options["kernel"] not in names:
-            raise refuse("kernel", f"one of auto, torch, {', '.join(names)}", options["kernel"])
+            raise refuse("kernel", f"one of {', '.join(['auto', 'torch', *names])}"
+                         + " (there are no kernels in this build)" * (not names), repr(options["kernel"]))
 
 
 def apply_draft_attention(model_or_pipeline: Any, *, sparsity: float = 0.9, dense_steps: float = 0.25,
@@ -220,28 +276,42 @@ def apply_draft_attention(model_or_pipeline: Any, *, sparsity: float = 0.9, dens
     model_or_pipeline  a WanTransformer3DModel, a HunyuanVideoTransformer3DModel, or a pipeline with one (or with two:
                        Wan 2.2's transformer_2)
     dense_steps        share of the denoising steps, from the first on, that keep the model's own attention: a step that
-                       begins within it does (section 4.1 of the paper: the first 25%). All passes of a step are alike
+                       begins within it does (section 4.1 of the paper: the first 25%). All passes of a step are alike.
+                       Steps are those that run, fewer than the schedule's where a video is the start, and are counted:
+                       each entry of the scheduler's timesteps is one, so that Heun's method has two for most of its own
     layers             blocks by number, HunyuanVideo's dual-stream ones first, then the single-stream ones; None: all
     steps              length of the schedule, for a bare transformer alone: its steps are counted by the changes of
-                       `timestep`, which falls within a run. A pipeline's are those of its scheduler
+                       `timestep`, which falls or rises within a run; equal ones in a row are one step. A pipeline's are
+                       counted by its loop and its scheduler, which may be replaced
     others             as draft_attention has them
 
-    Inference only. Returns a control with counters, whose remove() (or the end of a with block) undoes it all. Raises
-    ValueError for another model, unknown layers, arguments out of range, attention that is intercepted already, and
-    within the model for masks that are no padding behind the text and for parallel attention; RuntimeError for a kernel
-    that was not built; ImportError for a diffusers whose processors do not call dispatch_attention_fn."""
-    if not 0 <= dense_steps <= 1:
-        raise refuse("dense_steps", "a share from 0 to 1", dense_steps)
-    options = {"sparsity": sparsity, "region": tuple(region), "pool": pool, "rule": rule, "kernel": kernel}
+    model_or_pipeline may be wrapped (torch.compile without fullgraph, PEFT, DataParallel, FSDP), at any depth. Its
+    copies (deepcopy, pickle, torch.save) have the model's own attention, and a RuntimeWarning says so.
+
+    Inference only. Returns a control with counters, whose remove() (or the end of a with block) undoes it all, and
+    whose `active` says whether it acts. Raises ValueError for another model, unknown layers, arguments out of range,
+    attention that is intercepted already; within the first step for what the sparse steps could not do (a kernel on
+    this device, gradients); and within the model for masks that are no padding behind the text, parallel attention and
+    passes that are of no run of the pipeline. ImportError for a diffusers whose processors do not call
+    dispatch_attention_fn."""
+    dense_steps = number_of("dense_steps", "a share from 0 to 1", dense_steps, lambda share: 0.0 <= share <= 1.0)
+    options = {"sparsity": sparsity, "region": region, "pool": pool, "rule": rule, "kernel": kernel}
     _require_options(options)
 
+    def is_dense(step: int, steps: int) -> bool:
+        return step < dense_steps * steps - 1e-9  # 0.55 * 100 is above 55 in binary
+
     def attend(call: AttentionCall) -> torch.Tensor:
+        model = call.model
         control.calls += 1
-        if call.model.step < dense_steps * call.model.steps - 1e-9:  # 0.55 * 100 is above 55 in binary
+        if is_dense(model.step, model.steps):
+            if model.step == 0 and not is_dense(model.steps - 1, model.steps):  # not when the first sparse one comes
+                for entries, count in _entries(call):
+                    _of_entries(require_draft_attention, call, entries, count, options)
             control.dense_calls += 1
             return call.dense()
         control.sparse_calls += 1
         return _draft(call, options)
 
-    control = DraftControl(_install(model_or_pipeline, attend, layers, steps))
+    control = DraftControl(_Installation(model_or_pipeline, attend, layers, steps))
     return control

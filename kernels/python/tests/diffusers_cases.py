@@ -4,6 +4,7 @@ import diffusers
 import torch
 
 torch.set_num_threads(1)  # the tensors are tiny: threads would wait for each other
+SPARSE = dict(sparsity=0.7, region=(4, 4), dense_steps=0)  # draft attention in every step
 GRID, VALID, TEXT = (2, 6, 10), 5, 9  # of latents 2 x 12 x 20; 4 of HunyuanVideo's 9 text tokens are padding
 
 
@@ -55,6 +56,18 @@ def hunyuan(head_dim=32):
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=7.0))
     return Case(pipeline, {"prompt_embeds": numbers(1, TEXT, 16), "pooled_prompt_embeds": numbers(1, 8),
                            "prompt_attention_mask": text_mask([VALID])})
+
+
+def one_pass(model):
+    """A Wan transformer's output in one pass, [1, 4, 2, 12, 20]."""
+    with torch.no_grad():
+        return model(hidden_states=numbers(1, 4, 2, 12, 20), timestep=torch.tensor([900.0]),
+                     encoder_hidden_states=numbers(1, 7, 16), return_dict=False)[0]
+
+
+def processors(model):
+    """Of its blocks' self-attention."""
+    return [block.attn1.processor for block in model.blocks]
 
 
 def text_mask(valid):

@@ -154,6 +154,34 @@ class Calls(GpuTest):
         self.assertFalse(strided.is_contiguous())
         self.assertTrue(torch.equal(da.block_attention(shifted, strided, v, case[1], mask), wanted))
 
+    def test_autocast_casts_and_shared_heads_are_repeated(self):
+        """As scaled_dot_product_attention: bits of the call with cast tensors and repeated heads."""
+        case = CASES[0]
+        grid = case[1]
+        q, k, v, mask = batched(case)
+        dtype, heads = q.dtype, q.shape[1]
+        wanted = da.draft_attention(q, k, v, grid, sparsity=0.5)
+        with torch.autocast("cuda", dtype=dtype):
+            self.assertTrue(torch.equal(da.draft_attention(q.float(), k.float(), v, grid, sparsity=0.5), wanted))
+            lists = da.draft_lists(q[0].float(), k[0], grid, sparsity=0.5)
+            o, _ = da.attention(q[0], k[0].float(), v[0].float(), grid, lists=lists, kernel="mma")
+        again, _ = da.attention(q[0], k[0], v[0], grid, lists=lists, kernel="mma")
+        self.assertTrue(torch.equal(o, again))
+        self.assertEqual(o.dtype, dtype)
+        one, two = k[:, :1], v[:, :1]
+        full = [x.repeat_interleave(heads, dim=1) for x in (one, two)]
+        for kernel in ("auto", "torch"):
+            named = dict(kernel=kernel)
+            found = da.draft_attention(q, one, two, grid, sparsity=0.5, enable_gqa=True, **named)
+            self.assertTrue(torch.equal(found, da.draft_attention(q, *full, grid, sparsity=0.5, **named)))
+            found = da.block_attention(q, one, two, grid, mask, enable_gqa=True, **named)
+            self.assertTrue(torch.equal(found, da.block_attention(q, *full, grid, mask, **named)))
+        shared = da.draft_lists(q[0], one[0], grid, sparsity=0.5, enable_gqa=True)
+        self.assertTrue(torch.equal(shared.mask, da.draft_lists(q[0], full[0][0], grid, sparsity=0.5).mask))
+        found, _ = da.attention(q[0], one[0], two[0], grid, lists=shared, kernel="mma", enable_gqa=True)
+        wanted, _ = da.attention(q[0], full[0][0], full[1][0], grid, lists=shared, kernel="mma")
+        self.assertTrue(torch.equal(found, wanted))
+
     def test_a_graph_holds_a_draft_and_its_attention(self):
         case = CASES[0]
         q, k, v, _ = batched(case)

@@ -124,8 +124,8 @@ class Refusals(unittest.TestCase):
     def test_q(self):
         q, grid = self.q, (1, 8, 16)
         for wrong, message in [(q.float(), r"q: wanted torch.bfloat16 or torch.float16, found torch.float32"),
-                               (q[0], r"q: wanted shape \[any, any, any\], found \[200, 64\]"),
-                               (q[:, :0], r"q: wanted shape \[any, any, any\], found \[2, 0, 64\]"),
+                               (q[0], r"q: wanted 3 axes, \[heads, tokens, head_dim\], found 2, \[200, 64\]"),
+                               (q[:, :0], r"q: wanted no empty axis, found 0 tokens in \[2, 0, 64\]"),
                                (q.transpose(0, 1), r"q: wanted a contiguous tensor, found strides"),
                                (q, r"q: wanted a tensor on a CUDA device, found cpu")]:
             self.refused(message, da.attention, wrong, q, q, grid)

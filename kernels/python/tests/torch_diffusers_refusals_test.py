@@ -1,7 +1,8 @@
-"""What draft attention in diffusers' models takes for a step and for padding, and what it refuses.
+"""What draft attention in diffusers' models takes for padding, and what it refuses.
 Usage, with draftattention's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
 
 import math
+import types
 import unittest
 from unittest import mock
 
@@ -14,25 +15,6 @@ from draftattention import _interception
 from draftattention.diffusers import apply_draft_attention
 
 from diffusers_cases import numbers, wan
-
-
-class Steps(unittest.TestCase):
-    def test_a_bare_transformer_counts_changes_of_the_timestep(self):
-        steps = _interception.CountedSteps(3)
-        values = (900.0, 900.0, 500.0, 500.0, 100.0, 900.0, 500.0, 900.0, 500.0, 100.0)
-        self.assertEqual([steps.find(torch.tensor([value]))[0] for value in values], [0, 0, 1, 1, 2, 0, 1, 0, 1, 2])
-        with self.assertRaisesRegex(ValueError, "steps: wanted the length of the schedule, found 3 and timestep 4, 50"):
-            steps.find(torch.tensor([50.0]))
-
-    def test_a_pipeline_s_steps_are_its_scheduler_s(self):
-        pipeline = mock.Mock(**{"scheduler.timesteps": torch.tensor([999.9, 700.0, 700.0, 10.0])})
-        steps = _interception.ScheduledSteps(pipeline)
-        self.assertEqual([steps.find(torch.tensor([t]))[:2] for t in (999.9, 700.0, 10.0)], [(0, 4), (1, 4), (3, 4)])
-        rounded = torch.tensor([999.9], dtype=torch.bfloat16)
-        self.assertEqual(steps.find(rounded)[0], 0)
-        self.assertEqual(steps.find(torch.tensor([[0.0, 700.0]]))[0], 1)  # per token, 0 for a given frame
-        with self.assertRaisesRegex(ValueError, "timestep: wanted one of the scheduler's 4, .* found 5.0"):
-            steps.find(torch.tensor([5.0]))
 
 
 class Refusals(unittest.TestCase):
@@ -48,6 +30,29 @@ class Refusals(unittest.TestCase):
                 ("steps: wanted the schedule's length for a transformer.* found None", model, {}),
                 ("steps: wanted .*, None for a pipeline, found 4", pipeline, {"steps": 4}),
                 ("steps: .* found 0", model, {"steps": 0}),
+                ("steps: .* found True", model, {"steps": True}), ("steps: .* found 4.0", model, {"steps": 4.0}),
+                ("steps: .* found '4'", model, {"steps": "4"}),
+                ("layers: wanted numbers from 0 to 2, found '012'", pipeline, {"layers": "012"}),
+                ("layers: .* found 1$", pipeline, {"layers": 1}),
+                ("layers: .* found True", pipeline, {"layers": [True]}),
+                ("layers: .* found 1.0", pipeline, {"layers": [1.0]}),
+                ("layers: .* found -1", pipeline, {"layers": [-1]}),
+                ("dense_steps: .* found '0.25'", pipeline, {"dense_steps": "0.25"}),
+                ("dense_steps: .* found True", pipeline, {"dense_steps": True}),
+                ("sparsity: .* found nan", pipeline, {"sparsity": math.nan}),
+                ("sparsity: .* found 1000", pipeline, {"sparsity": 10**400}),
+                ("pool: .* found mean", pipeline, {"pool": "mean"}),
+                ("region: wanted .* found None", pipeline, {"region": None}),
+                ("region: wanted .* found \\(0, 16\\)", pipeline, {"region": (0, 16)}),
+                ("region: wanted .* found \\(True, 16\\)", pipeline, {"region": (True, 16)}),
+                ("kernel: wanted one of auto, torch.* found 3", pipeline, {"kernel": 3}),
+                ("pipeline: wanted one with a scheduler, found None",
+                 types.SimpleNamespace(scheduler=None, transformer=model), {}),
+                ("model: wanted a pipeline with a transformer",
+                 types.SimpleNamespace(scheduler=1, transformer=None), {}),
+                ("model: wanted .* found NoneType", None, {"steps": 4}),
+                ("model: wanted .* found Sequential with 2 of them", torch.nn.Sequential(model, wan().transformer),
+                 {"steps": 4}),
                 ("sparsity: wanted at least 0 and below 1, found 1", pipeline, {"sparsity": 1}),
                 ("rule: wanted one of", pipeline, {"rule": "best"}), ("region: wanted", pipeline, {"region": (0, 4)})]:
             with self.assertRaisesRegex(ValueError, message):

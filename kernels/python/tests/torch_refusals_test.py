@@ -49,8 +49,12 @@ class Refusals(unittest.TestCase):
         q = self.q
         for change, message in [
                 ({"q": q.int()}, r"q: wanted torch.bfloat16 or .* or torch.float64, found torch.int32"),
-                ({"q": q[0]}, r"q: wanted shape \[any, any, any, any\], found \[3, 64, 8\]"),
-                ({"q": q[:, :0]}, r"q: wanted shape \[any, any, any, any\], found \[2, 0, 64, 8\]"),
+                ({"q": q[0]}, r"q: wanted 4 axes, \[batch entries, heads, tokens, head_dim\], found 3, \[3, 64, 8\]"),
+                ({"q": q[:, :0]}, r"q: wanted no empty axis, found 0 heads in \[2, 0, 64, 8\]"),
+                ({"q": q[:0]}, r"q: wanted no empty axis, found 0 batch entries in \[0, 3, 64, 8\]"),
+                ({"q": q[:, :, :0]}, r"q: wanted no empty axis, found 0 tokens in \[2, 3, 0, 8\]"),
+                ({"q": q[..., :0]}, r"q: wanted no empty axis, found 0 head_dim in \[2, 3, 64, 0\]"),
+                ({"q": q.to("meta")}, r"q: wanted a tensor with values, found one on meta"),
                 ({"k": q.half()}, r"k: wanted torch.float32, found torch.float16"),
                 ({"k": q[:1]}, r"k: wanted shape \[2, 3, 64, 8\], found \[1, 3, 64, 8\]"),
                 ({"k": q[:, :1]}, r"k: wanted shape \[2, 3, 64, 8\], found \[2, 1, 64, 8\]"),

@@ -1,0 +1,92 @@
+"""What a model or pipeline of diffusers has that draft attention goes into, and where wrappers have put it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from ._checks import refuse
+
+PARTS = ("transformer", "transformer_2")  # of a pipeline
+
+
+def is_pipeline(model_or_pipeline: Any) -> bool:
+    return hasattr(model_or_pipeline, "scheduler") and not isinstance(model_or_pipeline, torch.nn.Module)
+
+
+def transformers_of(model_or_pipeline: Any) -> list[Any]:
+    """The transformers, as they are held: a pipeline's one or two, or the one that was given. Raises ValueError for
+    none."""
+    if not is_pipeline(model_or_pipeline):
+        return [model_or_pipeline]
+    found = [getattr(model_or_pipeline, name, None) for name in PARTS]
+    models = [model for model in found if model is not None]
+    if not models:
+        raise refuse("model", "a pipeline with a transformer", type(model_or_pipeline).__name__)
+    return models
+
+
+def unwrapped(model: Any) -> Any:
+    """The Wan or HunyuanVideo transformer in a wrapper of any depth: torch.compile's, PEFT's, DataParallel and its
+    like, FSDP's. Raises ValueError if there is none, or more than one."""
+    import diffusers
+
+    kinds = [getattr(diffusers, name) for name in ("WanTransformer3DModel", "HunyuanVideoTransformer3DModel")
+             if hasattr(diffusers, name)]
+    wanted = "a WanTransformer3DModel, a HunyuanVideoTransformer3DModel or a pipeline with one"
+    if isinstance(model, tuple(kinds)):
+        return model
+    found = [part for part in model.modules() if isinstance(part, tuple(kinds))] if isinstance(
+        model, torch.nn.Module) else []
+    if len(found) != 1:
+        name = type(model).__name__
+        raise refuse("model", wanted, f"{name} with {len(found)} of them" if found else name)
+    return found[0]
+
+
+def hooked(model: Any) -> torch.nn.Module:
+    """The module that hooks of the transformer's forward pass belong to: torch.compile's wrapper where there is one, as
+    a graph that was compiled before does not see a new hook of the module within."""
+    transformer = unwrapped(model)
+    for part in model.modules():
+        if "_orig_mod" in part._modules and any(inner is transformer for inner in part.modules()):
+            return part
+    return transformer
+
+
+def attentions(transformer: Any) -> list[Any]:
+    """The self-attention module of each block, in order."""
+    if hasattr(transformer, "transformer_blocks"):
+        return [block.attn for blocks in (transformer.transformer_blocks, transformer.single_transformer_blocks)
+                for block in blocks]
+    return [block.attn1 for block in transformer.blocks]
+
+
+def patch_of(config: Any) -> tuple[int, int, int]:
+    """(frames, height, width) of a patch in latents."""
+    size = config.patch_size
+    return (config.patch_size_t, size, size) if isinstance(size, int) else tuple(size)
+
+
+def chosen_layers(layers: Iterable[int] | None, count: int) -> list[int]:
+    """The layers' numbers, rising. Raises ValueError for none and for what is none of them."""
+    wanted = f"numbers from 0 to {count - 1}"
+    if layers is None:
+        return list(range(count))
+    if isinstance(layers, (str, bytes)) or not isinstance(layers, Iterable):
+        raise refuse("layers", wanted, repr(layers))
+    chosen = set()
+    for layer in layers:
+        try:
+            number = -1 if isinstance(layer, bool) else operator.index(layer)
+        except TypeError:
+            number = -1
+        if number not in range(count):
+            raise refuse("layers", wanted, repr(layer))
+        chosen.add(number)
+    if not chosen:
+        raise refuse("layers", wanted, "none")
+    return sorted(chosen)
