@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -23,6 +24,7 @@
 #include "experiments/run.hpp"
 #include "experiments/verify.hpp"
 #include "harness/options.hpp"
+#include "harness/provenance.hpp"
 #include "harness/text.hpp"
 
 namespace {
@@ -66,6 +68,9 @@ int main(int argc, char** argv) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
     return report(error.what());
+  } catch (const std::bad_alloc&) {
+    return report(fmt::format("out of memory: this process held up to {} bytes and the system gave it no more; fewer "
+                              "--threads need less", draft::peak_memory()));
   } catch (const std::exception& error) {
     return report(error.what());
   }

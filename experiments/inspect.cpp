@@ -99,7 +99,7 @@ void inspect(const Options& options, bool check) {
   for (const std::string& name : options.captures) static_cast<void>(info.capture(name));
   for (const Index head : options.heads) {
     if (head >= info.heads) {
-      throw UsageError(fmt::format("{}: --heads: wanted 0 to {}, found {}", info.path.string(), info.heads - 1, head));
+      throw UsageError(fmt::format("{}: --heads: wanted 0 to {}, found {}", shown(info.path.string()), info.heads - 1, head));
     }
   }
   print_header(info);
