@@ -15,7 +15,7 @@ inline constexpr Index kLargestHeadDim = 65'536;
 inline constexpr std::uint64_t kGzipAtMost = 1032;  // how much smaller deflate makes anything: 258 bytes in two bits
 
 // A damaged file is small or is refused by its sizes; a sound one gets more the more there is to read.
-inline constexpr std::uint64_t kReaderSeconds = 2;                  // of the processor, whatever the file
+inline constexpr std::uint64_t kReaderSeconds = 1;                  // of the processor, whatever the file
 inline constexpr std::uint64_t kReaderBytesPerSecond = 10'000'000;  // more for every byte: HDF5 decodes far faster
 #ifdef __SANITIZE_ADDRESS__                                         // keeps freed memory
 inline constexpr std::uint64_t kReaderMemory = std::uint64_t{1} << 30;
