@@ -201,6 +201,8 @@ def check_storage(path, where, dataset):
     for code in filters:
         if code not in FILTERS:
             raise DumpError(path, where, "no filter but shuffle, gzip and fletcher32", f"filter {code}")
+    if layout == h5d.CONTIGUOUS and dataset.get_offset() is None:
+        raise DumpError(path, where, "numbers", "none: they were never written")
     shape = dataset.shape
     file_bytes, size = os.path.getsize(path), dataset.get_type().get_size()
     most = file_bytes * (GZIP_AT_MOST if layout == h5d.CHUNKED and h5z.FILTER_DEFLATE in filters else 1)
@@ -210,8 +212,6 @@ def check_storage(path, where, dataset):
         if claimed > most:
             raise DumpError(path, where, f"at most the {most} bytes that a file of {file_bytes} bytes can hold",
                             f"{list(what)}, {claimed} bytes")
-    if layout == h5d.CONTIGUOUS and dataset.get_offset() is None:
-        raise DumpError(path, where, "numbers", "none: they were never written")
     if layout != h5d.CHUNKED:
         wanted, stored = shape[0] * shape[1] * shape[2] * size, dataset.get_storage_size()
         end = (dataset.get_offset() or 0) + stored
