@@ -83,7 +83,7 @@ CallSource CallSource::of_dump(const TimedOptions& options) {
     last = task.capture;
   }
   Json& input = source.input_;
-  input["dump"] = info.path.filename().string();
+  input["dump"] = file_name(info);
   input["sha256"] = sha256_file(options.dump);
   input["model"] = info.model;
   input["capture"] = names;

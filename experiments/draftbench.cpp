@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -22,15 +24,15 @@
 #include "experiments/run.hpp"
 #include "experiments/verify.hpp"
 #include "harness/options.hpp"
+#include "harness/provenance.hpp"
+#include "harness/text.hpp"
 
 namespace {
 
 /// Prints a failure as one line on stderr.
 int report(std::string line) {
-  for (char& c : line) {
-    if (c == '\n') c = ' ';  // one clear line, whatever a library's message looks like
-  }
-  fmt::print(stderr, "draftbench: {}\n", line);
+  std::replace(line.begin(), line.end(), '\n', ' ');  // one clear line, whatever a library's message looks like
+  fmt::print(stderr, "draftbench: {}\n", draft::shown(line));
   return draft::kExitBadInput;
 }
 
@@ -66,6 +68,9 @@ int main(int argc, char** argv) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
     return report(error.what());
+  } catch (const std::bad_alloc&) {
+    return report(fmt::format("out of memory: this process held up to {} bytes and the system gave it no more; fewer "
+                              "--threads need less", draft::peak_memory()));
   } catch (const std::exception& error) {
     return report(error.what());
   }

@@ -10,7 +10,7 @@ std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options)
   for (const std::string& name : options.captures) static_cast<void>(info.capture(name));
   for (const Index head : options.heads) {
     if (head < 0 || head >= info.heads) {
-      throw UsageError(fmt::format("--heads: {} has heads 0 to {}, found {}", info.path.string(), info.heads - 1, head));
+      throw UsageError(fmt::format("--heads: {} has heads 0 to {}, found {}", file_name(info), info.heads - 1, head));
     }
   }
   std::vector<HeadTask> tasks;
@@ -21,8 +21,9 @@ std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options)
     for (Index head = 0; head < info.heads; ++head) {
       const auto& heads = options.heads;
       if (!heads.empty() && std::find(heads.begin(), heads.end(), head) == heads.end()) continue;
-      tasks.push_back({&capture, head, static_cast<std::uint64_t>(c) * static_cast<std::uint64_t>(info.heads) +
-                                           static_cast<std::uint64_t>(head)});
+      tasks.push_back(
+          {&capture, head,
+           static_cast<std::uint64_t>(c) * static_cast<std::uint64_t>(info.heads) + static_cast<std::uint64_t>(head)});
     }
   }
   return tasks;
@@ -30,7 +31,7 @@ std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options)
 
 Json input_of(const DumpInfo& info, const std::string& sha256, const HeadTask& task) {
   Json input;
-  input["dump"] = info.path.filename().string();
+  input["dump"] = file_name(info);
   input["sha256"] = sha256;
   input["model"] = info.model;
   input["capture"] = task.capture->name;

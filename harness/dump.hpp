@@ -18,6 +18,7 @@ inline constexpr Index kDumpVersion = 1;
 
 /// A dump that is refused: one line with the file, the object in it, what was wanted and what was found.
 struct DumpError : UsageError {
+  using UsageError::UsageError;  // of the whole line
   DumpError(const std::filesystem::path& file, const std::string& object, const std::string& wanted,
             const std::string& found);
 };
@@ -26,14 +27,14 @@ struct DumpError : UsageError {
 struct CaptureInfo {
   std::string name;
   Index layer = 0;
-  Index step = 0;                      // counted from the start of the schedule
+  Index step = 0;  // counted from the start of the schedule
   double timestep = 0.0;
-  std::optional<Index> steps;          // of the whole schedule
+  std::optional<Index> steps;  // of the whole schedule
   std::optional<std::string> prompt;
-  std::optional<std::string> branch;   // "cond", "uncond"
-  double softmax_scale = 0.0;          // read: 1/sqrt(head_dim) where the file has none; written: 0 leaves it out
-  std::vector<Index> model_heads;      // the model's own numbers of the heads; empty: not recorded
-  bool has_output = false;             // the model's own attention output is there
+  std::optional<std::string> branch;  // "cond", "uncond"
+  double softmax_scale = 0.0;         // read: 1/sqrt(head_dim) where the file has none; written: 0 leaves it out
+  std::vector<Index> model_heads;     // the model's own numbers of the heads; empty: not recorded
+  bool has_output = false;            // the model's own attention output is there
 };
 
 /// What a dump says about itself. All captures share the grid and the shapes.
@@ -44,18 +45,26 @@ struct DumpInfo {
   std::string source;
   Grid grid;
   Index heads = 0;
-  Index kv_heads = 0;       // a whole divisor of heads
+  Index kv_heads = 0;  // a whole divisor of heads
   Index head_dim = 0;
-  std::string element;      // "float16", "bfloat16", "float32", "float64"; "mixed" if datasets differ
+  std::string element;                // "float16", "bfloat16", "float32", "float64"; "mixed" if datasets differ
   std::vector<CaptureInfo> captures;  // by name
 
   /// The K/V head that a query head attends to.
   [[nodiscard]] Index kv_head(Index head) const { return head / (heads / kv_heads); }
   /// Throws UsageError that lists the captures if there is none of that name.
   [[nodiscard]] const CaptureInfo& capture(const std::string& name) const;
+  /// Its index in `captures`; throws likewise.
+  [[nodiscard]] std::size_t place_of(const std::string& name) const;
 };
 
-/// An open dump. Not to be used from several threads, not even two dumps at once: HDF5 is one machine.
+/// The file's name for records and messages: escaped where it is not plain text.
+std::string file_name(const DumpInfo& info);
+
+/// The version of the HDF5 library.
+std::string hdf5_version();
+
+/// An open dump; a process of its own reads it (dump_process.hpp). Not to be used from several threads at once.
 class Dump {
  public:
   /// Checks everything but the numbers themselves, without reading them. Throws DumpError.

@@ -1,12 +1,13 @@
 #pragma once
-// One dataset of a dump, [heads, tokens, head_dim]: the checks of its header, and reading one head.
-// Internal to the dump's reader: included by dump.cpp and dump_tensor.cpp only.
+// One dataset of a dump, [heads, tokens, head_dim]: the checks of its header, and reading one head's bytes.
+// Internal to the dump's reader: included by dump_file.hpp and dump_tensor.cpp only.
 
 #include <array>
+#include <cstdint>
 #include <filesystem>
 #include <string>
-#include <vector>
 
+#include "harness/dump_process.hpp"
 #include "harness/element.hpp"
 #include "harness/hdf5_handles.hpp"
 #include "reference/problem.hpp"
@@ -19,29 +20,29 @@ std::string to_string(const Shape& shape);
 /// A dataset that has passed every check that needs no reading of its numbers.
 class Tensor {
  public:
-  /// Opens the dataset `name` of a group; `path` is its name in messages. Throws DumpError.
-  Tensor(const std::filesystem::path& file, hid_t group, const std::string& name, const std::string& path);
+  /// Opens the dataset `name` of a group; `path` is its name in messages. `file_bytes`: the file's size, which its own
+  /// claims are held against. Throws DumpError.
+  Tensor(const std::filesystem::path& file, std::uintmax_t file_bytes, hid_t group, const std::string& name,
+         const std::string& path);
 
   [[nodiscard]] const Shape& shape() const { return shape_; }
   [[nodiscard]] Element element() const { return element_; }
 
-  /// One head, [tokens, head_dim], as float64. Throws DumpError on an unreadable chunk, NaN or infinity.
-  [[nodiscard]] Matrix read_head(Index head) const;
-  /// The same as the file's own bits, row-major. Only of float16 and bfloat16; throws std::invalid_argument otherwise.
-  [[nodiscard]] std::vector<std::uint16_t> read_bits(Index head) const;
+  /// One head, [tokens, head_dim], as this machine holds the file's element. Throws DumpError on an unreadable chunk.
+  void read_head(Index head, AnswerSpace& space) const;
 
  private:
-  /// One head in this type. Throws DumpError on an unreadable chunk.
-  void read_selected(Index head, hid_t memory_type, void* numbers) const;
-  void require_plain_storage() const;
-  /// `number(i)` is the i-th of the head's numbers.
-  template <typename Number>
-  void require_finite(Number number, Index head) const;
+  void require_size(std::uintmax_t file_bytes) const;
+  void require_plain_storage(const Properties& properties);
+  void require_all_chunks(std::uintmax_t file_bytes) const;
+  [[noreturn]] void refuse(const std::string& wanted, const std::string& found) const;
 
   std::filesystem::path file_;
   std::string path_;
   Dataset dataset_;
   Shape shape_{};
+  Shape chunk_{};  // zeros: not chunked
+  bool gzip_ = false;
   Element element_ = Element::float64;
 };
 

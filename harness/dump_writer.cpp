@@ -9,8 +9,10 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <utility>
 #include <vector>
 
+#include "harness/dump_rules.hpp"
 #include "harness/hdf5_attribute_writer.hpp"
 #include "harness/hdf5_handles.hpp"
 
@@ -27,6 +29,24 @@ struct OpenTensor {
   Dataset dataset;
   std::vector<bool> written;  // [heads]
 };
+
+/// Throws DumpError for an attribute that a reader would refuse.
+void require_readable(const std::filesystem::path& path, const std::string& object, const CaptureInfo& capture) {
+  const auto refuse = [&](const char* name, const char* wanted, const std::string& found) {
+    throw DumpError(path, fmt::format("attribute '{}' of {}", name, object), wanted, found);
+  };
+  if (const char* fault = fault_of_name(capture.name)) {
+    throw DumpError(path, object, "a name of a group in UTF-8", fault);
+  }
+  if (!std::isfinite(capture.timestep)) refuse("timestep", "a finite number", fmt::to_string(capture.timestep));
+  if (!std::isfinite(capture.softmax_scale) || capture.softmax_scale < 0) {
+    refuse("softmax_scale", "a finite number above 0", fmt::to_string(capture.softmax_scale));
+  }
+  for (const auto& [name, text] : {std::pair{"prompt", capture.prompt}, std::pair{"branch", capture.branch}}) {
+    const char* fault = text ? fault_of_text(*text) : nullptr;
+    if (fault != nullptr) refuse(name, "text in UTF-8 without NUL", fault);
+  }
+}
 
 void write_capture_attributes(hid_t group, const CaptureInfo& capture) {
   write_integer(group, "layer", capture.layer);
@@ -121,12 +141,18 @@ struct DumpWriter::State {
     };
     herr_t status = -1;
     switch (layout.element) {
-      case Element::float16: status = store(std::uint16_t{}, float16_type().id(), to_float16); break;
-      case Element::bfloat16: status = store(std::uint16_t{}, H5T_NATIVE_UINT16, to_bfloat16); break;
+      case Element::float16:
+        status = store(std::uint16_t{}, float16_type().id(), to_float16);
+        break;
+      case Element::bfloat16:
+        status = store(std::uint16_t{}, H5T_NATIVE_UINT16, to_bfloat16);
+        break;
       case Element::float32:
         status = store(float{}, H5T_NATIVE_FLOAT, [](double x) { return static_cast<float>(x); });
         break;
-      case Element::float64: status = store(double{}, H5T_NATIVE_DOUBLE, [](double x) { return x; }); break;
+      case Element::float64:
+        status = store(double{}, H5T_NATIVE_DOUBLE, [](double x) { return x; });
+        break;
     }
     if (status < 0) refuse(fmt::format("{} head {}", tensor.path, head), "to write", last_reason());
     tensor.written[static_cast<std::size_t>(head)] = true;
@@ -153,6 +179,14 @@ DumpWriter::DumpWriter(const std::filesystem::path& path, const DumpHeader& head
     require_valid(header.grid);
   } catch (const std::invalid_argument& error) {
     throw UsageError(path.string() + ": " + error.what());
+  }
+  const Grid& grid = header.grid;
+  if (std::max({grid.frames, grid.height, grid.width, grid.text}) > kLongestAxis) {
+    state.refuse("grid", fmt::format("axes of at most {}", kLongestAxis), to_string(grid));
+  }
+  for (const auto& [name, text] : {std::pair{"model", header.model}, std::pair{"source", header.source}}) {
+    const char* fault = fault_of_text(text);
+    if (fault != nullptr) state.refuse(fmt::format("attribute '{}' of /", name), "text in UTF-8 without NUL", fault);
   }
   if (std::filesystem::is_directory(path)) state.refuse("file", "the name of a file", "a directory");
   const std::filesystem::path temporary = path.string() + fmt::format(".partial-{}", getpid());
@@ -182,6 +216,11 @@ void DumpWriter::add_capture(const CaptureInfo& capture, const CaptureLayout& la
   State& state = *state_;
   const std::string object = "/captures/" + capture.name;
   state.require_written();
+  require_readable(state.path, object, capture);
+  if (layout.heads > kMostHeads || layout.head_dim > kLargestHeadDim) {
+    state.refuse(object, fmt::format("at most {} heads and a head_dim of at most {}", kMostHeads, kLargestHeadDim),
+                 fmt::format("{}, {}", layout.heads, layout.head_dim));
+  }
   if (layout.heads < 1 || layout.kv_heads < 1 || layout.head_dim < 1 || layout.heads % layout.kv_heads != 0) {
     state.refuse(object, "heads, kv_heads, head_dim of at least 1, kv_heads dividing heads",
                  fmt::format("{}, {}, {}", layout.heads, layout.kv_heads, layout.head_dim));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -23,6 +24,10 @@ inline std::string to_string(Element element) {
     case Element::float64: return "float64";
   }
   return "unknown";
+}
+
+inline std::size_t bytes_of(Element element) {
+  return element == Element::float64 ? 8 : element == Element::float32 ? 4 : 2;
 }
 
 /// The element of that name, if there is one.

@@ -3,6 +3,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <openssl/evp.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <array>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "build_info.hpp"
+#include "harness/dump.hpp"
 #include "harness/gpu.hpp"
 #include "harness/options.hpp"
 
@@ -50,7 +52,14 @@ nlohmann::ordered_json machine_info() {
 
 nlohmann::ordered_json build_info() {
   return {{"commit", kGitCommit},    {"dirty", kGitDirty},      {"type", kBuildType},
-          {"compiler", kCompiler}, {"flags", kCompilerFlags}, {"cuda", cuda_version()}};
+          {"compiler", kCompiler}, {"flags", kCompilerFlags}, {"cuda", cuda_version()},
+          {"hdf5", hdf5_version()}};
+}
+
+std::uint64_t peak_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return 1024 * static_cast<std::uint64_t>(usage.ru_maxrss);
 }
 
 std::string utc_time() { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))); }

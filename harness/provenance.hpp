@@ -1,6 +1,7 @@
 #pragma once
 // Where a number comes from: the machine, the build, the time, and the input file's digest.
 
+#include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -10,8 +11,11 @@ namespace draft {
 /// {"cpu": model name, "cores": logical cores, "memory_gb": of the machine} and gpu_info().
 nlohmann::ordered_json machine_info();
 
-/// {"commit", "dirty", "type", "compiler", "flags", "cuda": version or null}.
+/// {"commit", "dirty", "type", "compiler", "flags", "cuda": version or null, "hdf5": version}.
 nlohmann::ordered_json build_info();
+
+/// The most memory that this process held at once, in bytes.
+std::uint64_t peak_memory();
 
 /// Now, UTC, ISO 8601 to the second: "2025-05-20T12:34:56Z".
 std::string utc_time();

@@ -151,6 +151,41 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(failed["status"], "failed")
         self.assertIn("output_rel_l2", failed["reason"])
 
+    def test_a_damaged_dump_is_refused_by_every_command(self):
+        dump = self.dump()
+        with open(self.path(dump), "rb") as file:
+            sound = file.read()
+        at = sound.index(b"timestep\0")
+        for name, content in (("name", sound[:at + 4] + b"\0" + sound[at + 5:]), ("cut", sound[:len(sound) // 2]),
+                              ("type", sound[:at + 16] + b"\x0f" + sound[at + 17:])):
+            with open(self.path(name + ".h5"), "wb") as file:
+                file.write(content)
+            for command in ("inspect", "bounds", "pooling", "regions", "run", "verify", "latency", "overhead"):
+                out = [] if command == "inspect" else ["--out", "none.jsonl"]
+                known = command in ("verify", "latency", "overhead")  # which may miss a GPU first
+                self.refused(command, name + ".h5", *out, says=[] if known else [name + ".h5"])
+
+    def test_names_of_a_dump_are_shown_escaped(self):
+        import h5py  # only this test and a few others need it
+        dump = self.dump()
+        name, model = "\x1b[31mX\u202e", "a\nb\x9b2J"
+        with h5py.File(self.path(dump), "r+") as file:
+            file.move("captures/" + next(iter(file["captures"])), "captures/" + name)
+            file.attrs["model"] = model
+            file["captures"][name].attrs["prompt"] = "two\nlines\u200b"
+        odd = self.path("caf\udce9\x1b.h5")  # bytes that are no UTF-8
+        os.rename(self.path(dump), odd)
+        done = subprocess.run([PROGRAM, "inspect", odd], capture_output=True, cwd=self.folder.name, timeout=300)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        text = done.stdout.decode()
+        self.assertTrue(all(line.isprintable() for line in text.split("\n")), text)
+        for escaped in ("caf\\xe9\\x1b.h5", "\\x1b[31mX\\u202e", "a\\nb\\u009b2J", "two\\nlines\\u200b"):
+            self.assertIn(escaped, text)
+        self.call("bounds", odd, "--rule", "row", "--sparsity", "0.5", "--heads", "0", "--quiet", "--out", "r.jsonl")
+        record = self.records("r.jsonl")[0]
+        self.assertEqual((record["input"]["dump"], record["input"]["capture"]), ("caf\\xe9\\x1b.h5", name))
+        self.refused("bounds", odd, "--capture", "other", says=["\\x1b[31mX\\u202e"])
+
     def test_worst_cases_pass(self):
         for kind in ("iid", "peaked", "constant", "adversarial", "empty-rows"):
             dump = self.dump(kind, kind + ".h5", grid="2x9x20")

@@ -15,7 +15,8 @@ Read:
 
 Element types: float16, float32, float64, and bfloat16, which is held as uint16 bits with the dataset attribute
 `dtype = "bfloat16"`. Everything a reader refuses is a DumpError (a ValueError) that names the file, the object,
-what was wanted and what was found.
+what was wanted and what was found; the writer refuses the same at once. harness/dump_format.md has the rules, and
+dump_rules_test.py holds this reader, this writer and draftbench to the same cases.
 """
 
 import os
@@ -24,18 +25,17 @@ from typing import Iterator, Optional
 
 import h5py
 import numpy as np
+from h5py import h5g
 
-FORMAT = "draftattention-qkv"
-VERSION = 1
+import dump_hdf5
+import dump_rules
+from dump_rules import ELEMENTS, FORMAT, GRID_MINIMUM, VERSION, DumpError
+
+__all__ = ["DumpError", "DumpWriter", "Capture", "OpenDump", "read_dump", "to_bfloat16_bits", "from_bfloat16_bits"]
 MAX_CHUNK_TOKENS = 4096
-GRID_MINIMUM = {"frames": 1, "height": 1, "width": 1, "text_tokens": 0}
-
-
-class DumpError(ValueError):
-    """A dump that breaks the format."""
-
-    def __init__(self, path, where, wanted, found):
-        super().__init__(f"{path}: {where}: wanted {wanted}, found {found}")
+ROOT_ATTRIBUTES = ["format", "version", "model", "source", *GRID_MINIMUM]
+CAPTURE_ATTRIBUTES = ["layer", "step", "timestep", "steps", "prompt", "branch", "softmax_scale", "model_heads"]
+TENSORS = ("q", "k", "v", "o")
 
 
 # ---------------------------------------------------------------------------------------------------- bfloat16
@@ -53,17 +53,27 @@ def from_bfloat16_bits(bits):
     return (np.asarray(bits, dtype=np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
-def _as_storable(array):
-    """numpy array or torch tensor -> (numpy array, its `dtype` attribute or None)."""
+def _as_storable(path, where, array):
+    """numpy array or torch tensor -> (numpy array, its element)."""
     if hasattr(array, "detach"):
         import torch
 
         tensor = array.detach().cpu().contiguous()
         if tensor.dtype == torch.bfloat16:
             return tensor.view(torch.int16).numpy().view(np.uint16), "bfloat16"
+        if str(tensor.dtype) not in ("torch." + element for element in ELEMENTS):
+            raise DumpError(path, where, "float16, bfloat16, float32 or float64", tensor.dtype)
         array = tensor.numpy()
-    array = np.asarray(array)
-    return (array, "bfloat16") if array.dtype == np.uint16 else (array, None)
+    try:
+        array = np.asarray(array)
+    except ValueError as error:  # lists of different lengths
+        raise DumpError(path, where, "an array", error) from error
+    if array.dtype == np.uint16:
+        return array, "bfloat16"
+    element = array.dtype.newbyteorder("=").name
+    if element not in ELEMENTS or array.dtype.kind != "f":
+        raise DumpError(path, where, "float16, float32, float64 or bfloat16 bits as uint16", array.dtype)
+    return array.astype(element, copy=False), element
 
 
 # ------------------------------------------------------------------------------------------------------ writing
@@ -72,19 +82,22 @@ class DumpWriter:
     """One dump being written. A context manager: renamed when whole, removed on an exception.
 
     The five grid and origin arguments are the root attributes of the format; `frames`, `height`, `width` count
-    latent tokens after patchify. `compression`: gzip's level, 0 for none. Raises DumpError for a grid or an array that a reader would refuse.
+    latent tokens after patchify. `compression`: gzip's level, 0 for none. Raises DumpError at once for what a reader
+    would refuse. Integers may come from any library, also as floats that are integers.
     """
 
     def __init__(self, path, *, model, source, frames, height, width, text_tokens, compression=9):
         self.path = os.fspath(path)
-        grid = dict(frames=frames, height=height, width=width, text_tokens=text_tokens)
-        for name, value in grid.items():
-            if int(value) != value or value < GRID_MINIMUM[name]:
-                raise DumpError(self.path, f"attribute {name}", f"an integer >= {GRID_MINIMUM[name]}", value)
-        self._root = dict(format=FORMAT, version=VERSION, model=model, source=source, **grid)
-        self._tokens = frames * height * width + text_tokens
-        self._compression = compression
+        if os.path.isdir(self.path):
+            raise DumpError(self.path, "file", "the name of a file", "a folder")
+        grid = dump_rules.grid(self.path, dict(frames=frames, height=height, width=width, text_tokens=text_tokens))
+        texts = {name: dump_rules.text(self.path, f"attribute {name} of /", value)
+                 for name, value in (("model", model), ("source", source))}
+        self._root = dict(format=FORMAT, version=VERSION, **texts, **grid)
+        self._tokens = dump_rules.tokens(grid)
+        self._compression = dump_rules.integer(self.path, "compression", compression, 0, 9)
         self._shape = None  # (q heads, k heads, head_dim) of the first capture: all share it
+        self._names = set()
         self._temporary = f"{self.path}.part-{os.getpid()}"
         self._file = None
 
@@ -98,6 +111,8 @@ class DumpWriter:
         try:
             self._file.close()
             if kind is None:
+                if not self._names:
+                    raise DumpError(self.path, "/captures", "at least one capture", "none")
                 os.replace(self._temporary, self.path)
         finally:
             if os.path.exists(self._temporary):
@@ -108,33 +123,62 @@ class DumpWriter:
             softmax_scale=None, model_heads=None):
         """Add one capture. q, o: [heads, tokens, head_dim]; k, v: the same or fewer heads (a whole divisor).
 
-        All of one element type. `timestep` in the model's own unit; `model_heads` lists, for each stored head,
-        its index in the model.
+        `timestep` in the model's own unit; `model_heads` lists, for each stored head, its index in the model.
         """
-        arrays = {n: _as_storable(a) for n, a in dict(q=q, k=k, v=v, o=o).items() if a is not None}
+        if self._file is None or not self._file.id.valid:
+            raise DumpError(self.path, "file", "an open writer: with DumpWriter(...) as dump", "a closed one")
+        dump_rules.name(self.path, name)
         where = f"/captures/{name}"
+        if name in self._names:
+            raise DumpError(self.path, where, "a new name", "a capture of that name")
+        given = {n: a for n, a in dict(q=q, k=k, v=v, o=o).items() if a is not None}
+        for dataset in ("q", "k", "v"):
+            if dataset not in given:
+                raise DumpError(self.path, f"{where}/{dataset}", "an array", "None")
+        arrays = {n: _as_storable(self.path, f"{where}/{n}", a) for n, a in given.items()}
         for dataset, (array, _) in arrays.items():
-            if array.dtype not in (np.float16, np.float32, np.float64, np.uint16):
-                raise DumpError(self.path, f"{where}/{dataset}", "float16, float32, float64 or bfloat16 bits as uint16",
-                                array.dtype)
-            _check_shape(self.path, f"{where}/{dataset}", array.shape, self._tokens)
-        shape = _check_heads(self.path, where, {n: a.shape for n, (a, _) in arrays.items()})
-        _check_same(self.path, where, self._shape, shape)
-        if model_heads is not None and len(model_heads) != shape[0]:
-            raise DumpError(self.path, f"{where} attribute model_heads", f"{shape[0]} indices", len(model_heads))
-        for dataset, (array, kind) in arrays.items():
-            _check_finite(self.path, f"{where}/{dataset}", array, kind)
-        group = self._file.create_group(where)
-        for dataset, (array, kind) in arrays.items():
+            dump_rules.shape(self.path, f"{where}/{dataset}", array.shape, self._tokens)
+        shape = dump_rules.heads(self.path, where, {n: a.shape for n, (a, _) in arrays.items()})
+        dump_rules.same(self.path, where, self._shape, shape)
+        attributes = self._attributes(where, shape[0], layer, step, timestep, steps, prompt, branch, softmax_scale,
+                                      model_heads)
+        for dataset, (array, element) in arrays.items():
+            _check_finite(self.path, f"{where}/{dataset}", array, element)
+        group = self._file["captures"].create_group(name)
+        for dataset, (array, element) in arrays.items():
             chunk = (1, min(array.shape[1], MAX_CHUNK_TOKENS), array.shape[2])
             packed = dict(shuffle=True, compression="gzip", compression_opts=self._compression) if self._compression else {}
             stored = group.create_dataset(dataset, data=array, chunks=chunk, **packed)
-            if kind:
-                stored.attrs["dtype"] = kind
-        known = dict(layer=int(layer), step=int(step), timestep=float(timestep), steps=steps, prompt=prompt,
-                     branch=branch, softmax_scale=softmax_scale, model_heads=model_heads)
-        group.attrs.update({key: value for key, value in known.items() if value is not None})
+            if element == "bfloat16":
+                stored.attrs["dtype"] = element
+        group.attrs.update(attributes)
         self._shape = shape
+        self._names.add(name)
+
+    def _attributes(self, where, heads, layer, step, timestep, steps, prompt, branch, softmax_scale, model_heads):
+        """The attributes of a capture that are known, each as the file holds it."""
+        def at(name):
+            return f"attribute {name} of {where}"
+
+        known = dict(layer=dump_rules.integer(self.path, at("layer"), layer),
+                     step=dump_rules.integer(self.path, at("step"), step),
+                     timestep=dump_rules.number(self.path, at("timestep"), timestep))
+        if steps is not None:
+            known["steps"] = dump_rules.integer(self.path, at("steps"), steps)
+        for name, value in (("prompt", prompt), ("branch", branch)):
+            if value is not None:
+                known[name] = dump_rules.text(self.path, at(name), value)
+        if softmax_scale is not None:
+            known["softmax_scale"] = dump_rules.number(self.path, at("softmax_scale"), softmax_scale, positive=True)
+        if model_heads is not None:
+            try:
+                listed = list(model_heads)
+            except TypeError:
+                raise DumpError(self.path, at("model_heads"), f"{heads} integers", repr(model_heads)) from None
+            if len(listed) != heads:
+                raise DumpError(self.path, at("model_heads"), f"{heads} indices", len(listed))
+            known["model_heads"] = np.array([dump_rules.integer(self.path, at("model_heads"), h) for h in listed], np.int64)
+        return known
 
 
 # ------------------------------------------------------------------------------------------------------ reading
@@ -164,159 +208,128 @@ class Capture:
     o: Optional[np.ndarray]  # [heads, tokens, head_dim]
 
 
+class OpenDump:
+    """A dump whose layout has been checked; its numbers are read when asked for. A context manager.
+
+    `root`: the root attributes. `captures`: for each name, in order, the capture's attributes. `shape`: (heads, kv
+    heads, head_dim) that all share. Raises DumpError; FileNotFoundError if there is no such file.
+    """
+
+    def __init__(self, path):
+        self.path = os.fspath(path)
+        if not os.path.exists(self.path):
+            raise FileNotFoundError(f"{self.path}: no such file")
+        try:
+            self._file = h5py.File(self.path, "r")
+        except (OSError, RuntimeError, ValueError) as error:
+            raise DumpError(self.path, "file", "a whole HDF5 file", error) from error
+        try:
+            with dump_hdf5.reading(self.path, "file", "a sound HDF5 file"):
+                self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self):
+        top = h5g.open(self._file.id, b"/")
+        self.root = _read_root(self.path, dump_hdf5.Attributes(self.path, "/", top, ROOT_ATTRIBUTES))
+        captures = dump_hdf5.child(self.path, top, b"captures", "/captures", "a group")
+        self.shape, self.captures, self._tensors = None, {}, {}
+        for raw in dump_hdf5.names(self.path, captures):
+            name = raw.decode()
+            group = dump_hdf5.child(self.path, captures, raw, f"/captures/{name}", "a group")
+            attributes = dump_hdf5.Attributes(self.path, f"/captures/{name}", group, CAPTURE_ATTRIBUTES)
+            found = {n: attributes.integer(n) for n in ("layer", "step")}
+            found["timestep"] = attributes.number("timestep")
+            found["steps"] = attributes.integer("steps") if attributes.has("steps") else None
+            found |= {n: attributes.text(n) if attributes.has(n) else None for n in ("prompt", "branch")}
+            shape = self._open_tensors(name, group)
+            dump_rules.same(self.path, f"/captures/{name}", self.shape, shape)
+            self.shape = shape
+            has_heads, has_scale = attributes.has("model_heads"), attributes.has("softmax_scale")
+            found["model_heads"] = attributes.integers("model_heads", shape[0]) if has_heads else None
+            found["softmax_scale"] = attributes.number("softmax_scale", True) if has_scale else shape[2] ** -0.5
+            self.captures[name] = found
+
+    def _open_tensors(self, name, group):
+        """Opens the datasets of a capture; returns (heads, kv heads, head_dim)."""
+        shapes = {}
+        for tensor in TENSORS:
+            where = f"/captures/{name}/{tensor}"
+            look = dump_hdf5.link if tensor == "o" else dump_hdf5.child
+            dataset = look(self.path, group, tensor.encode(), where, "a dataset")
+            if dataset is None:
+                continue
+            with dump_hdf5.reading(self.path, where, "a readable dataset"):
+                dump_rules.shape(self.path, where, dump_hdf5.shape_of(self.path, where, dataset),
+                                 dump_rules.tokens(self.root))
+                element = dump_hdf5.element(self.path, where, dataset)
+                dump_hdf5.check_storage(self.path, where, dataset)
+            shapes[tensor] = dataset.shape
+            self._tensors[name, tensor] = (h5py.Dataset(dataset), element)
+        return dump_rules.heads(self.path, f"/captures/{name}", shapes)
+
+    def has(self, name, tensor):
+        return (name, tensor) in self._tensors
+
+    def element(self, name, tensor):
+        """float16, bfloat16, float32 or float64."""
+        return self._tensors[name, tensor][1]
+
+    def head(self, name, tensor, head):
+        """One head as the file holds it, [tokens, head_dim], in this machine's byte order; bfloat16 as uint16 bits."""
+        dataset, element = self._tensors[name, tensor]
+        with dump_hdf5.reading(self.path, f"/captures/{name}/{tensor} head {head}", "readable chunks"):
+            return dataset[head].astype(np.uint16 if element == "bfloat16" else element, copy=False)
+
+    def decoded(self, name, tensor):
+        """[heads, tokens, head_dim] as float32, or float64 where the file holds that. Refuses NaN and infinity."""
+        dataset, element = self._tensors[name, tensor]
+        out = np.empty(dataset.shape, np.float64 if element == "float64" else np.float32)
+        for head in range(dataset.shape[0]):
+            raw = self.head(name, tensor, head)
+            out[head] = from_bfloat16_bits(raw) if element == "bfloat16" else raw
+        _check_finite(self.path, f"/captures/{name}/{tensor}", out, element, decoded=True)
+        return out
+
+    def close(self):
+        self._tensors = {}
+        self._file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+        return False
+
+
 def read_dump(path) -> Iterator[Capture]:
     """Check the whole file's layout, then yield its captures by name, each decoded when its turn comes.
 
     float16, bfloat16 and float32 come as float32, float64 as float64. Raises DumpError; FileNotFoundError if
     there is no such file.
     """
-    path = os.fspath(path)
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise DumpError(path, "file", "a whole HDF5 file", error) from error
-    with file:
-        root = _read_root(path, file)
-        tokens = root["frames"] * root["height"] * root["width"] + root["text_tokens"]
-        groups = _child(path, file, "captures", h5py.Group)
-        if len(groups) == 0:
-            raise DumpError(path, "/captures", "at least one capture", "none")
-        shared = None
-        for name in groups:
-            shape = _check_capture(path, _child(path, groups, name, h5py.Group), tokens)
-            _check_same(path, f"/captures/{name}", shared, shape)
-            shared = shape
-        for name in groups:
-            yield _load(path, name, groups[name], root)
+    with OpenDump(path) as dump:
+        for name, attributes in dump.captures.items():
+            arrays = {n: dump.decoded(name, n) if dump.has(name, n) else None for n in TENSORS}
+            yield Capture(name=name, **{n: dump.root[n] for n in ("model", "source", *GRID_MINIMUM)}, **attributes, **arrays)
 
 
-def _read_root(path, file):
-    found = _attribute(path, file, "format", str)
+def _read_root(path, attributes):
+    found = attributes.text("format")
     if found != FORMAT:
-        raise DumpError(path, "attribute format", repr(FORMAT), repr(found))
-    version = _attribute(path, file, "version", int)
-    if version < 1 or version > VERSION:
-        raise DumpError(path, "attribute version", f"version 1 to {VERSION}", f"version {version}")
-    root = {name: _attribute(path, file, name, str) for name in ("model", "source")}
-    for name, minimum in GRID_MINIMUM.items():
-        root[name] = _attribute(path, file, name, int)
-        if root[name] < minimum:
-            raise DumpError(path, f"attribute {name}", f"an integer >= {minimum}", root[name])
-    return root
+        raise DumpError(path, attributes.at("format"), repr(FORMAT), repr(found))
+    version = attributes.integer("version")
+    if version != VERSION:
+        raise DumpError(path, attributes.at("version"), f"version {VERSION}", f"version {version}")
+    root = {name: attributes.text(name) for name in ("model", "source")}
+    return root | dump_rules.grid(path, {name: attributes.integer(name) for name in GRID_MINIMUM})
 
 
-def _child(path, parent, name, kind):
-    where = f"{parent.name.rstrip('/')}/{name}"
-    try:
-        child = parent.get(name)
-    except (OSError, RuntimeError, KeyError) as error:
-        raise DumpError(path, where, f"a readable {kind.__name__.lower()}", error) from error
-    if not isinstance(child, kind):
-        found = "nothing" if child is None else type(child).__name__
-        raise DumpError(path, where, f"a {kind.__name__.lower()}", found)
-    return child
-
-
-def _attribute(path, node, name, kind, required=True):
-    """The attribute as `kind` (str, int or float), or None where it is absent and not required."""
-    where = f"{node.name} attribute {name}"
-    if name not in node.attrs:
-        if required:
-            raise DumpError(path, where, f"a value of type {kind.__name__}", "nothing")
-        return None
-    value = node.attrs[name]
-    if isinstance(value, bytes):
-        value = value.decode()
-    accepted = {str: str, int: (int, np.integer), float: (float, int, np.floating, np.integer)}[kind]
-    if not isinstance(value, accepted):
-        raise DumpError(path, where, f"a value of type {kind.__name__}", repr(value))
-    return kind(value)
-
-
-def _check_capture(path, group, tokens):
-    """Attributes, element types and shapes of one capture; returns (heads, kv heads, head_dim)."""
-    for name, kind in (("layer", int), ("step", int), ("timestep", float)):
-        _attribute(path, group, name, kind)
-    shapes = {}
-    for name in ("q", "k", "v") + (("o",) if "o" in group else ()):
-        dataset = _child(path, group, name, h5py.Dataset)
-        _element_kind(path, dataset)
-        _check_shape(path, dataset.name, dataset.shape, tokens)
-        shapes[name] = dataset.shape
-    return _check_heads(path, group.name, shapes)
-
-
-def _element_kind(path, dataset):
-    """'bfloat16' or None; refuses any other element type."""
-    mark = _attribute(path, dataset, "dtype", str, required=False)
-    if dataset.dtype == np.uint16 and mark == "bfloat16":
-        return mark
-    if dataset.dtype in (np.float16, np.float32, np.float64) and mark in (None, dataset.dtype.name):
-        return None
-    raise DumpError(path, dataset.name, "float16, float32, float64, or uint16 with dtype = 'bfloat16'",
-                    f"{dataset.dtype} with dtype = {mark!r}")
-
-
-def _check_shape(path, where, shape, tokens):
-    if len(shape) != 3 or shape[1] != tokens or 0 in shape:
-        raise DumpError(path, where, f"shape [heads >= 1, {tokens} tokens, head_dim >= 1]", list(shape))
-
-
-def _check_heads(path, where, shapes):
-    heads, _, dim = shapes["q"]
-    kv_heads = shapes["k"][0]
-    for name, shape in shapes.items():
-        wanted = heads if name in ("q", "o") else kv_heads
-        if shape[0] != wanted or shape[2] != dim:
-            raise DumpError(path, f"{where}/{name}", f"{wanted} heads of dimension {dim}", list(shape))
-    if heads % kv_heads:
-        raise DumpError(path, f"{where}/k", f"a whole divisor of {heads} heads", f"{kv_heads} heads")
-    return heads, kv_heads, dim
-
-
-def _check_same(path, where, first, shape):
-    if first is not None and first != shape:
-        raise DumpError(path, where, f"(heads, kv heads, head_dim) = {first} as in the other captures", shape)
-
-
-def _check_finite(path, where, array, kind, offset=()):
-    values = from_bfloat16_bits(array) if kind == "bfloat16" else array
+def _check_finite(path, where, array, element, decoded=False):
+    values = from_bfloat16_bits(array) if element == "bfloat16" and not decoded else array
     finite = np.isfinite(values)
     if not finite.all():
-        first = offset + tuple(int(i) for i in np.argwhere(~finite)[0])
+        first = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), finite.shape))
         raise DumpError(path, where, "finite values", f"{finite.size - int(finite.sum())} NaN or Inf, first at {first}")
-
-
-def _decode(path, dataset):
-    """[heads, tokens, head_dim] as float32 or float64, one head in flight at a time."""
-    kind = _element_kind(path, dataset)
-    out = np.empty(dataset.shape, np.float64 if dataset.dtype == np.float64 else np.float32)
-    bad, first = 0, None
-    for head in range(dataset.shape[0]):
-        try:
-            raw = dataset[head]
-        except OSError as error:
-            raise DumpError(path, f"{dataset.name} head {head}", "readable chunks", error) from error
-        out[head] = from_bfloat16_bits(raw) if kind == "bfloat16" else raw
-        finite = np.isfinite(out[head])
-        if not finite.all():
-            first = first or (head, *(int(i) for i in np.argwhere(~finite)[0]))
-            bad += finite.size - int(finite.sum())
-    if bad:
-        raise DumpError(path, dataset.name, "finite values", f"{bad} NaN or Inf, first at {first}")
-    return out
-
-
-def _load(path, name, group, root):
-    optional = {n: _attribute(path, group, n, kind, required=False)
-                for n, kind in (("steps", int), ("prompt", str), ("branch", str), ("softmax_scale", float))}
-    if optional["softmax_scale"] is None:
-        optional["softmax_scale"] = group["q"].shape[2] ** -0.5
-    heads = group.attrs.get("model_heads")
-    arrays = {n: _decode(path, group[n]) if n in group else None for n in ("q", "k", "v", "o")}
-    return Capture(name=name, layer=_attribute(path, group, "layer", int), step=_attribute(path, group, "step", int),
-                   timestep=_attribute(path, group, "timestep", float),
-                   model_heads=None if heads is None else [int(h) for h in heads],
-                   **{n: root[n] for n in ("model", "source", *GRID_MINIMUM)}, **optional, **arrays)

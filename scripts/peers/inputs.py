@@ -105,40 +105,34 @@ def dump_call(path, captures, heads, device):
     Key and value heads that several query heads share are repeated. Raises ValueError (qkv_dump.DumpError for the
     dump itself) with the file, the wanted and the found value.
     """
-    import h5py
     import qkv_dump
 
     if not os.path.exists(path):
         raise ValueError(f"{path}: no such dump; a shape is {', '.join(SHAPES)} or HEADSxFRAMESxHEIGHTxWIDTH[+TEXT]")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise qkv_dump.DumpError(path, "file", "a whole HDF5 file", error) from error
-    with file:
-        root = qkv_dump._read_root(path, file)
+    with qkv_dump.OpenDump(path) as dump:
+        root = dump.root
         grid, text = tuple(root[name] for name in ("frames", "height", "width")), root["text_tokens"]
-        groups = qkv_dump._child(path, file, "captures", h5py.Group)
-        names = [name for name in groups if not captures or name in captures]
-        missing = [name for name in captures if name not in groups]
+        query_heads, key_heads, head_dim = dump.shape
+        names = [name for name in dump.captures if not captures or name in captures]
+        missing = [name for name in captures if name not in dump.captures]
         if missing or not names:
-            there, asked = (", ".join(some) or "none" for some in (groups, missing))
+            there, asked = (", ".join(some) or "none" for some in (dump.captures, missing))
             raise ValueError(f"{path}: captures are {there}, found {asked}")
         stacks, layers, steps = {"q": [], "k": [], "v": []}, set(), set()
         for name in names:
-            group = groups[name]
-            query_heads, key_heads, head_dim = qkv_dump._check_capture(path, group, math.prod(grid) + text)
+            attributes = dump.captures[name]
             chosen = list(range(query_heads)) if not heads else sorted(set(heads))
             if chosen[-1] >= query_heads:
                 raise ValueError(f"{path}: {name} has heads 0 to {query_heads - 1}, found {chosen[-1]}")
-            scale = group.attrs.get("softmax_scale", head_dim**-0.5)
+            scale = attributes["softmax_scale"]
             if not math.isclose(scale, head_dim**-0.5, rel_tol=1e-6):
                 raise ValueError(f"{path}: {name}: softmax_scale: wanted 1/sqrt({head_dim}), found {scale}")
-            layers.add(int(group.attrs["layer"]))
-            steps.add(int(group.attrs["step"]))
+            layers.add(attributes["layer"])
+            steps.add(attributes["step"])
             for kind, rows in stacks.items():
                 sharing = 1 if kind == "q" else query_heads // key_heads
                 for head in chosen:
-                    rows.append(_load_head(path, group[kind], head // sharing, device))
+                    rows.append(_load_head(dump, name, kind, head // sharing, device))
     q, k, v = (torch.stack(stacks.pop(kind)) for kind in ("q", "k", "v"))
     source = {"dump": os.path.basename(path), "sha256": sha256_of(path), "model": root["model"],
               "capture": "+".join(names), "head": None}
@@ -155,14 +149,15 @@ def _extent(heads, grid, text, head_dim):
             "head_dim": head_dim, "shape": shape_name(heads, grid, text)}
 
 
-def _load_head(path, dataset, head, device):
+def _load_head(dump, name, tensor, head, device):
     """[tokens, head_dim] in ELEMENT; bfloat16 goes straight, without a detour through float32."""
     import qkv_dump
 
-    kind = qkv_dump._element_kind(path, dataset)
-    rows = torch.from_numpy(dataset[head].view("int16") if kind == "bfloat16" else dataset[head]).to(device)
-    rows = rows.view(torch.bfloat16) if kind == "bfloat16" else rows.to(ELEMENT)
+    own = dump.head(name, tensor, head)
+    is_bfloat16 = dump.element(name, tensor) == "bfloat16"
+    rows = torch.from_numpy(own.view("int16") if is_bfloat16 else own).to(device)
+    rows = rows.view(torch.bfloat16) if is_bfloat16 else rows.to(ELEMENT)
     if not torch.isfinite(rows).all():
-        where = f"{dataset.name} head {head}"
-        raise qkv_dump.DumpError(path, where, "values that are finite in bfloat16", "NaN or Inf")
+        where = f"/captures/{name}/{tensor} head {head}"
+        raise qkv_dump.DumpError(dump.path, where, "values that are finite in bfloat16", "NaN or Inf")
     return rows
