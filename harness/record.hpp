@@ -8,12 +8,12 @@
 #include <unordered_set>
 #include <vector>
 
+#include "harness/metric_value.hpp"
+
 namespace draft {
 
-using Json = nlohmann::ordered_json;
-
 /// A record with schema, status "ok", machine, build and time filled in. `input`, `config` and `metrics` as
-/// in the record format; metrics are numbers (or absent).
+/// in the record format; metrics are numbers, kNotApplicable, or absent.
 Json make_record(const std::string& experiment, Json input, Json config, Json metrics);
 
 /// Turns a record into one of a cell that was not measured, and says why.
@@ -51,8 +51,9 @@ class RecordLog {
   /// Cells that are done.
   [[nodiscard]] std::size_t size() const { return done_.size(); }
 
-  /// Writes one line at once. A metric that is not finite makes the record a failure: status "failed", the
-  /// metric's name and value as the reason, and no value. Returns false for such a record. Throws
+  /// Writes one line at once. A metric that is not finite or cannot be (metric_table.hpp) makes the record a failure:
+  /// status "failed", and the metric's name and value as the reason. What is not finite is left out. Returns false for
+  /// such a record. Throws
   /// UsageError if the line cannot be written; what was written of it is cut off again.
   bool append(Json record);
 

@@ -72,14 +72,12 @@ void Worker::deviate(const DeviationRequest& request, LogHistogram& histogram, c
 }
 
 void Worker::chunk(const Run& rows) {
-  const auto q = stripes.q.middleRows(rows.first, rows.size);
   const Index segments = static_cast<Index>(stripes.columns.size());
   mass.resize(rows.size, stripes.column_atoms());
   shift.resize(rows.size, segments);
   for (Index g = 0; g < segments; ++g) {
     const Run& columns = stripes.columns[g];
-    logits.resize(rows.size, columns.size);
-    logits.noalias() = q * stripes.k.middleRows(columns.first, columns.size).transpose();
+    stripes.logits(rows.first, rows.size, columns.first, columns.size, logits);
     for (Index b = columns.first_atom; b < std::min(columns.last_atom, stripes.atom_count()); ++b) {
       for (Index a = rows.first_atom; a < rows.last_atom; ++a) {
         block(rows, a, columns, b);
@@ -107,12 +105,13 @@ void Worker::normalise(const Run& rows) {
       const auto piece = mass.row(r).segment(columns.first_atom, columns.last_atom - columns.first_atom);
       total += piece.sum() * std::exp(shift(r, static_cast<Index>(g)) - highest);
     }
-    const double lse = highest + std::log(total);
-    stats.lse[rows.first + r] = lse;
+    const double rest = std::log(total);
+    stats.lse.highest[rows.first + r] = highest;
+    stats.lse.rest[rows.first + r] = rest;
     for (std::size_t g = 0; g < stripes.columns.size(); ++g) {
       const Run& columns = stripes.columns[g];
       mass.row(r).segment(columns.first_atom, columns.last_atom - columns.first_atom) *=
-          std::exp(shift(r, static_cast<Index>(g)) - lse);
+          std::exp(shift(r, static_cast<Index>(g)) - highest - rest);
     }
   }
   for (Index a = rows.first_atom; a < rows.last_atom; ++a) {

@@ -35,6 +35,19 @@ struct DeviationRequest {
   std::vector<Index> parent;   // atom -> region
 };
 
+/// Logarithms of sums of exponentials, each in two parts: beside a large logit the sum's own logarithm would be rounded
+/// away, and with it the share of keys that tie.
+struct LogSums {
+  Vector highest;  // the largest exponent
+  Vector rest;     // log of the sum of exp(exponent - highest): from 0 to the log of the number of terms
+
+  [[nodiscard]] double operator[](Index row) const { return highest[row] + rest[row]; }
+  void resize(Index rows) {
+    highest.resize(rows);
+    rest.resize(rows);
+  }
+};
+
 /// Statistics over blocks of atoms, rows and columns both video unless said otherwise.
 /// S is unscaled (eq. 6); P is the dense softmax over video and text columns.
 struct LogitStats {
@@ -43,7 +56,7 @@ struct LogitStats {
   Matrix centred_square;    // sum of (S - mean)^2 in each block
   Matrix mass;              // sum of P in each block
   Vector text_mass;         // sum of P over an atom's rows and the text columns, [atoms]
-  Vector lse;               // log of sum_v exp(scale S_uv), all columns, [video] in region order
+  LogSums lse;              // log of sum_v exp(scale S_uv), all columns, [video] in region order
   std::vector<LogHistogram> deviations;  // one a request
 };
 
