@@ -7,6 +7,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "reference/exponential.hpp"
+
 namespace draft {
 namespace {
 
@@ -92,7 +94,8 @@ RowsTruth KernelTruth::rows(const BlockMask& mask, Index block) const {
   for (Index r = 0; r < count; ++r) {
     auto row = p.row(r).array();
     const double highest = row.maxCoeff();
-    row = (row - highest).exp();
+    row -= highest;
+    exponentiate(p.row(r).array());
     total[r] = row.sum();
     truth.lse[r] = highest + std::log(total[r]);
   }

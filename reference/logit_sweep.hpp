@@ -35,13 +35,14 @@ struct DeviationRequest {
   std::vector<Index> parent;   // atom -> region
 };
 
-/// Logarithms of sums of exponentials, each in two parts: beside a large logit the sum's own logarithm would be rounded
-/// away, and with it the share of keys that tie.
+/// log sum exp(scale S) by row, in two parts: beside a large logit the sum's own logarithm would be rounded away, and
+/// with it the share of keys that tie. P = exp(scale (S - highest) - rest).
 struct LogSums {
-  Vector highest;  // the largest exponent
-  Vector rest;     // log of the sum of exp(exponent - highest): from 0 to the log of the number of terms
+  Vector highest;  // the largest S of the row, unscaled
+  Vector rest;     // log sum exp(scale (S - highest)): from 0 to the log of the number of terms
+  double scale = 0.0;
 
-  [[nodiscard]] double operator[](Index row) const { return highest[row] + rest[row]; }
+  [[nodiscard]] double operator[](Index row) const { return scale * highest[row] + rest[row]; }
   void resize(Index rows) {
     highest.resize(rows);
     rest.resize(rows);

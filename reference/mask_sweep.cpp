@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include "reference/exponential.hpp"
 #include "reference/mask_levels.hpp"
 #include "reference/masked_row.hpp"
 #include "reference/norm.hpp"
@@ -110,7 +111,8 @@ void Worker::chunk(const Run& rows, ChunkSums& sums) {
     stripes.logits(rows.first, rows.size, columns.first, columns.size, probs);
     for (Index r = 0; r < rows.size; ++r) {
       auto p = probs.row(r).array();
-      p = (stripes.scale * p - lse.highest[rows.first + r] - lse.rest[rows.first + r]).exp();
+      p = stripes.scale * (p - lse.highest[rows.first + r]) - lse.rest[rows.first + r];
+      exponentiate(probs.row(r).array());
       for (Index b = columns.first_atom; b < columns.last_atom; ++b) {
         const auto piece = probs.row(r).segment(stripes.atom_first(b) - columns.first, stripes.atom_size(b));
         mass(r, b) = piece.sum();

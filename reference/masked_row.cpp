@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "reference/exponential.hpp"
+
 namespace draft {
 
 MaskedRow masked_row(const Stripes& stripes, const Matrix& logits, const std::function<bool(Index)>& kept) {
@@ -16,12 +18,13 @@ MaskedRow masked_row(const Stripes& stripes, const Matrix& logits, const std::fu
   double highest = -std::numeric_limits<double>::infinity(), total = 0.0;
   each_kept([&](Index first, Index size) {
     result.keeps = true;
-    highest = std::max(highest, stripes.scale * logits.row(0).segment(first, size).maxCoeff());
+    highest = std::max(highest, logits.row(0).segment(first, size).maxCoeff());
   });
   if (!result.keeps) return result;
   each_kept([&](Index first, Index size) {
     auto weights = result.probs.segment(first, size);
-    weights = (stripes.scale * logits.row(0).segment(first, size).array() - highest).exp().matrix();
+    weights = (stripes.scale * (logits.row(0).segment(first, size).array() - highest)).matrix();
+    exponentiate(result.probs.segment(first, size).array());
     total += weights.sum();
     result.probs_square += weights.squaredNorm();
     result.output += weights * stripes.v.middleRows(first, size);

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "reference/careful_product.hpp"
 #include "reference/norm.hpp"
 
 namespace draft {
@@ -28,21 +29,6 @@ std::vector<Run> runs(const Stripes& stripes, Index atoms, Index most) {
 /// The most that a product's rounding may move a scaled logit, which is what it does to P relatively.
 constexpr double kMostRounding = 1e-9;
 
-/// Dot products of a with some rows of b, rounded once and a little more (Ogita, Rump and Oishi, "Accurate sum and dot
-/// product", 2005: Dot2). Several at a time: each is a chain of dependent additions.
-template <int kCount>
-void careful_products(const double* a, const double* b, Index dim, double* out) {
-  double sum[kCount] = {}, lost[kCount] = {};
-  for (Index d = 0; d < dim; ++d) {
-    for (int i = 0; i < kCount; ++i) {
-      const double product = a[d] * b[i * dim + d], risen = sum[i] + product, part = risen - sum[i];
-      lost[i] += ((sum[i] - (risen - part)) + (product - part)) + std::fma(a[d], b[i * dim + d], -product);
-      sum[i] = risen;
-    }
-  }
-  for (int i = 0; i < kCount; ++i) out[i] = sum[i] + lost[i];
-}
-
 }  // namespace
 
 void Stripes::logits(Index first_row, Index row_count, Index first_column, Index column_count, Matrix& out) const {
@@ -51,15 +37,9 @@ void Stripes::logits(Index first_row, Index row_count, Index first_column, Index
     out.noalias() = q.middleRows(first_row, row_count) * k.middleRows(first_column, column_count).transpose();
     return;
   }
-  constexpr int kAtOnce = 8;
-  const Index dim = q.cols();
   for (Index r = 0; r < row_count; ++r) {
-    const double* own = q.data() + (first_row + r) * dim;
-    const double* keys = k.data() + first_column * dim;
-    double* to = out.data() + r * column_count;
-    Index c = 0;
-    for (; c + kAtOnce <= column_count; c += kAtOnce) careful_products<kAtOnce>(own, keys + c * dim, dim, to + c);
-    for (; c < column_count; ++c) careful_products<1>(own, keys + c * dim, dim, to + c);
+    const double* own = q.data() + (first_row + r) * q.cols();
+    careful_products(own, k.data() + first_column * k.cols(), q.cols(), column_count, out.data() + r * column_count);
   }
 }
 

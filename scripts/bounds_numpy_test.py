@@ -107,7 +107,8 @@ class Head:
         self.region, self.g = regions_of(grid, region)
         self.size = np.bincount(self.region, minlength=self.g)
         self.double = q, k  # the draft map's order is that of doubles
-        self.q, self.k, self.v = q, k, v = (x.astype(np.longdouble) for x in (q, k, v))
+        q, k, v = (x.astype(np.longdouble) for x in (q, k, v))
+        self.q, self.k, self.v = q, k, v
         self.scale = 1.0 / math.sqrt(q.shape[1])
         self.s = q[: self.n] @ k.T  # video rows, all columns
         self.p = softmax(self.scale * self.s, np.ones_like(self.s, dtype=bool))
