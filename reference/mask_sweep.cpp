@@ -20,6 +20,10 @@ namespace {
 /// over the columns is well defined: such rows are computed again with their own maximum.
 constexpr double kTrustedMass = 1e-100;
 
+/// Below this dropped mass the difference of two outputs is all rounding: it is taken between what is dropped and what is
+/// kept instead, each with its own softmax. O - O^M = mu (O^D - O^M).
+constexpr double kTrustedDifference = 1e-14;
+
 /// Step 1's identity is summed element by element on one token in this many: n^2 work a mask otherwise.
 constexpr Index kCheckedEvery = 128;
 
@@ -187,15 +191,17 @@ void Worker::row(const Run& rows, const MaskedPlace& place, const Part& keeps, c
     kept_sharpness = exact->probs_square;
     sparse = exact->output;  // zero where the row keeps nothing
   }
-  if (drops.mass >= kTrustedMass) {
-    dropped_sharpness = drops.square / (drops.mass * drops.mass);
-  } else if (drops.mass > 0.0) {
-    dropped_sharpness = own_softmax(u, [&](Index column_atom) { return !is_kept(place, column_atom); }).probs_square;
+  Eigen::RowVectorXd error = dense.row(r) - sparse;
+  if (drops.mass == 0.0) {
+    error.setZero();
+  } else if (drops.mass < kTrustedDifference) {
+    const MaskedRow lost = own_softmax(u, [&](Index column_atom) { return !is_kept(place, column_atom); });
+    dropped_sharpness = lost.probs_square;
+    error = drops.mass * (lost.output - sparse);
   } else {
-    sparse = dense.row(r);  // nothing is dropped: only rounding would tell the two apart
+    dropped_sharpness = drops.square / (drops.mass * drops.mass);
   }
   effect.probs_error[u] = drops.mass * std::sqrt(kept_sharpness + dropped_sharpness);
-  const auto error = (dense.row(r) - sparse).eval();
   effect.output_error[u] = safe_norm(error);
   sums.output_error1 += error.lpNorm<1>();
   sums.output_dot += dense.row(r).dot(sparse);

@@ -46,8 +46,9 @@ struct MaskSweep {
   std::vector<std::vector<MaskEffect>> effects;  // [family][cut]
 };
 
-/// `lse` is sweep_logits(...).lse of the same stripes. Rows whose kept or dropped mass is below 1e-100 are computed
-/// again with their own maximum, so that no ratio of vanishing numbers is ever taken. Memory: O(tokens * head_dim) a thread and
+/// `lse` is sweep_logits(...).lse of the same stripes. Rows whose kept mass is below 1e-100 or whose
+/// dropped mass is below 1e-14 are computed again with their own maximum, so that no ratio of vanishing numbers and no
+/// difference of equal ones is taken. Memory: O(tokens * head_dim) a thread and
 /// O(tokens) a mask. The result does not depend on the number of threads.
 MaskSweep sweep_masks(const Stripes& stripes, const LogSums& lse, std::span<const MaskFamily> families, int threads,
                       const Progress& progress = {});
