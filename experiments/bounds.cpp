@@ -20,16 +20,17 @@ void print_bounds(const std::vector<Record>& records) {
           const Index heads = count_records(records, group, [](const Record&) { return true; });
           if (heads == 0) continue;
           const auto flags = [&](const std::string& flag) {
-            return count_records(records, group, [&](const Record& metrics) { return metrics.value(flag, 0.0) == 1.0; });
+            return count_records(records, group, [&](const Record& metrics) { return metric_of(metrics, flag) == 1.0; });
           };
           const auto share = [&](const std::string& name) {
-            return number(mean_metric(records, group, name) / mean_metric(records, group, "trivial_bound"));
+            return metric_text(ratio(mean_metric(records, group, name), mean_metric(records, group, "trivial_bound")));
           };
           table.row({region_name(region), pool, rule, number(sparsity), fmt::to_string(heads),
-                     fmt::to_string(flags("check_3_3")), number(mean_metric(records, group, "tightness_3_3")),
+                     fmt::to_string(flags("check_3_3")), metric_text(mean_metric(records, group, "tightness_3_3")),
                      fmt::to_string(flags("check_3_5")),
                      fmt::to_string(count_records(records, group, [](const Record& metrics) {
-                       return metrics.value("vacuity_3_5", 1.0) < 1.0;
+                       const MetricValue vacuity = metric_of(metrics, "vacuity_3_5");
+                       return vacuity.applicable() && vacuity.number() < 1.0;
                      })),
                      share("probs_frobenius"), share("bound_sharp_mu"), share("bound_blocks"), share("bound_radii"),
                      share("bound_sharp"), share("bound_3_5")});

@@ -33,7 +33,7 @@ DenseSums GpuSweeps::dense() {
   gpu::sum_outputs(call.layout, dense, scratch_.at_least(gpu::output_sums_scratch(call.layout)), sums, stream_.get());
   double found[4];
   to_host(found, sums, 4);
-  return {found[0], found[1], found[2], found[3]};
+  return {std::sqrt(found[0]), found[1], found[2], found[3]};
 }
 
 std::vector<MaskEffect> GpuSweeps::effects(const gpu::SweepCall& call, const gpu::NestedMasks& family) {
@@ -53,11 +53,17 @@ std::vector<MaskEffect> GpuSweeps::effects(const gpu::SweepCall& call, const gpu
     };
     fetch(effects[m].dropped, out.dropped);
     fetch(effects[m].kept, out.kept);
-    fetch(effects[m].probs_error2, out.probs_error2);
-    fetch(effects[m].output_error2, out.output_error2);
-    effects[m].output_error1 = sums[3 * m];
+    fetch(effects[m].probs_error, out.probs_error2);
+    fetch(effects[m].output_error, out.output_error2);
+    effects[m].probs_error = effects[m].probs_error.cwiseSqrt();
+    effects[m].output_error = effects[m].output_error.cwiseSqrt();
+    // Where nothing is dropped, rounding alone tells the two outputs apart.
+    for (Index row = 0; row < call.layout.video(); ++row) {
+      if (effects[m].dropped[row] == 0.0) effects[m].output_error[row] = 0.0;
+    }
+    effects[m].output_error1 = effects[m].dropped.isZero(0.0) ? 0.0 : sums[3 * m];
     effects[m].output_dot = sums[3 * m + 1];
-    effects[m].output_square = sums[3 * m + 2];
+    effects[m].output_norm = std::sqrt(sums[3 * m + 2]);
   }
   return effects;
 }
@@ -77,7 +83,7 @@ void GpuSweeps::check_rows(const std::vector<std::size_t>& partition, const std:
       gpu::check_rows(layouts_[partition[f]], families[f], 0, first, rows, p, found, stream_.get());
       to_host(row_l1.data(), found, row_l1.size());
       for (std::size_t i = 0; i < row_l1.size(); ++i) {
-        if (row_l1[i] < 0.0) continue;  // the row keeps next to nothing
+        if (row_l1[i] < 0.0) continue;  // the row keeps nothing
         MaskEffect& effect = effects[f][i / static_cast<std::size_t>(rows)];
         const Index row = first + static_cast<Index>(i % static_cast<std::size_t>(rows));
         const double residual = std::abs(row_l1[i] - 2.0 * effect.dropped[row * gpu::kCheckedEvery]);

@@ -2,12 +2,18 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "harness/options.hpp"
 
 namespace draft {
 namespace {
+
+/// Of a scaled logit, at the worst: where all of fp32's roundings add up, weights are known to a factor e^4.
+constexpr double kMostRounding = 4.0;
+/// fp32 has it, and so it has its product with log2 e. Above it all logits that load() takes are 0.
+constexpr double kMostScale = 0x1p120;
 
 /// The kernels cut every so many rows and columns.
 void require_regular(const Partition& partition) {
@@ -44,6 +50,13 @@ void GpuSweeps::load(const Problem& problem, std::span<const Partition> partitio
     throw UsageError(fmt::format("{}: --device cuda wants head_dim 64 or 128, found {}; use --device cpu",
                                  problem.source, problem.head_dim()));
   }
+  const double rounding = problem.scale * single_precision_slack(problem).logit;
+  if (rounding > kMostRounding) {
+    throw UsageError(fmt::format("{}: --device cuda wants scaled logits whose rounding in fp32 stays below {}, found {:.3g} "
+                                 "(softmax_scale x longest row of q x longest row of k = {:.3g}); use --device cpu",
+                                 problem.source, kMostRounding, rounding,
+                                 problem.scale * longest_row(problem.q) * longest_row(problem.k)));
+  }
   problem_ = &problem;
   partitions_ = partitions;
   threads_ = threads;
@@ -70,7 +83,7 @@ gpu::SweepCall GpuSweeps::call(std::size_t partition) const {
   const bool is_bfloat16 = elements_.element == Element::bfloat16;
   return {.layout = layouts_[partition],
           .element = is_bfloat16 ? gpu::Element::bfloat16 : gpu::Element::float16,
-          .scale = problem_->scale,
+          .scale = std::min(problem_->scale, kMostScale),
           .q = q_.data(),
           .k = k_.data(),
           .v = v_.data()};

@@ -9,6 +9,7 @@
 #include "experiments/study_metrics.hpp"
 #include "harness/gpu.hpp"
 #include "harness/half_tensor.hpp"
+#include "harness/metric_table.hpp"
 #include "harness/options.hpp"
 #include "reference/attention.hpp"
 #include "reference/naive.hpp"
@@ -152,8 +153,10 @@ TEST_F(GpuSweepsTest, EveryMetricIsTheReferences) {
       const Allowed allowed(problem, cpu, cells[i], cpu.mask(i), wanted);
       for (std::size_t m = 0; m < wanted.size(); ++m) {
         ASSERT_EQ(found[m].first, wanted[m].first);
-        EXPECT_LE(std::abs(found[m].second - wanted[m].second), allowed.of(wanted[m].first))
-            << wanted[m].first << " = " << wanted[m].second << ", region " << to_string(cells[i].region)
+        ASSERT_EQ(found[m].second.applicable(), wanted[m].second.applicable()) << wanted[m].first;
+        if (!wanted[m].second.applicable()) continue;
+        EXPECT_LE(std::abs(found[m].second.number() - wanted[m].second.number()), allowed.of(wanted[m].first))
+            << wanted[m].first << " = " << wanted[m].second.number() << ", region " << to_string(cells[i].region)
             << ", sparsity " << cells[i].sparsity << ", " << to_string(cells[i].policy) << ", head_dim " << head_dim;
       }
     }
@@ -175,12 +178,104 @@ TEST_F(GpuSweepsTest, TheComparisonCanFail) {
   }
 }
 
+Json json_of(const Metrics& metrics) {
+  Json json = Json::object();
+  for (const auto& [name, value] : metrics) json[name] = to_json(value);
+  return json;
+}
+
+/// One region of four has the logit X, all others 0; S is exact in fp32.
+Problem one_block_holds_all(double logit) {
+  Problem problem = naive::random_problem({4, 4, 4, 0}, 64, 1.0, 3);
+  problem.scale = 1.0;
+  problem.q.setZero();
+  problem.k.setZero();
+  problem.q.leftCols(2).setConstant(2.0);
+  problem.k.topLeftCorner(16, 2).setConstant(logit / 4.0);
+  round_to(problem.v, Element::bfloat16);
+  return problem;
+}
+
+// Given logits of 0 and, in one region of four, of X up to 1e5, claim: every metric is finite, possible or not
+// applicable, every check holds, and masses and errors are the reference's: relative to weights' rounding, and beside
+// what of a row's largest weight vanishes in fp32.
+TEST_F(GpuSweepsTest, OneBlockHoldsAllTheMass) {
+  const std::unique_ptr<Sweeps> sweeps = make_sweeps("cuda");
+  std::vector<Cell> cells;
+  for (const Rule rule : {Rule::logits, Rule::softmax, Rule::released, Rule::row}) {
+    for (const double sparsity : {0.3, 0.5, 0.9}) cells.push_back({Policy::draft, Pool::average, rule, {4, 4}, sparsity, true});
+  }
+  for (const double sparsity : {0.3, 0.5, 0.9}) cells.push_back({Policy::random, {}, {}, {4, 4}, sparsity, true});
+  constexpr double kVanished = 1e-15;  // of a square root: weights below 2^-126 and their squares' roots
+  for (const double logit : {0.0, 1.0, 40.0, 200.0, 354.0, 700.0, 1024.0, 32768.0, 98304.0}) {
+    SCOPED_TRACE(logit);
+    const Problem problem = one_block_holds_all(logit);
+    HeadStudy cpu(problem, cells, {}), gpu(problem, cells, {1, 0, 0, {}, sweeps.get()});
+    const double weight = single_precision_slack(problem).relative;
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      ASSERT_EQ(gpu.mask(i), cpu.mask(i));
+      const Metrics wanted = cpu.metrics(i), found = gpu.metrics(i);
+      EXPECT_EQ(metrics_failure(json_of(found), "cuda"), "");
+      EXPECT_TRUE(all_checks_hold(found));
+      for (const char* name : {"attention_recall", "attention_recall_min", "max_dropped_mass", "probs_frobenius",
+                               "bound_sharp_mu", "step_1_bound", "step_1_row_l1_max", "step_1_rows_checked", "bound_3_5",
+                               "delta_logits", "logits_frobenius", "tightness_3_5"}) {
+        const double value = metric(wanted, name);
+        EXPECT_LE(std::abs(metric(found, name) - value), 4.0 * weight * std::abs(value) + 64.0 * kVanished) << name;
+      }
+      for (const char* name : {"output_rel_l2", "output_rel_l1"}) {
+        const double rounding = single_precision_slack(problem).output.noise + 8.0 * weight;
+        EXPECT_LE(std::abs(metric(found, name) - metric(wanted, name)),
+                  32.0 * rounding * (1.0 + metric(wanted, name)))
+            << name;
+      }
+    }
+  }
+}
+
+// Given zeros, and heads in other units, claim: as on the CPU nothing is infinite, nothing fails, and a head's unit
+// shows in the metrics that have one alone.
+TEST_F(GpuSweepsTest, ZerosAndOtherUnits) {
+  const std::unique_ptr<Sweeps> sweeps = make_sweeps("cuda");
+  const std::vector<Cell> cells = all_cells();
+  const Problem plain = ragged_head(Element::bfloat16, 64, 5);
+  for (const std::string zeros : {"q", "k", "v", "qkv"}) {
+    Problem problem = plain;
+    if (zeros.find('q') != std::string::npos) problem.q.setZero();
+    if (zeros.find('k') != std::string::npos) problem.k.setZero();
+    if (zeros.find('v') != std::string::npos) problem.v.setZero();
+    HeadStudy study(problem, cells, {1, 0, 0, {}, sweeps.get()});
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      EXPECT_EQ(metrics_failure(json_of(study.metrics(i)), "cuda"), "") << zeros;
+      EXPECT_TRUE(all_checks_hold(study.metrics(i))) << zeros;
+      if (problem.v.isZero(0.0)) {
+        EXPECT_TRUE(is_not_applicable(json_of(study.metrics(i)).at("output_rel_l2")));
+      }
+    }
+  }
+  Problem other = plain;  // bfloat16 has them all
+  other.q *= std::ldexp(1.0, 90);
+  other.k *= std::ldexp(1.0, -80);
+  other.v *= std::ldexp(1.0, 100);
+  other.scale = std::ldexp(plain.scale, -10);
+  HeadStudy study(plain, cells, {1, 0, 0, {}, sweeps.get()}), same(other, cells, {1, 0, 0, {}, sweeps.get()});
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    const Metrics wanted = study.metrics(i), found = same.metrics(i);
+    for (const char* name : {"attention_recall", "probs_frobenius", "output_rel_l2", "output_psnr"}) {
+      EXPECT_NEAR(metric(found, name), metric(wanted, name), 1e-12 * std::abs(metric(wanted, name))) << name;
+    }
+    EXPECT_NEAR(metric(found, "output_error_max") / std::ldexp(metric(wanted, "output_error_max"), 100), 1.0, 1e-12);
+  }
+}
+
 TEST_F(GpuSweepsTest, RefuseWhatTheyCannotTake) {
   const std::unique_ptr<Sweeps> sweeps = make_sweeps("cuda");
   const std::vector<Cell> cells{{Policy::random, {}, {}, {4, 8}, 0.5, false}};
   const StudySettings settings{1, 0, 0, {}, sweeps.get()};
   EXPECT_THROW(HeadStudy(ragged_head(Element::bfloat16, 48, 0), cells, settings), UsageError);
   EXPECT_THROW(HeadStudy(naive::random_problem({1, 4, 8, 0}, 64, 1.0, 3), cells, settings), UsageError);
+  EXPECT_THROW(HeadStudy(one_block_holds_all(1048576.0), {{Policy::random, {}, {}, {4, 4}, 0.5, false}}, settings),
+               UsageError);  // fp32 has no digits for such logits
 }
 
 }  // namespace

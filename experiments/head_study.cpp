@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 
 #include "experiments/study_metrics.hpp"
@@ -43,7 +44,7 @@ std::string to_string(Policy policy) {
 
 double metric(const Metrics& metrics, const std::string& name) {
   for (const auto& [key, value] : metrics) {
-    if (key == name) return value;
+    if (key == name && value.applicable()) return value.number();
   }
   return std::numeric_limits<double>::quiet_NaN();
 }
@@ -60,6 +61,7 @@ struct HeadStudy::Plan {
   [[nodiscard]] std::size_t partition_index(RegionSize region) const;
   const DraftMap& map(std::size_t partition, Pool pool);
 
+  std::optional<Normalised> rescaled;  // the head in other units, where its own numbers are too large or too small
   const Problem& problem;
   std::vector<Cell> cells;
   std::vector<RegionSize> sizes;
@@ -78,8 +80,9 @@ struct HeadStudy::Plan {
 
 HeadStudy::Plan::Plan(const Problem& the_problem, std::vector<Cell> the_cells,
                       const std::vector<RegionSize>& extra_regions)
-    : problem(the_problem), cells(std::move(the_cells)) {
-  require_valid(problem);
+    : rescaled((require_valid(the_problem), require_measurable(the_problem), normalised(the_problem))),
+      problem(rescaled ? rescaled->problem : the_problem),
+      cells(std::move(the_cells)) {
   const auto want = [&](RegionSize size) {
     if (std::find(sizes.begin(), sizes.end(), size) == sizes.end()) sizes.push_back(size);
   };
@@ -185,14 +188,14 @@ HeadStudy::HeadStudy(const Problem& problem, std::vector<Cell> cells, const Stud
     : plan_(std::make_unique<Plan>(problem, std::move(cells), extra_regions)) {
   const std::unique_ptr<Sweeps> own = settings.sweeps == nullptr ? make_reference_sweeps() : nullptr;
   Sweeps& sweeps = own ? *own : *settings.sweeps;
-  sweeps.load(problem, plan_->partitions, settings.threads);
+  sweeps.load(plan_->problem, plan_->partitions, settings.threads);
   plan_->pool_maps(settings.threads);
   plan_->sweep_first(sweeps, settings);
   std::vector<BlockFamily> families = plan_->choose_masks(settings);
   if (families.empty()) return;
   plan_->second = sweeps.masks(std::move(families), settings.progress);
   for (std::size_t p = 0; p < plan_->partitions.size(); ++p) plan_->row_region.push_back(sweeps.row_region(p));
-  plan_->longest_value = longest_row(problem.v);
+  plan_->longest_value = longest_row(plan_->problem.v);
   plan_->slack = sweeps.slack();
 }
 
@@ -204,12 +207,12 @@ Metrics HeadStudy::metrics(std::size_t i) const {
   const MaskEffect& effect = plan_->second.effects[plan_->place[i].first][plan_->place[i].second];
   const Slack& slack = plan_->slack;
   const MaskMeasurement measured{plan_->problem, plan_->partitions[p], plan_->masks[i], effect, plan_->second.dense,
-                                 mask_error(effect, plan_->longest_value, slack.output), slack};
+                                 mask_error(effect, plan_->longest_value, slack.output), slack, units()};
   Metrics metrics;
   if (cell.with_bounds && cell.policy == Policy::draft) {
     const PoolingError& pooling = plan_->pooling.at({p, cell.pool});
     append_pooling_metrics(metrics, plan_->problem, pooling,
-                           plan_->first.deviations[plan_->deviations.at({p, cell.pool})], slack);
+                           plan_->first.deviations[plan_->deviations.at({p, cell.pool})], slack, units());
     append_threshold_metrics(metrics, measured, plan_->maps.at({p, cell.pool}), pooling, plan_->row_region[p]);
   } else if (cell.with_bounds) {
     append_mask_bound_metrics(metrics, measured);
@@ -218,6 +221,7 @@ Metrics HeadStudy::metrics(std::size_t i) const {
   return metrics;
 }
 
+Units HeadStudy::units() const { return plan_->rescaled ? plan_->rescaled->units : Units{}; }
 const BlockMask& HeadStudy::mask(std::size_t i) const { return plan_->masks.at(i); }
 const Partition& HeadStudy::partition(RegionSize region) const {
   return plan_->partitions[plan_->partition_index(region)];

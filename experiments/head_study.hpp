@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "experiments/sweeps.hpp"
+#include "harness/metric_value.hpp"
 
 namespace draft {
 
@@ -28,9 +29,9 @@ struct Cell {
   bool operator==(const Cell&) const = default;
 };
 
-/// Names as in the record format, in the order in which they are written. Only applicable ones.
-using Metrics = std::vector<std::pair<std::string, double>>;
-/// The named metric, or NaN if it is not there.
+/// Names as in the record format, in the order in which they are written.
+using Metrics = std::vector<std::pair<std::string, MetricValue>>;
+/// The named metric's number, or NaN if it is not there or not applicable.
 double metric(const Metrics& metrics, const std::string& name);
 
 struct StudySettings {
@@ -45,8 +46,8 @@ struct StudySettings {
 class HeadStudy {
  public:
   /// Runs both sweeps for all cells; `extra_regions` get block statistics too, without a mask.
-  /// Throws std::invalid_argument on a problem or region that is not valid, UsageError on one that the sweeps do not
-  /// take.
+  /// Throws std::invalid_argument on a problem that is not valid or not measurable (reference/units.hpp) and on a
+  /// region that is not valid, UsageError on a head that the sweeps do not take.
   HeadStudy(const Problem& problem, std::vector<Cell> cells, const StudySettings& settings,
             const std::vector<RegionSize>& extra_regions = {});
   ~HeadStudy();
@@ -55,8 +56,10 @@ class HeadStudy {
   [[nodiscard]] Metrics metrics(std::size_t i) const;
   [[nodiscard]] const BlockMask& mask(std::size_t i) const;
   [[nodiscard]] const Partition& partition(RegionSize region) const;
+  /// In units(), as is the map.
   [[nodiscard]] const LogitStats& stats(RegionSize region) const;
   [[nodiscard]] const DraftMap& map(RegionSize region, Pool pool);
+  [[nodiscard]] Units units() const;
 
  private:
   struct Plan;

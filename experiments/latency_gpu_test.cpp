@@ -11,6 +11,7 @@
 #include "harness/gpu.hpp"
 #include "harness/gpu_timing.hpp"
 #include "harness/half_tensor.hpp"
+#include "harness/metric_table.hpp"
 #include "harness/synthetic_dump.hpp"
 #include "harness/temporary_directory.hpp"
 #include "harness/timing_match.hpp"
@@ -214,6 +215,7 @@ void expect_timed(const Json& record) {
   EXPECT_GT(record["timing"]["l2_flush"].get<std::int64_t>(), 0);
   EXPECT_GT(record["metrics"]["matmul_tflops"].get<double>(), 0);
   EXPECT_EQ(record["metrics"]["total_blocks"], 2 * 64);
+  for (const auto& [name, value] : record["metrics"].items()) EXPECT_NE(find_metric(name), nullptr) << name;
 }
 
 TEST_F(TimedDump, LatencyWritesARecordForEveryCellAndContinues) {

@@ -41,11 +41,10 @@ void print_maps(const std::vector<Record>& records) {
   StudyTable table("Where each head's dense attention goes, shares of its mass; recall of the mask shown in the maps",
                    {"capture", "head", "same region", "same frame", "same position", "text", "effective blocks", "recall"});
   for (const Record& record : records) {
-    const Record& metrics = record["metrics"];
+    const auto shown = [&](const char* name) { return metric_text(metric_of(record["metrics"], name)); };
     table.row({record["input"]["capture"], fmt::to_string(record["input"]["head"].get<Index>()),
-               number(metrics["mass_same_region"]), number(metrics["mass_same_frame"]),
-               number(metrics["mass_same_position"]), number(metrics["mass_text"]),
-               number(metrics["effective_blocks"]), number(metrics["attention_recall"])});
+               shown("mass_same_region"), shown("mass_same_frame"), shown("mass_same_position"), shown("mass_text"),
+               shown("effective_blocks"), shown("attention_recall")});
   }
   table.print();
 }
@@ -63,6 +62,7 @@ Metrics head_character(const HeadStudy& study, RegionSize region) {
   const Matrix& mass = study.stats(region).mass;
   const Index per_frame = partition.regions_per_frame();
   double same_region = 0.0, same_frame = 0.0, same_position = 0.0, effective = 0.0;
+  Index with_mass = 0;  // block rows whose attention goes to video at all
   for (Index i = 0; i < partition.regions(); ++i) {
     const double row = mass.row(i).sum();
     double entropy = 0.0;
@@ -73,14 +73,16 @@ Metrics head_character(const HeadStudy& study, RegionSize region) {
       const double p = row > 0.0 ? mass(i, j) / row : 0.0;
       if (p > 0.0) entropy -= p * std::log(p);
     }
-    effective += std::exp(entropy) / static_cast<double>(partition.regions());
+    if (row == 0.0) continue;
+    effective += std::exp(entropy);
+    ++with_mass;
   }
   const double rows = static_cast<double>(partition.grid().video());
   return {{"mass_same_region", same_region / rows},
           {"mass_same_frame", same_frame / rows},
           {"mass_same_position", same_position / rows},
           {"mass_text", study.stats(region).text_mass.sum() / rows},
-          {"effective_blocks", effective}};
+          {"effective_blocks", ratio(effective, static_cast<double>(with_mass))}};
 }
 
 nlohmann::ordered_json map_arrays(HeadStudy& study, const Cell& cell, const BlockMask& mask) {

@@ -15,7 +15,7 @@ StudyExperiment maps_experiment(const Options& options);
 
 /// Where a head's dense attention goes, averaged over video rows: mass_same_region, mass_same_frame,
 /// mass_same_position (the same region of every frame), mass_text, and effective_blocks, the mean over
-/// block rows of exp(entropy of the row's block masses).
+/// block rows of exp(entropy of the row's block masses) where there is any.
 Metrics head_character(const HeadStudy& study, RegionSize region);
 
 /// draft_map: A_draft; block_mass: mean over the block row's tokens of the mass in each block; both

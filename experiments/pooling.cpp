@@ -24,7 +24,7 @@ void print_pooling(const std::vector<Record>& records) {
                                        fmt::to_string(head_count(records))};
         for (const char* name : {"attention_recall", "output_rel_l2"}) {
           for (const Group& group : {drafted("avg"), drafted("max"), end("oracle"), end("random")}) {
-            cells.push_back(number(mean_metric(records, group, name)));
+            cells.push_back(metric_text(mean_metric(records, group, name)));
           }
         }
         table.row(std::move(cells));

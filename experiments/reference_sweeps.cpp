@@ -55,7 +55,7 @@ class ReferenceSweeps : public Sweeps {
   int threads_ = 0;
   std::unique_ptr<Stripes> stripes_;
   std::vector<std::vector<Index>> parent_;  // [partition][atom] -> region
-  Vector lse_;
+  LogSums lse_;
 };
 
 }  // namespace

@@ -19,10 +19,10 @@ void print_regions(const std::vector<Record>& records) {
       std::vector<std::string> cells{number(sparsity), region_name(region), fmt::to_string(head_count(records))};
       for (const char* name : {"attention_recall", "output_rel_l2"}) {
         for (const char* policy : {"draft", "oracle", "random"}) {
-          cells.push_back(number(mean_metric(records, by(policy), name)));
+          cells.push_back(metric_text(mean_metric(records, by(policy), name)));
         }
       }
-      cells.push_back(number(mean_metric(records, by("draft"), "empty_rows")));
+      cells.push_back(metric_text(mean_metric(records, by("draft"), "empty_rows")));
       table.row(std::move(cells));
     }
   }

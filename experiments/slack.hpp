@@ -7,6 +7,7 @@ namespace draft {
 
 /// A bound counts as held if left <= right (1 + relative) + floor, where `floor` is one of those below.
 struct Slack {
+  double deviation;      // both sides come from the same logits' deviations, no exponential between them
   double relative;       // both sides come from the same computed logits
   double against_exact;  // the same where one side knows the exact logits (the certificates from radii)
   double identity;       // of step 1's residual, numbers of order one
@@ -16,7 +17,8 @@ struct Slack {
 };
 
 /// float64 sweeps. Both sides are sums of up to n^2 = 1e10 rounded terms, which stay below sqrt(1e10) eps = 2e-11
-/// relative; a logit is off by head_dim eps max ||q|| max ||k||, and P relatively by as much, scaled.
+/// relative; a logit is off by head_dim eps m, m = max ||q|| max ||k||, and P relatively to one that knows the exact logits
+/// by as much, scaled. Of the same logits, differences and exponents are taken on both sides: each rounds scale m by eps.
 Slack reference_slack(const Problem& problem);
 
 /// fp32 sweeps on tensor cores, u = 2^-24, m = max ||q|| max ||k||, products of the 16-bit inputs exact:

@@ -14,6 +14,7 @@ struct MaskMeasurement {
   const DenseSums& dense;
   MaskError error;  // mask_error(effect, ...) with the slack's rounding of outputs
   const Slack& slack;
+  Units units = {};  // what problem, effect and dense are in
 };
 
 /// Recall, counts, output errors and ||P - P^M||_F: every mask.
@@ -22,12 +23,13 @@ void append_mask_metrics(Metrics& metrics, const MaskMeasurement& measured);
 void append_mask_bound_metrics(Metrics& metrics, const MaskMeasurement& measured);
 /// Theorem 3.3: delta, its quantiles and certificate, both sides.
 void append_pooling_metrics(Metrics& metrics, const Problem& problem, const PoolingError& pooling,
-                            const LogHistogram& deviations, const Slack& slack);
-/// Theorem 3.5 and the sharper bounds, after append_mask_bound_metrics: masks that threshold the map only.
+                            const LogHistogram& deviations, const Slack& slack, Units units = {});
+/// Theorem 3.5 and the sharper bounds, after append_mask_bound_metrics: masks that were chosen by the map. Where such a
+/// mask does not threshold the map (ThresholdBounds::thresholds) the theorem's ratios and checks are not applicable.
 void append_threshold_metrics(Metrics& metrics, const MaskMeasurement& measured, const DraftMap& map,
                               const PoolingError& pooling, const std::vector<Index>& row_region);
 
-/// Whether every check_* flag is 1.
+/// Whether every check_* flag is 1 or not applicable.
 bool all_checks_hold(const Metrics& metrics);
 
 }  // namespace draft

@@ -38,7 +38,7 @@ Json config_of(const Cell& cell, const Options& options) {
 
 Json metrics_json(const Metrics& metrics) {
   Json json = Json::object();
-  for (const auto& [name, value] : metrics) json[name] = value;
+  for (const auto& [name, value] : metrics) json[name] = to_json(value);
   return json;
 }
 

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <set>
 
 namespace draft {
@@ -18,15 +17,17 @@ std::vector<Column> columns_of(const std::vector<std::string>& header) {
 
 }  // namespace
 
-double mean_metric(const std::vector<Record>& records, const Group& group, const std::string& name) {
+MetricValue mean_metric(const std::vector<Record>& records, const Group& group, const std::string& name) {
   double sum = 0.0;
   Index count = 0;
   for (const Record& record : records) {
-    if (!group(record) || !record["metrics"].contains(name)) continue;
-    sum += record["metrics"][name].get<double>();
+    if (!group(record)) continue;
+    const MetricValue value = metric_of(record["metrics"], name);
+    if (!value.applicable()) continue;
+    sum += value.number();
     ++count;
   }
-  return count > 0 ? sum / static_cast<double>(count) : std::numeric_limits<double>::quiet_NaN();
+  return count > 0 ? MetricValue(sum / static_cast<double>(count)) : MetricValue::not_applicable();
 }
 
 Index count_records(const std::vector<Record>& records, const Group& group,

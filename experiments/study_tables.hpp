@@ -13,8 +13,8 @@ namespace draft {
 /// Whether a record belongs to the group.
 using Group = std::function<bool(const Record&)>;
 
-/// Mean of the metric over the group's records that have it; NaN if none has.
-double mean_metric(const std::vector<Record>& records, const Group& group, const std::string& name);
+/// Mean of the metric over the group's records that have a number for it; not applicable if none has.
+MetricValue mean_metric(const std::vector<Record>& records, const Group& group, const std::string& name);
 /// Number of the group's records for which `holds(metrics)`.
 Index count_records(const std::vector<Record>& records, const Group& group,
                     const std::function<bool(const Record& metrics)>& holds);

@@ -151,10 +151,13 @@ void Verification::record(const HeadTask& task, const JudgedRun& run, const Bloc
   Json record = make_record("verify", input_of(dump_.info(), sha256_, task), std::move(config), Json::object());
   if (run.unsupported.empty()) {
     const KernelError error = judge(run, head, blocks, rows);
-    record["metrics"] = {{"kernel_rel_l2", error.rel_l2()},
+    const auto if_any = [](const std::optional<double>& value) {
+      return to_json(value ? MetricValue(*value) : MetricValue::not_applicable());
+    };
+    record["metrics"] = {{"kernel_rel_l2", if_any(error.rel_l2())},
                          {"kernel_max_abs", error.max_abs},
-                         {"kernel_worst_block_rel_l2", error.worst_block_rel_l2},
-                         {"kernel_worst_block", error.worst_block},
+                         {"kernel_worst_block_rel_l2", if_any(error.worst_block_rel_l2)},
+                         {"kernel_worst_block", error.worst_block < 0 ? Json(kNotApplicable) : Json(error.worst_block)},
                          {"kernel_element_over_tolerance", error.element_over_bound},
                          {"kernel_row_over_tolerance", error.row_over_tolerance},
                          {"kernel_lse_max_abs", error.lse_max_abs},

@@ -6,6 +6,7 @@
 
 #include "experiments/verify.hpp"
 #include "harness/gpu.hpp"
+#include "harness/metric_table.hpp"
 #include "harness/synthetic_dump.hpp"
 #include "harness/temporary_directory.hpp"
 #include "kernels/cuda_check.hpp"
@@ -41,6 +42,9 @@ gpu::AttentionKernel kernel_of(const std::string& name) {
 TEST_F(Verifying, EveryKernelOfTheTablePasses) {
   EXPECT_EQ(verify(options_, gpu::attention_kernels()), kExitFine);
   EXPECT_GE(records().size(), 2U * 18U * gpu::attention_kernels().size());
+  for (const Json& record : records()) {
+    for (const auto& [name, value] : record["metrics"].items()) EXPECT_NE(find_metric(name), nullptr) << name;
+  }
 }
 
 // Claim: one's own kernel needs no more than a row of the table.

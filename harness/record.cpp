@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "harness/line_reader.hpp"
+#include "harness/metric_table.hpp"
 #include "harness/options.hpp"
 #include "harness/provenance.hpp"
 #include "harness/text.hpp"
@@ -29,19 +30,13 @@ bool is_done(const Json& record) {
   return status == "ok" || status == "skipped";
 }
 
-/// Takes what is not finite out of the metrics; returns why the record failed, empty if it did not.
-std::string remove_non_finite(Json& metrics) {
-  std::string reason;
+/// Takes what is not finite, and so has no text in JSON, out of the metrics.
+void remove_non_finite(Json& metrics) {
   Json finite = Json::object();
   for (const auto& [name, value] : metrics.items()) {
-    if (value.is_number_float() && !std::isfinite(value.get<double>())) {
-      reason += fmt::format("{}metric {} is {}", reason.empty() ? "" : "; ", name, value.get<double>());
-    } else {
-      finite[name] = value;
-    }
+    if (!value.is_number_float() || std::isfinite(value.get<double>())) finite[name] = value;
   }
   metrics = std::move(finite);
-  return reason;
 }
 
 /// Text that is no UTF-8, such as a file's name in another encoding, cannot stand in JSON: its escaped form does.
@@ -238,10 +233,16 @@ void RecordLog::write_line(const std::string& line) {
 }
 
 bool RecordLog::append(Json record) {
-  const std::string failure = record.contains("metrics") ? remove_non_finite(record["metrics"]) : "";
+  std::string failure;
+  if (record.contains("metrics")) {
+    const Json& device = part(part(record, "config"), "device");
+    failure = metrics_failure(record["metrics"], device.is_string() ? device.get<std::string>() : "");
+    remove_non_finite(record["metrics"]);
+  }
   if (!failure.empty()) {
+    const Json& before = part(record, "reason");
+    record["reason"] = before.is_string() ? before.get<std::string>() + "; " + failure : failure;
     record["status"] = "failed";
-    record["reason"] = failure;
   }
   if (file_ >= 0) {
     write_line(fmt::format("{}{}\n", lacks_end_ ? "\n" : "", record_line(record)));

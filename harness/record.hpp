@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "harness/record_schema.hpp"
+#include "harness/metric_value.hpp"
 
 namespace draft {
 
@@ -58,8 +59,9 @@ class RecordLog {
   /// Cells that are done.
   [[nodiscard]] std::size_t size() const { return done_.size(); }
 
-  /// Writes one line at once. A metric that is not finite makes the record a failure: status "failed", the
-  /// metric's name and value as the reason, and no value. Returns false for such a record. Throws
+  /// Writes one line at once. A metric that is not finite or cannot be (metric_table.hpp) makes the record a failure:
+  /// status "failed", and the metric's name and value as the reason. What is not finite is left out. Returns false for
+  /// such a record. Throws
   /// UsageError if the line cannot be written; what was written of it is cut off again.
   bool append(Json record);
 

@@ -273,5 +273,27 @@ TEST(RecordLog, WithoutAFileRemembersInMemory) {
   EXPECT_FALSE(log.append(record(1, 0.9, {{"a", std::nan("")}})));
 }
 
+// Given: metrics that cannot be, in a record that has failed for another reason, and a metric that is relative to
+// nothing. Claim: the first is failed for both reasons and keeps the value; the second is no failure.
+TEST(RecordLog, ImpossibleMetricsFailTheirRecord) {
+  const TemporaryDirectory directory;
+  {
+    RecordLog log(directory / "r.jsonl");
+    Json failed = record(0, 0.9, {{"attention_recall", 2.08}});
+    failed["status"] = "failed";
+    failed["reason"] = "first";
+    EXPECT_FALSE(log.append(failed));
+    EXPECT_TRUE(log.append(record(1, 0.9, {{"output_rel_l2", "not_applicable"}})));
+    EXPECT_EQ(log.size(), 1U);
+  }
+  const std::vector<Json> lines = read_records(directory / "r.jsonl");
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_EQ(lines[0]["status"], "failed");
+  EXPECT_EQ(lines[0]["reason"], "first; metric attention_recall is 2.08, possible are 0 to 1");
+  EXPECT_EQ(lines[0]["metrics"]["attention_recall"], 2.08);
+  EXPECT_EQ(lines[1]["status"], "ok");
+  EXPECT_EQ(lines[1]["metrics"]["output_rel_l2"], "not_applicable");
+}
+
 }  // namespace
 }  // namespace draft

@@ -124,6 +124,32 @@ TEST_F(LogitSweeps, NearlyConstantLogitsKeepTheirSpread) {
   EXPECT_GT(*std::max_element(found.centred_square.begin(), found.centred_square.end()), 1000.0);
 }
 
+// Given logits of 0 and, in one block of four, of X up to 1e5 (exact in fp32), claim: statistics and masses are the
+// reference's, the latter down to where fp32's weights vanish.
+TEST_F(LogitSweeps, OneBlockHoldsAllTheMass) {
+  const Layout layout{.heads = 1,
+                      .frames = 4,
+                      .height = 1,
+                      .width = 16,
+                      .text = 0,
+                      .head_dim = 64,
+                      .region_height = 1,
+                      .region_width = 16};
+  for (const Element element : kSweptElements) {
+    for (const double logit : {0.0, 1.0, 40.0, 354.0, 700.0, 1024.0, 32768.0, 98304.0}) {
+      Tensor q = random_tensor(layout, element, 1), k = random_tensor(layout, element, 2);
+      q.heads[0].setZero();
+      k.heads[0].setZero();
+      q.heads[0].leftCols(2).setConstant(2.0);
+      k.heads[0].topLeftCorner(16, 2).setConstant(logit / 4.0);
+      encode_exactly(q, element);
+      encode_exactly(k, element);
+      const SweepSetup setup(layout, element, q, k, random_tensor(layout, element, 3), 1.0);
+      EXPECT_LE(worst_ratio(setup, run(setup), Exact::logits), 1.0) << "logit " << logit;
+    }
+  }
+}
+
 TEST_F(LogitSweeps, RunsAreBitIdentical) {
   const SweepSetup setup = random_setup(
       {.heads = 2, .frames = 3, .height = 30, .width = 52, .text = 77, .head_dim = 128}, Element::bfloat16, 7);

@@ -83,7 +83,7 @@ double worst_ratio(const SweepSetup& setup, const TestFamily& family, const Foun
     const MaskSweep wanted =
         sweep_masks(stripes, sweep_logits(stripes, {}, 0).lse, std::span(&family.heads[head], 1), 0);
     const double* dense = found.dense.data() + head * 4;
-    worst.add(dense[0], wanted.dense.square, n * (2.0 * longest * e + e * e));
+    worst.add(dense[0], wanted.dense.norm * wanted.dense.norm, n * (2.0 * longest * e + e * e));
     worst.add(dense[1], wanted.dense.absolute, n * width * e);
     worst.add(dense[2], wanted.dense.lowest, e);
     worst.add(dense[3], wanted.dense.highest, e);
@@ -94,14 +94,15 @@ double worst_ratio(const SweepSetup& setup, const TestFamily& family, const Foun
         worst.add(found.vectors[0][at], effect.dropped[row], w * effect.dropped[row] + kVanished);
         worst.add(found.vectors[1][at], effect.kept[row], w * effect.kept[row] + kVanished);
         // Products of four weights or sums of weights; the fifth part is for the products of their errors.
-        worst.add(found.vectors[2][at], effect.probs_error2[row], 5.0 * w * effect.probs_error2[row] + kVanished);
-        const double error = std::sqrt(effect.output_error2[row]);
+        const double probs_error2 = effect.probs_error[row] * effect.probs_error[row];
+        worst.add(found.vectors[2][at], probs_error2, 5.0 * w * probs_error2 + kVanished);
+        const double error = effect.output_error[row];
         worst.add(found.vectors[3][at], error * error, 2.0 * error * e + e * e + 128.0 * kRoundoff * error * error);
       }
       const double* sums = found.sums.data() + (head * masks + m) * 3;
       worst.add(sums[0], effect.output_error1, n * width * e);
       worst.add(sums[1], effect.output_dot, n * (2.0 * longest * e + e * e));
-      worst.add(sums[2], effect.output_square, n * (2.0 * longest * e + e * e));
+      worst.add(sums[2], effect.output_norm * effect.output_norm, n * (2.0 * longest * e + e * e));
       // fp64 on both sides: logits off by head_dim roundings, sums of n terms.
       const double m64 = problem.scale * problem.q.rowwise().norm().maxCoeff() * problem.k.rowwise().norm().maxCoeff();
       const double rounding =
@@ -109,7 +110,10 @@ double worst_ratio(const SweepSetup& setup, const TestFamily& family, const Foun
       const std::size_t rows = static_cast<std::size_t>(checked_rows(layout));
       for (std::size_t r = 0; r < rows; ++r) {
         const Index row = partition.inverse()[r * kCheckedEvery];
-        const double l1 = effect.kept[row] < 1e-280 ? -1.0 : 2.0 * effect.dropped[row];
+        const BlockMask mask(family.heads[head].ranking, family.heads[head].cuts[m]);
+        const Index region = partition.region_of_token()[r * kCheckedEvery];
+        const bool keeps = problem.grid.text > 0 || !mask.columns(region).empty();
+        const double l1 = keeps ? 2.0 * effect.dropped[row] : -1.0;
         worst.add(found.row_l1[head][m * rows + r], l1, rounding);
       }
     }
@@ -172,6 +176,58 @@ TEST_F(MaskSweeps, AVanishingKeptMassIsStillASoftmax) {
   EXPECT_LE(worst_ratio(setup, family, found), 1.0);
   for (std::size_t row = 0; row < 8; ++row) {  // a softmax over 8 keys: its squares sum to at least 1/8
     EXPECT_GE(found.vectors[2][row], 8.0 / 64.0 + 8.0 / 64.0 - 0.01);
+  }
+}
+
+// Given logits of 0 and, in one block of four, of X up to 1e5 (exact in fp32), claim: every effect is the reference's,
+// whether the mask keeps the heavy block or light ones alone, whose part of the mass no double holds in the end.
+TEST_F(MaskSweeps, OneBlockHoldsAllTheMass) {
+  const Layout layout{.heads = 1,
+                      .frames = 4,
+                      .height = 1,
+                      .width = 16,
+                      .text = 0,
+                      .head_dim = 64,
+                      .region_height = 1,
+                      .region_width = 16};
+  for (const Element element : kSweptElements) {
+    for (const double logit : {1.0, 40.0, 200.0, 354.0, 512.0, 700.0, 768.0, 1024.0, 4096.0, 32768.0, 98304.0}) {
+      Tensor q = random_tensor(layout, element, 1), k = random_tensor(layout, element, 2);
+      q.heads[0].setZero();
+      k.heads[0].setZero();
+      // Two channels, so that fp16 holds their factors.
+      q.heads[0].leftCols(2).setConstant(2.0);
+      k.heads[0].topLeftCorner(16, 2).setConstant(logit / 4.0);
+      encode_exactly(q, element);
+      encode_exactly(k, element);
+      const SweepSetup setup(layout, element, q, k, random_tensor(layout, element, 3), 1.0);
+      for (const bool by_row : {false, true}) {
+        const TestFamily family = random_family(layout, "any", by_row, {0.25, 0.5, 0.75});
+        const Found found = run(setup, family);
+        EXPECT_LE(worst_ratio(setup, family, found, Exact::logits), 1.0) << "logit " << logit;
+        for (const double kept : found.vectors[1]) EXPECT_LE(kept, 1.0 + 1e-6);
+      }
+    }
+  }
+}
+
+// Given zeros for Q and K, or for V, claim: attention is even, or every output and error is exactly 0.
+TEST_F(MaskSweeps, Zeros) {
+  const Layout layout{.heads = 1, .frames = 2, .height = 9, .width = 17, .text = 3, .head_dim = 64};
+  for (const bool no_values : {false, true}) {
+    Tensor tensors[3] = {random_tensor(layout, Element::bfloat16, 1), random_tensor(layout, Element::bfloat16, 2),
+                         random_tensor(layout, Element::bfloat16, 3)};
+    for (std::size_t i : no_values ? std::vector<std::size_t>{2} : std::vector<std::size_t>{0, 1}) {
+      tensors[i].heads[0].setZero();
+      encode_exactly(tensors[i], Element::bfloat16);
+    }
+    const SweepSetup setup(layout, Element::bfloat16, tensors[0], tensors[1], tensors[2], 0.125);
+    const TestFamily family = random_family(layout, "uneven rows", false, {0.02, 0.1, 0.5});
+    const Found found = run(setup, family);
+    EXPECT_LE(worst_ratio(setup, family, found), 1.0);
+    if (!no_values) continue;
+    for (const double error : found.vectors[3]) EXPECT_EQ(error, 0.0);
+    for (const double sum : found.sums) EXPECT_EQ(sum, 0.0);
   }
 }
 

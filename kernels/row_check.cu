@@ -1,10 +1,11 @@
 // Idea:     ||P_u - P^M_u||_1 = 2 mu_u (step 1 of Theorem 3.5's proof), the left side element by element: P of every
-//           128th video token from its own fp64 softmax, P^M = P / (kept part of P) where the mask keeps, else 0.
+//           128th video token from its own fp64 softmax, P^M the softmax over what the mask keeps, else 0.
 // Map:      logits: one thread a key, 8 rows; softmax: one block of 256 threads a row; errors: one block a row and
 //           mask, one warp a region at a time.
 // Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k in token order, aligned to 16 bytes; any region size.
-// Costs:    2 * rows * tokens * head_dim fp64 FLOPs for P; 16 rows tokens bytes read for each mask.
-// Numerics: fp64 throughout, sums in a fixed order; nothing is shared with the sweep that is checked.
+// Costs:    2 * rows * tokens * head_dim fp64 FLOPs for P; 24 rows tokens bytes read for each mask.
+// Numerics: fp64 throughout, sums in a fixed order; nothing is shared with the sweep that is checked. log P stands in
+//           memory and not P, so that a row which keeps almost none of its mass has its own maximum too.
 
 #include <limits>
 #include <stdexcept>
@@ -23,7 +24,6 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr int kThreads = 256;
 constexpr int kRows = 8;  // that share a key
 constexpr int kMostDim = 128;
-constexpr double kTrustedMass = 1e-280;  // below it, P's kept part has lost digits or vanished
 
 template <Element kElement>
 __global__ void __launch_bounds__(kThreads)
@@ -64,43 +64,51 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__global__ void __launch_bounds__(kThreads) softmax64_kernel(int tokens, double* __restrict__ rows) {
+/// Logits to log P.
+__global__ void __launch_bounds__(kThreads) log_softmax64_kernel(int tokens, double* __restrict__ rows) {
   __shared__ double parts[kThreads / 32];
   double* own = rows + static_cast<std::int64_t>(blockIdx.x) * tokens;
   double highest = -kInfinity, sum = 0.0;
   for (int key = static_cast<int>(threadIdx.x); key < tokens; key += kThreads) highest = fmax(highest, own[key]);
   highest = join_block(highest, Higher{}, parts);
   for (int key = static_cast<int>(threadIdx.x); key < tokens; key += kThreads) sum += exp(own[key] - highest);
-  const double lse = highest + log(join_block(sum, Add{}, parts));
-  for (int key = static_cast<int>(threadIdx.x); key < tokens; key += kThreads) own[key] = exp(own[key] - lse);
+  // Not relative to their sum: beside a large logit the logarithm would be rounded away.
+  const double rest = log(join_block(sum, Add{}, parts));
+  for (int key = static_cast<int>(threadIdx.x); key < tokens; key += kThreads) own[key] = own[key] - highest - rest;
 }
 
 __global__ void __launch_bounds__(kThreads, 2)
     row_error_kernel(const __grid_constant__ Layout layout, const __grid_constant__ BlockMap map, NestedMasks family,
-                     int head, int first, const double* __restrict__ probabilities, double* __restrict__ row_l1) {
+                     int head, int first, const double* __restrict__ log_probabilities, double* __restrict__ row_l1) {
   __shared__ double parts[kThreads / 32];
   const int row = static_cast<int>(blockIdx.x), mask = static_cast<int>(blockIdx.y);
   const int lane = static_cast<int>(threadIdx.x) % 32, regions = layout.regions(), tokens = layout.tokens();
-  const double* p = probabilities + static_cast<std::int64_t>(row) * tokens;
+  const double* log_p = log_probabilities + static_cast<std::int64_t>(row) * tokens;
   const int own_region = layout.block_of((first + row) * kCheckedEvery);
   const std::uint8_t* levels = family.levels + layout.map_offset(head) + static_cast<std::int64_t>(own_region) * regions;
-  const auto sum_up = [&](auto&& term) {
-    double sum = 0.0;
+  const auto each = [&](auto&& visit) {
     for (int region = static_cast<int>(threadIdx.x) / 32; region < regions; region += kThreads / 32) {
       const bool is_kept = levels[region] <= mask;
       const BlockRows rows = map.rows(region);
 #pragma unroll 1
-      for (int i = lane; i < rows.count; i += 32) sum += term(p[rows.token(i)], is_kept);
+      for (int i = lane; i < rows.count; i += 32) visit(log_p[rows.token(i)], is_kept);
     }
     for (int token = layout.video() + static_cast<int>(threadIdx.x); token < tokens; token += kThreads) {
-      sum += term(p[token], true);
+      visit(log_p[token], true);
     }
-    return join_block(sum, Add{}, parts);
   };
-  const double kept = sum_up([](double value, bool is_kept) { return is_kept ? value : 0.0; });
-  const double l1 = sum_up([kept](double value, bool is_kept) { return is_kept ? fabs(value / kept - value) : value; });
+  double highest = -kInfinity, kept = 0.0, l1 = 0.0;
+  each([&](double value, bool is_kept) { highest = is_kept ? fmax(highest, value) : highest; });
+  highest = join_block(highest, Higher{}, parts);
+  each([&](double value, bool is_kept) { kept += is_kept ? exp(value - highest) : 0.0; });
+  kept = join_block(kept, Add{}, parts);
+  each([&](double value, bool is_kept) {
+    const double p = exp(value);
+    l1 += is_kept ? fabs(exp(value - highest) / kept - p) : p;
+  });
+  l1 = join_block(l1, Add{}, parts);
   if (threadIdx.x == 0) {
-    row_l1[static_cast<std::int64_t>(mask) * gridDim.x + row] = kept < kTrustedMass ? -1.0 : l1;
+    row_l1[static_cast<std::int64_t>(mask) * gridDim.x + row] = highest == -kInfinity ? -1.0 : l1;  // keeps nothing
   }
 }
 
@@ -113,32 +121,32 @@ void require_rows(const Layout& layout, int head, int first, int rows) {
 
 }  // namespace
 
-void checked_probabilities(const SweepCall& call, int head, int first, int rows, double* probabilities,
+void checked_probabilities(const SweepCall& call, int head, int first, int rows, double* log_probabilities,
                            cudaStream_t stream) {
   require_valid(call, false);
   require_rows(call.layout, head, first, rows);
-  require_aligned("row check: probabilities", probabilities);
+  require_aligned("row check: log probabilities", log_probabilities);
   const int tokens = call.layout.tokens();
   const dim3 grid((tokens + kThreads - 1) / kThreads, (rows + kRows - 1) / kRows);
   if (call.element == Element::bfloat16) {
-    logits_kernel<Element::bfloat16><<<grid, kThreads, 0, stream>>>(call, head, first, rows, probabilities);
+    logits_kernel<Element::bfloat16><<<grid, kThreads, 0, stream>>>(call, head, first, rows, log_probabilities);
   } else {
-    logits_kernel<Element::float16><<<grid, kThreads, 0, stream>>>(call, head, first, rows, probabilities);
+    logits_kernel<Element::float16><<<grid, kThreads, 0, stream>>>(call, head, first, rows, log_probabilities);
   }
   check_launch("logits_kernel");
-  softmax64_kernel<<<rows, kThreads, 0, stream>>>(tokens, probabilities);
-  check_launch("softmax64_kernel");
+  log_softmax64_kernel<<<rows, kThreads, 0, stream>>>(tokens, log_probabilities);
+  check_launch("log_softmax64_kernel");
 }
 
 void check_rows(const Layout& layout, const NestedMasks& family, int head, int first, int rows,
-                const double* probabilities, double* row_l1, cudaStream_t stream) {
+                const double* log_probabilities, double* row_l1, cudaStream_t stream) {
   require_valid(layout);
   require_valid(family);
   require_rows(layout, head, first, rows);
-  require_aligned("row check: probabilities", probabilities);
+  require_aligned("row check: log probabilities", log_probabilities);
   require_aligned("row check: row_l1", row_l1);
   row_error_kernel<<<dim3(rows, family.masks), kThreads, 0, stream>>>(layout, BlockMap(layout, false), family, head,
-                                                                      first, probabilities, row_l1);
+                                                                      first, log_probabilities, row_l1);
   check_launch("row_error_kernel");
 }
 

@@ -96,14 +96,14 @@ void sweep_masks(const SweepCall& call,
 /// Step 1's identity is summed element by element on video tokens 0, 128, 256, ...
 inline constexpr int kCheckedEvery = 128;
 inline int checked_rows(const Layout& layout) { return (layout.video() + kCheckedEvery - 1) / kCheckedEvery; }
-/// P in fp64 of `rows` checked rows of one head: video tokens kCheckedEvery * first, kCheckedEvery * (first + 1), ...
+/// log P in fp64 of `rows` checked rows of one head: video tokens kCheckedEvery * first, kCheckedEvery * (first + 1), ...
 void checked_probabilities(const SweepCall& call, int head, int first, int rows,
-                           double* probabilities,  // [rows, tokens], token order
+                           double* log_probabilities,  // [rows, tokens], token order
                            cudaStream_t stream);
-/// ||P_u - P^M_u||_1 of the same rows under each mask; -1 where the row keeps less than 1e-280 of its mass.
+/// ||P_u - P^M_u||_1 of the same rows under each mask; -1 where the row keeps nothing.
 void check_rows(const Layout& layout, const NestedMasks& family, int head, int first, int rows,
-                const double* probabilities,  // [rows, tokens], as checked_probabilities wrote them
-                double* row_l1,               // [masks, rows]
+                const double* log_probabilities,  // [rows, tokens], as checked_probabilities wrote them
+                double* row_l1,                   // [masks, rows]
                 cudaStream_t stream);
 
 }  // namespace draft::gpu

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "reference/exponential.hpp"
 #include "reference/parallel.hpp"
 #include "reference/stripes.hpp"
 
@@ -48,7 +49,8 @@ void Worker::segment(Index first, Index size) {
       sum.row(r) *= shrink;
       highest[r] = risen;
     }
-    s = (s - risen).exp();
+    s -= risen;
+    exponentiate(logits.row(r).array());
     total[r] += s.sum();
   }
   sum.noalias() += logits * stripes.v.middleRows(first, size);

@@ -73,7 +73,7 @@ void masks_in_one_pass(benchmark::State& state) {
                           {rule_cut(map, rule, sparsity)}});
     }
     const LogitStats stats = sweep_logits(stripes, {}, 0);
-    benchmark::DoNotOptimize(sweep_masks(stripes, stats.lse, families, 0).dense.square);
+    benchmark::DoNotOptimize(sweep_masks(stripes, stats.lse, families, 0).dense.norm);
   }
 }
 

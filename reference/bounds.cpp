@@ -30,7 +30,7 @@ double log_sum(const std::vector<double>& terms) {
 /// sqrt(2 sum mu_u^2) with mu_u bounded, row block by row block, through the blocks' own deviations.
 double bound_from_blocks(const Partition& partition, const DraftMap& map, const Matrix& block_delta,
                          const BlockMask& mask) {
-  double sum = 0.0;
+  Vector row(partition.regions());  // sqrt(size) mu
   std::vector<double> kept, dropped;
   for (Index i = 0; i < partition.regions(); ++i) {
     kept.clear();
@@ -44,9 +44,28 @@ double bound_from_blocks(const Partition& partition, const DraftMap& map, const 
       }
     }
     const double mu = dropped.empty() ? 0.0 : dropped_share(std::exp(log_sum(kept) - log_sum(dropped)));
-    sum += static_cast<double>(partition.size(i)) * mu * mu;
+    row[i] = std::sqrt(static_cast<double>(partition.size(i))) * mu;
   }
-  return std::sqrt(2.0 * sum);
+  return std::sqrt(2.0) * safe_norm(row);
+}
+
+/// Whether the mask keeps the largest S~ of every block row, up to what exp and its argument round.
+bool thresholds_rows(const DraftMap& map, const BlockMask& mask) {
+  constexpr double kRounding = 1e-12;
+  for (Index i = 0; i < mask.regions(); ++i) {
+    double kept = kInfinity, dropped = -kInfinity;
+    for (Index j = 0; j < mask.regions(); ++j) {
+      const double logit = map.scale * map.logits(i, j);
+      if (mask.kept(i, j)) {
+        kept = std::min(kept, logit);
+      } else {
+        dropped = std::max(dropped, logit);
+      }
+    }
+    const double largest = map.scale * map.logits.row(i).cwiseAbs().maxCoeff();
+    if (dropped - kept > kRounding * (1.0 + largest)) return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -88,8 +107,6 @@ KeptTokens kept_tokens(const Partition& partition, const BlockMask& mask) {
   return result;
 }
 
-double longest_row(const Matrix& rows) { return rows.rowwise().norm().maxCoeff(); }
-
 MaskError mask_error(const Problem& problem, const MaskEffect& effect) {
   return mask_error(effect, longest_row(problem.v));
 }
@@ -97,15 +114,15 @@ MaskError mask_error(const Problem& problem, const MaskEffect& effect) {
 MaskError mask_error(const MaskEffect& effect, double longest_value, OutputRounding rounding) {
   const double n = static_cast<double>(effect.dropped.size());
   MaskError error{};
-  error.probs_frobenius = std::sqrt(effect.probs_error2.sum());
+  error.probs_frobenius = safe_norm(effect.probs_error);
   error.trivial_bound = std::sqrt(2.0 * n);
   error.max_dropped = effect.dropped.maxCoeff();
   error.mean_dropped = effect.dropped.mean();
   error.step_1_bound = 2.0 * std::sqrt(n) * error.max_dropped;
-  error.bound_sharp_mu = std::sqrt(2.0 * effect.dropped.squaredNorm());
-  error.output_error_max = std::sqrt(effect.output_error2.maxCoeff());
+  error.bound_sharp_mu = std::sqrt(2.0) * safe_norm(effect.dropped);
+  error.output_error_max = effect.output_error.maxCoeff();
   for (Index u = 0; u < effect.dropped.size(); ++u) {
-    const double row_error = std::sqrt(effect.output_error2[u]);
+    const double row_error = effect.output_error[u];
     if (row_error <= rounding.ignored * longest_value) continue;
     const double bound = 2.0 * effect.dropped[u] * longest_value;
     error.output_ratio_max = std::max(error.output_ratio_max, row_error / bound);
@@ -115,13 +132,14 @@ MaskError mask_error(const MaskEffect& effect, double longest_value, OutputRound
 }
 
 ThresholdBounds threshold_bounds(const Partition& partition, const DraftMap& map, const PoolingError& pooling,
-                                 const BlockMask& mask, const MaskEffect& effect, const std::vector<Index>& row_region) {
+                                 const BlockMask& mask, const MaskEffect& effect, const std::vector<Index>& row_region,
+                                 Units units) {
   const double n = static_cast<double>(partition.grid().video());
   const double delta = pooling.delta * map.scale;
   const KeptTokens tokens = kept_tokens(partition, mask);
   ThresholdBounds bounds{};
   bounds.bound = 2.0 * std::sqrt(n) * dropped_share(threshold_odds(tokens.smallest, delta));
-  bounds.bound_paper_delta = 2.0 * std::sqrt(n) * dropped_share(threshold_odds(tokens.smallest, pooling.delta));
+  bounds.bound_paper_delta = 2.0 * std::sqrt(n) * dropped_share(threshold_odds(tokens.smallest, units.of_logits(pooling.delta)));
   bounds.bound_sharp = std::sqrt(2.0 * n) * dropped_share(threshold_odds(tokens.smallest, delta));
   bounds.bound_blocks = bound_from_blocks(partition, map, pooling.block_delta, mask);
   bounds.bound_radii = bound_from_blocks(partition, map, pooling.block_radii, mask);
@@ -130,6 +148,7 @@ ThresholdBounds threshold_bounds(const Partition& partition, const DraftMap& map
     const double allowed = dropped_share(threshold_odds(tokens.kept_fraction[row_region[u]], delta));
     bounds.step_2_ratio = std::max(bounds.step_2_ratio, effect.dropped[u] / allowed);
   }
+  bounds.thresholds = thresholds_rows(map, mask);
   return bounds;
 }
 

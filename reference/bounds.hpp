@@ -10,6 +10,8 @@
 #include "reference/draft_mask.hpp"
 #include "reference/logit_sweep.hpp"
 #include "reference/mask_sweep.hpp"
+#include "reference/norm.hpp"
+#include "reference/units.hpp"
 
 namespace draft {
 
@@ -58,9 +60,6 @@ struct OutputRounding {
 MaskError mask_error(const MaskEffect& effect, double longest_value, OutputRounding rounding = {});
 MaskError mask_error(const Problem& problem, const MaskEffect& effect);
 
-/// The largest 2-norm of a row.
-double longest_row(const Matrix& rows);
-
 /// Theorem 3.5 (eq. 10) for a mask that thresholds S~ (or a softmax of it) within every block row.
 struct ThresholdBounds {
   double bound;              // eq. 10 with delta scaled like S
@@ -69,8 +68,13 @@ struct ThresholdBounds {
   double bound_blocks;       // from each block's own delta_ij
   double bound_radii;        // the same with the radii's certificate: no n^2 work
   double step_2_ratio;       // max over rows of mu_u over step 2's bound; 0 where nothing is dropped
+  /// Whether every block row keeps its largest S~, to rounding. A softmax that underflows does not: blocks of
+  /// probability 0 are ordered by position, and the theorem says nothing about such a mask.
+  bool thresholds;
 };
+/// `units`: what `map` and `pooling` are in. eq. 8's unscaled delta is the one number that depends on it.
 ThresholdBounds threshold_bounds(const Partition& partition, const DraftMap& map, const PoolingError& pooling,
-                                 const BlockMask& mask, const MaskEffect& effect, const std::vector<Index>& row_region);
+                                 const BlockMask& mask, const MaskEffect& effect, const std::vector<Index>& row_region,
+                                 Units units = {});
 
 }  // namespace draft

@@ -8,6 +8,8 @@
 #include <span>
 #include <stdexcept>
 
+#include "reference/exponential.hpp"
+
 namespace draft {
 namespace {
 
@@ -45,7 +47,8 @@ void rank_by(std::span<const Key> keys, bool descending, std::span<std::uint32_t
 Matrix DraftMap::probabilities() const {
   Matrix p = logits * scale;
   for (Index i = 0; i < p.rows(); ++i) {
-    p.row(i) = (p.row(i).array() - p.row(i).maxCoeff()).exp();
+    p.row(i).array() -= p.row(i).maxCoeff();
+    exponentiate(p.row(i).array());
     p.row(i) /= p.row(i).sum();
   }
   return p;

@@ -7,6 +7,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "reference/exponential.hpp"
+
 namespace draft {
 namespace {
 
@@ -92,7 +94,8 @@ RowsTruth KernelTruth::rows(const BlockMask& mask, Index block) const {
   for (Index r = 0; r < count; ++r) {
     auto row = p.row(r).array();
     const double highest = row.maxCoeff();
-    row = (row - highest).exp();
+    row -= highest;
+    exponentiate(p.row(r).array());
     total[r] = row.sum();
     truth.lse[r] = highest + std::log(total[r]);
   }
@@ -134,7 +137,10 @@ RowsTruth KernelTruth::rows(const BlockMask& mask, Index block) const {
   return truth;
 }
 
-double KernelError::rel_l2() const { return std::sqrt(ratio(square_error_, square_)); }
+std::optional<double> KernelError::rel_l2() const {
+  if (square_ == 0.0) return std::nullopt;
+  return std::sqrt(square_error_ / square_);
+}
 
 void KernelError::add(const RowsTruth& truth, Index block, const Matrix& o, const Vector& lse) {
   double block_error = 0.0, block_square = 0.0;
@@ -155,8 +161,9 @@ void KernelError::add(const RowsTruth& truth, Index block, const Matrix& o, cons
   rows += truth.o.rows();
   square_error_ += block_error;
   square_ += block_square;
-  const double block_rel = std::sqrt(ratio(block_error, block_square));
-  if (!(block_rel <= worst_block_rel_l2)) {
+  if (block_square == 0.0) return;
+  const double block_rel = std::sqrt(block_error / block_square);
+  if (!worst_block_rel_l2 || !(block_rel <= *worst_block_rel_l2)) {
     worst_block_rel_l2 = block_rel;
     worst_block = block;
   }

@@ -3,6 +3,7 @@
 // else. A kernel is taken to round P once to its element type before P V, and O once; everything else is fp32.
 
 #include <cmath>
+#include <optional>
 
 #include "reference/attention.hpp"
 #include "reference/stripes.hpp"
@@ -59,10 +60,10 @@ class KernelTruth {
 
 /// What a kernel got wrong, over all rows added. Ratios above 1 are failures, as is every NaN.
 struct KernelError {
-  double rel_l2() const;
-  double max_abs = 0.0;             // |O' - O|
-  double worst_block_rel_l2 = 0.0;  // ||O' - O|| / ||O|| of the worst block row
-  Index worst_block = -1;
+  std::optional<double> rel_l2() const;  // none where O is 0 throughout: then it would be relative to nothing
+  double max_abs = 0.0;                  // |O' - O|
+  std::optional<double> worst_block_rel_l2;  // ||O' - O|| / ||O|| of the worst block row whose O is not 0
+  Index worst_block = -1;                    // -1 where there is none
   double element_over_bound = 0.0;  // largest |O' - O| / o_bound
   double row_over_tolerance = 0.0;  // largest ||O'_u - O_u|| / row_tolerance
   double lse_max_abs = 0.0;

@@ -20,20 +20,23 @@ double rounded(double x, KernelFormat format) {
 }
 
 /// A kernel on the CPU: float32, tiles of `tile` keys with a running maximum, P and O rounded to the format.
-/// `slack`: the maximum is only followed when it rose by more.
+/// `slack`: the maximum is only followed when it rose by more. `backwards`: from the last tile to the first. `lost`: a
+/// key that it forgets.
 Output kernel(const Problem& problem, const Partition& partition, const BlockMask& mask, KernelFormat format, Index tile,
-              float slack) {
+              float slack, bool backwards = false, Index lost = -1) {
   const Matrix allowed = naive::allowed(partition, mask);
   Output output{Matrix::Zero(problem.q.rows(), problem.q.cols()), Vector(problem.q.rows())};
   const Eigen::MatrixXf q = problem.q.cast<float>(), k = problem.k.cast<float>(), v = problem.v.cast<float>();
   for (Index u = 0; u < q.rows(); ++u) {
     float shift = -std::numeric_limits<float>::infinity(), total = 0.0F;
     Eigen::RowVectorXf sum = Eigen::RowVectorXf::Zero(v.cols());
-    for (Index first = 0; first < k.rows(); first += tile) {
+    const Index tiles = (k.rows() + tile - 1) / tile;
+    for (Index t = 0; t < tiles; ++t) {
+      const Index first = (backwards ? tiles - 1 - t : t) * tile;
       std::vector<std::pair<Index, float>> logits;
       float highest = -std::numeric_limits<float>::infinity();
       for (Index c = first; c < std::min(first + tile, k.rows()); ++c) {
-        if (allowed(u, c) == 0.0) continue;
+        if (allowed(u, c) == 0.0 || c == lost) continue;
         logits.emplace_back(c, static_cast<float>(problem.scale) * q.row(u).dot(k.row(c)));
         highest = std::max(highest, logits.back().second);
       }
@@ -110,12 +113,60 @@ TEST_P(Formats, AKernelThatOnlyRoundsPasses) {
     const BlockMask mask = some_mask(problem, truth.partition());
     for (const Index tile : {16, 64, 400}) {
       for (const float slack : {0.0F, 5.5F}) {
-        const KernelError error = judge(truth, mask, kernel(problem, truth.partition(), mask, GetParam(), tile, slack));
-        EXPECT_TRUE(error.fine()) << "spread " << spread << " tile " << tile << ": " << error.element_over_bound << ' '
-                                  << error.row_over_tolerance << ' ' << error.lse_over_bound;
-        EXPECT_GE(error.row_over_tolerance, 0.05);
+        for (const bool backwards : {false, true}) {
+          const KernelError error =
+              judge(truth, mask, kernel(problem, truth.partition(), mask, GetParam(), tile, slack, backwards));
+          EXPECT_TRUE(error.fine()) << "spread " << spread << " tile " << tile << ": " << error.element_over_bound
+                                    << ' ' << error.row_over_tolerance << ' ' << error.lse_over_bound;
+          EXPECT_GE(error.row_over_tolerance, 0.05);
+        }
       }
     }
+  }
+}
+
+/// Logits log p with p = 1 - j / 2^bits, which the format has exactly: P relative to the row's maximum has no rounding.
+/// A first tile at log p = -1, whose values are 0, leaves a kernel with a lower running maximum; and values that P
+/// averages to 0, so that P's rounding is all there is to an output.
+Problem exact_at_its_maximum(KernelFormat format) {
+  Problem problem = problem_for(format, 1.0);
+  problem.scale = 1.0;
+  problem.q.setZero();
+  problem.q.leftCols(3).setOnes();
+  problem.k.setZero();
+  Vector weight(problem.k.rows());
+  for (Index key = 0; key < weight.size(); ++key) {
+    const double steps = std::ldexp(1.0, format.bits);
+    weight[key] = key < 16 ? std::exp(-1.0) : 1.0 - static_cast<double>(key * 37 % (static_cast<Index>(steps) / 2)) / steps;
+    double left = std::log(weight[key]);
+    for (Index part = 0; part < 3; ++part) {
+      problem.k(key, part) = rounded(left, format);
+      left -= problem.k(key, part);
+    }
+  }
+  problem.v.topRows(16).setZero();
+  weight.head(16).setZero();
+  for (int pass = 0; pass < 3; ++pass) {  // the second and third take off what rounding the first one's left
+    const Eigen::RowVectorXd mean = weight.transpose() * problem.v / weight.sum();
+    problem.v.bottomRows(weight.size() - 16).rowwise() -= mean;
+    problem.v = problem.v.unaryExpr([&](double x) { return rounded(x, format); });
+  }
+  return problem;
+}
+
+// Given P that is exact relative to the row's maximum and outputs that cancel, claim: a kernel with another running
+// maximum, whose P is rounded, passes with a margin. It would not if the tolerance came from the scaling of P that
+// rounds least.
+TEST_P(Formats, ATolerancesOwnScalingIsNoExcuse) {
+  const Problem problem = exact_at_its_maximum(GetParam());
+  const KernelTruth truth(problem, kRegion, GetParam());
+  const BlockMask mask(truth.partition().regions(), true);
+  for (const Index tile : {8, 16}) {
+    const KernelError error = judge(truth, mask, kernel(problem, truth.partition(), mask, GetParam(), tile, 5.5F));
+    EXPECT_LE(error.row_over_tolerance, 0.75);
+    EXPECT_LE(error.element_over_bound, 0.75);
+    EXPECT_GE(error.row_over_tolerance, 0.05);
+    EXPECT_TRUE(error.fine());
   }
 }
 
@@ -155,6 +206,10 @@ TEST_P(Formats, PlantedErrorsAreSeen) {
   const KernelError error = judge(truth, mask, kernel(problem, truth.partition(), other, GetParam(), 64, 0.0F));
   EXPECT_GT(error.row_over_tolerance, 1.0);
   EXPECT_EQ(error.worst_block, 1);
+
+  // One column of 300 is forgotten.
+  const Output forgetful = kernel(problem, truth.partition(), mask, GetParam(), 64, 0.0F, false, problem.grid.tokens() - 1);
+  EXPECT_GT(judge(truth, mask, forgetful).row_over_tolerance, 1.0);
 
   wrong = right;
   wrong.o(3, 5) = std::numeric_limits<double>::quiet_NaN();

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <stdexcept>
 
+#include "reference/exponential.hpp"
 #include "reference/parallel.hpp"
 
 namespace draft {
@@ -24,8 +25,8 @@ struct Worker {
   std::span<const DeviationRequest> requests;
   LogitStats& stats;
   Matrix logits;        // [chunk rows, segment columns]
-  Matrix mass;          // [chunk rows, column atoms], exp(scale S - shift)
-  Matrix shift;         // [chunk rows, segments], the shift in force when a segment was summed
+  Matrix mass;          // [chunk rows, column atoms], sum of exp(scale (S - shift))
+  Matrix shift;         // [chunk rows, segments], the largest S of a segment
   std::vector<LogHistogram> deviations;
 
   void chunk(const Run& rows);
@@ -72,14 +73,12 @@ void Worker::deviate(const DeviationRequest& request, LogHistogram& histogram, c
 }
 
 void Worker::chunk(const Run& rows) {
-  const auto q = stripes.q.middleRows(rows.first, rows.size);
   const Index segments = static_cast<Index>(stripes.columns.size());
   mass.resize(rows.size, stripes.column_atoms());
   shift.resize(rows.size, segments);
   for (Index g = 0; g < segments; ++g) {
     const Run& columns = stripes.columns[g];
-    logits.resize(rows.size, columns.size);
-    logits.noalias() = q * stripes.k.middleRows(columns.first, columns.size).transpose();
+    stripes.logits(rows.first, rows.size, columns.first, columns.size, logits);
     for (Index b = columns.first_atom; b < std::min(columns.last_atom, stripes.atom_count()); ++b) {
       for (Index a = rows.first_atom; a < rows.last_atom; ++a) {
         block(rows, a, columns, b);
@@ -88,8 +87,9 @@ void Worker::chunk(const Run& rows) {
     }
     for (Index r = 0; r < rows.size; ++r) {
       auto s = logits.row(r).array();
-      shift(r, g) = stripes.scale * s.maxCoeff();
-      s = (stripes.scale * s - shift(r, g)).exp();
+      shift(r, g) = s.maxCoeff();
+      s = stripes.scale * (s - shift(r, g));
+      exponentiate(logits.row(r).array());
       for (Index b = columns.first_atom; b < columns.last_atom; ++b) {
         mass(r, b) = row_piece(logits, r, stripes.atom_first(b) - columns.first, stripes.atom_size(b)).sum();
       }
@@ -105,14 +105,15 @@ void Worker::normalise(const Run& rows) {
     for (std::size_t g = 0; g < stripes.columns.size(); ++g) {
       const Run& columns = stripes.columns[g];
       const auto piece = mass.row(r).segment(columns.first_atom, columns.last_atom - columns.first_atom);
-      total += piece.sum() * std::exp(shift(r, static_cast<Index>(g)) - highest);
+      total += piece.sum() * std::exp(stripes.scale * (shift(r, static_cast<Index>(g)) - highest));
     }
-    const double lse = highest + std::log(total);
-    stats.lse[rows.first + r] = lse;
+    const double rest = std::log(total);
+    stats.lse.highest[rows.first + r] = highest;
+    stats.lse.rest[rows.first + r] = rest;
     for (std::size_t g = 0; g < stripes.columns.size(); ++g) {
       const Run& columns = stripes.columns[g];
       mass.row(r).segment(columns.first_atom, columns.last_atom - columns.first_atom) *=
-          std::exp(shift(r, static_cast<Index>(g)) - lse);
+          std::exp(stripes.scale * (shift(r, static_cast<Index>(g)) - highest) - rest);
     }
   }
   for (Index a = rows.first_atom; a < rows.last_atom; ++a) {
@@ -154,6 +155,7 @@ LogitStats sweep_logits(const Stripes& stripes, std::span<const DeviationRequest
   }
   stats.text_mass = Vector::Zero(atoms);
   stats.lse.resize(stripes.grid.video());
+  stats.lse.scale = stripes.scale;
   stats.deviations.resize(requests.size());
   std::mutex merge;
   parallel_for(static_cast<Index>(stripes.rows.size()), threads, [&] {

@@ -35,6 +35,20 @@ struct DeviationRequest {
   std::vector<Index> parent;   // atom -> region
 };
 
+/// log sum exp(scale S) by row, in two parts: beside a large logit the sum's own logarithm would be rounded away, and
+/// with it the share of keys that tie. P = exp(scale (S - highest) - rest).
+struct LogSums {
+  Vector highest;  // the largest S of the row, unscaled
+  Vector rest;     // log sum exp(scale (S - highest)): from 0 to the log of the number of terms
+  double scale = 0.0;
+
+  [[nodiscard]] double operator[](Index row) const { return scale * highest[row] + rest[row]; }
+  void resize(Index rows) {
+    highest.resize(rows);
+    rest.resize(rows);
+  }
+};
+
 /// Statistics over blocks of atoms, rows and columns both video unless said otherwise.
 /// S is unscaled (eq. 6); P is the dense softmax over video and text columns.
 struct LogitStats {
@@ -43,7 +57,7 @@ struct LogitStats {
   Matrix centred_square;    // sum of (S - mean)^2 in each block
   Matrix mass;              // sum of P in each block
   Vector text_mass;         // sum of P over an atom's rows and the text columns, [atoms]
-  Vector lse;               // log of sum_v exp(scale S_uv), all columns, [video] in region order
+  LogSums lse;              // log of sum_v exp(scale S_uv), all columns, [video] in region order
   std::vector<LogHistogram> deviations;  // one a request
 };
 

@@ -3,18 +3,26 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <functional>
 #include <memory>
+#include <optional>
 
+#include "reference/exponential.hpp"
 #include "reference/mask_levels.hpp"
 #include "reference/masked_row.hpp"
+#include "reference/norm.hpp"
 #include "reference/parallel.hpp"
 
 namespace draft {
 namespace {
 
-/// Below this kept mass exp(S - lse) has lost digits or vanished, though softmax over the kept blocks
-/// is well defined: such rows are computed again with their own maximum.
-constexpr double kTrustedMass = 1e-280;
+/// Below this mass squares of its parts lose digits and vanish, and so does the mass itself in the end, though softmax
+/// over the columns is well defined: such rows are computed again with their own maximum.
+constexpr double kTrustedMass = 1e-100;
+
+/// Below this dropped mass the difference of two outputs is all rounding: it is taken between what is dropped and what is
+/// kept instead, each with its own softmax. O - O^M = mu (O^D - O^M).
+constexpr double kTrustedDifference = 1e-14;
 
 /// Step 1's identity is summed element by element on one token in this many: n^2 work a mask otherwise.
 constexpr Index kCheckedEvery = 128;
@@ -25,9 +33,21 @@ struct ChunkSums {
   std::vector<std::vector<MaskEffect>> effects;  // row vectors left empty
 };
 
+/// What one mask keeps or drops of one row: the sum of P and of P^2.
+struct Part {
+  double mass = 0.0, square = 0.0;
+};
+
+/// One row under one mask.
+struct MaskedPlace {
+  Index row_atom, row;  // of the chunk
+  std::size_t family, mask;
+  Index checked;        // its place among the checked rows, or -1
+};
+
 struct Worker {
   const Stripes& stripes;
-  const Vector& lse;
+  const LogSums& lse;
   const std::vector<Levels>& families;
   MaskSweep& result;
   Matrix probs;                 // [chunk rows, segment columns]
@@ -38,14 +58,19 @@ struct Worker {
   std::vector<Index> checked;   // rows of the chunk whose P is kept whole
   Matrix checked_probs;         // [checked rows, tokens]
   std::vector<std::vector<Matrix>> kept;  // [family][level], unnormalised output first kept at that level
+  Matrix row_logits;            // of logits_of, [1, tokens]
+  Index logits_of = -1;         // a row, in region order
 
   void chunk(const Run& rows, ChunkSums& sums);
   void multiply(const Run& rows, const Run& columns, Index atom);
   void family(const Run& rows, std::size_t f, ChunkSums& sums);
-  void row(const Run& rows, Index r, std::size_t f, std::size_t m, double kept_mass, double dropped_mass,
-           double kept_square, double dropped_square, MaskEffect& sums);
-  void check_row(Index place, Index row_atom, std::size_t f, std::size_t m, double kept_mass, double dropped_mass,
+  void row(const Run& rows, const MaskedPlace& place, const Part& keeps, const Part& drops, MaskEffect& sums);
+  void check_row(const MaskedPlace& place, double kept_mass, double dropped_mass, const MaskedRow* exact,
                  MaskEffect& sums) const;
+  [[nodiscard]] bool is_kept(const MaskedPlace& place, Index column_atom) const {
+    return column_atom == stripes.atom_count() || families[place.family].at(place.row_atom, column_atom) <= place.mask;
+  }
+  MaskedRow own_softmax(Index row, const std::function<bool(Index)>& columns);
 };
 
 /// Whole rows lie side by side: one long vector addition instead of one a row.
@@ -87,12 +112,11 @@ void Worker::chunk(const Run& rows, ChunkSums& sums) {
     for (Matrix& output : levels) output.setZero(rows.size, dim);
   }
   for (const Run& columns : stripes.columns) {
-    probs.resize(rows.size, columns.size);
-    probs.noalias() =
-        stripes.q.middleRows(rows.first, rows.size) * stripes.k.middleRows(columns.first, columns.size).transpose();
+    stripes.logits(rows.first, rows.size, columns.first, columns.size, probs);
     for (Index r = 0; r < rows.size; ++r) {
       auto p = probs.row(r).array();
-      p = (stripes.scale * p - lse[rows.first + r]).exp();
+      p = stripes.scale * (p - lse.highest[rows.first + r]) - lse.rest[rows.first + r];
+      exponentiate(probs.row(r).array());
       for (Index b = columns.first_atom; b < columns.last_atom; ++b) {
         const auto piece = probs.row(r).segment(stripes.atom_first(b) - columns.first, stripes.atom_size(b));
         mass(r, b) = piece.sum();
@@ -104,7 +128,7 @@ void Worker::chunk(const Run& rows, ChunkSums& sums) {
     }
     for (Index b = columns.first_atom; b < columns.last_atom; ++b) multiply(rows, columns, b);
   }
-  sums.dense = {dense.squaredNorm(), dense.cwiseAbs().sum(), dense.minCoeff(), dense.maxCoeff()};
+  sums.dense = {safe_norm(dense), dense.cwiseAbs().sum(), dense.minCoeff(), dense.maxCoeff()};
   sums.effects.resize(families.size());
   for (std::size_t f = 0; f < families.size(); ++f) family(rows, f, sums);
 }
@@ -126,61 +150,79 @@ void Worker::family(const Run& rows, std::size_t f, ChunkSums& sums) {
         by_square[level] += square(r, b);
       }
       const bool is_checked = next_checked < checked_probs.rows() && checked[next_checked] == r;
-      const bool has_text = stripes.grid.text > 0;
-      double kept_mass = has_text ? mass(r, stripes.atom_count()) : 0.0;
-      double kept_square = has_text ? square(r, stripes.atom_count()) : 0.0;
+      Part keeps;
+      if (stripes.grid.text > 0) keeps = {mass(r, stripes.atom_count()), square(r, stripes.atom_count())};
       for (std::size_t m = 0; m < levels.masks; ++m) {
-        kept_mass += by_mass[m];
-        kept_square += by_square[m];
-        // Summed from the dropped side: 1 - kept would lose a small mu's digits.
-        double dropped_mass = 0.0, dropped_square = 0.0;
+        keeps.mass += by_mass[m];
+        keeps.square += by_square[m];
+        Part drops;  // summed from the dropped side: 1 - kept would lose a small mu's digits
         for (std::size_t l = levels.masks; l > m; --l) {
-          dropped_mass += by_mass[l];
-          dropped_square += by_square[l];
+          drops.mass += by_mass[l];
+          drops.square += by_square[l];
         }
-        row(rows, r, f, m, kept_mass, dropped_mass, kept_square, dropped_square, sums.effects[f][m]);
-        if (is_checked) check_row(next_checked, a, f, m, kept_mass, dropped_mass, sums.effects[f][m]);
+        row(rows, {a, r, f, m, is_checked ? next_checked : -1}, keeps, drops, sums.effects[f][m]);
       }
       if (is_checked) ++next_checked;
     }
   }
 }
 
-void Worker::row(const Run& rows, Index r, std::size_t f, std::size_t m, double kept_mass, double dropped_mass,
-                 double kept_square, double dropped_square, MaskEffect& sums) {
-  const Index u = rows.first + r;
-  MaskEffect& effect = result.effects[f][m];
-  effect.dropped[u] = dropped_mass;
-  effect.kept[u] = kept_mass;
-  Eigen::RowVectorXd sparse = Eigen::RowVectorXd::Zero(stripes.q.cols());
-  double kept_error2 = 0.0;  // sum over kept v of (P - P^M)^2
-  if (kept_mass >= kTrustedMass) {
-    const double grown = dropped_mass / kept_mass;  // P^M = P (1 + grown) on kept entries
-    kept_error2 = grown * grown * kept_square;
-    sparse = (kept[f][m].row(r) + text.row(r)) / kept_mass;
-  } else {
-    const MaskedRow exact = masked_row(stripes, u, [&](Index row_atom, Index column_atom) {
-      return column_atom == stripes.atom_count() || families[f].at(row_atom, column_atom) <= m;
-    });
-    sparse = exact.output;          // zero where the row keeps nothing
-    kept_error2 = exact.probs_square;  // P is nothing beside P^M there
-  }
-  effect.probs_error2[u] = dropped_square + kept_error2;
-  const auto error = (dense.row(r) - sparse).eval();
-  effect.output_error2[u] = error.squaredNorm();
-  sums.output_error1 += error.lpNorm<1>();
-  sums.output_dot += dense.row(r).dot(sparse);
-  sums.output_square += sparse.squaredNorm();
+MaskedRow Worker::own_softmax(Index row, const std::function<bool(Index)>& columns) {
+  if (logits_of != row) stripes.logits(row, 1, 0, stripes.grid.tokens(), row_logits);
+  logits_of = row;
+  return masked_row(stripes, row_logits, columns);
 }
 
-void Worker::check_row(Index place, Index row_atom, std::size_t f, std::size_t m, double kept_mass,
-                       double dropped_mass, MaskEffect& sums) const {
-  if (kept_mass < kTrustedMass) return;
+void Worker::row(const Run& rows, const MaskedPlace& place, const Part& keeps, const Part& drops, MaskEffect& sums) {
+  const Index r = place.row, u = rows.first + r;
+  MaskEffect& effect = result.effects[place.family][place.mask];
+  effect.dropped[u] = drops.mass;
+  effect.kept[u] = keeps.mass;
+  // P - P^M is P on what is dropped and -mu P^M on what is kept: ||P - P^M|| = mu sqrt(a + b) with a and b the sums of
+  // squares of either part's own softmax.
+  double kept_sharpness = 0.0, dropped_sharpness = 0.0;
+  Eigen::RowVectorXd sparse;
+  std::optional<MaskedRow> exact;
+  if (keeps.mass >= kTrustedMass) {
+    kept_sharpness = keeps.square / (keeps.mass * keeps.mass);
+    sparse = (kept[place.family][place.mask].row(r) + text.row(r)) / keeps.mass;
+  } else {
+    exact = own_softmax(u, [&](Index column_atom) { return is_kept(place, column_atom); });
+    kept_sharpness = exact->probs_square;
+    sparse = exact->output;  // zero where the row keeps nothing
+  }
+  Eigen::RowVectorXd error = dense.row(r) - sparse;
+  if (drops.mass == 0.0) {
+    error.setZero();
+  } else if (drops.mass < kTrustedDifference) {
+    const MaskedRow lost = own_softmax(u, [&](Index column_atom) { return !is_kept(place, column_atom); });
+    dropped_sharpness = lost.probs_square;
+    error = drops.mass * (lost.output - sparse);
+  } else {
+    dropped_sharpness = drops.square / (drops.mass * drops.mass);
+  }
+  effect.probs_error[u] = drops.mass * std::sqrt(kept_sharpness + dropped_sharpness);
+  effect.output_error[u] = safe_norm(error);
+  sums.output_error1 += error.lpNorm<1>();
+  sums.output_dot += dense.row(r).dot(sparse);
+  sums.output_norm = std::hypot(sums.output_norm, safe_norm(sparse));
+  if (place.checked >= 0) check_row(place, keeps.mass, drops.mass, exact ? &*exact : nullptr, sums);
+}
+
+void Worker::check_row(const MaskedPlace& place, double kept_mass, double dropped_mass, const MaskedRow* exact,
+                       MaskEffect& sums) const {
+  if (exact != nullptr && !exact->keeps) return;
   double l1 = 0.0;
   for (Index b = 0; b < stripes.column_atoms(); ++b) {
-    const bool is_kept = b == stripes.atom_count() || families[f].at(row_atom, b) <= m;
-    const auto p = checked_probs.row(place).segment(stripes.atom_first(b), stripes.atom_size(b)).array();
-    l1 += is_kept ? (p / kept_mass - p).abs().sum() : p.sum();
+    const Index first = stripes.atom_first(b), size = stripes.atom_size(b);
+    const auto p = checked_probs.row(place.checked).segment(first, size).array();
+    if (!is_kept(place, b)) {
+      l1 += p.sum();
+    } else if (exact != nullptr) {
+      l1 += (exact->probs.segment(first, size).array() - p).abs().sum();
+    } else {
+      l1 += (p / kept_mass - p).abs().sum();
+    }
   }
   sums.row_l1_max = std::max(sums.row_l1_max, l1);
   sums.row_l1_residual = std::max(sums.row_l1_residual, std::abs(l1 - 2.0 * dropped_mass));
@@ -188,7 +230,7 @@ void Worker::check_row(Index place, Index row_atom, std::size_t f, std::size_t m
 }
 
 void add(DenseSums& total, const DenseSums& part) {
-  total.square += part.square;
+  total.norm = std::hypot(total.norm, part.norm);
   total.absolute += part.absolute;
   total.lowest = std::min(total.lowest, part.lowest);
   total.highest = std::max(total.highest, part.highest);
@@ -197,7 +239,7 @@ void add(DenseSums& total, const DenseSums& part) {
 void add(MaskEffect& total, const MaskEffect& part) {
   total.output_error1 += part.output_error1;
   total.output_dot += part.output_dot;
-  total.output_square += part.output_square;
+  total.output_norm = std::hypot(total.output_norm, part.output_norm);
   total.row_l1_max = std::max(total.row_l1_max, part.row_l1_max);
   total.row_l1_residual = std::max(total.row_l1_residual, part.row_l1_residual);
   total.rows_checked += part.rows_checked;
@@ -205,7 +247,7 @@ void add(MaskEffect& total, const MaskEffect& part) {
 
 }  // namespace
 
-MaskSweep sweep_masks(const Stripes& stripes, const Vector& lse, std::span<const MaskFamily> families, int threads,
+MaskSweep sweep_masks(const Stripes& stripes, const LogSums& lse, std::span<const MaskFamily> families, int threads,
                       const Progress& progress) {
   const std::vector<Levels> levels(families.begin(), families.end());
   const Index video = stripes.grid.video();
@@ -214,12 +256,12 @@ MaskSweep sweep_masks(const Stripes& stripes, const Vector& lse, std::span<const
   result.dense.highest = -result.dense.lowest;
   for (const Levels& family : levels) {
     MaskEffect blank;
-    blank.dropped = blank.kept = blank.probs_error2 = blank.output_error2 = Vector::Zero(video);
+    blank.dropped = blank.kept = blank.probs_error = blank.output_error = Vector::Zero(video);
     result.effects.emplace_back(family.masks, blank);
   }
   std::vector<ChunkSums> sums(stripes.rows.size());
   parallel_for(static_cast<Index>(stripes.rows.size()), threads, [&] {
-    auto worker = std::make_shared<Worker>(Worker{stripes, lse, levels, result, {}, {}, {}, {}, {}, {}, {}, {}, {}});
+    auto worker = std::make_shared<Worker>(Worker{stripes, lse, levels, result, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
     for (const Levels& family : levels) worker->kept.emplace_back(family.masks);
     return [&stripes, &sums, &progress, worker](Index item) {
       worker->chunk(stripes.rows[item], sums[item]);

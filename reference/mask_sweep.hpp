@@ -25,11 +25,11 @@ struct MaskFamily {
 struct MaskEffect {
   Vector dropped;         // mu_u, [video]
   Vector kept;            // 1 - mu_u, summed from the kept side so that neither loses digits, [video]
-  Vector probs_error2;    // ||P_u - P^M_u||_2^2, [video]
-  Vector output_error2;   // ||O_u - O^M_u||_2^2, [video]
+  Vector probs_error;     // ||P_u - P^M_u||_2, [video]; no squares, which would vanish where mu is below 1e-154
+  Vector output_error;    // ||O_u - O^M_u||_2, [video]
   double output_error1 = 0.0;   // sum |O - O^M|
   double output_dot = 0.0;      // sum O * O^M
-  double output_square = 0.0;   // sum (O^M)^2
+  double output_norm = 0.0;     // root of sum (O^M)^2
   double row_l1_max = 0.0;      // max ||P_u - P^M_u||_1 over the checked rows that keep something
   double row_l1_residual = 0.0; // max | ||P_u - P^M_u||_1 - 2 mu_u | over the same rows, element by element
   Index rows_checked = 0;       // video tokens 0, 128, 256, ... in original order that keep something
@@ -37,7 +37,7 @@ struct MaskEffect {
 
 /// Dense output over the video rows.
 struct DenseSums {
-  double square = 0.0, absolute = 0.0;  // sum O^2, sum |O|
+  double norm = 0.0, absolute = 0.0;    // root of sum O^2, sum |O|
   double lowest = 0.0, highest = 0.0;   // extremes of O
 };
 
@@ -46,9 +46,11 @@ struct MaskSweep {
   std::vector<std::vector<MaskEffect>> effects;  // [family][cut]
 };
 
-/// `lse` is sweep_logits(...).lse of the same stripes. Memory: O(tokens * head_dim) a thread and
+/// `lse` is sweep_logits(...).lse of the same stripes. Rows whose kept mass is below 1e-100 or whose
+/// dropped mass is below 1e-14 are computed again with their own maximum, so that no ratio of vanishing numbers and no
+/// difference of equal ones is taken. Memory: O(tokens * head_dim) a thread and
 /// O(tokens) a mask. The result does not depend on the number of threads.
-MaskSweep sweep_masks(const Stripes& stripes, const Vector& lse, std::span<const MaskFamily> families, int threads,
+MaskSweep sweep_masks(const Stripes& stripes, const LogSums& lse, std::span<const MaskFamily> families, int threads,
                       const Progress& progress = {});
 
 }  // namespace draft

@@ -90,7 +90,7 @@ TEST_P(Sweeps, MaskEffectsAreTheDefinitions) {
   }
   const MaskSweep sweep = sweep_masks(stripes, sweep_logits(stripes, {}, 1).lse, families, 2);
   const Matrix dense_video = dense.topRows(video);
-  EXPECT_CLOSE(sweep.dense.square, dense_video.squaredNorm());
+  EXPECT_CLOSE(sweep.dense.norm * sweep.dense.norm, dense_video.squaredNorm());
   EXPECT_CLOSE(sweep.dense.absolute, dense_video.cwiseAbs().sum());
   EXPECT_CLOSE(sweep.dense.highest, dense_video.maxCoeff());
   for (std::size_t f = 0; f < families.size(); ++f) {
@@ -104,12 +104,12 @@ TEST_P(Sweeps, MaskEffectsAreTheDefinitions) {
         const Index u = s.atoms[0].order()[row];
         EXPECT_CLOSE(effect.dropped[row], (p.row(u).array() * (1.0 - allowed.row(u).array())).sum());
         EXPECT_CLOSE(effect.kept[row], (p.row(u).array() * allowed.row(u).array()).sum());
-        EXPECT_CLOSE(effect.probs_error2[row], (p.row(u) - pm.row(u)).squaredNorm());
-        EXPECT_CLOSE(effect.output_error2[row], (dense.row(u) - sparse.row(u)).squaredNorm());
+        EXPECT_CLOSE(std::pow(effect.probs_error[row], 2), (p.row(u) - pm.row(u)).squaredNorm());
+        EXPECT_CLOSE(std::pow(effect.output_error[row], 2), (dense.row(u) - sparse.row(u)).squaredNorm());
       }
       EXPECT_CLOSE(effect.output_error1, (dense_video - sparse).cwiseAbs().sum());
       EXPECT_CLOSE(effect.output_dot, dense_video.cwiseProduct(sparse).sum());
-      EXPECT_CLOSE(effect.output_square, sparse.squaredNorm());
+      EXPECT_CLOSE(std::pow(effect.output_norm, 2), sparse.squaredNorm());
       EXPECT_LE(effect.row_l1_residual, kTolerance);
     }
   }
@@ -139,10 +139,11 @@ TEST(MaskSweep, KeptMassBelowTheSmallestDoubleIsStillASoftmax) {
   const Matrix p = naive::probabilities(problem, Matrix::Ones(16, 16));
   const Matrix pm = naive::probabilities(problem, naive::allowed(partition, mask));
   for (Index u = 0; u < 8; ++u) {
-    EXPECT_CLOSE(sweep.effects[0][0].probs_error2[u], (p.row(u) - pm.row(u)).squaredNorm());
-    EXPECT_CLOSE(sweep.effects[0][0].output_error2[u], ((p.row(u) - pm.row(u)) * problem.v).squaredNorm());
+    EXPECT_CLOSE(std::pow(sweep.effects[0][0].probs_error[u], 2), (p.row(u) - pm.row(u)).squaredNorm());
+    EXPECT_CLOSE(std::pow(sweep.effects[0][0].output_error[u], 2),
+                 ((p.row(u) - pm.row(u)) * problem.v).squaredNorm());
     // Both halves count: all of P, and a softmax over 8 keys, whose squares sum to at least 1/8.
-    EXPECT_GE(sweep.effects[0][0].probs_error2[u], p.row(u).squaredNorm() + 0.125 - kTolerance);
+    EXPECT_GE(std::pow(sweep.effects[0][0].probs_error[u], 2), p.row(u).squaredNorm() + 0.125 - kTolerance);
   }
 }
 
@@ -157,7 +158,7 @@ TEST(MaskSweep, ThreadsDoNotChangeABit) {
   const MaskSweep one = run(1), three = run(3);
   EXPECT_EQ(one.effects[0][1].dropped, three.effects[0][1].dropped);
   EXPECT_EQ(one.effects[0][0].output_dot, three.effects[0][0].output_dot);
-  EXPECT_EQ(one.dense.square, three.dense.square);
+  EXPECT_EQ(one.dense.norm, three.dense.norm);
 }
 
 }  // namespace

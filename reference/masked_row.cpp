@@ -1,35 +1,37 @@
 #include "reference/masked_row.hpp"
 
-#include <cmath>
+#include <algorithm>
 #include <limits>
+
+#include "reference/exponential.hpp"
 
 namespace draft {
 
-MaskedRow masked_row(const Stripes& stripes, Index row, const std::function<bool(Index, Index)>& kept) {
-  Index row_atom = 0;
-  while (stripes.atom_first(row_atom) + stripes.atom_size(row_atom) <= row) ++row_atom;
+MaskedRow masked_row(const Stripes& stripes, const Matrix& logits, const std::function<bool(Index)>& kept) {
+  MaskedRow result{false, Eigen::RowVectorXd::Zero(stripes.grid.tokens()), 0.0,
+                   Eigen::RowVectorXd::Zero(stripes.v.cols())};
   const auto each_kept = [&](auto&& visit) {
     for (Index b = 0; b < stripes.column_atoms(); ++b) {
-      if (!kept(row_atom, b)) continue;
-      for (Index v = stripes.atom_first(b); v < stripes.atom_first(b) + stripes.atom_size(b); ++v) {
-        visit(v, stripes.scale * stripes.q.row(row).dot(stripes.k.row(v)));
-      }
+      if (kept(b)) visit(stripes.atom_first(b), stripes.atom_size(b));
     }
   };
-  double highest = -std::numeric_limits<double>::infinity();
-  each_kept([&](Index, double logit) { highest = std::max(highest, logit); });
-  MaskedRow result{Eigen::RowVectorXd::Zero(stripes.v.cols()), 0.0};
-  double total = 0.0;
-  each_kept([&](Index v, double logit) {
-    const double weight = std::exp(logit - highest);
-    total += weight;
-    result.probs_square += weight * weight;
-    result.output += weight * stripes.v.row(v);
+  double highest = -std::numeric_limits<double>::infinity(), total = 0.0;
+  each_kept([&](Index first, Index size) {
+    result.keeps = true;
+    highest = std::max(highest, logits.row(0).segment(first, size).maxCoeff());
   });
-  if (total > 0.0) {
-    result.output /= total;
-    result.probs_square /= total * total;
-  }
+  if (!result.keeps) return result;
+  each_kept([&](Index first, Index size) {
+    auto weights = result.probs.segment(first, size);
+    weights = (stripes.scale * (logits.row(0).segment(first, size).array() - highest)).matrix();
+    exponentiate(result.probs.segment(first, size).array());
+    total += weights.sum();
+    result.probs_square += weights.squaredNorm();
+    result.output += weights * stripes.v.middleRows(first, size);
+  });
+  result.probs /= total;
+  result.output /= total;
+  result.probs_square /= total * total;
   return result;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// One query row's softmax over the kept columns only, with its own maximum: the definition, for rows
-// whose kept mass is too small a part of the dense mass to be had by division.
+// One query row's softmax over some columns only, with its own maximum: the definition, for rows whose part of the
+// dense mass in those columns is too small for its squares, or for itself.
 
 #include <functional>
 
@@ -9,11 +9,14 @@
 namespace draft {
 
 struct MaskedRow {
-  Eigen::RowVectorXd output;  // O^M_u, [head_dim]; zero if the row keeps nothing
-  double probs_square;        // sum of (P^M_uv)^2; zero if the row keeps nothing
+  bool keeps;                 // whether there is a column at all; all below is zero if there is none
+  Eigen::RowVectorXd probs;   // the softmax, 0 in other columns, [tokens] in region order
+  double probs_square;        // sum of its squares
+  Eigen::RowVectorXd output;  // its product with V, [head_dim]
 };
 
-/// `row` in region order; kept(row atom, column atom) tells what the row attends to. O(tokens * head_dim).
-MaskedRow masked_row(const Stripes& stripes, Index row, const std::function<bool(Index, Index)>& kept);
+/// `logits` are a row of S, unscaled, [1, tokens] in region order; kept(column atom) names the columns.
+/// O(tokens * head_dim).
+MaskedRow masked_row(const Stripes& stripes, const Matrix& logits, const std::function<bool(Index)>& kept);
 
 }  // namespace draft

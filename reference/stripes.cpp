@@ -1,5 +1,11 @@
 #include "reference/stripes.hpp"
 
+#include <cmath>
+#include <limits>
+
+#include "reference/careful_product.hpp"
+#include "reference/norm.hpp"
+
 namespace draft {
 namespace {
 
@@ -20,7 +26,22 @@ std::vector<Run> runs(const Stripes& stripes, Index atoms, Index most) {
   return out;
 }
 
+/// The most that a product's rounding may move a scaled logit, which is what it does to P relatively.
+constexpr double kMostRounding = 1e-9;
+
 }  // namespace
+
+void Stripes::logits(Index first_row, Index row_count, Index first_column, Index column_count, Matrix& out) const {
+  out.resize(row_count, column_count);
+  if (!careful) {
+    out.noalias() = q.middleRows(first_row, row_count) * k.middleRows(first_column, column_count).transpose();
+    return;
+  }
+  for (Index r = 0; r < row_count; ++r) {
+    const double* own = q.data() + (first_row + r) * q.cols();
+    careful_products(own, k.data() + first_column * k.cols(), q.cols(), column_count, out.data() + r * column_count);
+  }
+}
 
 Stripes::Stripes(const Problem& problem, const Partition& finest)
     : grid(problem.grid),
@@ -30,6 +51,8 @@ Stripes::Stripes(const Problem& problem, const Partition& finest)
       k(reorder(problem.k, finest)),
       v(reorder(problem.v, finest)),
       rows(runs(*this, atom_count(), kRowChunk)),
-      columns(runs(*this, column_atoms(), kColumnSegment)) {}
+      columns(runs(*this, column_atoms(), kColumnSegment)),
+      careful(static_cast<double>(q.cols()) * std::numeric_limits<double>::epsilon() * scale * longest_row(q) * longest_row(k) >
+              kMostRounding) {}
 
 }  // namespace draft

@@ -26,12 +26,18 @@ struct Stripes {
     return atom < atoms.regions() ? atoms.size(atom) : grid.text;
   }
 
+  /// S, unscaled, of these rows and columns, given by their first place and count: [rows, columns]. By one matrix
+  /// product where its rounding moves no scaled logit by more than 1e-9; else each entry as if in twice the precision,
+  /// so that logits which are equal are found equal however large they are. The same call gives the same bits.
+  void logits(Index first_row, Index row_count, Index first_column, Index column_count, Matrix& out) const;
+
   Grid grid;
   Partition atoms;
   double scale;
   Matrix q, k, v;             // [tokens, head_dim], region order, text last
   std::vector<Run> rows;      // video rows only
   std::vector<Run> columns;   // video, then text
+  bool careful;               // whether logits() takes the second way
 };
 
 }  // namespace draft
