@@ -1,12 +1,17 @@
 """One look for all plots: colours that colour-blind readers can tell apart, one width, reproducible bytes."""
 
 import os
+from functools import lru_cache
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.text  # noqa: E402
 import matplotlib.ticker  # noqa: E402
+from matplotlib import font_manager  # noqa: E402
+
+from .foreign import math_free, spelled  # noqa: E402
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, BLACK = (
     "#0072B2",
@@ -18,6 +23,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, BLACK = (
     "#7F7F7F",
     "#000000",
 )  # Okabe and Ito
+MOST_OF_A_TITLE, MOST_OF_A_TICK, MOST_OF_A_LINE = {1: 110, 2: 80}, 30, 90  # letters
 WIDTH = 8.0  # inches; at 150 dots an inch 1200 pixels, readable when shown at 800
 
 VARIANT_STYLES = {  # colour, line, marker
@@ -94,8 +100,42 @@ def above(axis, x, y, text, size=8):
     )
 
 
+@lru_cache(maxsize=None)
+def _has_glyph(letter):
+    font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
+    return letter == "\n" or font.get_char_index(ord(letter)) != 0
+
+
+def clipped(text, most):
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _drawn(text, most):
+    """Text as it is drawn: nothing out of a record is a formula, what the font lacks is spelled out, lines end."""
+    text = "\n".join(clipped(line, most) for line in text.split("\n"))
+    return "".join(letter if _has_glyph(letter) else spelled(letter) for letter in math_free(text))
+
+
+def _make_drawable(figure):
+    """The texts of a figure hold names out of records, of any length and in any letters."""
+    for axes in figure.axes:
+        place = getattr(axes, "get_subplotspec", lambda: None)()  # a colour bar has none
+        columns = place.get_gridspec().ncols if place else 1
+        for title in (axes.title, axes._left_title):
+            title.set_text(_drawn(title.get_text(), MOST_OF_A_TITLE.get(columns, 45)))
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_locator(), matplotlib.ticker.FixedLocator):
+                labels = [label.get_text() for label in axis.get_ticklabels()]
+                drawn = [_drawn(label, MOST_OF_A_TICK) for label in labels]
+                if drawn != labels:
+                    axis.set_ticklabels(drawn)
+    for text in figure.findobj(matplotlib.text.Text):
+        text.set_text(_drawn(text.get_text(), MOST_OF_A_LINE))
+
+
 def save(figure, folder, stem):
     """Writes stem.png and stem.svg; the same figure gives the same bytes."""
+    _make_drawable(figure)
     # The layout's solver differs in its last digits from run to run, and an SVG names things by hashes of them.
     figure.canvas.draw()
     figure.set_layout_engine("none")
