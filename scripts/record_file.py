@@ -9,12 +9,11 @@ import os
 import re
 import stat
 
-from record_format import is_number, name_of, problem, shown
+from record_format import LARGEST, is_number, name_of, problem, shown
 
 MOST_LEVELS = 64  # of nesting
 INCOMPLETE = "an incomplete last line"  # the beginning of a record, as a stopped run leaves it
 
-_DUBIOUS = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}|\d{300}")  # every spelling of a number that no double holds
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 _MARKS = re.compile(_STRING + rb'|[\[\]{}"]', re.DOTALL)  # a quotation mark by itself opens a string that never ends
@@ -25,8 +24,23 @@ class Malformed(ValueError):
     """A file that holds something else than records: one line, with the file, the line and the field."""
 
 
+def _has_odd_number(record):
+    """Whether some number, wherever it stands, is none that a double holds. Every record of every file is asked."""
+    stack = [record]
+    while stack:
+        value = stack.pop()
+        for each in value.values() if type(value) is dict else value:
+            kind = type(each)
+            if kind is float or kind is int:
+                if not -LARGEST <= each <= LARGEST:
+                    return True
+            elif kind is dict or kind is list:
+                stack.append(each)
+    return False
+
+
 def _odd_number(record):
-    """The first number that no double holds, as a problem, wherever it stands; None if there is none."""
+    """The first such number, as a problem."""
     stack = [("", record)]
     while stack:
         where, value = stack.pop()
@@ -36,7 +50,7 @@ def _odd_number(record):
             stack += [(f"{where}[{place}]", each) for place, each in enumerate(value)]
         elif type(value) in (int, float) and not is_number(value):
             return f"{where}: wanted a finite number, found {shown(value)}"
-    return None
+    raise ValueError("no such number")
 
 
 def _too_deep(line):
@@ -82,7 +96,7 @@ def parse(line):
             json.dumps(record, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError as error:
             return None, f"wanted Unicode text, found the lone surrogate {shown(error.object[error.start])}"
-    found = problem(record) or (_odd_number(record) if _DUBIOUS.search(line) else None)
+    found = problem(record) or (_odd_number(record) if _has_odd_number(record) else None)
     return (None, found) if found else (record, None)
 
 

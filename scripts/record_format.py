@@ -13,11 +13,11 @@ NOT_APPLICABLE = "not_applicable"  # a metric that is relative to nothing: no nu
 MOST_WHOLE = 2**64
 MAPS = ("draft_map", "block_mass", "mask")
 
-_LARGEST = sys.float_info.max
+LARGEST = sys.float_info.max
 
 
 def is_number(value):
-    return type(value) in (int, float) and -_LARGEST <= value <= _LARGEST  # false for NaN
+    return type(value) in (int, float) and -LARGEST <= value <= LARGEST  # false for NaN
 
 
 def _whole(least, most=MOST_WHOLE):

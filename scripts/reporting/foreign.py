@@ -9,6 +9,7 @@ with text of our own in any way; whoever writes turns stand-ins into what the fo
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _OFFSET = 0xF0000  # of the stand-ins: supplementary private use area A
 _MARKUP = r"\\`*<>&|$~"
@@ -41,6 +42,7 @@ def _visible(match):
     return spelled(letter) if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") else letter
 
 
+@lru_cache(maxsize=2**16)
 def inert(text):
     """The text with stand-ins for what could be markup, and everything unseen spelled out."""
     if not text.isascii() or not text.isprintable():
