@@ -161,7 +161,7 @@ def maps_section(records, plots):
     )
     rows = [
         (cell.dump, cell.input.get("capture"), cell.input.get("head"), cell.pool, cell.rule, cell.region, cell.sparsity)
-        + tuple(cell.metrics.get(name) for name in names)
+        + tuple(cell.shown(name) for name in names)
         for cell in sorted(cells, key=lambda cell: (cell.head_key, cell.region))
     ]
     table = Table(
@@ -182,8 +182,9 @@ def maps_section(records, plots):
             ),
             "",
         ]
-    for cell in chosen:
-        stem, text = figures_maps.draw(cell, plots), figures_maps.caption(cell)
+    for cell, stem in zip(chosen, figures_maps.stems(chosen)):
+        text = figures_maps.caption(cell)
+        figures_maps.draw(cell, plots, stem)
         lines += [f"![{text}](plots/{stem}.png)", "", f"*{text}* [SVG](plots/{stem}.svg)", ""]
     return {"lines": lines, "tables": [table]}
 

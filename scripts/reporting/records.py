@@ -11,6 +11,7 @@ from .foreign import inert, inert_value
 
 TIMED = ("latency", "latency_sustained", "overhead", "peers")  # attention calls: their numbers are times of one GPU
 VIDEOS = ("video", "video_heads", "video_contrast", "video_time")  # of the small video model, on one device
+LARGEST_DRAWN = 1e30
 NOTHING = "n/a"  # how tables show a metric that is relative to nothing
 
 
@@ -77,6 +78,12 @@ class Cell:
             return ("draft", self.pool, self.rule)
         return (self.policy,)
 
+    @cached_property
+    def drawable(self):
+        """Whether every number is of a size that a plot has room for."""
+        times = (value for value in self.timing.values() if isinstance(value, (int, float)))
+        return all(-LARGEST_DRAWN <= value <= LARGEST_DRAWN for value in (*self.metrics.values(), *times))
+
     def shown(self, name):
         """The metric for a table: its value, "n/a" where it is relative to nothing, None where there is none."""
         return NOTHING if name in self.not_applicable else self.metrics.get(name)
@@ -135,6 +142,11 @@ def having(cells, metrics=(), **parts):
         if all(name in cell.metrics for name in metrics)
         and all(name in getattr(cell, part) for part, names in parts.items() for name in names)
     ]
+
+
+def drawable(cells):
+    """The cells that plots have room for."""
+    return [cell for cell in cells if cell.drawable]
 
 
 def left_out(cells, names, first=" "):

@@ -147,9 +147,16 @@ def save(figure, folder, stem):
     return stem
 
 
-def left_out(count, most):
+def left_out(count, most, what="calls"):
     """For captions: says that not every call has a panel."""
-    return f" The first {most} of {count} calls; the table has all." if count > most else ""
+    return f" The first {most} of {count} {what}; the table has all." if count > most else ""
+
+
+def thinned(items, most):
+    """At most so many of the items, the first and the last among them, evenly spread."""
+    if len(items) <= most:
+        return items
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
 def legend_strip(figure, handles, labels, columns):
