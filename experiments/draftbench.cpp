@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -22,15 +23,14 @@
 #include "experiments/run.hpp"
 #include "experiments/verify.hpp"
 #include "harness/options.hpp"
+#include "harness/text.hpp"
 
 namespace {
 
 /// Prints a failure as one line on stderr.
 int report(std::string line) {
-  for (char& c : line) {
-    if (c == '\n') c = ' ';  // one clear line, whatever a library's message looks like
-  }
-  fmt::print(stderr, "draftbench: {}\n", line);
+  std::replace(line.begin(), line.end(), '\n', ' ');  // one clear line, whatever a library's message looks like
+  fmt::print(stderr, "draftbench: {}\n", draft::shown(line));
   return draft::kExitBadInput;
 }
 

@@ -13,6 +13,7 @@
 #include "harness/options.hpp"
 #include "harness/progress.hpp"
 #include "harness/table.hpp"
+#include "harness/text.hpp"
 
 namespace draft {
 namespace {
@@ -26,8 +27,8 @@ bool is_chosen(const std::vector<Value>& chosen, const Value& value) {
 }
 
 void print_header(const DumpInfo& info) {
-  fmt::print("{}: version {}\n", info.path.string(), info.version);
-  fmt::print("model     {}\nsource    {}\n", info.model, info.source);
+  fmt::print("{}: version {}\n", shown(info.path.string()), info.version);
+  fmt::print("model     {}\nsource    {}\n", shown(info.model), shown(info.source));
   fmt::print("grid      {} = {} tokens\n", to_string(info.grid), info.grid.tokens());
   fmt::print("heads     {} (K and V: {}), head_dim {}\n", info.heads, info.kv_heads, info.head_dim);
   fmt::print("elements  {}\n\n", info.element);
@@ -72,12 +73,12 @@ void print_heads(const Dump& dump, const Options& options, bool check) {
   Index loaded = 0;
   for (const CaptureInfo& capture : info.captures) {
     for (Index head = 0; head < info.heads; ++head) {
-      const bool shown = is_chosen(options.captures, capture.name) && is_chosen(options.heads, head);
-      if (shown || check) {
+      const bool wanted = is_chosen(options.captures, capture.name) && is_chosen(options.heads, head);
+      if (wanted || check) {
         const Problem problem = dump.load(capture, head);
         if (check) static_cast<void>(dump.load_output(capture, head));
         ++loaded;
-        if (shown) {
+        if (wanted) {
           add_statistics(table, capture, head, "q", problem.q);
           add_statistics(table, capture, head, "k", problem.k);
           add_statistics(table, capture, head, "v", problem.v);

@@ -19,7 +19,7 @@ class Table {
  public:
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
 
-  /// One cell a column. Throws std::invalid_argument on another number of cells.
+  /// One cell a column; what a terminal would obey is escaped. Throws std::invalid_argument on another number of cells.
   void add_row(std::vector<std::string> cells);
   [[nodiscard]] bool empty() const { return rows_.empty(); }
 

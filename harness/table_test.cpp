@@ -31,6 +31,13 @@ TEST(Table, CountsCharactersOfUtf8) {
   EXPECT_EQ(table.text(), "a   b\n\xc3\xa9   1\nxy  2\n");
 }
 
+// Given: a cell with what a terminal obeys. Claim: it is escaped, on one line, and its width is what is seen.
+TEST(Table, EscapesWhatATerminalObeys) {
+  Table table({{"name", Align::left}, {"b"}});
+  table.add_row({"\x1b[2J\n", "1"});
+  EXPECT_EQ(table.text(), "name       b\n\\x1b[2J\\n  1\n");
+}
+
 // Given: a table wider than allowed. Claim: the widest text is cut, numbers never are, no line is longer.
 TEST(Table, CutsTheWidestText) {
   Table table({{"name", Align::left}, {"value"}, {"prompt", Align::left}});
