@@ -54,13 +54,17 @@ def _odd_number(record):
 
 
 def _too_deep(line):
-    """Whether brackets stand within more than MOST_LEVELS others; those inside strings are not counted."""
-    level = 0
+    """The field of the record in which brackets stand within more than MOST_LEVELS others, or None. Those inside strings
+    are not counted."""
+    level, field = 0, b'""'
     for mark in _MARKS.finditer(line):
-        level += _LEVELS.get(mark.group(), 0)
+        text = mark.group()
+        level += _LEVELS.get(text, 0)
         if level > MOST_LEVELS:
-            return True
-    return False
+            return field[1:-1].decode("utf-8", "replace")
+        if level == 1 and text not in _LEVELS:
+            field = text
+    return None
 
 
 def _unique(pairs):
@@ -81,8 +85,8 @@ def parse(line):
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
         return None, f"wanted UTF-8, found byte 0x{line[error.start]:02x} in column {error.start + 1}"
-    if line.count(b"[") + line.count(b"{") > MOST_LEVELS and _too_deep(line):
-        return None, f"wanted at most {MOST_LEVELS} levels of nesting, found more"
+    if line.count(b"[") + line.count(b"{") > MOST_LEVELS and (field := _too_deep(line)) is not None:
+        return None, f"{name_of(field)}: wanted at most {MOST_LEVELS} levels of nesting, found more"
     try:
         record = _decode(text)
     except json.JSONDecodeError as error:
@@ -102,7 +106,7 @@ def parse(line):
 
 def _is_cut(line):
     """Whether the line begins like a record and ends before its object does."""
-    if not re.match(rb'\s*\{\s*("|$)', line) or _too_deep(line):
+    if not re.match(rb'\s*\{\s*("|$)', line) or _too_deep(line) is not None:
         return False
     try:
         line.decode("utf-8")
