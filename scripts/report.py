@@ -12,6 +12,7 @@ because a line is no record, because there is none, or for bad usage: one line o
 import argparse
 import os
 import sys
+import warnings
 from collections import Counter
 
 PAPER_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "paper")
@@ -63,7 +64,9 @@ def main(arguments=None):
     if not records:
         return refuse(f"nothing to report: no record in {', '.join(options.records)}")
     try:
-        sections = document.write(records, paper, options.out)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries about odd numbers: what is wrong with a record is said by us
+            sections = document.write(records, paper, options.out)
     except OSError as error:
         return refuse(error)
     verdicts = Counter(section.verdict for section in sections)

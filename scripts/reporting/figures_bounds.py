@@ -34,7 +34,7 @@ def draw_theorem_3_3(cells, folder):
     """One dot a head, pool and region: both sides' ratio, and how far typical deviations lie below the worst one."""
     heads = {}
     for cell in cells:  # neither side depends on the rule or the sparsity
-        if "tightness_3_3" in cell.metrics:
+        if style.SMALLEST_DRAWN <= cell.metrics.get("tightness_3_3", 0) <= style.LARGEST_DRAWN:
             heads[(cell.head_key, cell.pool, cell.region)] = cell.metrics
     pools = _pools(cells)
     figure, axes = style.panels(1, 2, 3.2, gridspec_kw={"width_ratios": [1, 2]})
@@ -57,11 +57,14 @@ def draw_theorem_3_3(cells, folder):
         middle = median(metrics["tightness_3_3"] for metrics in group)
         left.hlines(middle, number - 0.35, number + 0.35, color=style.BLACK, linewidth=1.4)
         spread = [
-            [
-                metrics[name] / metrics["delta_logits"]
-                for metrics in group
-                if name in metrics and metrics["delta_logits"] > 0
-            ]
+            style.room(
+                (
+                    metrics[name] / metrics["delta_logits"]
+                    for metrics in group
+                    if name in metrics and metrics["delta_logits"] > 0
+                ),
+                style.SMALLEST_DRAWN,
+            )
             for name, _ in names
         ]
         if all(spread):
@@ -130,11 +133,14 @@ def draw_theorem_3_5(cells, folder):
             shift = (number - (len(CHAIN) - 1) / 2) * 0.09
             middle = []
             for sparsity in sparsities:
-                ratios = [
-                    metrics["probs_frobenius"] / metrics[name]
-                    for metrics in groups.get((pool, sparsity), ())
-                    if metrics.get(name, 0) > 0
-                ]
+                ratios = style.room(
+                    (
+                        metrics["probs_frobenius"] / metrics[name]
+                        for metrics in groups.get((pool, sparsity), ())
+                        if metrics.get(name, 0) > 0
+                    ),
+                    style.SMALLEST_DRAWN,
+                )
                 if ratios:
                     middle.append((positions[sparsity] + shift, median(ratios)))
                     axis.scatter(
@@ -165,7 +171,11 @@ def draw_theorem_3_5(cells, folder):
 
 def draw_plane(cells, folder):
     """The (s, delta) plane: eq. (10) is below sqrt(2n) only in the shaded corner."""
-    points = [cell for cell in cells if "delta_scaled" in cell.metrics]
+    points = [
+        cell
+        for cell in cells
+        if style.room([cell.metrics["delta_scaled"]], style.SMALLEST_DRAWN) and style.room([cell.metrics["min_kept_fraction"]])
+    ]
     sparsities = style.thinned(sorted({cell.sparsity for cell in points}), MOST_SPARSITIES)
     groups = {}
     for cell in points:
@@ -173,7 +183,7 @@ def draw_plane(cells, folder):
     figure, axes = style.panels(1, 1, 4.4)
     axis = axes[0][0]
     grid = np.concatenate([np.linspace(VACUOUS_S, 0.999, 400), 1 - np.logspace(-3, -6, 40)])
-    lowest = min([cell.metrics["delta_scaled"] for cell in points if cell.metrics["delta_scaled"] > 0] + [0.5]) / 5
+    lowest = min([cell.metrics["delta_scaled"] for cell in points] + [0.5]) / 5
     highest = max([cell.metrics["delta_scaled"] for cell in points] + [5.0]) * 2.5
     edge = np.nan_to_num(boundary_delta(grid), nan=0.0)
     axis.fill_between(

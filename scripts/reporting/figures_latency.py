@@ -23,7 +23,7 @@ from .timings import (
 )
 
 COLUMNS = 3
-MOST_CALLS, MOST_KERNELS = 9, 12
+MOST_CALLS, MOST_KERNELS, MOST_POINTS = 9, 12, 200
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))  # one a call
 IDEAL = ": dense time x kept share"
 
@@ -94,6 +94,7 @@ def _draw_call(top, bottom, cells):
     for name in kernels(cells):
         colour, line, marker = style.kernel_style(name)
         members = sorted(choose(cells, kernel=name), key=lambda cell: cell.sparsity or 0)
+        members = style.thinned(members, MOST_POINTS)
         x = [cell.sparsity or 0 for cell in members]
         middle = [median_ms(cell) for cell in members]
         around = [
@@ -175,6 +176,7 @@ def draw_roofline(cells, overhead, folder):
         colour, _, marker = style.kernel_style(name)
         for number, call in enumerate(calls):
             found = sorted((x, cell.timing["tflops_kept"]) for c, k, x, cell in points if (c, k) == (call, name))
+            found = style.thinned(found, MOST_POINTS)
             if found:
                 look = {"color": colour, "marker": marker, "linestyle": LINES[number % len(LINES)]}
                 axis.plot(*zip(*found), **look, linewidth=1, alpha=0.8)

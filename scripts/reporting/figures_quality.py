@@ -41,7 +41,7 @@ def panels_left_out(quality):
 def _curve(axis, points, look, label, band):
     """Mean over heads; with `band` also the range from worst to best. points: [(x, values of the heads)]."""
     colour, line, marker = look
-    points = [(x, values) for x, values in points if values]
+    points = [(x, drawn) for x, values in points if (drawn := style.room(values))]
     if not points:
         return
     x = [place for place, _ in points]
@@ -164,6 +164,12 @@ def scatter_sparsities(quality):
     return wanted or found[-3:]
 
 
+def _with_room(first, second):
+    """Both lists without the points that an axis has no room for."""
+    found = [pair for pair in zip(first, second) if len(style.room(pair)) == 2]
+    return [x for x, _ in found], [y for _, y in found]
+
+
 def draw_recall_against_error(quality, folder):
     """One dot a head and choice of blocks: heads far from the common line are where the two measures disagree."""
     sparsities = scatter_sparsities(quality)
@@ -177,12 +183,13 @@ def draw_recall_against_error(quality, folder):
         ends = [(variant, quality.region, sparsity) for variant in (quality.draft("avg"), ("random",))]
         recalls = {head: pair for head, *pair in quality.pairs(*ends, "attention_recall")}
         errors = {head: pair for head, *pair in quality.pairs(*ends, "output_rel_l2") if head in recalls}
-        for head in style.thinned(list(errors), MOST_LINES):
+        drawn = [head for head in errors if len(style.room((*recalls[head], *errors[head]))) == 4]
+        for head in style.thinned(drawn, MOST_LINES):
             axis.plot(recalls[head], errors[head], color="#C8C8C8", linewidth=0.7, zorder=1)
         for variant in variants:
             colour, _, marker = style.variant_style(variant)
             axis.scatter(
-                *quality.both(variant, quality.region, sparsity),
+                *_with_room(*quality.both(variant, quality.region, sparsity)),
                 color=colour,
                 marker=marker,
                 s=24,

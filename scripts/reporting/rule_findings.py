@@ -2,6 +2,8 @@
 
 from statistics import mean
 
+from record_format import is_number
+
 from . import figures_quality as figures
 from .comparison import PAPER_SPARSITY, compare, dumps_of
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
@@ -37,7 +39,8 @@ def section_3_1(quality, plots):
         for head, kept, released in quality.pairs(
             base, (("draft", "avg", "released"), quality.region, sparsity), "kept_blocks"
         ):
-            counts.append((released - kept, quality.get(head, *base, "total_blocks") or 0))
+            total = quality.get(head, *base, "total_blocks")
+            counts.append((released - kept, total if is_number(total) else 0))
         for each in rules:
             variant = ("draft", "avg", each)
             recall = quality.values(variant, quality.region, sparsity, "attention_recall")

@@ -12,6 +12,9 @@ import matplotlib.ticker  # noqa: E402
 from matplotlib import font_manager  # noqa: E402
 
 from .foreign import math_free, spelled  # noqa: E402
+from .records import LARGEST_DRAWN  # noqa: E402
+
+SMALLEST_DRAWN = 1 / LARGEST_DRAWN  # on a logarithmic axis
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, BLACK = (
     "#0072B2",
@@ -116,7 +119,7 @@ def _drawn(text, most):
     return "".join(letter if _has_glyph(letter) else spelled(letter) for letter in math_free(text))
 
 
-def _make_drawable(figure):
+def make_drawable(figure):
     """The texts of a figure hold names out of records, of any length and in any letters."""
     for axes in figure.axes:
         place = getattr(axes, "get_subplotspec", lambda: None)()  # a colour bar has none
@@ -133,9 +136,14 @@ def _make_drawable(figure):
         text.set_text(_drawn(text.get_text(), MOST_OF_A_LINE))
 
 
+def room(values, least=-LARGEST_DRAWN):
+    """The values that an axis has room for."""
+    return [value for value in values if least <= value <= LARGEST_DRAWN]
+
+
 def save(figure, folder, stem):
     """Writes stem.png and stem.svg; the same figure gives the same bytes."""
-    _make_drawable(figure)
+    make_drawable(figure)
     # The layout's solver differs in its last digits from run to run, and an SVG names things by hashes of them.
     figure.canvas.draw()
     figure.set_layout_engine("none")

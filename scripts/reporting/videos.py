@@ -1,6 +1,7 @@
 """Videos of the small video DiT: every clip of a configuration against the dense clip of the same prompt and seed."""
 
 import json
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,7 +10,7 @@ from statistics import mean
 import numpy as np
 from scipy.stats import bootstrap
 
-from .records import having, left_out
+from .records import LARGEST_DRAWN, having, left_out
 
 SHAPE = ("frames", "height", "width", "steps", "layers", "heads", "clips")  # what every record of videos has to name
 WASHED = ("contrast", "psnr", "psnr_matched")
@@ -80,6 +81,8 @@ def interval(values):
 @lru_cache(maxsize=None)  # several tables and figures ask for the same ones
 def _interval(values):
     values = np.asarray(values, dtype=float)
+    if not np.abs(values).max() <= LARGEST_DRAWN:  # their squares are no numbers
+        return mean(values.tolist()), math.nan, math.nan
     middle = float(values.mean())
     if not np.ptp(values) > 0:  # nothing to resample, or NaN
         return middle, middle, middle
