@@ -9,6 +9,7 @@
 
 #include "harness/gpu.hpp"
 #include "harness/provenance.hpp"
+#include "harness/record.hpp"
 
 namespace draft {
 
@@ -22,7 +23,7 @@ CLI::App* add_about(CLI::App& parent) {
   command->callback([device] {
     if (*device == "cuda") require_gpu("about --device cuda");
     const nlohmann::ordered_json about{{"machine", machine_info()}, {"build", build_info()}};
-    fmt::print("{}\n", about.dump());
+    fmt::print("{}\n", record_line(about));
   });
   return command;
 }

@@ -15,11 +15,13 @@
 
 #include "harness/options.hpp"
 #include "harness/table.hpp"
+#include "harness/text.hpp"
 
 namespace draft {
 namespace {
 
 constexpr std::size_t kRows = 40;
+constexpr std::size_t kWidth = 120;  // of the table of latencies: names of cells may list many captures
 
 const char* name_of(Verdict verdict) {
   switch (verdict) {
@@ -44,7 +46,7 @@ CLI::Validator at_least(double least) {
 
 std::string text_of(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
-  if (!value.is_array()) return value.dump();
+  if (!value.is_array()) return record_line(value);
   std::string joined;  // a region [8, 16] as 8x16
   for (const Json& part_of_it : value) joined += (joined.empty() ? "" : "x") + text_of(part_of_it);
   return joined;
@@ -94,8 +96,8 @@ void print_findings(const Comparison& comparison, std::size_t rows) {
   });
   Table table({{"", Align::left}, {"cell", Align::left}, {"metric", Align::left}, {"old"}, {"new"}, {"new/old"},
                {"note", Align::left}});
-  const std::size_t shown = rows == 0 ? findings.size() : std::min(rows, findings.size());
-  for (std::size_t i = 0; i < shown; ++i) {
+  const std::size_t count = rows == 0 ? findings.size() : std::min(rows, findings.size());
+  for (std::size_t i = 0; i < count; ++i) {
     const Finding& finding = findings[i];
     const double ratio = ratio_of(finding);
     table.add_row({name_of(finding.verdict), name_of(finding.cell, comparison.varying), finding.metric,
@@ -104,8 +106,69 @@ void print_findings(const Comparison& comparison, std::size_t rows) {
   }
   if (table.empty()) return;
   table.print();
-  if (shown < findings.size()) fmt::print("... and {} more (--rows 0 shows all)\n", findings.size() - shown);
+  if (count < findings.size()) fmt::print("... and {} more (--rows 0 shows all)\n", findings.size() - count);
   fmt::print("\n");
+}
+
+std::string ratio_text(double ratio) { return fmt::format("{:.3f}", ratio); }
+
+/// Every cell whose latency was judged, those in which the least could have been seen first.
+void print_latencies(const Comparison& comparison, std::size_t rows) {
+  if (comparison.judged.empty()) return;
+  std::vector<const JudgedLatency*> cells;
+  for (const JudgedLatency& cell : comparison.judged) cells.push_back(&cell);
+  std::stable_sort(cells.begin(), cells.end(),
+                   [](const auto* a, const auto* b) { return a->change.detectable > b->change.detectable; });
+  Table table({{"latency of", Align::left}, {"old ms"}, {"new ms"}, {"new/old"}, {"detectable"}});
+  const std::size_t count = rows == 0 ? cells.size() : std::min(rows, cells.size());
+  for (std::size_t i = 0; i < count; ++i) {
+    table.add_row({name_of(cells[i]->cell, comparison.varying), number(cells[i]->before), number(cells[i]->after),
+                   ratio_text(cells[i]->change.ratio), ratio_text(cells[i]->change.detectable)});
+  }
+  table.print(stdout, kWidth);
+  if (count < cells.size()) fmt::print("... and {} more (--rows 0 shows all)\n", cells.size() - count);
+  fmt::print("\n");
+  const double least = cells.back()->change.detectable, most = cells.front()->change.detectable;
+  fmt::print("latency: a change of {} would have been found{}", ratio_text(least),
+             least == most ? "" : fmt::format(" in the quietest cell, of {} in the noisiest", ratio_text(most)));
+  if (const auto& drift = comparison.drift) {
+    fmt::print("; all cells together: {} (95% interval {} to {}), cells spread by {:.1f}%\n", ratio_text(drift->ratio),
+               ratio_text(drift->low), ratio_text(drift->high), 100.0 * drift->spread);
+  } else {
+    fmt::print("; fewer than {} cells: a drift of all is not told from changes\n", kFewestCells);
+  }
+}
+
+/// The comparison for programs.
+Json json_of(const Comparison& comparison) {
+  const auto side = [](Shift shift) { return shift == Shift::slower ? "slower" : shift == Shift::faster ? "faster" : "none"; };
+  Json json{{"cells", comparison.cells}, {"latencies", comparison.latencies}};
+  for (const char* list : {"findings", "latency", "only_before", "only_after", "notes"}) json[list] = Json::array();
+  for (const Finding& finding : comparison.findings) {
+    json["findings"].push_back({{"verdict", name_of(finding.verdict)},
+                                {"cell", finding.cell},
+                                {"metric", finding.metric},
+                                {"before", finding.before},
+                                {"after", finding.after},
+                                {"note", finding.note}});
+  }
+  for (const JudgedLatency& cell : comparison.judged) {
+    json["latency"].push_back({{"cell", cell.cell},
+                               {"before_ms", cell.before},
+                               {"after_ms", cell.after},
+                               {"ratio", cell.change.ratio},
+                               {"detectable", cell.change.detectable},
+                               {"change", side(cell.change.shift)}});
+  }
+  json["drift"] = nullptr;
+  if (const auto& drift = comparison.drift) {
+    json["drift"] = {{"ratio", drift->ratio},   {"low", drift->low},     {"high", drift->high},
+                     {"spread", drift->spread}, {"cells", drift->cells}, {"change", side(drift->shift)}};
+  }
+  json["only_before"] = comparison.only_before;
+  json["only_after"] = comparison.only_after;
+  json["notes"] = comparison.notes;
+  return json;
 }
 
 /// "only in OLD: 3 cells (bounds 2, pooling 1), such as ..."
@@ -117,14 +180,15 @@ void print_lacking(const std::string& where, const std::vector<Json>& cells, con
   for (const auto& [experiment, count] : experiments) {
     counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", experiment, count);
   }
-  fmt::print("only in {}: {} cells ({}), such as {}\n", where, cells.size(), counts, name_of(cells.front(), varying));
+  fmt::print("only in {}: {} cells ({}), such as {}\n", where, cells.size(), shown(counts),
+             shown(name_of(cells.front(), varying)));
 }
 
 struct Request {
   std::string before, after;  // paths
   CompareOptions options;
   std::size_t rows = kRows;
-  bool quiet = false;
+  bool quiet = false, json = false;
 };
 
 int compare_files(const Request& request) {
@@ -135,7 +199,13 @@ int compare_files(const Request& request) {
                                  request.before, request.after, comparison.only_before.size(),
                                  comparison.only_after.size()));
   }
-  if (!request.quiet) print_comparison(comparison, request.rows);
+  if (comparison.measured == 0) {  // a gate must not let pass what it did not look at
+    throw UsageError(fmt::format("{} and {}: wanted a cell with something to compare, found {} in both, without a "
+                                 "metric or a latency that both sides have",
+                                 request.before, request.after, comparison.cells));
+  }
+  if (request.json) fmt::print("{}\n", record_line(json_of(comparison)));
+  if (!request.quiet && !request.json) print_comparison(comparison, request.rows);
   return comparison.fails(request.options.strict) ? kExitCheckFailed : kExitFine;
 }
 
@@ -158,7 +228,7 @@ void add_compare_options(CLI::App& command, CompareOptions& options) {
       ->type_name("T");
   command
       .add_option("--latency-ratio", options.latency_ratio,
-                  "Medians may differ by this factor; beyond it the samples must be separated too (1.05)")
+                  "A cell, or all together, may get slower by this factor; beyond it the samples must tell it from noise (1.05)")
       ->check(at_least(1.0))
       ->type_name("R");
   command.add_flag("--allow-skipped", options.allow_skipped, "A cell that was measured may be skipped now");
@@ -167,9 +237,10 @@ void add_compare_options(CLI::App& command, CompareOptions& options) {
 
 void print_comparison(const Comparison& comparison, std::size_t rows) {
   print_findings(comparison, rows);
+  print_latencies(comparison, rows);
   print_lacking("OLD", comparison.only_before, comparison.varying);
   print_lacking("NEW", comparison.only_after, comparison.varying);
-  for (const std::string& note : comparison.notes) fmt::print("{}\n", note);
+  for (const std::string& note : comparison.notes) fmt::print("{}\n", shown(note));
   fmt::print("{} cells compared, {} with latency: {} worse, {} changed, {} better; {} only in OLD, {} only in NEW\n",
              comparison.cells, comparison.latencies, comparison.count(Verdict::regression),
              comparison.count(Verdict::change), comparison.count(Verdict::improvement), comparison.only_before.size(),
@@ -179,13 +250,16 @@ void print_comparison(const Comparison& comparison, std::size_t rows) {
 CLI::App* add_compare(CLI::App& parent, int& status) {
   CLI::App* command = parent.add_subcommand("compare", "Compares records with earlier ones of the same cells");
   const auto request = std::make_shared<Request>();
-  command->add_option("OLD", request->before, "Records to compare with: JSON Lines")->type_name("")->required();
-  command->add_option("NEW", request->after, "Records to judge: JSON Lines")->type_name("")->required();
+  require_file_name(
+      command->add_option("OLD", request->before, "Records to compare with: JSON Lines")->type_name("")->required());
+  require_file_name(command->add_option("NEW", request->after, "Records to judge: JSON Lines")->type_name("")->required());
   add_compare_options(*command, request->options);
   command->add_option("--rows", request->rows, fmt::format("Rows of the table at most, 0: all ({})", kRows))
       ->check(at_least(0.0))
       ->type_name("N");
   command->add_flag("--quiet", request->quiet, "Prints nothing: the exit status tells");
+  command->add_flag("--json", request->json,
+                    "Prints one JSON object instead: findings, each cell's smallest detectable change, the drift");
   command->footer("Exit status 0: no worse; 1: worse; 2: bad input.\nExample: draftbench compare old.jsonl new.jsonl");
   command->callback([request, &status] { status = compare_files(*request); });
   return command;

@@ -6,7 +6,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <new>
+#include <sstream>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "experiments/about.hpp"
@@ -23,6 +26,7 @@
 #include "experiments/run.hpp"
 #include "experiments/verify.hpp"
 #include "harness/options.hpp"
+#include "harness/standard_streams.hpp"
 #include "harness/text.hpp"
 
 namespace {
@@ -34,9 +38,15 @@ int report(std::string line) {
   return draft::kExitBadInput;
 }
 
-}  // namespace
+/// "bounds x.h5": what was being done, for a failure that says nothing of it.
+std::string task(int argc, char** argv) {
+  std::string words = argc > 1 ? argv[1] : "";
+  if (argc > 2 && *argv[2] != '-') words += std::string(" ") + argv[2];
+  return words;
+}
 
-int main(int argc, char** argv) {
+/// The command line's exit status; a failure is reported.
+int run(int argc, char** argv) {
   CLI::App app("Validates and benchmarks DraftAttention on captured Q/K/V dumps.", "draftbench");
   app.require_subcommand(1);
   app.footer("Example: draftbench run data/minidit_512p.h5 --out records.jsonl");
@@ -63,11 +73,31 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {  // --help
-    return app.exit(help);
+    std::ostringstream text;  // not std::cout, which is flushed at once and forgets why that failed
+    const int shown = app.exit(help, text, text);
+    fmt::print("{}", text.str());
+    return shown;
   } catch (const CLI::ParseError& error) {
     return report(error.what());
-  } catch (const std::exception& error) {
+  } catch (const draft::UsageError& error) {
     return report(error.what());
+  } catch (const std::bad_alloc&) {
+    return report(task(argc, argv) + ": this machine's memory does not suffice");
+  } catch (const std::system_error& error) {
+    if (std::ferror(stdout) != 0) return report("stdout cannot be written: " + error.code().message());
+    return report(task(argc, argv) + ": stopped by a failure of the system: " + error.what());
+  } catch (const std::exception& error) {
+    return report(task(argc, argv) + ": stopped by a failure that was not foreseen: " + error.what());
   }
   return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  draft::guard_standard_streams();
+  const int status = run(argc, argv);
+  if (status == draft::kExitBadInput) return status;
+  const std::string why = draft::unwritten_output();
+  return why.empty() ? status : report("stdout cannot be written: " + why);
 }

@@ -27,8 +27,8 @@ int verify(const VerifyOptions& options, const std::vector<gpu::AttentionKernel>
   bool fine = std::none_of(records.begin(), records.end(), [](const Json& record) { return record["status"] == "failed"; });
   if (!options.baseline.empty()) {
     const Comparison comparison = compare(before, records, options.compare);
-    if (comparison.cells == 0) {
-      throw UsageError(fmt::format("--baseline: {} has no cell of this run", options.baseline));
+    if (comparison.measured == 0) {
+      throw UsageError(fmt::format("--baseline: {} has no cell of this run that could be compared", options.baseline));
     }
     if (!options.quiet) print_comparison(comparison, 40);
     fine = fine && !comparison.fails(options.compare.strict);
@@ -53,7 +53,8 @@ CLI::App* add_verify(CLI::App& parent, int& status) {
   command->add_option("--blocks", options->blocks, "Block rows judged of each head and case (default 32; 0: all)")
       ->check(CLI::NonNegativeNumber)
       ->type_name("N");
-  command->add_option("--baseline", options->baseline, "Records of an earlier run to compare with")->type_name("FILE");
+  require_file_name(
+      command->add_option("--baseline", options->baseline, "Records of an earlier run to compare with")->type_name("FILE"));
   add_compare_options(*command, options->compare);
   command->callback([options, &status] {
 #if defined(DRAFT_HAS_CUDA)

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <utility>
 
 #include "harness/accuracy.hpp"
-#include "harness/separation.hpp"
 #include "harness/timing_match.hpp"
 
 namespace draft {
@@ -66,6 +66,24 @@ bool has_comparable_latency(const Pair& pair) {
   return is_timed(pair) && why_not_comparable(*pair.before, *pair.after).empty();
 }
 
+std::string plain(const Json& value) { return value.is_string() ? value.get<std::string>() : record_line(value); }
+
+/// Cells by what they share: "kernel mma", "capture layer3", with their places in `pairs`.
+std::map<std::string, std::vector<std::size_t>> shared_values(const std::vector<Pair>& pairs) {
+  std::map<std::string, std::vector<std::size_t>> groups;
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    const Json &config = part(*pairs[i].after, "config"), &input = part(*pairs[i].after, "input");
+    for (const char* key : {"capture", "layer", "head"}) {
+      if (!part(input, key).is_null()) groups[std::string(key) + ' ' + plain(part(input, key))].push_back(i);
+    }
+    if (!config.is_object()) continue;
+    for (const auto& [key, value] : config.items()) groups[key + ' ' + plain(value)].push_back(i);
+  }
+  return groups;
+}
+
+Verdict verdict_of(Shift shift) { return shift == Shift::slower ? Verdict::regression : Verdict::improvement; }
+
 /// Compares cell by cell and gathers what there is to say.
 class Comparer {
  public:
@@ -87,11 +105,14 @@ class Comparer {
     }
     result_.varying = varying_keys(before, after);
     result_.cells = pairs.size();
-    result_.latencies = static_cast<std::size_t>(std::count_if(pairs.begin(), pairs.end(), has_comparable_latency));
+    judge(pairs);
+    std::size_t judged = 0;  // of result_.judged, those before this pair
     for (const Pair& pair : pairs) {
+      compared_ = false;
       status(pair);
       metrics(pair);
-      latency(pair);
+      latency(pair, judged);
+      result_.measured += compared_ ? 1 : 0;
     }
     for (const auto& [what, cells] : said_) {
       result_.notes.push_back(fmt::format("{} ({} cell{})", what, cells, cells == 1 ? "" : "s"));
@@ -102,6 +123,7 @@ class Comparer {
  private:
   void add(Verdict verdict, const Pair& pair, const std::string& metric, const Json& before, const Json& after,
            const std::string& note = "") {
+    compared_ = true;
     result_.findings.push_back({verdict, cell_of(*pair.after), metric, before, after, note});
   }
   void say(const std::string& what) { ++said_[what]; }
@@ -124,6 +146,7 @@ class Comparer {
     if (before.is_object()) {
       for (const auto& [name, value] : before.items()) {
         if (after.is_object() && after.contains(name)) {
+          compared_ = true;
           metric(pair, name, value, after.at(name));
         } else {
           const bool must_stay = is_kernel_error(name) || is_check(name);
@@ -143,6 +166,11 @@ class Comparer {
   }
 
   void metric(const Pair& pair, const std::string& name, const Json& before, const Json& after) {
+    if (before == kNotApplicable || after == kNotApplicable) {
+      const bool is_lost = is_check(name) && after == kNotApplicable;
+      if (before != after) add(is_lost ? Verdict::regression : Verdict::change, pair, name, before, after);
+      return;
+    }
     if (!is_finite(before)) return other(pair, name, before, after);
     if (!is_finite(after)) return add(Verdict::regression, pair, name, before, after, "not finite");
     if (is_kernel_error(name)) return error(pair, name, before, after);
@@ -177,22 +205,64 @@ class Comparer {
     if (!same) add(Verdict::change, pair, name, before, after);
   }
 
-  void latency(const Pair& pair) {
+  /// Judges the latencies of all cells that have comparable ones, and finds what several of them did together.
+  void judge(const std::vector<Pair>& all) {
+    std::vector<Pair> pairs;
+    std::copy_if(all.begin(), all.end(), std::back_inserter(pairs), has_comparable_latency);
+    result_.latencies = pairs.size();
+    std::vector<CellSamples> samples;
+    for (const Pair& pair : pairs) samples.push_back({timing_samples(*pair.before), timing_samples(*pair.after)});
+    std::vector<std::string> names;
+    std::vector<std::vector<std::size_t>> groups;
+    for (auto& [name, places] : shared_values(pairs)) {
+      if (places.size() == 1 || places.size() == pairs.size()) continue;
+      names.push_back(name);
+      groups.push_back(places);
+    }
+    const LatencyChanges changes = judge_latencies(samples, options_.latency_ratio, groups);
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      result_.judged.push_back(
+          {cell_of(*pairs[i].after), median(samples[i].before), median(samples[i].after), changes.cells[i]});
+    }
+    result_.drift = changes.drift;
+    if (changes.group) {
+      const GroupChange& group = *changes.group;
+      result_.findings.push_back({verdict_of(group.shift),
+                                  {{"experiment", "cells of " + names[group.group]}},
+                                  "group_drift",
+                                  group.others,
+                                  group.ratio,
+                                  fmt::format("{} cells together, old: the other cells", groups[group.group].size())});
+    }
+    if (!changes.drift || changes.drift->shift == Shift::none) return;
+    const CommonDrift& drift = *changes.drift;
+    result_.findings.push_back(
+        {verdict_of(drift.shift),
+         {{"experiment", changes.group ? "the other cells" : "all timed cells"}},
+         "common_drift",
+         1.0,
+         drift.ratio,
+         fmt::format("{} cells together, 95% interval {:.4g} to {:.4g}", drift.cells, drift.low, drift.high)});
+  }
+
+  void latency(const Pair& pair, std::size_t& judged) {
     if (!is_timed(pair)) return;
     if (!part(*pair.after, "timing").is_object()) {
       return add(Verdict::change, pair, "timing", nullptr, nullptr, "missing");
     }
     const std::string why = why_not_comparable(*pair.before, *pair.after);
     if (!why.empty()) return say("latency not compared: " + why);
-    const std::vector<double> before = timing_samples(*pair.before), after = timing_samples(*pair.after);
-    const Shift found = shift(before, after, {options_.latency_ratio, result_.latencies});
+    compared_ = true;
+    const JudgedLatency& latency = result_.judged[judged++];
+    const Shift found = latency.change.shift;
     if (found != Shift::slower && found != Shift::faster) return;
-    add(found == Shift::slower ? Verdict::regression : Verdict::improvement, pair, "median_ms", median(before),
-        median(after), clock_difference(*pair.before, *pair.after));
+    add(verdict_of(found), pair, "median_ms", latency.before, latency.after,
+        clock_difference(*pair.before, *pair.after));
   }
 
   const CompareOptions& options_;
   Comparison result_;
+  bool compared_ = false;                    // something of the latest pair
   std::map<std::string, std::size_t> said_;  // note -> cells
 };
 

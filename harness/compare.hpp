@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/latency_change.hpp"
 #include "harness/record.hpp"
 
 namespace draft {
@@ -25,10 +26,17 @@ enum class Verdict { regression, change, improvement };
 /// One thing that differs between the two records of a cell.
 struct Finding {
   Verdict verdict;
-  Json cell;           // the new record's experiment, input and config
-  std::string metric;  // a metric's name, "median_ms", or "status"
+  Json cell;           // the new record's experiment, input and config; of several cells: what they share, as experiment
+  std::string metric;  // a metric's name, "median_ms", "status", or of several cells "common_drift" or "group_drift"
   Json before, after;  // numbers; text for a status; null where there is none
   std::string note;    // e.g. the reason of a failure, or clocks that differ; may be empty
+};
+
+/// One cell whose latency was judged.
+struct JudgedLatency {
+  Json cell;
+  double before = 0.0, after = 0.0;  // medians in ms
+  CellChange change;
 };
 
 struct Comparison {
@@ -37,7 +45,10 @@ struct Comparison {
   std::vector<std::string> notes;             // what was not compared and why, one line each, with counts
   std::set<std::string> varying;              // keys of config whose values differ between cells of either side
   std::size_t cells = 0;                      // in both
+  std::size_t measured = 0;                   // of these, cells of which anything was compared
   std::size_t latencies = 0;                  // of these, cells whose latency was judged
+  std::vector<JudgedLatency> judged;          // they, in the findings' order
+  std::optional<CommonDrift> drift;           // of their latencies; none: too few to tell
 
   [[nodiscard]] std::size_t count(Verdict verdict) const;
   /// A regression, or with `strict` also a change or a cell that the new side lacks.
@@ -52,8 +63,12 @@ struct Comparison {
 ///   (absolute for *_residual: what is left of an identity between numbers of order one is rounding alone).
 /// - A metric that was finite and is not (NaN, infinite, null), and an error or a check that is no longer there, is a
 ///   regression; another metric that is no longer there is a change.
-/// - Latency: timing.samples_ms of two ok records, judged by shift() over all judged cells at once. Not judged, with a
-///   note: fewer than kFewestSamples, another GPU (another processor where config.device is cpu), another l2_flush.
+/// - kNotApplicable on both sides is equal. A check that applied and does not any more is a regression, for nobody holds
+///   it now; any other metric that begins or ceases to be applicable is a change.
+/// - Latency: timing.samples_ms of two ok records, by judge_latencies() over all judged cells at once. Cells that changed
+///   are findings of their own; a drift beyond the ratio of all of them, or of those that share a value of config or of
+///   input (capture, layer, head), is one finding. Not judged, with a note: fewer than kFewestSamples, another GPU
+///   (another processor where config.device is cpu), another l2_flush.
 /// Metrics are compared wherever neither record is skipped.
 Comparison compare(const std::vector<Json>& before, const std::vector<Json>& after, const CompareOptions& options);
 

@@ -85,9 +85,15 @@ std::string as_is(const std::string& text) { return text; }
 
 }  // namespace
 
+void require_file_name(CLI::Option* option) {
+  option->check(CLI::Validator(
+      [](const std::string& text) { return text.empty() ? "wanted the name of a file, found ''" : std::string(); }, ""));
+}
+
 void add_options(CLI::App& command, Options& options, OptionSet chosen) {
   if (chosen.dump) {
-    command.add_option("DUMP", options.dump, "The dump: an HDF5 file of captured Q/K/V")->type_name("")->required();
+    CLI::Option* dump = command.add_option("DUMP", options.dump, "The dump: an HDF5 file of captured Q/K/V");
+    require_file_name(dump->type_name("")->required());
   }
   if (chosen.captures) {
     add_list<std::string>(command, "--capture", options.captures, as_is,
@@ -113,7 +119,7 @@ void add_options(CLI::App& command, Options& options, OptionSet chosen) {
     add_value<int>(command, "--threads", options.threads, parse_at_least_zero<int>, "Threads (default 0: all cores)")
         ->type_name("N");
   }
-  command.add_option("--out", options.out, "JSON Lines file to append records to")->type_name("FILE");
+  require_file_name(command.add_option("--out", options.out, "JSON Lines file to append records to")->type_name("FILE"));
   add_value<std::uint64_t>(command, "--seed", options.seed, parse_at_least_zero<std::uint64_t>,
                            "Seed of everything random (default 1)")
       ->type_name("N");

@@ -11,6 +11,7 @@
 
 namespace CLI {
 class App;
+class Option;
 }
 
 namespace draft {
@@ -43,6 +44,9 @@ struct Options {
 struct OptionSet {
   bool dump = false, captures = false, pool = false, region = false, rule = false, sparsity = false, compute = false;
 };
+
+/// Has an option that names a file refuse an empty name.
+void require_file_name(CLI::Option* option);
 
 /// Adds the chosen options (and always --out, --seed, --quiet) to a subcommand. Values are parsed into
 /// `options`; a value that does not parse makes CLI11 fail with the option's name.

@@ -3,25 +3,26 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
+#include <memory>
 #include <utility>
 
+#include "harness/line_reader.hpp"
 #include "harness/options.hpp"
 #include "harness/provenance.hpp"
+#include "harness/text.hpp"
 
 namespace draft {
 namespace {
 
-constexpr int kSchema = 1;
-
-/// nlohmann::json sorts its keys: the same content gives the same text whatever the order it came in.
-nlohmann::json sorted(const Json& value) { return nlohmann::json::parse(value.dump()); }
+/// The same content as one text, whatever the order its keys came in: nlohmann::json sorts them.
+std::string sorted_text(const Json& value) { return nlohmann::json::parse(record_line(value)).dump(); }
 
 bool is_done(const Json& record) {
   const Json& status = part(record, "status");
@@ -43,23 +44,49 @@ std::string remove_non_finite(Json& metrics) {
   return reason;
 }
 
-/// The record that a line of the file holds.
-Json parse_record(const std::filesystem::path& path, int number, const std::string& line) {
-  Json record = Json::parse(line, nullptr, false);
-  if (!record.is_object()) {
-    throw UsageError(fmt::format("{}: line {}: wanted one JSON object, found {}", path.string(), number,
-                                 record.is_discarded() ? "something else" : record.type_name()));
+/// Text that is no UTF-8, such as a file's name in another encoding, cannot stand in JSON: its escaped form does.
+void escape_what_is_no_utf8(Json& value) {
+  if (value.is_string()) {
+    auto& text = value.get_ref<std::string&>();
+    if (!is_utf8(text)) text = shown(text);
+  } else if (value.is_array()) {
+    for (Json& part_of_it : value) escape_what_is_no_utf8(part_of_it);
+  } else if (value.is_object()) {
+    Json fixed = Json::object();
+    for (auto& [key, member] : value.items()) {
+      escape_what_is_no_utf8(member);
+      fixed[is_utf8(key) ? key : shown(key)] = std::move(member);
+    }
+    value = std::move(fixed);
   }
-  return record;
 }
 
+const char* kind_of_file(mode_t mode) {
+  if (S_ISDIR(mode)) return "a folder";
+  if (S_ISFIFO(mode)) return "a FIFO";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "a device";
+}
+
+bool is_same_file(const struct stat& a, const struct stat& b) { return a.st_dev == b.st_dev && a.st_ino == b.st_ino; }
+
 }  // namespace
+
+std::string record_line(const Json& value) {
+  try {
+    return value.dump();
+  } catch (const Json::type_error&) {  // nlohmann's way of saying that some text is no UTF-8
+    Json escaped = value;
+    escape_what_is_no_utf8(escaped);
+    return escaped.dump();
+  }
+}
 
 Json make_record(const std::string& experiment, Json input, Json config, Json metrics) {
   static const Json machine = machine_info();
   static const Json build = build_info();
   Json record;
-  record["schema"] = kSchema;
+  record["schema"] = kRecordSchema;
   record["experiment"] = experiment;
   record["input"] = std::move(input);
   record["config"] = std::move(config);
@@ -86,85 +113,128 @@ const Json& part(const Json& object, const char* key) {
 
 std::string cell_identity(const Json& record) {
   const Json& input = part(record, "input");
-  nlohmann::json identity = nlohmann::json::array();
-  identity.push_back(sorted(part(record, "experiment")));
-  for (const char* key : {"sha256", "capture", "head"}) identity.push_back(sorted(part(input, key)));
-  identity.push_back(sorted(part(record, "config")));
-  return identity.dump();
+  std::string identity = sorted_text(part(record, "experiment"));
+  for (const char* key : {"sha256", "capture", "head"}) identity += ',' + sorted_text(part(input, key));
+  return identity + ',' + sorted_text(part(record, "config"));
 }
 
-void for_each_record(const std::filesystem::path& path, const std::function<void(Json record)>& visit) {
-  const auto refuse = [&](const std::string& why) {
-    throw UsageError(fmt::format("{}: records cannot be read: {}", path.string(), why));
+void for_each_record(const std::filesystem::path& path, const std::function<void(Json record)>& visit,
+                     const std::string& left_out) {
+  const auto refuse = [&](int error) {
+    throw UsageError(fmt::format("{}: records cannot be read: {}", shown(path.string()), std::strerror(error)));
   };
-  if (std::filesystem::is_directory(path)) refuse(std::strerror(EISDIR));
-  std::ifstream lines(path);
-  if (!lines) refuse(std::strerror(errno));
-  std::string line;
-  for (int number = 1; std::getline(lines, line); ++number) visit(parse_record(path, number, line));
-  if (lines.bad()) refuse("reading failed");
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) refuse(errno);
+  const auto close_file = [](const int* open) { ::close(*open); };
+  const std::unique_ptr<const int, decltype(close_file)> closing(&file, close_file);
+  struct stat found {};
+  if (::fstat(file, &found) == 0 && S_ISDIR(found.st_mode)) refuse(EISDIR);
+  LineReader lines(file, path);
+  for (std::string line; lines.next(line);) visit(parse_record(path, lines.number(), line, left_out));
 }
 
 std::vector<Json> read_records(const std::filesystem::path& path) {
   std::vector<Json> records;
-  for_each_record(path, [&](Json record) {
-    record.erase("arrays");
-    records.push_back(std::move(record));
-  });
+  for_each_record(
+      path, [&](Json record) { records.push_back(std::move(record)); }, "arrays");
   return records;
 }
 
 RecordLog::RecordLog(const std::filesystem::path& path) : path_(path) {
   if (path.empty()) return;
-  const auto refuse = [&](const std::string& why) { throw UsageError(fmt::format("{}: {}", path.string(), why)); };
-  file_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (file_ < 0) refuse(fmt::format("records cannot be written here: {}", std::strerror(errno)));
   try {
-    if (::flock(file_, LOCK_EX | LOCK_NB) != 0) {
-      refuse(errno == EWOULDBLOCK ? "is being written by another run"
-                                  : std::string("cannot be locked: ") + std::strerror(errno));
-    }
+    open_file();
     read_lines();
   } catch (...) {
-    ::close(file_);
+    close_file();
     throw;
   }
 }
 
-RecordLog::RecordLog(RecordLog&& other) noexcept
-    : path_(std::move(other.path_)), file_(std::exchange(other.file_, -1)), done_(std::move(other.done_)) {}
-
-RecordLog::~RecordLog() {
-  if (file_ >= 0) ::close(file_);
+void RecordLog::refuse(const std::string& why) const {
+  throw UsageError(fmt::format("{}: {}", shown(path_.string()), why));
 }
 
+void RecordLog::open_file() {
+  const auto refuse_to_write = [&](const std::string& why) {
+    refuse(fmt::format("records cannot be written here: {}", why));
+  };
+  struct stat held {
+  }, named{};
+  do {
+    close_file();
+    // A FIFO or a device would be waited for, or swallow what is written.
+    const bool is_there = ::stat(path_.c_str(), &named) == 0;
+    if (is_there && S_ISDIR(named.st_mode)) refuse_to_write(std::strerror(EISDIR));
+    if (is_there && !S_ISREG(named.st_mode)) {
+      refuse_to_write(fmt::format("wanted a file, found {}", kind_of_file(named.st_mode)));
+    }
+    file_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0644);
+    if (file_ < 0) refuse_to_write(std::strerror(errno));
+    if (::flock(file_, LOCK_EX | LOCK_NB) != 0) {
+      const int error = errno;
+      refuse(error == EWOULDBLOCK ? "is being written by another run"
+                                  : fmt::format("cannot be locked: {}", std::strerror(error)));
+    }
+    created_ = created_ || !is_there;
+    // Between the opening and the lock another run may have taken its empty file away.
+  } while (::fstat(file_, &held) != 0 || ::stat(path_.c_str(), &named) != 0 || !is_same_file(held, named));
+  for (const auto& [standard, name] : {std::pair{STDOUT_FILENO, "stdout"}, {STDERR_FILENO, "stderr"}}) {
+    if (::fstat(standard, &named) == 0 && is_same_file(held, named))
+      refuse_to_write(fmt::format("{} goes there", name));
+  }
+}
+
+void RecordLog::close_file() {
+  if (file_ < 0) return;
+  struct stat held {};
+  if (created_ && ::fstat(file_, &held) == 0 && held.st_size == 0) {  // a run that measured nothing leaves nothing
+    std::error_code ignored;
+    std::filesystem::remove(std::filesystem::canonical(path_, ignored), ignored);
+  }
+  ::close(std::exchange(file_, -1));
+}
+
+RecordLog::RecordLog(RecordLog&& other) noexcept
+    : path_(std::move(other.path_)),
+      file_(std::exchange(other.file_, -1)),
+      created_(other.created_),
+      lacks_end_(other.lacks_end_),
+      done_(std::move(other.done_)) {}
+
+RecordLog::~RecordLog() { close_file(); }
+
 void RecordLog::read_lines() {
-  std::ifstream lines(path_);
-  std::string line;
+  LineReader lines(file_, path_);
   off_t whole = 0;  // bytes up to the end of the last complete line
-  for (int number = 1; std::getline(lines, line); ++number) {
-    if (lines.eof()) {
-      fmt::print(stderr, "{}: cut an incomplete last line ({} bytes) that an interrupted run left\n", path_.string(),
-                 line.size());
-      if (::ftruncate(file_, whole) != 0) {
-        throw UsageError(fmt::format("{}: cannot be cut: {}", path_.string(), std::strerror(errno)));
-      }
+  for (std::string line; lines.next(line);) {
+    if (!lines.has_end() && begins_record(line)) {
+      fmt::print(stderr, "{}: cut an incomplete last line ({} bytes) that an interrupted run left\n",
+                 shown(path_.string()), line.size());
+      if (::ftruncate(file_, whole) != 0) refuse(fmt::format("cannot be cut: {}", std::strerror(errno)));
       return;
     }
+    lacks_end_ = !lines.has_end();
     whole += static_cast<off_t>(line.size()) + 1;
-    const Json record = parse_record(path_, number, line);
+    const Json record = parse_record(path_, lines.number(), line, "arrays");
     if (is_done(record)) done_.insert(cell_identity(record));
   }
 }
 
 void RecordLog::write_line(const std::string& line) {
+  if (line.size() > kLongestLine) refuse(fmt::format("a record of {} bytes is longer than can be read", line.size()));
   const off_t before = ::lseek(file_, 0, SEEK_END);
-  const ssize_t written = ::write(file_, line.data(), line.size());
-  if (written == static_cast<ssize_t>(line.size())) return;
-  const std::string why = written < 0 ? std::strerror(errno) : "no space";
+  std::size_t done = 0;
+  ssize_t written = 0;
+  while (done < line.size() && written >= 0) {
+    written = ::write(file_, line.data() + done, line.size() - done);
+    if (written < 0 && errno == EINTR) written = 0;
+    done += written > 0 ? static_cast<std::size_t>(written) : 0;
+  }
+  if (done == line.size()) return;
+  const std::string why = std::strerror(errno);
   const bool cut = before >= 0 && ::ftruncate(file_, before) == 0;
-  throw UsageError(fmt::format("{}: a record cannot be written: {}{}", path_.string(), why,
-                               cut ? "" : " (an incomplete line is left)"));
+  refuse(fmt::format("a record cannot be written: {}{}", why, cut ? "" : " (an incomplete line is left)"));
 }
 
 bool RecordLog::append(Json record) {
@@ -173,7 +243,10 @@ bool RecordLog::append(Json record) {
     record["status"] = "failed";
     record["reason"] = failure;
   }
-  if (file_ >= 0) write_line(record.dump() + "\n");
+  if (file_ >= 0) {
+    write_line(fmt::format("{}{}\n", lacks_end_ ? "\n" : "", record_line(record)));
+    lacks_end_ = false;
+  }
   if (is_done(record)) done_.insert(cell_identity(record));
   return failure.empty();
 }

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
+#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <limits>
@@ -128,6 +130,90 @@ TEST(RecordLog, Refusals) {
   EXPECT_EQ(refusal(directory / "none/r.jsonl"),
             (directory / "none/r.jsonl").string() + ": records cannot be written here: No such file or directory");
   EXPECT_NE(refusal(directory.path()).find("Is a directory"), std::string::npos);
+}
+
+// Given: files that are no records, and what looks like the end of one but is not. Claim: refused, every byte and the
+// time of the last change as before. Negative control: the beginning of a record alone, as a first run leaves it, is
+// cut.
+TEST(RecordLog, NothingElseIsTouched) {
+  const TemporaryDirectory directory;
+  const std::string whole = record(0).dump() + "\n";
+  Json later = record(0);
+  later["schema"] = 2;
+  int number = 0;
+  for (const std::string& bytes :
+       {std::string("notes"), std::string("notes\n"), std::string("x"), std::string("{\n  \"schema\": 1\n}\n"),
+        std::string("{\"schema\": 1}"), std::string("{\"title\": "), std::string("a,b\n1,2\n"),
+        std::string("\x89HDF\r\n\x1a\n"), std::string("\0\0", 2), std::string("\n"), later.dump() + "\n",
+        later.dump().substr(0, 30), whole + "notes", whole + "\n", whole + std::string("\0", 1),
+        whole + "{\"schema\":2", whole + "{} ", whole + later.dump()}) {
+    const std::filesystem::path path = directory / std::to_string(++number);
+    write_bytes(path, bytes);
+    const auto time = std::filesystem::last_write_time(path) - std::chrono::hours(1);
+    std::filesystem::last_write_time(path, time);
+    EXPECT_NE(refusal(path).find(path.string() + ": line "), std::string::npos) << bytes << refusal(path);
+    EXPECT_EQ(read_text(path), bytes);
+    EXPECT_EQ(std::filesystem::last_write_time(path), time);
+    std::filesystem::create_symlink(path, directory / "link");
+    EXPECT_NE(refusal(directory / "link"), "not refused");
+    EXPECT_EQ(read_text(path), bytes);
+    std::filesystem::remove(directory / "link");
+  }
+  for (const std::size_t length : {1, 12, 40}) {
+    write_bytes(directory / "begun", whole.substr(0, length));
+    EXPECT_EQ(refusal(directory / "begun"), "not refused");
+    EXPECT_EQ(read_text(directory / "begun"), "");
+  }
+}
+
+// Given: records whose last line lacks its end alone. Claim: it is kept, and the next record has a line of its own.
+TEST(RecordLog, AWholeLastLineIsKept) {
+  const TemporaryDirectory directory;
+  write_bytes(directory / "r.jsonl", record(0).dump());
+  {
+    RecordLog log(directory / "r.jsonl");
+    EXPECT_TRUE(log.contains(record(0)));
+    log.append(record(1));
+    log.append(record(2));
+  }
+  EXPECT_EQ(read_records(directory / "r.jsonl").size(), 3U);
+}
+
+// Given: a FIFO, a device, a folder, a dangling link, and a log that gets no record. Claim: the first three are refused
+// at once and stay; the others leave no file behind, but keep one that was there.
+TEST(RecordLog, FilesAlone) {
+  const TemporaryDirectory directory;
+  ASSERT_EQ(mkfifo((directory / "fifo").c_str(), 0644), 0);
+  EXPECT_NE(refusal(directory / "fifo").find("wanted a file, found a FIFO"), std::string::npos);
+  EXPECT_NE(refusal("/dev/full").find("wanted a file, found a device"), std::string::npos);
+  EXPECT_NE(refusal("/dev/null").find("wanted a file, found a device"), std::string::npos);
+  std::filesystem::create_symlink(directory / "target", directory / "link");
+  EXPECT_EQ(refusal(directory / "link"), "not refused");
+  EXPECT_FALSE(std::filesystem::exists(directory / "target"));
+  EXPECT_TRUE(std::filesystem::is_symlink(directory / "link"));
+  EXPECT_EQ(refusal(directory / "new"), "not refused");
+  EXPECT_FALSE(std::filesystem::exists(directory / "new"));
+  write_bytes(directory / "empty", "");
+  EXPECT_EQ(refusal(directory / "empty"), "not refused");
+  EXPECT_TRUE(std::filesystem::exists(directory / "empty"));
+}
+
+// Given: names that are no UTF-8. Claim: they are kept in escaped form, cells stay apart and are found again.
+TEST(RecordLog, NamesThatAreNoUtf8) {
+  const TemporaryDirectory directory;
+  Json first = record(0), second = record(0);
+  first["input"]["capture"] = "caf\xe9";
+  second["input"]["capture"] = "caf\xe8";
+  EXPECT_NE(cell_identity(first), cell_identity(second));
+  {
+    RecordLog log(directory / "r.jsonl");
+    EXPECT_TRUE(log.append(first));
+    EXPECT_FALSE(log.contains(second));
+  }
+  const RecordLog log(directory / "r.jsonl");
+  EXPECT_TRUE(log.contains(first));
+  EXPECT_FALSE(log.contains(second));
+  EXPECT_EQ(read_records(directory / "r.jsonl").at(0)["input"]["capture"], "caf\\xe9");
 }
 
 // Given: a limit on the file's size in the middle of a line. Claim: the failed line leaves nothing behind.

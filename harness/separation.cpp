@@ -23,15 +23,20 @@ Summary summary_of(std::vector<double>& samples) {
   return {samples.size(), samples[rank - 1], median(samples), samples[samples.size() - rank]};
 }
 
-bool is_slower(const Summary& fast, const Summary& slow, const ShiftRule& rule) {
-  if (!(slow.median > fast.median * rule.ratio && slow.low > fast.high)) return false;
-  const double chance = separation_chance(fast.count, slow.count) * static_cast<double>(rule.cells);
-  return chance <= kFamilyLevel || slow.low - fast.high > std::max(fast.range(), slow.range());
-}
-
 double log_binomial(std::size_t of, std::size_t chosen) {
   const auto log_factorial = [](std::size_t n) { return std::lgamma(static_cast<double>(n) + 1.0); };
   return log_factorial(of) - log_factorial(chosen) - log_factorial(of - chosen);
+}
+
+/// The gap that must be between the ends of runs that are separated.
+double least_gap(const Summary& fast, const Summary& slow, std::size_t cells) {
+  const double chance = separation_chance(fast.count, slow.count) * static_cast<double>(cells);
+  return chance <= kFamilyLevel ? 0.0 : std::max(fast.range(), slow.range());
+}
+
+bool is_slower(const Summary& fast, const Summary& slow, const ShiftRule& rule) {
+  return slow.median > fast.median * rule.ratio && slow.low > fast.high &&
+         slow.low - fast.high > least_gap(fast, slow, rule.cells);
 }
 
 }  // namespace
@@ -41,6 +46,11 @@ Shift shift(std::vector<double> before, std::vector<double> after, const ShiftRu
   const Summary old_run = summary_of(before), new_run = summary_of(after);
   if (is_slower(old_run, new_run, rule)) return Shift::slower;
   return is_slower(new_run, old_run, rule) ? Shift::faster : Shift::none;
+}
+
+double separating_shift(std::vector<double> below, std::vector<double> above, std::size_t cells) {
+  const Summary fast = summary_of(below), slow = summary_of(above);
+  return std::max(0.0, fast.high - slow.low + least_gap(fast, slow, cells));
 }
 
 double separation_chance(std::size_t below, std::size_t above) {

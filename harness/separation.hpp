@@ -32,6 +32,10 @@ struct ShiftRule {
 /// between the ends must also be wider than the wider of the two ranges between the ends.
 Shift shift(std::vector<double> before, std::vector<double> after, const ShiftRule& rule);
 
+/// How far the samples `above`, of the same place and spread as they are, must be moved up for shift() to find them
+/// separated from `below` among so many cells, its ratio left aside. At least one sample each.
+double separating_shift(std::vector<double> below, std::vector<double> above, std::size_t cells);
+
 /// The chance that the low end of `above` samples lies above the high end of `below` samples if all of them are
 /// exchangeable and distinct (ties make it smaller). For 5 and 5 samples 1 / 252. Both at least 1.
 double separation_chance(std::size_t below, std::size_t above);

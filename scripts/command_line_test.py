@@ -170,9 +170,11 @@ class CommandLine(unittest.TestCase):
             record["timing"] = {"samples_ms": [2.0, 2.01, 2.02, 2.03, 2.04], "median_ms": 2.02}
         old = self.write("old.jsonl", records)
         summary = "24 cells compared, 24 with latency: 0 worse, 0 changed, 0 better; 0 only in OLD, 0 only in NEW\n"
-        self.assertEqual(self.call("compare", old, old).stdout, summary)
+        same = self.call("compare", old, old).stdout
+        self.assertTrue(same.endswith("\n" + summary), same)
+        self.assertRegex(same.splitlines()[-2], r"^latency: a change of 1\.0\d\d would have been found; all cells together: 1\.000")
         new = self.write("new.jsonl", reversed(records))
-        self.assertEqual(self.call("compare", old, new, "--strict").stdout, summary)
+        self.assertEqual(self.call("compare", old, new, "--strict").stdout, same)
         worse = json.loads(json.dumps(records))
         worse[3]["metrics"]["kernel_rel_l2"] = 0.004
         worse[5]["timing"]["samples_ms"] = [3.0, 3.01, 3.02, 3.03, 3.04]
@@ -199,7 +201,7 @@ class CommandLine(unittest.TestCase):
         self.assertIn("24 changed", self.call("compare", old, skipped, "--allow-skipped").stdout)
 
     def test_compare_refuses_bad_input(self):
-        cell = {"experiment": "x", "input": {"sha256": "ab"}, "config": {}, "metrics": {}, "status": "ok"}
+        cell = {"schema": 1, "experiment": "x", "input": {"sha256": "ab"}, "config": {}, "metrics": {}, "status": "ok"}
         old = self.write("good.jsonl", [cell])
         self.write("other.jsonl", [cell | {"experiment": "y"}])
         with open(self.path("text.jsonl"), "w") as file:

@@ -11,7 +11,7 @@ import stat
 
 from record_format import LARGEST, is_number, name_of, problem, shown
 
-MOST_LEVELS = 64  # of nesting
+MOST_LEVELS = 32  # of nesting
 INCOMPLETE = "an incomplete last line"  # the beginning of a record, as a stopped run leaves it
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")

@@ -135,9 +135,9 @@ class Lines(unittest.TestCase):
             (self.whole.replace(b'"avg"', b'"\\ud800"'), 'wanted Unicode text, found the lone surrogate "\\ud800"'),
             (self.whole.replace(b"0.9", b"9" * 5000), "wanted numbers of at most 4300 digits, found a longer one"),
             (self.whole.replace(b'"config": {', b'"config": {"x": ' + b"[" * 10**6 + b"]" * 10**6 + b", "),
-             "config: wanted at most 64 levels of nesting, found more"),
+             "config: wanted at most 32 levels of nesting, found more"),
             (self.whole.replace(b'"config": {', b'"config": {"x": ' + b'{"a":' * 10**5),
-             "config: wanted at most 64 levels of nesting, found more"),
+             "config: wanted at most 32 levels of nesting, found more"),
         ):
             with self.subTest(problem=problem):
                 [(_, before), (number, found), (_, behind)] = problems(self.whole + line + self.whole)

@@ -1,0 +1,39 @@
+#pragma once
+// What a record is: which keys it must have and of what kind their values are. Every reader of records asks here.
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "harness/json_line.hpp"
+
+namespace draft {
+
+inline constexpr int kRecordSchema =
+    1;  // a record with a later one is refused, for what it says may mean something else
+
+/// The value of a metric that is relative to nothing, such as an error relative to an output that is all zero: neither
+/// a number nor a failure.
+inline constexpr const char* kNotApplicable = "not_applicable";
+
+/// The first thing that keeps this value from being a record; none if it is one. A record is an object with
+/// - schema: 1; experiment: text; status: ok, failed or skipped;
+/// - input, config: objects. Where they have them: dump, sha256, capture, policy, pool, rule, kernel, element, order,
+///   device are text, head, layer, step and seed whole numbers of at least 0 (or null: none), region two whole numbers
+///   of at least 1, sparsity a number from 0 to 1;
+/// - metrics: an object of finite numbers, or kNotApplicable in the place of one;
+/// and where it has them: timing, an object in which median_ms, p10_ms, p90_ms and tflops_kept are finite numbers and
+/// samples_ms is a list of numbers of at least 0; machine, build, arrays and notes: objects; time and reason: text.
+/// Other keys may hold anything.
+std::optional<FieldFault> record_fault(const Json& record);
+
+/// The record on this line of the file, without its `left_out` (a key, such as "arrays"). Throws UsageError, in one
+/// line with the file, the line's number and the field, if the line holds none.
+Json parse_record(const std::filesystem::path& path, int number, const std::string& line,
+                  const std::string& left_out = "");
+
+/// Whether this is what an interrupted write leaves of a record: the beginning, but not all, of a JSON object whose
+/// first members are `schema` and `experiment`, and nothing in it keeps it from becoming a record.
+bool begins_record(const std::string& line);
+
+}  // namespace draft
