@@ -6,6 +6,7 @@ from functools import lru_cache
 import matplotlib
 
 matplotlib.use("Agg")
+import matplotlib.legend  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
 import matplotlib.text  # noqa: E402
 import matplotlib.ticker  # noqa: E402
@@ -26,7 +27,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, BLACK = (
     "#7F7F7F",
     "#000000",
 )  # Okabe and Ito
-MOST_OF_A_TITLE, MOST_OF_A_TICK, MOST_OF_A_LINE = {1: 110, 2: 80}, 30, 90  # letters
+MOST_OF_A_TITLE, MOST_OF_A_LEGEND = {1: 110, 2: 60}, {1: 100, 2: 57}  # letters, by columns
+MOST_OF_A_TICK, MOST_OF_A_LINE = 30, 100
 WIDTH = 8.0  # inches; at 150 dots an inch 1200 pixels, readable when shown at 800
 
 VARIANT_STYLES = {  # colour, line, marker
@@ -110,7 +112,9 @@ def _has_glyph(letter):
 
 
 def clipped(text, most):
-    return text if len(text) <= most else text[: most - 3] + "..."
+    """Both ends of a text that is too long."""
+    tail = most // 3
+    return text if len(text) <= most else f"{text[: most - 3 - tail]}...{text[-tail:]}"
 
 
 def _drawn(text, most):
@@ -132,6 +136,10 @@ def make_drawable(figure):
                 drawn = [_drawn(label, MOST_OF_A_TICK) for label in labels]
                 if drawn != labels:
                     axis.set_ticklabels(drawn)
+    for legend in figure.findobj(matplotlib.legend.Legend):
+        columns = 3 if legend.parent is not figure else min(legend._ncols, len(legend.texts))
+        for text in legend.texts:
+            text.set_text(_drawn(text.get_text(), MOST_OF_A_LEGEND.get(columns, 42)))
     for text in figure.findobj(matplotlib.text.Text):
         text.set_text(_drawn(text.get_text(), MOST_OF_A_LINE))
 

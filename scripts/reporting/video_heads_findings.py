@@ -66,7 +66,7 @@ def rules(videos, plots):
 def _kept(videos, one, other):
     """Blocks that `one` keeps in a sparse call over those of `other`, or None."""
     shares = [videos.over_heads(each, "kept_share") for each in (one, other)]
-    return shares[0][0] / shares[1][0] if None not in shares else None
+    return shares[0][0] / shares[1][0] if None not in shares and shares[1][0] else None
 
 
 def recall_and_psnr(videos, plots):

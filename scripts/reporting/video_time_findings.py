@@ -19,7 +19,7 @@ def whole_videos(records, paper, plots):
         " caveat, since the model is a small one, if sparse videos are faster at every grid and sparsity; contradicted if"
         " one is slower."
     )
-    every = records.of("video_time")
+    every = [cell for cell in records.of("video_time") if cell.input.get("steps")]
     cells = having(every, NEEDED, input=SHAPE, config=["kernel", "dense_steps"], timing=["median_ms"])
     without_value = left_out(every, (*NEEDED, "sparse_call_ms", "dense_call_ms", "draft_ms"))
     sparse = [cell for cell in cells if cell.policy == "draft" and cell.sparsity is not None]
@@ -40,7 +40,7 @@ def whole_videos(records, paper, plots):
         f" sparse attention in no time in {some} of {steps} steps would give"
         f" {1 / (1 - some / steps * cell.metrics['attention_share']):.2f}x."
         for cell in sorted(cells, key=grid_of)
-        if cell.policy == "dense" and cell.config.get("kernel") != "auto"
+        if cell.policy == "dense" and cell.config.get("kernel") != "auto" and some / steps * cell.metrics["attention_share"] < 1
     ]
     why += [
         f"{grid_of(cell)}: at {percent(cell.sparsity, 0)} a sparse call takes {cell.metrics['sparse_call_ms']:.2f} ms of the"
@@ -48,6 +48,7 @@ def whole_videos(records, paper, plots):
         f" the draft alone {cell.metrics['draft_ms']:.2f} ms, which hardly shrinks with the grid."
         for cell in sorted(sparse, key=video_tokens)
         if cell.sparsity == best.sparsity and {"sparse_call_ms", "dense_call_ms", "draft_ms"} <= set(cell.metrics)
+        and cell.metrics["dense_call_ms"] > 0
     ]
     rows = [
         (
