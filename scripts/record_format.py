@@ -54,6 +54,7 @@ REQUIRED = {
 }
 OPTIONAL = {"metrics": OBJECT, "timing": OBJECT, "arrays": OBJECT, "machine": OBJECT, "build": OBJECT, "reason": TEXT,
             "time": TEXT, "notes": ("an object or text", lambda value: isinstance(value, (dict, str)))}
+TOP = {**REQUIRED, **OPTIONAL}
 FIELDS = {  # what readers count on; other names may hold anything. Null is the same as no value.
     "input": {
         **dict.fromkeys(("dump", "sha256", "capture", "model", "resolution", "shape", "data", "prompts", "weights_sha256"), TEXT),
@@ -108,15 +109,19 @@ def name_of(key, most=60):
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def _unlike(values, kinds, where, required=False):
+def _unlike(values, kinds, where):
     """The first field of `values` that is not of its kind."""
-    for name, (wanted, fits) in kinds.items():
-        value = values.get(name)
-        if value is None:
-            if required:
-                return f"{where}{name}: wanted {wanted}, found {'null' if name in values else 'nothing'}"
-        elif not fits(value):
-            return f"{where}{name}: wanted {wanted}, found {shown(value)}"
+    for name, value in values.items():
+        kind = kinds.get(name)
+        if kind is not None and value is not None and not kind[1](value):
+            return f"{where}{name}: wanted {kind[0]}, found {shown(value)}"
+    return None
+
+
+def _missing(record):
+    for name, (wanted, _) in REQUIRED.items():
+        if record.get(name) is None:
+            return f"{name}: wanted {wanted}, found {'null' if name in record else 'nothing'}"
     return None
 
 
@@ -127,7 +132,7 @@ def problem(record):
     schema = record.get("schema")
     if type(schema) is int and schema > SCHEMA:
         return f"schema: wanted {SCHEMA}, found {shown(schema)}: a later version of the format"
-    found = _unlike(record, REQUIRED, "", required=True) or _unlike(record, OPTIONAL, "")
+    found = _missing(record) or _unlike(record, TOP, "")
     if found:
         return found
     if record.get("metrics") is None and record["status"] == "ok" and not record.get("timing"):

@@ -188,7 +188,7 @@ def load(paths):
             newest[identity] = (record, source)
     targets = {"ok": records.cells, "skipped": records.skipped, "failed": records.failed}
     for identity in sorted(newest):
-        record, source = newest[identity]
+        record, source = newest.pop(identity)  # a cell has its own copy
         targets[record["status"]].append(_cell(record, source))
     return records
 
