@@ -1,13 +1,12 @@
 #pragma once
 // A metric's value: a number, or "not applicable" where it is relative to nothing.
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
-namespace draft {
+#include "harness/json_line.hpp"
 
-using Json = nlohmann::ordered_json;
+namespace draft {
 
 /// In a record's metrics: a value of its own, and no failure.
 inline constexpr const char* kNotApplicable = "not_applicable";

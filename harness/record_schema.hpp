@@ -6,15 +6,12 @@
 #include <string>
 
 #include "harness/json_line.hpp"
+#include "harness/metric_value.hpp"
 
 namespace draft {
 
-inline constexpr int kRecordSchema =
-    1;  // a record with a later one is refused, for what it says may mean something else
-
-/// The value of a metric that is relative to nothing, such as an error relative to an output that is all zero: neither
-/// a number nor a failure.
-inline constexpr const char* kNotApplicable = "not_applicable";
+/// A record with a later one is refused, for what it says may mean something else.
+inline constexpr int kRecordSchema = 1;
 
 /// The first thing that keeps this value from being a record; none if it is one. A record is an object with
 /// - schema: 1; experiment: text; status: ok, failed or skipped;

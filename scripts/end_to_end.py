@@ -69,16 +69,25 @@ def main(arguments=None):
         import torch
 
         from end_to_end import configurations, perceptual, pictures, quality, speed
-        from files import read_json_lines, sha256_of
+        from files import sha256_of
         from gpu_runs import Nvml, build_info, machine_info
         from minidit.checkpoint import load_weights
         from minidit.plan import parse_grid
         from minidit.sample import spoken_command
+        from record_file import Malformed, read_all
     except ImportError as error:
         return refuse(f"not installed: {error}")
+    videos, times = (os.path.join(options.out, name) for name in ("videos.jsonl", "video_times.jsonl"))
+    try:
+        for path in (videos, times):  # a run goes on with them, which is too late to find out
+            read_all(path)
+    except (OSError, Malformed) as error:
+        return refuse(error)
     if not os.path.exists(options.weights):
         return refuse(f"--weights: no such file: {options.weights}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if options.parts == ["speed"] and device.type != "cuda":
+        return refuse("--parts speed: wanted a GPU, found none")
     try:
         setup = quality.Setup(clips=options.clips, batch=options.batch, grid=parse_grid(options.grid), steps=options.steps)
         lpips = perceptual.find_lpips(options.lpips, device)
@@ -89,11 +98,10 @@ def main(arguments=None):
     model, weights = load_weights(options.weights, device), sha256_of(options.weights)
     dense = dense_kernel(options.kernel, device)
     os.makedirs(options.out, exist_ok=True)
-    study = quality.Study(model, weights, setup, machine, build, os.path.join(options.out, "videos.jsonl"), lpips)
+    study = quality.Study(model, weights, setup, machine, build, videos, lpips)
     whole, begin = True, time.monotonic()
     if "speed" in options.parts and device.type == "cuda":
-        path = os.path.join(options.out, "video_times.jsonl")
-        speed.run(model, dense, machine, build, weights, path, nvml)
+        speed.run(model, dense, machine, build, weights, times, nvml)
     if "quality" in options.parts:
         try:
             whole = study.run(configurations.configurations(options.kernel, dense),
@@ -107,7 +115,7 @@ def main(arguments=None):
             print(path)
     if not whole:
         return 3
-    return 1 if any(record["status"] == "failed" for record in read_json_lines(study.out)) else 0
+    return 1 if any(record["status"] == "failed" for record in read_all(study.out)) else 0
 
 
 if __name__ == "__main__":

@@ -12,8 +12,26 @@ def sha256_of(path):
 
 
 def read_json_lines(path):
-    """The values of a JSON Lines file; none where there is no file."""
+    """The objects of a JSON Lines file, such as a log; none where there is no file. Raises ValueError, with the file and
+    the line, where a line is no object. Files of records have a reader of their own, record_file.py."""
     if not os.path.exists(path):
         return []
-    with open(path) as file:
-        return [json.loads(line) for line in file]
+    rows = []
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                rows.append(json.loads(line))
+            except (ValueError, RecursionError):
+                rows.append(None)
+            if not isinstance(rows[-1], dict):
+                raise ValueError(f"{path}:{number}: wanted a JSON object, found none")
+    return rows
+
+
+def rows_with(path, names):
+    """read_json_lines, every row with all these names. Raises ValueError where one lacks one."""
+    rows = read_json_lines(path)
+    for number, row in enumerate(rows, 1):
+        if lacking := [name for name in names if name not in row]:
+            raise ValueError(f"{path}:{number}: wanted {lacking[0]}, found {', '.join(row) or 'nothing'}")
+    return rows

@@ -18,6 +18,8 @@ import sys
 import tempfile
 import time
 
+import record_file
+
 SUITES = ("kernels_test", "experiments_gpu_test")
 PACKAGE = "draftattention"  # the Python package's GPU tests, a suite as well; without sanitizers
 TESTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "kernels", "python", "tests")
@@ -223,13 +225,19 @@ def measure_package(build, python, timeout):
 
 
 def open_records(path):
-    """The file, open for appending whole lines. Refuses one that ends within a line."""
+    """The file, open for appending whole lines. Refuses one that ends within a line or holds anything but records, and
+    what is no regular file."""
     try:
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            raise Refused(f"{path}: wanted a file of records, found no regular file")
         file = open(path, "a+b")
         if file.seek(0, os.SEEK_END) > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 raise Refused(f"{path}: its last line is not whole")
+        record_file.read_all(path)
+    except record_file.Malformed as error:
+        raise Refused(str(error)) from error
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error
     return file

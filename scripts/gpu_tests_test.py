@@ -273,7 +273,13 @@ class GpuTests(unittest.TestCase):
         self.assertFalse(self.out.exists())
         self.out.write_text('{"schema": 1}\n{"sch')
         refused("not whole")
+        for text, says in (("notes\n", "jsonl:1: wanted one JSON object"), ('{"schema": 2}\n', "jsonl:1: schema: wanted 1, found 2"),
+                           ("[]\n", "jsonl:1: wanted a record")):
+            self.out.write_text(text)
+            refused(says)
+            self.assertEqual(self.out.read_text(), text, "what is no file of records stays as it is")
         self.out.unlink()
+        refused("no regular file", "--out", "/dev/null")
         self.program("build/draftbench", "#!/bin/sh\necho 'draftbench: no GPU: why' >&2\nexit 2\n")
         refused("no GPU: why")
         self.program("build/draftbench", "#!/bin/sh\necho hello\n")

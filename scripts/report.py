@@ -4,11 +4,16 @@ matplotlib, or newer.
 
 The records are the JSON Lines that draftbench writes with --out; the paper's numbers come from data/paper. The newest
 record of a cell wins. The same records give the same bytes.
+
+Exit status 0: fine; 1: the report is written, but a record failed or a last line is not whole; 2: nothing was written,
+because a line is no record, because there is none, or for bad usage: one line on stderr.
 """
 
 import argparse
+import gc
 import os
 import sys
+import warnings
 from collections import Counter
 
 PAPER_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "data", "paper")
@@ -38,32 +43,67 @@ def main(arguments=None):
     options = parse(arguments)
     sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
     try:
+        from record_file import Malformed
         from reporting import document
         from reporting import records as record_files
         from reporting.finding import VERDICTS
+        from reporting.foreign import plain
         from reporting.paper import Paper
     except ImportError as error:
         print(
             f"report: needs numpy, scipy and matplotlib (Debian: python3-numpy, python3-scipy, python3-matplotlib): {error}", file=sys.stderr
         )
         return 2
+    gc.disable()  # nothing of a record is garbage, and looking for it takes a third of the time
     try:
         records = record_files.load(options.records)
         paper = Paper(options.paper)
+    except (OSError, Malformed) as error:
+        return refuse(error)
+    gc.freeze()
+    gc.enable()
+    if records.broken:
+        more = f" (and {len(records.broken) - 1} more such lines)" if len(records.broken) > 1 else ""
+        return refuse(plain(records.broken[0]) + more)
+    if not records:
+        return refuse(f"nothing to report: no record in {', '.join(options.records)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries about odd numbers: what is wrong with a record is said by us
+            sections = document.write(records, paper, options.out)
     except OSError as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 2
-    sections = document.write(records, paper, options.out)
+        return refuse(error)
     verdicts = Counter(section.verdict for section in sections)
     print(
         f"{len(records.cells)} records -> {os.path.join(options.out, 'report.md')}: "
         + ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS)
     )
-    for cell in records.failed:
-        print(f"report: FAILED record: {cell.describe()}: {cell.reason or 'no reason given'}", file=sys.stderr)
-    for text in records.broken:
-        print(f"report: unreadable line: {text}", file=sys.stderr)
+    if records.failed or records.incomplete:
+        print(f"report: {problems(records)}", file=sys.stderr)
+        return 1
     return 0
+
+
+def refuse(error):
+    """One line on stderr, and the exit status of a refused input."""
+    from reporting.foreign import inert, plain
+
+    print(f"report: {plain(inert(str(error)))}", file=sys.stderr)
+    return 2
+
+
+def problems(records):
+    """One line on the failed records and the lines that are not whole: the first of each; the report has all."""
+    from reporting.foreign import plain
+
+    parts = []
+    if records.failed:
+        first = records.failed[0]
+        count = f"FAILED records: {len(records.failed)}, the first: " if len(records.failed) > 1 else "FAILED record: "
+        parts.append(f"{count}{first.source}: {first.describe()}: {first.reason or 'no reason given'}")
+    if records.incomplete:
+        parts.append(f"unreadable: {'; '.join(records.incomplete)}")
+    return plain("; ".join(parts))
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
-from files import read_json_lines
 from gpu_runs import make_record
 from minidit.flow import SHIFT, STEPS, sample
 from minidit.policies import PolicyAttention
 from minidit.prompts import TEXT_TOKENS, draw_prompts
+from record_file import read_all
 
 from . import contrast, metrics
 from .configurations import REFERENCE, flops_share
@@ -154,9 +154,9 @@ class Study:
     def is_done(self, policy):
         """Whether the file holds this configuration, made by this build of these clips, with LPIPS if that can be had."""
         wanted = (self.source(), self.config(policy), self.build.get("commit"))
-        return any((record["input"], record["config"], record["build"].get("commit")) == wanted and
+        return any((record["input"], record["config"], (record.get("build") or {}).get("commit")) == wanted and
                    record["experiment"] == "video" and record["status"] == "ok" and
-                   ("lpips" in record["arrays"] or not self.lpips) for record in read_json_lines(self.out))
+                   ("lpips" in (record.get("arrays") or {}) or not self.lpips) for record in read_all(self.out))
 
     def run(self, policies, seconds=math.inf, say=print):
         """Every policy that is not done, until the time is over; whether all are done now."""

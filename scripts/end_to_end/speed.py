@@ -9,7 +9,6 @@ import json
 import torch
 
 import draftattention
-from files import read_json_lines
 from gpu_runs import make_record
 from minidit.flow import SHIFT, STEPS, sample
 from minidit.model import dense_attention
@@ -17,6 +16,7 @@ from minidit.policies import Policy
 from minidit.prompts import TEXT_TOKENS, draw_prompts
 from peers.records import machine_of
 from peers.timing import summary
+from record_file import read_all
 
 GRIDS = ((21, 32, 48), (21, 48, 80), (33, 48, 80))  # the paper's: Wan2.1 512p and 768p, HunyuanVideo 768p
 SPARSITIES = (0.6, 0.8, 0.9)
@@ -133,8 +133,8 @@ def time_grid(model, grid, kernel, machine, build, weights, rounds=3, nvml=None)
 
 def run(model, kernel, machine, build, weights, path, nvml):
     """Appends the records of every grid that the file lacks for this build."""
-    done = {(one["input"]["frames"], one["input"]["height"], one["input"]["width"]) for one in read_json_lines(path)
-            if one["build"].get("commit") == build.get("commit")}
+    done = {tuple(one["input"].get(side) for side in ("frames", "height", "width")) for one in read_all(path)
+            if (one.get("build") or {}).get("commit") == build.get("commit")}
     for grid in GRIDS:
         if grid in done:
             continue

@@ -133,6 +133,9 @@ class Fuzz:
         case = self.subject.case(random.Random(f"{self.subject.name} {self.seed} {index}"), folder)
         outcomes = []
         for command in case.commands:
+            if isinstance(command, dict) and "by" in command:  # the subject runs and judges this one itself
+                outcomes.append(self.subject.judge(command, folder, self.limits))
+                continue
             arguments, fine = (command["arguments"], command["fine"]) if isinstance(command, dict) else (command, (0,))
             done = run([self.program, *arguments], folder, self.limits)
             outcomes.append(judge(*done, self.limits, fine))

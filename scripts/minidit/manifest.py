@@ -17,7 +17,7 @@ import os
 import h5py
 from PIL import Image
 
-from files import sha256_of
+from files import rows_with, sha256_of
 
 WEIGHTS, LOG, HEADS, SAMPLES = "minidit.safetensors", "minidit_training.jsonl", "minidit_heads.csv", "minidit_samples.png"
 TRAIN_COMMAND = f"python3 -m minidit.train --checkpoint build/minidit.pt --log data/{LOG} --weights data/{WEIGHTS}"
@@ -36,11 +36,13 @@ def scripts_sha256(folder):
 
 def training_facts(path):
     """What the log's rows say of the run that made the weights."""
-    with open(path) as file:
-        rows = [json.loads(line) for line in file]
+    rows = rows_with(path, ("kind",))
     start = [row for row in rows if row["kind"] == "start"]
     train = [row for row in rows if row["kind"] == "train"]
     held_out = [row for row in rows if row["kind"] == "held_out"]
+    for kind, found in (("start", start), ("train", train), ("held_out", held_out)):
+        if not found:
+            raise ValueError(f"{path}: wanted a row of kind {kind}, found none")
     last = train[-20:]
     return dict(plan=start[0]["plan"], seed=start[0]["seed"], parameters=start[0]["parameters"],
                 gpu=sorted({row["gpu"] for row in start}), torch=sorted({row["torch"] for row in start}),

@@ -17,6 +17,8 @@ import time
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from files import rows_with
+
 from .checkpoint import load_checkpoint, save_checkpoint, save_weights
 from .flow import flow_losses, shift_time
 from .held_out import HeldOut
@@ -97,8 +99,7 @@ class Log:
     def __init__(self, path, step):
         rows = []
         if step and os.path.exists(path):
-            with open(path) as file:
-                rows = [row for row in map(json.loads, file) if row["step"] <= step]
+            rows = [row for row in rows_with(path, ("step",)) if row["step"] <= step]
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         self._file = open(path, "w")
         for row in rows:

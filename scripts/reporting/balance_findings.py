@@ -2,6 +2,7 @@
 
 from . import figures_kernels
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent
+from .records import drawable, having, left_out
 from .timings import (
     POLICIES,
     by_call,
@@ -39,12 +40,13 @@ def load_balance(records, plots):
         " full rows beside empty ones (worst); contradicted if with another kind."
     )
     cells = [cell for cell in paper_masks(records.of("latency")) if policy(cell) in POLICIES]
-    cells = [cell for cell in cells if cell.sparsity == SPARSITY and "rate_over_dense" in cell.metrics]
+    of_kind = [cell for cell in cells if cell.sparsity == SPARSITY]
+    cells = having(of_kind, ["rate_over_dense"])
     if cells:
         cells = choose(cells, order=main_order(cells))
     kinds = {policy(cell) for cell in cells}
     if len(kinds) < 2:
-        return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED)
+        return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED + left_out(of_kind, ("rate_over_dense",)))
     own = choose(cells, kernel=main_kernel(cells))
     lowest = {}
     for cell in own:
@@ -58,9 +60,11 @@ def load_balance(records, plots):
         f"Kernel {kernel(own[0])}, {order(own[0])} order, {len(own)} calls. Lowest share of the dense rate by kind of"
         f" mask: {each}." + (f" Not measured: {', '.join(absent)}, which leaves a caveat." if absent else "")
     )
+    text += left_out(of_kind, ("rate_over_dense",))
     why = [f"{name}: {MEANING[name]}." for name in POLICIES if name in lowest]
     why.append("A counter hands out works longest first, so that no multiprocessor waits for another's long row.")
-    pictures = [figures_kernels.draw_balance(cells, plots)]
+    drawn = drawable(cells)
+    pictures = [figures_kernels.draw_balance(drawn, plots)] if drawn else []
     worst = min(lowest, key=lowest.get)
     headline = f"lowest {percent(lowest[worst])} of the dense rate ({worst})"
     return Finding(title, claim, verdict, rule, text, why, [_table(cells)], pictures, headline)

@@ -1,6 +1,5 @@
 """Two ways to choose blocks, compared over paired heads at equal budget."""
 
-import itertools
 from statistics import mean
 
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Table, percent, short
@@ -22,6 +21,7 @@ def compare(quality, first, second, dump=None):
         return None
     return {
         "heads": len(recall),
+        "error_heads": len(error),  # fewer where the error of a head is relative to nothing
         "recall_wins": sum(a > b for _, a, b in recall),
         "error_wins": sum(a < b for _, a, b in error),
         "recall_first": mean(a for _, a, _ in recall),
@@ -36,7 +36,7 @@ def verdict_better(result):
         return NOT_TESTABLE
     recall_gain = result["recall_first"] - result["recall_second"]
     error_gain = result["error_second"] - result["error_first"]
-    most = min(result["recall_wins"], result["error_wins"]) > result["heads"] / 2
+    most = result["recall_wins"] > result["heads"] / 2 and result["error_wins"] > result["error_heads"] / 2
     if recall_gain > 0 and error_gain > 0 and most:
         return CONFIRMED
     return CONTRADICTED if recall_gain < 0 and error_gain < 0 else CAVEAT
@@ -57,7 +57,8 @@ COMPARE_COLUMNS = (
 
 def compare_table(name, caption, quality, pairs):
     rows = []
-    for dump, (first, second) in itertools.product(quality.dumps, pairs):
+    cells = [(dump, place, pair) for place, pair in enumerate(pairs) for dump in quality.dumps_with(pair[0])]
+    for dump, _, (first, second) in sorted(cells, key=lambda cell: cell[:2]):
         result = compare(quality, first, second, dump)
         if result:
             rows.append(
@@ -81,8 +82,16 @@ def sentence(result, first, second):
         f"{first} against {second}: mean recall {percent(result['recall_first'])} against"
         f" {percent(result['recall_second'])}, better in {result['recall_wins']} of {result['heads']} heads; mean"
         f" output error {short(result['error_first'])} against {short(result['error_second'])}, better in"
-        f" {result['error_wins']} of {result['heads']} heads."
+        f" {result['error_wins']} of {result['error_heads']} heads."
     )
+
+
+def headline(result):
+    """How many heads are better, for the summary table."""
+    recall, error = result["recall_wins"], result["error_wins"]
+    if result["heads"] == result["error_heads"]:
+        return f"better in {recall} (recall) and {error} (error) of {result['heads']} heads"
+    return f"better in {recall} of {result['heads']} heads (recall) and {error} of {result['error_heads']} (error)"
 
 
 def printed_psnr(paper, name, key):
@@ -93,5 +102,5 @@ def printed_psnr(paper, name, key):
 
 def dumps_of(quality):
     return ", ".join(
-        f"{name} ({sum(head[:2] == (name, sha) for head in quality.heads)} heads)" for name, sha in quality.dumps
+        f"{name} ({quality.heads_of[name, sha]} heads)" for name, sha in quality.dumps
     )

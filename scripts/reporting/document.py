@@ -1,6 +1,8 @@
 """Puts the report together: verdicts, what was measured, one section a theorem, table and figure."""
 
 import os
+import shutil
+import tempfile
 
 from . import (
     balance_findings,
@@ -23,6 +25,7 @@ from . import (
     video_time_findings,
 )
 from .finding import NOT_MEASURED, Table, markdown_finding, markdown_table, write_csv
+from .foreign import markdown
 from .quality import Quality
 from .videos import Videos
 
@@ -61,10 +64,27 @@ def findings(records, quality, paper, plots):
 
 
 def write(records, paper, out):
-    """Makes out/report.md, out/tables/*.csv and out/plots/*; returns the findings."""
-    plots, tables = os.path.join(out, "plots"), os.path.join(out, "tables")
-    os.makedirs(plots, exist_ok=True)
-    os.makedirs(tables, exist_ok=True)
+    """Makes out/report.md, out/tables/*.csv and out/plots/*; returns the findings. All of it is made beside its place
+    and moved there at the end, the report last: what breaks off leaves `out` as it was."""
+    os.makedirs(out, exist_ok=True)
+    unfinished = tempfile.mkdtemp(prefix=".unfinished-", dir=out)
+    try:
+        sections = _make(records, paper, unfinished, out)
+        for folder in ("plots", "tables"):
+            os.makedirs(os.path.join(out, folder), exist_ok=True)
+            for name in sorted(os.listdir(os.path.join(unfinished, folder))):
+                os.replace(os.path.join(unfinished, folder, name), os.path.join(out, folder, name))
+        os.replace(os.path.join(unfinished, "report.md"), os.path.join(out, "report.md"))
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return sections
+
+
+def _make(records, paper, folder, out):
+    """The report, tables and plots in `folder`; `out` is where they will stand."""
+    plots, tables = os.path.join(folder, "plots"), os.path.join(folder, "tables")
+    os.makedirs(plots)
+    os.makedirs(tables)
     quality = Quality(records)
     sections = findings(records, quality, paper, plots)
     maps = maps_section(records, plots)
@@ -93,8 +113,8 @@ def write(records, paper, out):
     for section in sections:
         lines += markdown_finding(section)
     lines += maps["lines"] + clips_section(out)
-    with open(os.path.join(out, "report.md"), "w", encoding="utf-8") as stream:
-        stream.write("\n".join(lines).rstrip() + "\n")
+    with open(os.path.join(folder, "report.md"), "w", encoding="utf-8") as stream:
+        stream.write(markdown("\n".join(lines).rstrip() + "\n"))
     return sections
 
 
@@ -110,10 +130,10 @@ def _anchor(title):
 def _problems(records):
     """Failed records and unreadable lines stand before everything else."""
     lines = []
-    if records.failed or records.broken:
+    if records.failed or records.incomplete:
         lines += [
             (
-                f"**WARNING: {len(records.failed)} failed records, {len(records.broken)} unreadable lines.** A failed"
+                f"**WARNING: {len(records.failed)} failed records, {len(records.incomplete)} unreadable lines.** A failed"
                 " record is in no table or plot, except that a violated bound counts under its theorem."
             ),
             "",
@@ -121,7 +141,7 @@ def _problems(records):
         lines += [
             f"- FAILED {cell.describe()}: {cell.reason or 'no reason given'} ({cell.source})" for cell in records.failed
         ]
-        lines += [f"- UNREADABLE {text}" for text in records.broken]
+        lines += [f"- UNREADABLE {text}" for text in records.incomplete]
         lines.append("")
     return lines
 
@@ -141,7 +161,7 @@ def maps_section(records, plots):
     )
     rows = [
         (cell.dump, cell.input.get("capture"), cell.input.get("head"), cell.pool, cell.rule, cell.region, cell.sparsity)
-        + tuple(cell.metrics.get(name) for name in names)
+        + tuple(cell.shown(name) for name in names)
         for cell in sorted(cells, key=lambda cell: (cell.head_key, cell.region))
     ]
     table = Table(
@@ -162,8 +182,9 @@ def maps_section(records, plots):
             ),
             "",
         ]
-    for cell in chosen:
-        stem, text = figures_maps.draw(cell, plots), figures_maps.caption(cell)
+    for cell, stem in zip(chosen, figures_maps.stems(chosen)):
+        text = figures_maps.caption(cell)
+        figures_maps.draw(cell, plots, stem)
         lines += [f"![{text}](plots/{stem}.png)", "", f"*{text}* [SVG](plots/{stem}.svg)", ""]
     return {"lines": lines, "tables": [table]}
 

@@ -17,6 +17,8 @@ CHAIN = (  # metric, label, colour, line, marker
     ("bound_3_5", r"Theorem 3.5, eq. (10), $\delta$ scaled", style.RED, "-", "v"),
     ("bound_3_5_paper_delta", r"eq. (10), $\delta$ as printed (unscaled)", style.GREY, "--", "+"),
 )
+NAMES = [name for name, *_ in CHAIN]
+MOST_POOLS, MOST_SPARSITIES = 4, 24
 VACUOUS_S = 1 - 1 / np.sqrt(2)  # 0.2929: below it no delta >= 0 makes eq. (10) better than sqrt(2n)
 
 
@@ -32,15 +34,17 @@ def draw_theorem_3_3(cells, folder):
     """One dot a head, pool and region: both sides' ratio, and how far typical deviations lie below the worst one."""
     heads = {}
     for cell in cells:  # neither side depends on the rule or the sparsity
-        if "tightness_3_3" in cell.metrics:
+        if style.SMALLEST_DRAWN <= cell.metrics.get("tightness_3_3", 0) <= style.LARGEST_DRAWN:
             heads[(cell.head_key, cell.pool, cell.region)] = cell.metrics
-    pools = sorted({key[1] for key in heads})
+    pools = _pools(cells)
     figure, axes = style.panels(1, 2, 3.2, gridspec_kw={"width_ratios": [1, 2]})
     left, right = axes[0]
     names = (("delta_p50", "50%"), ("delta_p90", "90%"), ("delta_p99", "99%"), ("delta_p999", "99.9%"))
     for number, pool in enumerate(pools):
         colour, _, marker = style.VARIANT_STYLES.get(pool, (style.BLACK, "-", "o"))
         group = [metrics for key, metrics in sorted(heads.items()) if key[1] == pool]
+        if not group:
+            continue
         offsets = np.linspace(-0.25, 0.25, len(group)) if len(group) > 1 else [0.0]
         left.scatter(
             number + np.asarray(offsets),
@@ -53,7 +57,15 @@ def draw_theorem_3_3(cells, folder):
         middle = median(metrics["tightness_3_3"] for metrics in group)
         left.hlines(middle, number - 0.35, number + 0.35, color=style.BLACK, linewidth=1.4)
         spread = [
-            [metrics[name] / metrics["delta_logits"] for metrics in group if name in metrics] for name, _ in names
+            style.room(
+                (
+                    metrics[name] / metrics["delta_logits"]
+                    for metrics in group
+                    if name in metrics and metrics["delta_logits"] > 0
+                ),
+                style.SMALLEST_DRAWN,
+            )
+            for name, _ in names
         ]
         if all(spread):
             positions = np.arange(len(names)) + (number - (len(pools) - 1) / 2) * 0.3
@@ -72,7 +84,7 @@ def draw_theorem_3_3(cells, folder):
     left.set_yscale("log")
     left.set_ylim(top=1.25)
     left.axhline(1, color=style.BLACK, linewidth=0.8, linestyle=":")
-    left.set_xticks(range(len(pools)), [POOL_NAMES.get(pool, pool).replace(" ", "\n") for pool in pools])
+    left.set_xticks(range(len(pools)), [POOL_NAMES[pool].replace(" ", "\n") if pool in POOL_NAMES else pool for pool in pools])
     left.set_xlim(-0.6, len(pools) - 0.4)
     left.set_ylabel(r"$\Vert S - S_\mathrm{draft}\Vert_F \; / \; (\delta n)$   (1 = tight)")
     left.set_title("Theorem 3.3, left / right side", loc="left")
@@ -89,11 +101,31 @@ def draw_theorem_3_3(cells, folder):
     return style.save(figure, folder, "theorem_3_3_tightness")
 
 
+def _pools(cells):
+    """The poolings with a panel: the paper's first where there are more than fit."""
+    found = sorted({cell.pool for cell in cells})
+    return found if len(found) <= MOST_POOLS else sorted(found, key=lambda pool: pool not in POOL_NAMES)[:MOST_POOLS]
+
+
+def pools_left_out(cells):
+    return style.left_out(len({cell.pool for cell in cells}), MOST_POOLS, "poolings")
+
+
+def not_drawn(cells):
+    """For captions: what of the cells has no place in the plots by sparsity."""
+    count = len({cell.sparsity for cell in cells})
+    shown = f" {MOST_SPARSITIES} of {count} sparsities are drawn; the table has all." if count > MOST_SPARSITIES else ""
+    return shown + pools_left_out(cells)
+
+
 def draw_theorem_3_5(cells, folder):
     """||P - P^M||_F over each bound by sparsity: a dot for every head and rule, a line through the medians."""
-    pools = sorted({cell.pool for cell in cells})
+    pools = _pools(cells)
     cells = [cell for cell in cells if cell.metrics.get("probs_frobenius", 0) > 0]
-    sparsities = sorted({cell.sparsity for cell in cells})
+    sparsities = style.thinned(sorted({cell.sparsity for cell in cells}), MOST_SPARSITIES)
+    groups = {}
+    for cell in cells:
+        groups.setdefault((cell.pool, cell.sparsity), []).append(cell.metrics)
     positions = {sparsity: number for number, sparsity in enumerate(sparsities)}
     figure, axes = style.panels(1, len(pools), 4.6, sharey=True)
     for axis, pool in zip(axes[0], pools):
@@ -101,11 +133,14 @@ def draw_theorem_3_5(cells, folder):
             shift = (number - (len(CHAIN) - 1) / 2) * 0.09
             middle = []
             for sparsity in sparsities:
-                ratios = [
-                    cell.metrics["probs_frobenius"] / cell.metrics[name]
-                    for cell in cells
-                    if cell.pool == pool and cell.sparsity == sparsity and cell.metrics.get(name, 0) > 0
-                ]
+                ratios = style.room(
+                    (
+                        metrics["probs_frobenius"] / metrics[name]
+                        for metrics in groups.get((pool, sparsity), ())
+                        if metrics.get(name, 0) > 0
+                    ),
+                    style.SMALLEST_DRAWN,
+                )
                 if ratios:
                     middle.append((positions[sparsity] + shift, median(ratios)))
                     axis.scatter(
@@ -136,12 +171,19 @@ def draw_theorem_3_5(cells, folder):
 
 def draw_plane(cells, folder):
     """The (s, delta) plane: eq. (10) is below sqrt(2n) only in the shaded corner."""
-    points = [cell for cell in cells if "delta_scaled" in cell.metrics]
-    sparsities = sorted({cell.sparsity for cell in points})
+    points = [
+        cell
+        for cell in cells
+        if style.room([cell.metrics["delta_scaled"]], style.SMALLEST_DRAWN) and style.room([cell.metrics["min_kept_fraction"]])
+    ]
+    sparsities = style.thinned(sorted({cell.sparsity for cell in points}), MOST_SPARSITIES)
+    groups = {}
+    for cell in points:
+        groups.setdefault((cell.sparsity, cell.pool), []).append(cell.metrics)
     figure, axes = style.panels(1, 1, 4.4)
     axis = axes[0][0]
     grid = np.concatenate([np.linspace(VACUOUS_S, 0.999, 400), 1 - np.logspace(-3, -6, 40)])
-    lowest = min([cell.metrics["delta_scaled"] for cell in points if cell.metrics["delta_scaled"] > 0] + [0.5]) / 5
+    lowest = min([cell.metrics["delta_scaled"] for cell in points] + [0.5]) / 5
     highest = max([cell.metrics["delta_scaled"] for cell in points] + [5.0]) * 2.5
     edge = np.nan_to_num(boundary_delta(grid), nan=0.0)
     axis.fill_between(
@@ -166,7 +208,7 @@ def draw_plane(cells, folder):
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.93, max(len(sparsities), 1)))
     for sparsity, colour in zip(sparsities, colours):
         for pool in ("avg", "max"):
-            group = [cell.metrics for cell in points if cell.sparsity == sparsity and cell.pool == pool]
+            group = groups.get((sparsity, pool), ())
             axis.scatter(
                 [metrics["min_kept_fraction"] for metrics in group],
                 [metrics["delta_scaled"] for metrics in group],

@@ -4,6 +4,7 @@ import numpy as np
 
 from . import style
 
+MOST_BARS, MOST_MODELS = 16, 4
 PARTS = (  # metric, label, colour, hatch
     ("pflops_attention", r"attention ($QK^T$ and $PV$)", style.BLUE, ""),
     ("pflops_projections", "Q, K, V, O projections", style.ORANGE, ""),
@@ -15,7 +16,7 @@ PARTS = (  # metric, label, colour, hatch
 
 def draw_breakdown(cells, folder):
     """Shares by video length; the dashed line is the paper's 80%."""
-    cells = sorted(cells, key=lambda cell: cell.config["seconds"])
+    cells = style.thinned(sorted(cells, key=lambda cell: cell.config["seconds"]), MOST_BARS)
     figure, axes = style.panels(1, 1, 3.7)
     axis = axes[0][0]
     x = range(len(cells))
@@ -64,8 +65,11 @@ def _between(points, power):
 
 
 def draw_table_1(cells, folder):
-    """Printed PFLOPs against the quadratic fit and the linear models, one panel a model and resolution."""
+    """Printed PFLOPs against the quadratic fit and the linear models, one panel a model and resolution. Returns
+    (stem, caption)."""
     models = sorted({(cell.input["model"], cell.input["resolution"]) for cell in cells})
+    caption = "Printed PFLOPs, the quadratic and the linear model." + style.left_out(len(models), MOST_MODELS, "models")
+    models = models[:MOST_MODELS]
     figure, axes = style.panels(1, len(models), 3.9)
     for axis, model in zip(axes[0], models):
         rows = {
@@ -86,4 +90,4 @@ def draw_table_1(cells, folder):
         axis.set_xlabel("sparsity")
     axes[0][0].set_ylabel("PFLOPs a video")
     style.legend_strip(figure, *axes[0][0].get_legend_handles_labels(), 2)
-    return style.save(figure, folder, "table_1_flops")
+    return style.save(figure, folder, "table_1_flops"), caption

@@ -6,7 +6,7 @@ from . import style
 from .finding import percent
 from .timings import POLICIES, by_call, choose, kernels, one, panel_titles, policy, provenance, sparsities
 
-MOST_CALLS = 6
+MOST_CALLS, MOST_KERNELS, MOST_GROUPS = 6, 12, 12
 PRODUCT = "matrix product, 8192$^3$"
 POLICY_LOOKS = {
     "draft": (style.BLUE, ""),
@@ -38,7 +38,7 @@ def draw_balance(cells, folder):
     titles, handles = panel_titles([call for call, _ in calls]), {}
     lowest = min(cell.metrics["rate_over_dense"] for cell in cells)
     for axis, (call, members) in zip(axes.flat, calls):
-        names = kernels(members)
+        names = kernels(members)[:MOST_KERNELS]
         kinds = [kind for kind in POLICIES if any(policy(cell) == kind for cell in members)]
         for place, name in enumerate(names):
             for number, kind in enumerate(kinds):
@@ -73,7 +73,7 @@ def draw_peers(cells, folder, left_out):
     figure, axes = style.panels(len(calls), 1, 0.7 + 2.1 * len(calls), sharex=False)
     titles, handles = panel_titles([call for call, _ in calls]), {}
     for (axis,), (call, members) in zip(axes, calls):
-        names, groups = kernels(members), sparsities(members)
+        names, groups = kernels(members)[:MOST_KERNELS], style.thinned(sparsities(members), MOST_GROUPS)
         start = 0.0
         ticks = []
         for sparsity in groups:

@@ -23,6 +23,7 @@ from .timings import (
 )
 
 COLUMNS = 3
+MOST_CALLS, MOST_KERNELS, MOST_POINTS = 9, 12, 200
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))  # one a call
 IDEAL = ": dense time x kept share"
 
@@ -34,16 +35,23 @@ def pictures(cells, overhead, folder):
     timed = choose(timed, order=order) if timed and order else timed
     if not timed:
         return []
+    calls = by_call(timed)
+    more = style.left_out(len(calls), MOST_CALLS)
+    timed = [cell for _, members in calls[:MOST_CALLS] for cell in members] if more else timed
+    names = kernels(timed)
+    if len(names) > MOST_KERNELS:
+        more += style.left_out(len(names), MOST_KERNELS, "kernels")
+        timed = [cell for cell in timed if kernel(cell) in names[:MOST_KERNELS]]
     text = f"Tokens in {order} order. " if order in ("token", "region") else ""
     found = [
         (
             draw_latency(timed, folder),
             "Time of one attention call by sparsity, median and 10% to 90%, and the ideal: the dense time times the"
-            f" kept share; below it, the rate over kept blocks as a share of the dense one. {text}{provenance(timed)}",
+            f" kept share; below it, the rate over kept blocks as a share of the dense one. {text}{provenance(timed)}{more}",
         )
     ]
     if any(attention_flops(cell) for cell in timed):
-        found.append((draw_roofline(timed, overhead, folder), roofline_caption(timed, overhead)))
+        found.append((draw_roofline(timed, overhead, folder), roofline_caption(timed, overhead) + more))
     return found
 
 
@@ -86,6 +94,7 @@ def _draw_call(top, bottom, cells):
     for name in kernels(cells):
         colour, line, marker = style.kernel_style(name)
         members = sorted(choose(cells, kernel=name), key=lambda cell: cell.sparsity or 0)
+        members = style.thinned(members, MOST_POINTS)
         x = [cell.sparsity or 0 for cell in members]
         middle = [median_ms(cell) for cell in members]
         around = [
@@ -116,7 +125,7 @@ def _draw_call(top, bottom, cells):
 def bandwidth(overhead):
     """TB/s at which the fastest timed reordering reads and writes device memory; None where there is none."""
     rates = [cell.metrics.get("gb_per_s") for cell in overhead if cell.config.get("part") in ("reorder", "restore")]
-    return max((rate for rate in rates if rate), default=0) / 1e3 or None
+    return max((rate for rate in rates if rate and rate > 0), default=0) / 1e3 or None
 
 
 def roofline_caption(cells, overhead):
@@ -141,7 +150,7 @@ def draw_roofline(cells, overhead, folder):
         for cell in cells
         if attention_flops(cell) and call_of(cell).minimum_bytes
     ]
-    products = [cell.metrics["matmul_tflops"] for cell in cells if "matmul_tflops" in cell.metrics]
+    products = [cell.metrics["matmul_tflops"] for cell in cells if cell.metrics.get("matmul_tflops", 0) > 0]
     roof = median(products) if products else None
     memory = bandwidth(overhead)
     right = 2 * max((x for _, _, x, _ in points), default=1e5)
@@ -167,6 +176,7 @@ def draw_roofline(cells, overhead, folder):
         colour, _, marker = style.kernel_style(name)
         for number, call in enumerate(calls):
             found = sorted((x, cell.timing["tflops_kept"]) for c, k, x, cell in points if (c, k) == (call, name))
+            found = style.thinned(found, MOST_POINTS)
             if found:
                 look = {"color": colour, "marker": marker, "linestyle": LINES[number % len(LINES)]}
                 axis.plot(*zip(*found), **look, linewidth=1, alpha=0.8)

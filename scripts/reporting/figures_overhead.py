@@ -20,7 +20,7 @@ ORDER_LOOKS = {
     "region": (style.GREEN, "s", "region order, tokens moved beforehand"),
     "gather": (style.RED, "D", "gather: moved, attended to, moved back"),
 }
-MOST_CALLS, MOST_PANELS = 4, 6
+MOST_CALLS, MOST_PANELS, MOST_STACKS = 4, 6, 12
 
 
 def overhead_pictures(cells, folder):
@@ -57,7 +57,9 @@ def overhead_pictures(cells, folder):
 
 def _stacks(cells):
     """[(sparsity, {part: cell})] of the sparsities that have a part of the draft."""
-    found = [(sparsity, overhead.parts(cells, sparsity)) for sparsity in sparsities(cells) if sparsity]
+    groups = overhead.by_sparsity(cells)
+    shown = style.thinned(list(groups), MOST_STACKS)
+    found = [(sparsity, overhead.parts(groups[sparsity], sparsity)) for sparsity in shown]
     return [(sparsity, parts) for sparsity, parts in found if any(name in LOOKS or name == "draft" for name in parts)]
 
 

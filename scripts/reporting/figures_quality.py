@@ -12,6 +12,7 @@ METRICS = {  # name: (axis label, file stem part)
     "output_rel_l2": ("output error\n(relative L2, sparse against dense)", "output_error"),
 }
 MAX_PANELS = 12
+MOST_LINES, MOST_REGIONS = 400, 40
 
 
 def groups(quality):
@@ -21,14 +22,26 @@ def groups(quality):
         found = [(f"{key[0]}\n{key[2]}" if several else key[2], key) for key in quality.captures]
     else:
         found = [(dump[0], dump) for dump in quality.dumps]
-    members = [(label, [head for head in quality.heads if head[: len(key)] == key]) for label, key in found]
-    return [(f"{label}, {len(heads)} head{'s' * (len(heads) != 1)}", heads) for label, heads in members]
+    members = {key: set() for _, key in found[:MAX_PANELS]}
+    for head in quality.heads:
+        for key in (head[:3], head[:2]):
+            if key in members:
+                members[key].add(head)
+    return [
+        (f"{label}, {len(members[key])} head{'s' * (len(members[key]) != 1)}", members[key])
+        for label, key in found[:MAX_PANELS]
+    ]
+
+
+def panels_left_out(quality):
+    """For captions: says that not every dump has a panel."""
+    return style.left_out(len(quality.dumps), MAX_PANELS, "dumps") if len(quality.captures) > MAX_PANELS else ""
 
 
 def _curve(axis, points, look, label, band):
     """Mean over heads; with `band` also the range from worst to best. points: [(x, values of the heads)]."""
     colour, line, marker = look
-    points = [(x, values) for x, values in points if values]
+    points = [(x, drawn) for x, values in points if (drawn := style.room(values))]
     if not points:
         return
     x = [place for place, _ in points]
@@ -134,7 +147,9 @@ def draw_by_region(quality, folder):
             if row == 0:
                 axis.set_title(f"{100 * sparsity:g}% sparsity", loc="left")
             else:
-                axis.set_xticks(range(len(regions)), regions, rotation=40, horizontalalignment="right")
+                ticks = style.thinned(list(range(len(regions))), MOST_REGIONS)
+                labels = [regions[tick] for tick in ticks]
+                axis.set_xticks(ticks, labels, rotation=40, horizontalalignment="right")
                 axis.set_xlabel("region (tokens high x wide)")
         axes[row][0].set_ylabel(METRICS[metric][0])
         axes[row][0].set_ylim(bottom=0, top=1 if row == 0 else None)
@@ -149,6 +164,12 @@ def scatter_sparsities(quality):
     return wanted or found[-3:]
 
 
+def _with_room(first, second):
+    """Both lists without the points that an axis has no room for."""
+    found = [pair for pair in zip(first, second) if len(style.room(pair)) == 2]
+    return [x for x, _ in found], [y for _, y in found]
+
+
 def draw_recall_against_error(quality, folder):
     """One dot a head and choice of blocks: heads far from the common line are where the two measures disagree."""
     sparsities = scatter_sparsities(quality)
@@ -159,21 +180,16 @@ def draw_recall_against_error(quality, folder):
     ]
     figure, axes = style.panels(1, len(sparsities), 3.7, sharex=True, sharey=True)
     for axis, sparsity in zip(axes[0], sparsities):
-        for head in quality.heads:
-            pair = [
-                (
-                    quality.get(head, variant, quality.region, sparsity, "attention_recall"),
-                    quality.get(head, variant, quality.region, sparsity, "output_rel_l2"),
-                )
-                for variant in (quality.draft("avg"), ("random",))
-            ]
-            if all(None not in point for point in pair):
-                axis.plot(*zip(*pair), color="#C8C8C8", linewidth=0.7, zorder=1)
+        ends = [(variant, quality.region, sparsity) for variant in (quality.draft("avg"), ("random",))]
+        recalls = {head: pair for head, *pair in quality.pairs(*ends, "attention_recall")}
+        errors = {head: pair for head, *pair in quality.pairs(*ends, "output_rel_l2") if head in recalls}
+        drawn = [head for head in errors if len(style.room((*recalls[head], *errors[head]))) == 4]
+        for head in style.thinned(drawn, MOST_LINES):
+            axis.plot(recalls[head], errors[head], color="#C8C8C8", linewidth=0.7, zorder=1)
         for variant in variants:
             colour, _, marker = style.variant_style(variant)
             axis.scatter(
-                quality.values(variant, quality.region, sparsity, "attention_recall"),
-                quality.values(variant, quality.region, sparsity, "output_rel_l2"),
+                *_with_room(*quality.both(variant, quality.region, sparsity)),
                 color=colour,
                 marker=marker,
                 s=24,

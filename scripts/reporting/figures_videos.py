@@ -1,8 +1,10 @@
 """Plots of the small video DiT's videos: quality by sparsity, recall against PSNR, and where a video's time goes."""
 
 from . import style
+from .records import LARGEST_DRAWN
 from .videos import METRICS, PAPER_STEPS, Choice, draft, grid_of, interval, video_tokens
 
+MOST_GRIDS, MOST_BARS, MOST_DOTS, MOST_SPARSITIES = 4, 12, 400, 12
 PANELS = {
     "attention_recall": "attention recall",
     "output_rel_l2": "heads' output error (rel. L2)",
@@ -24,6 +26,7 @@ def draw_quality(videos, folder):
     for axis, metric in zip(axes[0], metrics):
         for make, label, variant in LOOKS:
             points = [(each, interval(values)) for each in sparsities if (values := videos.values(make(each), metric))]
+            points = [point for point in points if all(abs(value) < LARGEST_DRAWN for value in point[1])]
             if not points:
                 continue
             colour, line, marker = style.variant_style(variant)
@@ -47,19 +50,21 @@ def draw_recall_against_psnr(videos, folder):
     colours = (style.BLUE, style.SKY, style.GREEN, style.ORANGE, style.RED, style.PURPLE)
     markers = {"draft": "o", "random": "D", "oracle": "^"}
     chosen = [one for one in videos.choices() if one.dense_steps == PAPER_STEPS and one.heads == "all"]
+    chosen = style.thinned([one for one in chosen if videos.get(one).drawable], MOST_DOTS)
     sparsities = sorted({one.sparsity for one in chosen})
+    colour_of = {sparsity: colours[place % len(colours)] for place, sparsity in enumerate(sparsities)}
     for axis, (name, words) in zip(axes[0], names.items()):
         for one in chosen:
             metrics = videos.get(one).metrics
             if name in metrics:
                 axis.plot(metrics[name], metrics["psnr"], linestyle="none", marker=markers.get(one.policy, "x"),
-                          color=colours[sparsities.index(one.sparsity) % len(colours)], markersize=5)
+                          color=colour_of[one.sparsity], markersize=5)
         axis.set_xlabel(words)
     axes[0][0].set_ylabel("PSNR (dB)")
     style.percent_axis(axes[0][0].xaxis)
     handles = [axes[0][0].plot([], [], linestyle="none", marker="s", color=colours[i % len(colours)])[0]
-               for i in range(len(sparsities))]
-    labels = [f"{100 * each:g}% sparsity" for each in sparsities]
+               for i in range(min(len(sparsities), MOST_SPARSITIES))]
+    labels = [f"{100 * each:g}% sparsity" for each in sparsities[:MOST_SPARSITIES]]
     handles += [axes[0][0].plot([], [], linestyle="none", marker=marker, color=style.BLACK)[0]
                 for marker in markers.values()]
     style.legend_strip(figure, handles, [*labels, *markers], 4)
@@ -78,7 +83,9 @@ def draw_distance(videos, sparsity, folder):
         if not values:
             continue
         colour, line, marker = style.variant_style(variant) if variant else next(extra)
-        steps = [(step, value) for step, value in enumerate(values, 1) if value > 1e-6]
+        steps = [(step, value) for step, value in enumerate(values, 1) if LARGEST_DRAWN > value > 1e-6]
+        if not steps:
+            continue
         axes[0][0].plot(*zip(*steps), color=colour, linestyle=line, marker=marker, markersize=4, label=label)
     axes[0][0].set_yscale("log")
     axes[0][0].set_xlabel("denoising step")
@@ -93,9 +100,11 @@ def draw_distance(videos, sparsity, folder):
 def draw_times(cells, folder):
     """Stacked bars: attention and everything else, one panel a grid. Returns (stem, caption)."""
     grids = list(dict.fromkeys(grid_of(cell) for cell in sorted(cells, key=video_tokens)))
+    more, grids = style.left_out(len(grids), MOST_GRIDS, "grids"), grids[:MOST_GRIDS]
     figure, axes = style.panels(1, len(grids), 3.4)
     for axis, grid in zip(axes[0], grids):
         members = [cell for cell in cells if grid_of(cell) == grid]
+        members = style.thinned(members, MOST_BARS)
         members.sort(key=lambda cell: (cell.policy != "dense", cell.config.get("kernel") != "auto", cell.sparsity or 0))
         for place, cell in enumerate(members):
             other, attention = cell.metrics["other_ms"] / 1e3, cell.metrics["attention_ms"] / 1e3
@@ -118,6 +127,6 @@ def draw_times(cells, folder):
     device = cells[0].machine.get("gpu")
     caption = (
         "Time of one video of 30 steps on the small video DiT, the first 25% of a sparse one's steps dense; above the"
-        f" bars the speed-up over PyTorch's dense attention. On {device}."
+        f" bars the speed-up over PyTorch's dense attention. On {device}.{more}"
     )
     return style.save(figure, folder, "video_times"), caption

@@ -3,6 +3,9 @@
 import csv
 import os
 from dataclasses import dataclass, field
+from statistics import mean
+
+from .foreign import cell as csv_cell
 
 CONFIRMED = "confirmed"
 CAVEAT = "confirmed with a caveat"
@@ -63,6 +66,11 @@ def percent(share, digits=1):
     return "-" if share is None else f"{100 * share:.{digits}f}%"
 
 
+def average(values):
+    """The mean, or None of no values."""
+    return mean(values) if values else None
+
+
 def markdown_table(table):
     columns = table.columns[: table.columns_shown]
     lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
@@ -80,8 +88,10 @@ def markdown_table(table):
 def write_csv(table, folder):
     with open(os.path.join(folder, table.name + ".csv"), "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(table.columns)
-        writer.writerows([["" if cell is None else cell for cell in row] for row in table.rows])
+        for row in (table.columns, *table.rows):
+            writer.writerow(
+                ["" if cell is None else csv_cell(cell) if isinstance(cell, str) else cell for cell in row]
+            )
 
 
 def markdown_finding(finding):

@@ -2,6 +2,7 @@
 
 from . import figures_flops
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
+from .records import drawable, having
 
 FIT_WITHIN = 0.1  # PFLOPs: the quadratic fit counts as exact
 
@@ -21,7 +22,12 @@ def figure_1(records, paper, plots):
         " else confirmed."
     )
     cells = sorted(
-        (cell for cell in records.of("flops") if cell.config.get("part") == "duration"),
+        having(
+            (cell for cell in records.of("flops") if cell.config.get("part") == "duration"),
+            ("attention_share", "pflops_total"),
+            config=["seconds"],
+            input=["tokens"],
+        ),
         key=lambda cell: cell.config["seconds"],
     )
     long = [cell for cell in cells if cell.config["seconds"] >= seconds]
@@ -44,6 +50,7 @@ def figure_1(records, paper, plots):
     if above:
         why.insert(1, f"The shortest computed length above {percent(share, 0)} is {above[0]:g} s.")
     first = long[0]
+    drawn = drawable(cell for cell in cells if cell.metrics["pflops_total"] > 0)
     return Finding(
         title,
         claim,
@@ -59,7 +66,7 @@ def figure_1(records, paper, plots):
                 rows,
             )
         ],
-        [(figures_flops.draw_breakdown(cells, plots), "FLOPs by part and video length.")],
+        [(figures_flops.draw_breakdown(drawn, plots), "FLOPs by part and video length.")] if drawn else [],
         f"{percent(first.metrics['attention_share'])} at {first.config['seconds']:g} s",
     )
 
@@ -72,7 +79,9 @@ def table_1_flops(records, paper, plots):
         f" of every printed row; contradicted if it is not while base + A (1 - sparsity)^2 is within {FIT_WITHIN}"
         " PFLOPs of all; else confirmed with a caveat."
     )
-    cells = [cell for cell in records.of("flops") if "pflops_printed" in cell.metrics and "sparsity" in cell.config]
+    names = ("pflops_printed", "pflops_quadratic", "pflops_linear")
+    cells = having(records.of("flops"), names, config=["sparsity"], input=["model", "resolution"])
+    cells = [cell for cell in cells if cell.metrics["pflops_printed"] > 0]
     if not cells:
         return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED)
     cells.sort(
@@ -107,7 +116,7 @@ def table_1_flops(records, paper, plots):
     )
     rows = [
         (cell.input["model"], cell.input["resolution"], cell.config.get("method", ""), cell.config["sparsity"])
-        + tuple(cell.metrics.get(name) for name in names)
+        + tuple(cell.shown(name) for name in names)
         for cell in cells
     ]
     tables = [
@@ -122,6 +131,7 @@ def table_1_flops(records, paper, plots):
         )
     ]
     parts = [cell for cell in records.of("flops") if cell.config.get("part") == "breakdown"]
+    parts = having(parts, input=["model", "resolution", "tokens"])
     if parts:
         names = (
             "pflops_attention",
@@ -135,7 +145,7 @@ def table_1_flops(records, paper, plots):
         )
         rows = [
             (cell.input["model"], cell.input["resolution"], cell.input["tokens"], cell.config.get("counting", ""))
-            + tuple(cell.metrics.get(name) for name in names)
+            + tuple(cell.shown(name) for name in names)
             for cell in parts
         ]
         tables.append(
@@ -173,7 +183,7 @@ def table_1_flops(records, paper, plots):
     ]
     if rebuilt:
         why.append(f"The reconstruction meets every row within {percent(max(rebuilt, key=abs), 2)}.")
-    wrong = _printed_mismatches(cells, paper)
+    wrong, drawn = _printed_mismatches(cells, paper), drawable(cells)
     if wrong:
         why.append(
             "Attention: these records' printed values are not those of data/paper/table1.csv: " + ", ".join(wrong) + "."
@@ -186,7 +196,7 @@ def table_1_flops(records, paper, plots):
         f"{len(cells)} rows computed from the architectures.",
         why,
         tables,
-        [(figures_flops.draw_table_1(cells, plots), "Printed PFLOPs, the quadratic and the linear model.")],
+        [figures_flops.draw_table_1(drawn, plots)] if drawn else [],
         f"full count off by up to {percent(worst)}; quadratic fit within {short(fit)} PFLOPs",
     )
 

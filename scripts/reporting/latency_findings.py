@@ -3,6 +3,7 @@
 from . import figures_latency, projection
 from .finding import CAVEAT, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent
 from .latency_table import latency_table
+from .records import drawable, left_out
 from .timings import PAPER_SHAPES, call_of, choose, commit, kernel, main_kernel, order, paper_masks, policy
 
 TEXT_SPARSITY = 0.9
@@ -76,16 +77,19 @@ def figure_4(records, paper, plots):
     if not cells:
         return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED)
     tables = [latency_table(cells)]
-    pictures = figures_latency.pictures(cells, records.of("overhead"), plots)
+    pictures = figures_latency.pictures(drawable(cells), drawable(records.of("overhead")), plots)
     projected = projected_cells(records)
     rows = compare(projected, paper)
     measured = [row for row in rows if row[5]]
     count = f"{len(cells)} records of single attention calls."
+    without_value = left_out(cells, ("projected_speedup", "rate_over_dense", "speedup_over_dense", "share_of_matmul"))
     if not measured:
         text = f"{count} None of them is of a model and sparsity of the figure, so that nothing is projected."
+        text += without_value
         return Finding(title, claim, NOT_TESTABLE, rule, text, [], tables, pictures)
     tables.insert(0, figure_4_table(rows, projected))
-    pictures.insert(0, figures_latency.figure_4(rows, projected, plots))
+    if all(row[5].drawable for row in measured):
+        pictures.insert(0, figures_latency.figure_4(rows, drawable(projected), plots))
     reached = sum(row[6] for row in measured)
     absent = sorted({f"{' '.join(PAPER_SHAPES[row[0]])} at {percent(row[1], 0)}" for row in rows if not row[5]})
     devices = ", ".join(sorted({call_of(row[5]).gpu or "a GPU not named" for row in measured}))
@@ -93,6 +97,7 @@ def figure_4(records, paper, plots):
         f"{count} {PROJECTION} On {devices}, kernel {kernel(measured[0][5])} in token order, {reached} of"
         f" {len(measured)} printed labels are reached."
         + (f" Not measured: {'; '.join(absent)}." if absent else "")
+        + without_value
     )
     top = max(measured, key=lambda row: projection.speedup(row[5]))
     headline = f"projected {projection.speedup(top[5]):.2f}x at {percent(top[1], 0)} ({devices}); "

@@ -1,6 +1,4 @@
 """Every timed attention call as one row."""
-
-from . import projection
 from .finding import Table
 from .timings import (
     ORDERS,
@@ -51,16 +49,17 @@ def latency_table(cells):
     )
     names = kernels(cells)
     placed = [(call, cell) for call, members in by_call(cells) for cell in members]
-    placed.sort(key=lambda pair: _importance(pair[1], names))
+    ranks = {name: rank for rank, name in enumerate(names)}
+    placed.sort(key=lambda pair: _importance(pair[1], ranks))
     rows = [_latency_row(call, cell) for call, cell in placed]
     return Table("latency", f"One attention call. {provenance(cells)}", columns, rows, shown=32, columns_shown=15)
 
 
-def _importance(cell, names):
+def _importance(cell, ranks):
     """Draft masks in token order first, by kernel; calls stay in their order, and sparsities rise within each."""
     place = (*_places(order(cell), ORDERS), *_places(policy(cell), ("dense", "draft")))
     usual = order(cell) in ("token", "") and policy(cell) in ("dense", "draft")
-    return (not usual, names.index(kernel(cell)), *([] if usual else place), call_of(cell), cell.sparsity or 0)
+    return (not usual, ranks[kernel(cell)], *([] if usual else place), call_of(cell), cell.sparsity or 0)
 
 
 def _places(value, known):
@@ -68,24 +67,24 @@ def _places(value, known):
 
 
 def _latency_row(call, cell):
-    metrics, machine, kept = cell.metrics, cell.machine, cell.metrics.get("kept_share")
+    metric, machine, kept = cell.shown, cell.machine, cell.metrics.get("kept_share")
     return (
         call.label,
         kernel(cell),
         order(cell),
         policy(cell),
         cell.sparsity or 0,
-        kept,
+        metric("kept_share"),
         median_ms(cell),
         cell.timing.get("p10_ms"),
         cell.timing.get("p90_ms"),
         cell.timing.get("tflops_kept"),
-        metrics.get("share_of_matmul"),
-        metrics.get("rate_over_dense"),
-        None if is_dense(cell) else metrics.get("speedup_over_dense"),
+        metric("share_of_matmul"),
+        metric("rate_over_dense"),
+        None if is_dense(cell) else metric("speedup_over_dense"),
         None if is_dense(cell) or not kept else 1 / kept,
-        None if is_dense(cell) else projection.speedup(cell),
-        metrics.get("draft_ms"),
+        None if is_dense(cell) else metric("projected_speedup"),
+        metric("draft_ms"),
         cell.pool,
         cell.rule,
         cell.region,

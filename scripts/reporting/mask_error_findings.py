@@ -1,8 +1,11 @@
 """Theorem 3.5 with the steps of its proof, and the sharper bounds."""
 
+import math
+
 from . import figures_bounds
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
 from .pooling_error_findings import heads_and_dumps, median_of, median_ratio, violations
+from .records import left_out
 
 CLAIM_3_5 = (
     "For a mask that keeps the blocks with S~_ij >= t, ||P - P^M||_F <= 2 sqrt(n) / (1 + s/(1-s) e^(-2 delta)) "
@@ -52,14 +55,23 @@ STEPS = (  # title, claim, flag, what bounds what, metric of the worst case, its
 
 
 NEEDED = {"bound_3_5", "trivial_bound", "probs_frobenius", "min_kept_fraction", "delta_scaled"}
+USED = tuple(
+    dict.fromkeys(
+        name
+        for name in (*sorted(NEEDED), "vacuity_3_5", *(part for step in STEPS for part in step[2:4]), *figures_bounds.NAMES)
+        if name
+    )
+)
 
 
 def theorem_3_5(records, plots):
     judged = records.judged("bounds")
-    cells = [cell for cell in judged if NEEDED <= set(cell.metrics)]
+    cells = [cell for cell in judged if NEEDED <= set(cell.metrics) and cell.sparsity is not None]
     if not cells:
-        return Finding("Theorem 3.5: mask error", CLAIM_3_5, NOT_TESTABLE, RULE_3_5, NOT_MEASURED)
+        text = NOT_MEASURED + left_out(judged, USED)
+        return Finding("Theorem 3.5: mask error", CLAIM_3_5, NOT_TESTABLE, RULE_3_5, text)
     broken = violations(judged, "check_3_5")
+    checked = [cell for cell in cells if "check_3_5" not in cell.not_applicable]
     vacuous = [cell for cell in cells if _vacuity(cell) >= 1]
     empty = [cell for cell in cells if cell.metrics.get("empty_rows", 0) > 0]
     verdict = CONTRADICTED if broken else CAVEAT if vacuous else CONFIRMED
@@ -87,7 +99,8 @@ def theorem_3_5(records, plots):
         CLAIM_3_5,
         verdict,
         RULE_3_5,
-        f"Both sides on {len(cells)} draft masks of {heads_and_dumps(cells)}. The bound fails on {len(broken)}.",
+        f"Both sides on {len(checked)} draft masks of {heads_and_dumps(cells)}. The bound fails on {len(broken)}."
+        + left_out(judged, USED),
         why,
         [_chain_table(cells), _steps_table(judged)],
         [
@@ -96,7 +109,8 @@ def theorem_3_5(records, plots):
                 (
                     "Theorem 3.5: measured error over each bound, by sparsity. "
                     "Dots are heads and rules, lines medians; 1 is tight."
-                ),
+                )
+                + figures_bounds.not_drawn(cells),
             ),
             (
                 figures_bounds.draw_plane(cells, plots),
@@ -108,7 +122,9 @@ def theorem_3_5(records, plots):
 
 
 def _vacuity(cell):
-    return cell.metrics.get("vacuity_3_5", cell.metrics["bound_3_5"] / cell.metrics["trivial_bound"])
+    """The bound over the trivial one."""
+    trivial = cell.metrics["trivial_bound"]
+    return cell.metrics.get("vacuity_3_5", cell.metrics["bound_3_5"] / trivial if trivial else math.inf)
 
 
 def _chain_table(cells):
@@ -117,8 +133,10 @@ def _chain_table(cells):
         f"left / {name}" for name in names
     ]
     rows = []
-    for key in sorted({(cell.rule, cell.pool, cell.sparsity) for cell in cells}):
-        group = [cell.metrics for cell in cells if (cell.rule, cell.pool, cell.sparsity) == key]
+    groups = {}
+    for cell in cells:
+        groups.setdefault((cell.rule, cell.pool, cell.sparsity), []).append(cell.metrics)
+    for key, group in sorted(groups.items(), key=lambda item: item[0]):
         rows.append(
             [*key, len(group), median_of(group, "min_kept_fraction"), median_ratio(group, "bound_3_5", "trivial_bound")]
             + [median_ratio(group, "probs_frobenius", name) for name in names]

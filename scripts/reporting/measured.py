@@ -3,7 +3,7 @@
 from collections import Counter
 
 from .finding import Table, markdown_table
-from .records import TIMED, VIDEOS
+from .records import NOTHING, TIMED, VIDEOS
 from .timings import call_of, commit
 from .videos import grid_of
 
@@ -12,9 +12,10 @@ OF_THE_MOMENT = ("sm_clock", "power", "throttle")  # these differ from record to
 
 def captures_table(records):
     rows = []
-    studied = _studied(records)
-    for key in sorted({cell.capture_key for cell in studied}):
-        cells = [cell for cell in studied if cell.capture_key == key]
+    groups = {}
+    for cell in _studied(records):
+        groups.setdefault(cell.capture_key, []).append(cell)
+    for key, cells in sorted(groups.items(), key=lambda item: item[0]):
         source = cells[0].input
         grid = source.get("grid", {})
         shape = (
@@ -116,7 +117,17 @@ def section(records, table, runs):
             f"- Skipped: {count} records: {reason}."
             for reason, count in sorted(Counter(cell.reason for cell in records.skipped).items())
         ]
+    lines += _nothing(records)
     return lines + [""]
+
+
+def _nothing(records):
+    """What the records have no value of, because it is relative to nothing."""
+    counts = Counter(name for cell in records.cells for name in cell.not_applicable)
+    if not counts:
+        return []
+    words = ", ".join(f"{name} in {count} records" for name, count in sorted(counts.items()))
+    return [f"- Relative to nothing, {NOTHING} in tables: {words}."]
 
 
 def _distinct(texts):
@@ -142,7 +153,7 @@ def _build(build):
 def all_measurements(records):
     """Every ok record of a dump but the timed ones in one CSV file, for readers with their own questions."""
     cells = _studied(records)
-    names = sorted({name for cell in cells for name in cell.metrics})
+    names = sorted({name for cell in cells for name in (*cell.metrics, *cell.not_applicable)})
     columns = [
         "experiment",
         "dump",
@@ -172,7 +183,7 @@ def all_measurements(records):
             cell.sparsity,
             cell.config.get("seed"),
         ]
-        + [cell.metrics.get(name) for name in names]
+        + [cell.shown(name) for name in names]
         for cell in cells
     ]
     rows.sort(key=lambda row: [str(value) for value in row[:12]])

@@ -2,9 +2,9 @@
 
 from . import figures_overhead, projection
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
+from .records import drawable, left_out
 from .timings import (
     by_call,
-    call_of,
     choose,
     commit,
     kernel,
@@ -43,16 +43,28 @@ def drafted(cells):
     return found
 
 
-def end_to_end(latency, call, sparsity):
-    """The latency record in token order whose projection says how long a video of this call takes; or None."""
-    cells = [cell for cell in paper_masks(latency) if call_of(cell) == call and projection.speedup(cell) is not None]
-    cells = choose(cells, kernel=main_kernel(cells), order="token", policy="draft", sparsity=sparsity) if cells else []
-    return cells[0] if cells else None
+def end_to_end(latency):
+    """{(call, sparsity): the latency record in token order whose projection says how long a video takes}."""
+    found = {}
+    for call, cells in by_call([cell for cell in paper_masks(latency) if projection.speedup(cell) is not None]):
+        for cell in choose(cells, kernel=main_kernel(cells), order="token", policy="draft"):
+            found.setdefault((call, cell.sparsity), cell)
+    return found
 
 
-def shares(found, latency, call, sparsity, dense_share):
-    """Times of drafting, and of drafting and moving tokens, in ms and as shares of attention and of a whole video."""
-    video = end_to_end(latency, call, sparsity)
+def by_sparsity(cells):
+    """{sparsity: the cells of parts that can be taken at it}: a part that does not depend on it stands under all."""
+    always = [cell for cell in cells if cell.sparsity is None]
+    found = {}
+    for cell in cells:
+        if cell.sparsity:
+            found.setdefault(cell.sparsity, []).append(cell)
+    return {sparsity: members + always for sparsity, members in sorted(found.items())}
+
+
+def shares(found, video, dense_share):
+    """Times of drafting, and of drafting and moving tokens, in ms and as shares of attention and of a whole video;
+    video: the record of end_to_end, or None."""
     attention = median_ms(found["attention"]) if "attention" in found else None
     rows = {}
     for name, needed in (("draft", ("draft",)), ("draft and moving", ("draft",) + MOVES)):
@@ -83,17 +95,18 @@ def table_3(records, paper, plots):
     cells = drafted(records.of("overhead"))
     if not cells:
         return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED)
-    latency = records.of("latency")
+    videos = end_to_end(records.of("latency"))
     dense_share = paper.value("dense_steps") / 100
-    table = overhead_table(cells, latency, dense_share)
-    pictures = figures_overhead.overhead_pictures(cells, plots)
+    table = overhead_table(cells, videos, dense_share)
+    pictures = figures_overhead.overhead_pictures(drawable(cells), plots)
     judged = []
     for call, members in by_call(cells):
         if call.shape == PAPER_SHAPE:
-            found = shares(parts(members, PAPER_SPARSITY), latency, call, PAPER_SPARSITY, dense_share)
+            found = shares(parts(members, PAPER_SPARSITY), videos.get((call, PAPER_SPARSITY)), dense_share)
             if found:
                 judged.append((call, found))
     count = f"{len(cells)} records of parts of single attention calls."
+    count += left_out(cells, ("share_of_attention", "gb_per_s"))
     if not judged:
         text = f"{count} None of them is of the paper's shape and sparsity."
         return Finding(title, claim, NOT_TESTABLE, rule, text, [], [table], pictures)
@@ -142,11 +155,14 @@ def _sentence(call, found):
     return f"{call.label} on {call.gpu} at {percent(PAPER_SPARSITY, 0)}: {'; '.join(each)}."
 
 
-def overhead_table(cells, latency, dense_share):
-    rows, videos = [], []
-    for sparsity in sorted({cell.sparsity for cell in cells if cell.sparsity}, reverse=True):
-        for call, members in by_call(cells):
-            video = end_to_end(latency, call, sparsity)
+def overhead_table(cells, projected, dense_share):
+    rows, videos, groups = [], [], {}
+    for call, members in by_call(cells):
+        for sparsity, found in by_sparsity(members).items():
+            groups.setdefault(sparsity, []).append((call, found))
+    for sparsity in sorted(groups, reverse=True):
+        for call, members in groups[sparsity]:
+            video = projected.get((call, sparsity))
             videos += [video] if video else []
             for name, cell in parts(members, sparsity).items():
                 added = name in DRAFT_PARTS + ("draft",) + MOVES
@@ -158,9 +174,9 @@ def overhead_table(cells, latency, dense_share):
                         median_ms(cell),
                         cell.timing.get("p10_ms"),
                         cell.timing.get("p90_ms"),
-                        cell.metrics.get("share_of_attention"),
+                        cell.shown("share_of_attention"),
                         projection.share(video, median_ms(cell), dense_share) if video and added else None,
-                        cell.metrics.get("gb_per_s"),
+                        cell.shown("gb_per_s"),
                         cell.config.get("kernel"),
                         cell.metrics.get("bytes"),
                         call.gpu,

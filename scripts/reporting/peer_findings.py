@@ -2,11 +2,11 @@
 
 from . import figures_kernels
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
+from .records import drawable, left_out
 from .timings import (
     OWN_KERNELS,
     by_call,
     call_of,
-    choose,
     commit,
     kernel,
     kernels,
@@ -18,7 +18,6 @@ from .timings import (
     provenance,
     ratio,
     same_run,
-    sparsities,
 )
 
 
@@ -26,10 +25,13 @@ def ratios(cells):
     """[(their cell, our cell, (median, 10%, 90%) of their time / ours)] for cells of one run with one mask."""
     found = []
     for _, members in by_call(cells):
-        own = [cell for cell in members if kernel(cell) in OWN_KERNELS]
-        for sparsity in sparsities(members):
-            ours = one(own, kernel=main_kernel(own), sparsity=sparsity) if own else None
-            for cell in choose(members, sparsity=sparsity):
+        own = main_kernel([cell for cell in members if kernel(cell) in OWN_KERNELS])
+        groups = {}
+        for cell in members:
+            groups.setdefault(cell.sparsity or 0, []).append(cell)
+        for _, same in sorted(groups.items()):
+            ours = one(same, kernel=own) if own else None
+            for cell in same:
                 if ours and kernel(cell) not in OWN_KERNELS and same_run(ours, cell):
                     found.append((cell, ours, ratio(cell, ours)))
     return found
@@ -54,15 +56,17 @@ def peers(records, plots):
     )
     cells = [cell for cell in paper_masks(records.of("peers")) if median_ms(cell)]
     gone = skipped(records)
-    left_out = f" Left out: {'; '.join(f'{name} ({reason})' for name, reason in gone)}." if gone else ""
+    absent = f" Left out: {'; '.join(f'{name} ({reason})' for name, reason in gone)}." if gone else ""
     found = ratios(cells)
     if not cells:
-        return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED + left_out)
+        return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED + absent)
     table = peer_table(cells, found)
-    pictures = [figures_kernels.draw_peers(cells, plots, left_out)]
+    drawn = drawable(cells)
+    pictures = [figures_kernels.draw_peers(drawn, plots, absent)] if drawn else []
     count = f"{len(cells)} records of {len(kernels(cells))} kernels."
+    absent += left_out(cells, ("share_of_matmul", "output_rel_l2"))
     if not found:
-        text = f"{count} None of them is of one run with this project's kernel.{left_out}"
+        text = f"{count} None of them is of one run with this project's kernel.{absent}"
         return Finding(title, claim, NOT_TESTABLE, rule, text, [], [table], pictures)
     by_peer = {}
     for cell, _, spread in found:
@@ -74,7 +78,7 @@ def peers(records, plots):
         f"{name} {short(min(middle for middle, _, _ in spreads))} to {short(max(middle for middle, _, _ in spreads))}"
         for name, spreads in sorted(by_peer.items())
     )
-    text = f"{count} Their time over that of {kernel(found[0][1])}, over calls and sparsities: {each}.{left_out}"
+    text = f"{count} Their time over that of {kernel(found[0][1])}, over calls and sparsities: {each}.{absent}"
     closest, _, spread = min(found, key=lambda row: row[2][0])
     headline = f"closest: {kernel(closest)} takes {short(spread[0])} times our time"
     headline += f" ({'dense' if not closest.sparsity else percent(closest.sparsity, 0)}, {call_of(closest).name})"
@@ -105,8 +109,8 @@ def peer_table(cells, found):
     spreads = {id(cell): spread for cell, _, spread in found}
     rows = []
     for call, members in by_call(cells):
-        names = kernels(members)
-        for cell in sorted(members, key=lambda cell: (cell.sparsity or 0, names.index(kernel(cell)))):
+        ranks = {name: rank for rank, name in enumerate(kernels(members))}
+        for cell in sorted(members, key=lambda cell: (cell.sparsity or 0, ranks[kernel(cell)])):
             middle, low, high = spreads.get(id(cell), (None, None, None))
             rows.append(
                 (
@@ -118,11 +122,11 @@ def peer_table(cells, found):
                     cell.timing.get("p10_ms"),
                     cell.timing.get("p90_ms"),
                     cell.timing.get("tflops_kept"),
-                    cell.metrics.get("share_of_matmul"),
+                    cell.shown("share_of_matmul"),
                     middle,
                     low,
                     high,
-                    cell.metrics.get("output_rel_l2"),
+                    cell.shown("output_rel_l2"),
                     len(cell.timing.get("samples_ms") or ()),
                     call.gpu,
                     commit(cell),

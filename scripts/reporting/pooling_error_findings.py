@@ -4,6 +4,7 @@ from statistics import median
 
 from . import figures_bounds
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, short
+from .records import left_out
 
 TIGHT = 0.5  # a bound within a factor of two of what it bounds counts as tight
 
@@ -19,17 +20,20 @@ RULE_3_3 = (
 
 
 NEEDED = {"bound_3_3", "delta_scaled", "delta_logits"}
+USED = (*sorted(NEEDED), "tightness_3_3", "delta_p50", "delta_p999", "delta_half_block_share", "radii_tightness")
 
 
 def theorem_3_3(records, plots):
     judged = records.judged("bounds")
     cells = [cell for cell in judged if NEEDED <= set(cell.metrics)]
     if not cells:
-        return Finding("Theorem 3.3: pooling error", CLAIM_3_3, NOT_TESTABLE, RULE_3_3, NOT_MEASURED)
+        text = NOT_MEASURED + left_out(judged, ("check_3_3", *USED))
+        return Finding("Theorem 3.3: pooling error", CLAIM_3_3, NOT_TESTABLE, RULE_3_3, text)
     heads = {}
     for cell in cells:
         heads[(cell.head_key, cell.pool, cell.region)] = cell
     broken = violations(judged, "check_3_3")
+    checked = [cell for cell in cells if "check_3_3" not in cell.not_applicable]
     # The theorem pools by the mean; max pooling stands beside it in the table and the picture.
     averaged = [cell.metrics for cell in heads.values() if cell.pool == "avg"] or [c.metrics for c in heads.values()]
     middle = median_of(averaged, "tightness_3_3")
@@ -46,9 +50,10 @@ def theorem_3_3(records, plots):
         "blocks with own delta >= delta/2, median",
         "delta / radii certificate median",
     )
-    rows = []
-    for pool, region in sorted({key[1:] for key in heads}):
-        group = [cell.metrics for key, cell in heads.items() if key[1:] == (pool, region)]
+    rows, groups = [], {}
+    for key, cell in heads.items():
+        groups.setdefault(key[1:], []).append(cell.metrics)
+    for (pool, region), group in sorted(groups.items(), key=lambda item: item[0]):
         deltas = [metrics["delta_scaled"] for metrics in group]
         rows.append(
             (
@@ -89,13 +94,15 @@ def theorem_3_3(records, plots):
         verdict,
         RULE_3_3,
         f"Both sides for {len(heads)} (head, pooling, region) cases on {heads_and_dumps(cells)}. "
-        f"The bound fails on {len(broken)} of {len(cells)} records.",
+        f"The bound fails on {len(broken)} of {len(checked)} records."
+        + left_out(judged, ("check_3_3", *USED)),
         why,
         [table],
         [
             (
                 figures_bounds.draw_theorem_3_3(list(heads.values()), plots),
-                "Theorem 3.3: ratio of the two sides by head, and the distribution of deviations below delta.",
+                "Theorem 3.3: ratio of the two sides by head, and the distribution of deviations below delta."
+                + figures_bounds.pools_left_out(heads.values()),
             )
         ],
         f"{len(broken)} violations; median left/right {short(middle)}",

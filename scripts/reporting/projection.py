@@ -31,13 +31,14 @@ def limit(cell, dense_share):
         return None
     dense_s = cell.metrics["projected_dense_s"]
     attention_s = count * median_ms(cell) * cell.metrics["speedup_over_dense"] * 1e-3
-    return dense_s / (dense_s - (1 - dense_share) * attention_s)
+    rest_s = dense_s - (1 - dense_share) * attention_s
+    return dense_s / rest_s if rest_s > 0 else None
 
 
 def share(cell, milliseconds, dense_share):
     """Share of the projected end-to-end time that so many milliseconds a sparse call take."""
     count = calls(cell, dense_share)
-    if count is None:
+    if count is None or not cell.metrics["projected_sparse_s"] > 0:
         return None
     return (1 - dense_share) * count * milliseconds * 1e-3 / cell.metrics["projected_sparse_s"]
 

@@ -75,10 +75,13 @@ class Loading(unittest.TestCase):
         self.assertEqual(loaded.failed[0].reason, "out of memory")
         self.assertEqual(loaded.skipped[0].reason, "no GPU")
 
-    def test_a_metric_that_is_not_finite_is_a_failure(self):
+    def test_a_metric_that_is_not_finite_is_refused(self):
         loaded = load([cell(float("nan"))])
         self.assertEqual(loaded.cells, [])
-        self.assertIn("attention_recall", loaded.failed[0].reason)
+        self.assertEqual(
+            loaded.broken,
+            ['records.jsonl:1: metrics.attention_recall: wanted a finite number or "not_applicable", found NaN'],
+        )
 
     def test_broken_lines_are_named(self):
         loaded = load([cell(), '{"experiment": "bounds", "inp\n', "[1, 2]\n", "\n"])

@@ -2,9 +2,11 @@
 
 from . import figures_overhead
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent
+from .records import drawable
 from .timings import (
     by_call,
     commit,
+    kernel,
     kernels,
     main_kernel,
     median_ms,
@@ -14,7 +16,6 @@ from .timings import (
     provenance,
     ratio,
     same_run,
-    sparsities,
 )
 
 
@@ -22,21 +23,24 @@ def triples(cells):
     """[(call, kernel, sparsity, {order: cell})] where token order and another were timed in one run."""
     found = []
     for call, members in by_call(cells):
+        groups = {}
+        for cell in members:
+            groups.setdefault((kernel(cell), cell.sparsity or 0), []).append(cell)
         for name in kernels(members):
-            for sparsity in sparsities(members):
-                wanted = {"kernel": name, "sparsity": sparsity}
-                token = one(members, order="token", **wanted)
+            for sparsity in sorted(sparsity for of, sparsity in groups if of == name):
+                same = groups[name, sparsity]
+                token = one(same, order="token")
                 if token is None or not median_ms(token):
                     continue
                 orders = {"token": token}
                 for order in ("region", "gather"):
-                    cell = one(members, order=order, **wanted)
+                    cell = one(same, order=order)
                     if cell and median_ms(cell) and same_run(token, cell):
                         orders[order] = cell
                 if len(orders) > 1:
                     found.append((call, name, sparsity, orders))
-    names = kernels(cells)
-    return sorted(found, key=lambda row: names.index(row[1]))
+    ranks = {name: rank for rank, name in enumerate(kernels(cells))}
+    return sorted(found, key=lambda row: ranks[row[1]])
 
 
 def section_3_3(records, plots):
@@ -78,7 +82,8 @@ def section_3_3(records, plots):
     dense = [orders for _, name, sparsity, orders in found if name == own and not sparsity]
     drawn = shown + [cell for orders in dense for cell in orders.values()]
     headline = f"the gather takes up to {percent(max(saved))} more time; slower in {wins} of {len(judged)} cases"
-    pictures = [figures_overhead.draw_orders(drawn, plots)]
+    drawn = drawable(drawn)
+    pictures = [figures_overhead.draw_orders(drawn, plots)] if drawn else []
     return Finding(title, claim, verdict, rule, text, why, [_table(found)], pictures, headline)
 
 

@@ -2,6 +2,8 @@
 
 from statistics import mean
 
+from record_format import is_number
+
 from . import figures_quality as figures
 from .comparison import PAPER_SPARSITY, compare, dumps_of
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
@@ -37,13 +39,14 @@ def section_3_1(quality, plots):
         for head, kept, released in quality.pairs(
             base, (("draft", "avg", "released"), quality.region, sparsity), "kept_blocks"
         ):
-            counts.append((released - kept, quality.get(head, *base, "total_blocks")))
+            total = quality.get(head, *base, "total_blocks")
+            counts.append((released - kept, total if is_number(total) else 0))
         for each in rules:
             variant = ("draft", "avg", each)
             recall = quality.values(variant, quality.region, sparsity, "attention_recall")
             if recall:
                 error, kept, empty = (
-                    mean(quality.values(variant, quality.region, sparsity, name))
+                    quality.over_heads(mean, variant, quality.region, sparsity, name)
                     for name in ("output_rel_l2", "kept_blocks", "empty_rows")
                 )
                 rows.append((each, sparsity, len(recall), kept, empty, mean(recall), error))
@@ -79,7 +82,7 @@ def section_3_1(quality, plots):
             figures.draw_by_rule(quality, metric, plots),
             (
                 f"{words} by selection rule (average pooling), one panel a capture; where a capture has several heads, lines are their means and the band is one rule, {quality.rule},"
-                " from its worst to its best head."
+                " from its worst to its best head." + figures.panels_left_out(quality)
             ),
         )
         for metric, words in (("attention_recall", "Attention recall"), ("output_rel_l2", "Output error"))
@@ -90,7 +93,8 @@ def section_3_1(quality, plots):
         verdict,
         rule,
         f"The rules {', '.join(rules)} at equal sparsity on {dumps_of(quality)}. "
-        f"Largest difference of a head's recall between softmax and logits: {short(gap)}.",
+        f"Largest difference of a head's recall between softmax and logits: {short(gap)}."
+        + quality.left_out("output_rel_l2", "kept_blocks", "empty_rows"),
         why,
         [table],
         pictures,
@@ -107,7 +111,7 @@ def _against_random(quality, rules):
             quality, (("draft", "avg", rule), quality.region, sparsity), (("random",), quality.region, sparsity)
         )
         if result:
-            counts.append(f"{rule} {result['heads'] - result['error_wins']} of {result['heads']}")
+            counts.append(f"{rule} {result['error_heads'] - result['error_wins']} of {result['error_heads']}")
     if not counts:
         return []
     return [

@@ -1,12 +1,21 @@
 """One look for all plots: colours that colour-blind readers can tell apart, one width, reproducible bytes."""
 
 import os
+from functools import lru_cache
 
 import matplotlib
 
 matplotlib.use("Agg")
+import matplotlib.legend  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.text  # noqa: E402
 import matplotlib.ticker  # noqa: E402
+from matplotlib import font_manager  # noqa: E402
+
+from .foreign import math_free, spelled  # noqa: E402
+from .records import LARGEST_DRAWN  # noqa: E402
+
+SMALLEST_DRAWN = 1 / LARGEST_DRAWN  # on a logarithmic axis
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, BLACK = (
     "#0072B2",
@@ -18,6 +27,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, BLACK = (
     "#7F7F7F",
     "#000000",
 )  # Okabe and Ito
+MOST_OF_A_TITLE, MOST_OF_A_LEGEND = {1: 110, 2: 60}, {1: 100, 2: 57}  # letters, by columns
+MOST_OF_A_TICK, MOST_OF_A_LINE = 30, 100
 WIDTH = 8.0  # inches; at 150 dots an inch 1200 pixels, readable when shown at 800
 
 VARIANT_STYLES = {  # colour, line, marker
@@ -94,8 +105,53 @@ def above(axis, x, y, text, size=8):
     )
 
 
+@lru_cache(maxsize=None)
+def _has_glyph(letter):
+    font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
+    return letter == "\n" or font.get_char_index(ord(letter)) != 0
+
+
+def clipped(text, most):
+    """Both ends of a text that is too long."""
+    tail = most // 3
+    return text if len(text) <= most else f"{text[: most - 3 - tail]}...{text[-tail:]}"
+
+
+def _drawn(text, most):
+    """Text as it is drawn: nothing out of a record is a formula, what the font lacks is spelled out, lines end."""
+    text = "\n".join(clipped(line, most) for line in text.split("\n"))
+    return "".join(letter if _has_glyph(letter) else spelled(letter) for letter in math_free(text))
+
+
+def make_drawable(figure):
+    """The texts of a figure hold names out of records, of any length and in any letters."""
+    for axes in figure.axes:
+        place = getattr(axes, "get_subplotspec", lambda: None)()  # a colour bar has none
+        columns = place.get_gridspec().ncols if place else 1
+        for title in (axes.title, axes._left_title):
+            title.set_text(_drawn(title.get_text(), MOST_OF_A_TITLE.get(columns, 45)))
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_locator(), matplotlib.ticker.FixedLocator):
+                labels = [label.get_text() for label in axis.get_ticklabels()]
+                drawn = [_drawn(label, MOST_OF_A_TICK) for label in labels]
+                if drawn != labels:
+                    axis.set_ticklabels(drawn)
+    for legend in figure.findobj(matplotlib.legend.Legend):
+        columns = 3 if legend.parent is not figure else min(legend._ncols, len(legend.texts))
+        for text in legend.texts:
+            text.set_text(_drawn(text.get_text(), MOST_OF_A_LEGEND.get(columns, 42)))
+    for text in figure.findobj(matplotlib.text.Text):
+        text.set_text(_drawn(text.get_text(), MOST_OF_A_LINE))
+
+
+def room(values, least=-LARGEST_DRAWN):
+    """The values that an axis has room for."""
+    return [value for value in values if least <= value <= LARGEST_DRAWN]
+
+
 def save(figure, folder, stem):
     """Writes stem.png and stem.svg; the same figure gives the same bytes."""
+    make_drawable(figure)
     # The layout's solver differs in its last digits from run to run, and an SVG names things by hashes of them.
     figure.canvas.draw()
     figure.set_layout_engine("none")
@@ -107,9 +163,16 @@ def save(figure, folder, stem):
     return stem
 
 
-def left_out(count, most):
+def left_out(count, most, what="calls"):
     """For captions: says that not every call has a panel."""
-    return f" The first {most} of {count} calls; the table has all." if count > most else ""
+    return f" The first {most} of {count} {what}; the table has all." if count > most else ""
+
+
+def thinned(items, most):
+    """At most so many of the items, the first and the last among them, evenly spread."""
+    if len(items) <= most:
+        return items
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
 def legend_strip(figure, handles, labels, columns):

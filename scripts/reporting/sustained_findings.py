@@ -1,6 +1,7 @@
 """Not in the paper: whether attention calls in a row, under the power limit, keep the rate of a single call."""
 
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
+from .records import left_out
 from .timings import by_call, choose, commit, is_dense, kernel, main_kernel, main_order, median_ms, one, provenance
 
 LEAST_SHARE, LEAST_WITH_CAVEAT = 0.9, 0.8  # of the dense rate of the same run
@@ -21,8 +22,9 @@ def sustained_rate(records):
     if cells:
         cells = choose(cells, kernel=main_kernel(cells), order=main_order(cells))
     judged = [cell for cell in cells if not is_dense(cell) and "rate_over_dense" in cell.metrics]
+    without_value = left_out(cells, ("rate_over_dense",))
     if not judged:
-        return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED)
+        return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED + without_value)
     lowest = min(judged, key=lambda cell: cell.metrics["rate_over_dense"])
     share = lowest.metrics["rate_over_dense"]
     verdict = CONFIRMED if share >= LEAST_SHARE else CAVEAT if share >= LEAST_WITH_CAVEAT else CONTRADICTED
@@ -31,6 +33,7 @@ def sustained_rate(records):
     text = (
         f"Kernel {kernel(lowest)}, {len(judged)} sparse cells: at least {percent(share)} of the sustained dense rate."
         + (f" Against single calls, {percent(min(slower))} to {percent(max(slower))} of the rate." if slower else "")
+        + without_value
     )
     why = [
         "A single call after a pause finds a cool chip and starts at its highest clock; within a few hundred"
@@ -43,8 +46,9 @@ def sustained_rate(records):
 
 def _rows(cells, single):
     rows = []
+    beside = {call: found for call, found in by_call(single)}
     for call, members in by_call(cells):
-        alone = [cell for other, found in by_call(single) if other == call for cell in found]
+        alone = beside.get(call, ())
         for cell in sorted(members, key=lambda cell: cell.sparsity or 0):
             wanted = {name: cell.config.get(name) for name in ("kernel", "order", "policy", "pool", "rule", "region")}
             other = one(alone, sparsity=cell.sparsity or 0, **wanted)
@@ -57,8 +61,8 @@ def _rows(cells, single):
                     rate,
                     alone_rate,
                     rate / alone_rate if alone_rate else None,
-                    None if is_dense(cell) else cell.metrics.get("rate_over_dense"),
-                    None if is_dense(cell) or other is None else other.metrics.get("rate_over_dense"),
+                    None if is_dense(cell) else cell.shown("rate_over_dense"),
+                    None if is_dense(cell) or other is None else other.shown("rate_over_dense"),
                     cell.machine.get("sm_clock_after_mhz"),
                     cell.machine.get("power_after_w"),
                     cell.timing.get("calls_per_sample", 1),

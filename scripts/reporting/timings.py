@@ -105,11 +105,11 @@ def panel_titles(calls):
             if any(getattr(other, part) != getattr(call, part) for other in alike)
         ]
         more = f"{call.size}, {call.data}" if call.data else call.size
-        titles[call] = f"{call.name}\n{more}" + "".join(f"\n{_clipped(text)}" for text in extra[:1])
+        titles[call] = f"{call.name}\n{more}" + "".join(f"\n{clipped(text)}" for text in extra[:1])
     return titles
 
 
-def _clipped(text, most=40):
+def clipped(text, most=40):
     return text if len(text) <= most else text[: most - 3] + "..."
 
 

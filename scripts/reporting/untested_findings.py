@@ -70,6 +70,7 @@ def _proxy(quality, sparsities):
         ):
             if wanted in quality.sparsities(quality.region, variant):
                 recall = quality.values(variant, quality.region, wanted, "attention_recall")
-                error = quality.values(variant, quality.region, wanted, "output_rel_l2")
-                rows.append((wanted, name, len(recall), mean(recall), mean(error)))
-    return f"{PROXY} On {dumps_of(quality)}, region {quality.region}, rule {quality.rule}.", rows
+                error = quality.over_heads(mean, variant, quality.region, wanted, "output_rel_l2")
+                rows.append((wanted, name, len(recall), mean(recall), error))
+    text = f"{PROXY} On {dumps_of(quality)}, region {quality.region}, rule {quality.rule}."
+    return text + quality.left_out("output_rel_l2"), rows

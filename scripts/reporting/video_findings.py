@@ -57,7 +57,7 @@ def quality_table(videos, name, caption, choices):
         texts = [text_of(each, 2 if metric == "psnr" else 4) for metric, each in zip(metrics, found)]
         found += [videos.over_heads(choice, metric) for metric in HEADS]
         texts += [text_of(each, 3) for each in found[len(metrics):]]
-        get = cell.metrics.get
+        get = cell.shown
         label = choice.label if choice != DENSE else f"dense, {cell.config.get('kernel')}"
         rows.append(
             (label, choice.sparsity, get("kept_share"), get("flops_share"), *texts, steps_text(cell), get("clips"))
@@ -93,15 +93,14 @@ def table_1(videos, paper, plots):
         " it, with the interval, at some sparsity; else not decided, and a caveat."
     )
     sparsities = [each for each in videos.sparsities() if videos.get(draft(each))]
-    both = [each for each in sparsities if videos.get(Choice("random", each))]
+    both = [each for each in sparsities if videos.difference(draft(each), Choice("random", each), "psnr")]
     if not both:
         return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED)
     gains = {each: videos.difference(draft(each), Choice("random", each), "psnr") for each in both}
     lost = [each for each, found in gains.items() if found[2] < 0]
     won = [each for each, found in gains.items() if found[1] > 0]
-    falls = all(
-        videos.difference(draft(low), draft(high), "psnr")[1] > 0 for low, high in zip(sparsities, sparsities[1:])
-    )
+    steps = [videos.difference(draft(low), draft(high), "psnr") for low, high in zip(sparsities, sparsities[1:])]
+    falls = all(found and found[1] > 0 for found in steps)
     verdict = CONTRADICTED if lost else CAVEAT
     choices = [DENSE, *(draft(each) for each in sparsities)]
     for name in ("random", "oracle"):
@@ -126,6 +125,7 @@ def table_1(videos, paper, plots):
     top = text_of(videos.summary(draft(sparsities[-1]), "psnr"))
     headline = f"draft {top} dB at {percent(sparsities[-1], 0)}; above random at {len(won)} of {len(both)} sparsities"
     tables = [quality_table(videos, "table_1_videos", "Videos against the dense ones.", choices)]
+    text += videos.left_out(*HEADS, "kept_share", "flops_share")
     pictures = [figures_videos.draw_quality(videos, plots)]
     return Finding(title, claim, verdict, rule, text, why, tables, pictures, headline)
 
@@ -146,7 +146,7 @@ def paired_section(videos, title, claim, pairs, names, table):
 def pairs_of(videos, **changes):
     """[(the paper's draft, the same with these changes)] at every sparsity that has both."""
     both = [(draft(each), draft(each, **changes)) for each in videos.sparsities()]
-    return [pair for pair in both if videos.get(pair[0]) and videos.get(pair[1])]
+    return [pair for pair in both if videos.difference(*pair, "psnr")]
 
 
 def table_of(videos, name, caption, pairs, key, *free):

@@ -3,8 +3,9 @@
 from . import figures_videos
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
 from .quality import spearman
+from .records import having
 from .video_findings import HEADS, quality_table, steps_text
-from .videos import METRICS, PAPER_REGION, PAPER_STEPS, Choice, draft, interval, mean_of, text_of
+from .videos import METRICS, PAPER_REGION, PAPER_STEPS, WASHED, Choice, draft, interval, mean_of, text_of
 
 RULES = ("logits", "softmax", "released", "row")
 STEP_BY_STEP = (
@@ -44,7 +45,7 @@ def rules(videos, plots):
     verdict = CONTRADICTED if apart else CONFIRMED if near else CAVEAT
     text = f"{videos.where()}. PSNR against rule softmax: " + "; ".join(
         f"{one.rule} at {percent(one.sparsity, 0)} {text_of(gain)} dB"
-        for one, gain in sorted(found.items(), key=lambda pair: (pair[0].sparsity, RULES.index(pair[0].rule)))
+        for one, gain in sorted(found.items(), key=lambda pair: (pair[0].sparsity, _rank(pair[0].rule)))
     )
     wanted = {one.sparsity for one in found}
     choices = [draft(each, rule=name) for each in sorted(wanted) for name in RULES]
@@ -65,7 +66,7 @@ def rules(videos, plots):
 def _kept(videos, one, other):
     """Blocks that `one` keeps in a sparse call over those of `other`, or None."""
     shares = [videos.over_heads(each, "kept_share") for each in (one, other)]
-    return shares[0][0] / shares[1][0] if None not in shares else None
+    return shares[0][0] / shares[1][0] if None not in shares and shares[1][0] else None
 
 
 def recall_and_psnr(videos, plots):
@@ -91,6 +92,8 @@ def recall_and_psnr(videos, plots):
     if not ranked:
         return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED)
     known = [found["attention_recall"] for found in ranked.values() if found["attention_recall"] is not None]
+    if not known:
+        return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED)
     verdict = CONFIRMED if min(known) >= 0.8 else CONTRADICTED if min(known) < 0 else CAVEAT
     text = f"{videos.where()}. Rank correlation with PSNR: " + "; ".join(
         f"{percent(sparsity, 0)}: "
@@ -149,7 +152,7 @@ def _washed_words(videos):
 
     parts, left = [], []
     for one, cell in sorted(videos.washed.items(), key=lambda pair: pair[0].label):
-        if one == base:
+        if one == base or any(len(cell.arrays[name]) != len(videos.washed[base].arrays[name]) for name in WASHED):
             continue
         plain, fair = gain(one, "psnr"), gain(one, "psnr_matched")
         parts.append(f"{one.label} {plain[0]:+.2f} and {fair[0]:+.2f} dB (contrast {mean_of(cell.arrays['contrast']):.2f})")
@@ -174,7 +177,7 @@ def _feedback(videos, sparsity):
     parts = []
     for one in sorted(videos.choices(), key=lambda one: one.label):
         found = videos.get(one).metrics
-        usual = one.sparsity == sparsity and one.dense_steps == PAPER_STEPS and one.heads == "all"
+        usual = one.sparsity == sparsity and found.get("added_up_rel_l2", 0) > 0 and one.dense_steps == PAPER_STEPS and one.heads == "all"
         if usual and one.region == PAPER_REGION and {"added_up_rel_l2", "distance_rel_l2"} <= set(found):
             parts.append(f"{one.label} {short(found['added_up_rel_l2'])} and {short(found['distance_rel_l2'])}"
                          f" ({found['distance_rel_l2'] / found['added_up_rel_l2']:.1f} times)")
@@ -189,17 +192,19 @@ def _feedback(videos, sparsity):
 
 
 def _disagreements(by_sparsity):
-    """The pairs of one sparsity that recall and PSNR order the other way round, the largest at each sparsity."""
+    """The pair of one sparsity that recall and PSNR order the other way round and that is furthest apart, for each."""
     why = []
     for sparsity, rows in by_sparsity.items():
-        pairs = [
-            (a["psnr"] - b["psnr"], one, a, other, b)
-            for one, a in rows
-            for other, b in rows
-            if a["psnr"] > b["psnr"] and a["attention_recall"] < b["attention_recall"]
-        ]
-        if pairs:
-            gap, one, a, other, b = max(pairs, key=lambda pair: pair[0])
+        found, best, waiting = None, None, []  # best: the row of the highest PSNR with less recall than this one's
+        for row in sorted(rows, key=lambda row: row[1]["attention_recall"]):
+            if waiting and waiting[0][1]["attention_recall"] < row[1]["attention_recall"]:
+                best = max([*([best] if best else []), *waiting], key=lambda each: each[1]["psnr"])
+                waiting = []
+            waiting.append(row)
+            if best and best[1]["psnr"] - row[1]["psnr"] > (found[0] if found else 0):
+                found = (best[1]["psnr"] - row[1]["psnr"], best, row)
+        if found:
+            gap, (one, a), (other, b) = found
             errors = [f"{words} {short(a[name])} and {short(b[name])}" for name, (words, sign) in NEARER.items()
                       if sign < 0 and name in a and name in b]
             why.append(
@@ -223,7 +228,13 @@ def diffuse_heads(videos, plots):
     if sparsity is None:
         return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED)
     choices = [draft(sparsity), draft(sparsity, rule="row"), Choice("random", sparsity), Choice("oracle", sparsity)]
-    cells = {one: {_place(cell): cell.metrics for cell in videos.heads.get(one, ())} for one in choices}
+    cells = {
+        one: {
+            _place(cell): cell.metrics
+            for cell in having(videos.heads.get(one, ()), (*HEADS, "effective_blocks"), input=["layer", "head"])
+        }
+        for one in choices
+    }
     source = videos.cells[0].input
     blocks = source["frames"] * -(-source["height"] // 8) * -(-source["width"] // 16)
     own = cells[choices[0]]
@@ -245,12 +256,15 @@ def diffuse_heads(videos, plots):
         ("heads", "how many", "blocks chosen by", *(f"{words} [95% over heads]" for words in HEADS.values())),
         rows,
     )
+    without_value = videos.left_out(*HEADS, "effective_blocks")
     needed = [(choices[0], "diffuse"), (choices[1], "diffuse"), (choices[2], "diffuse")]
     if any(key not in means for key in needed):
-        text = f"{len(diffuse)} of {len(own)} heads are diffuse; not every policy was measured on them."
+        text = f"{len(diffuse)} of {len(own)} heads are diffuse; not every policy was measured on them.{without_value}"
         return Finding(title, claim, NOT_TESTABLE, rule, text, [], [table])
     drafted, by_row, by_chance = (means[key] for key in needed)
-    worse = sum(own[place]["output_rel_l2"] > cells[choices[2]][place]["output_rel_l2"] for place in diffuse)
+    chance = cells[choices[2]]
+    diffuse = {place for place in diffuse if place in own and place in chance}  # those that both were measured on
+    worse = sum(own[place]["output_rel_l2"] > chance[place]["output_rel_l2"] for place in diffuse)
     if worse > len(diffuse) / 2 and by_row < drafted:
         verdict = CONFIRMED
     else:
@@ -258,7 +272,7 @@ def diffuse_heads(videos, plots):
     text = (
         f"{videos.where()}. {len(diffuse)} of {len(own)} heads are diffuse. Their mean output error at"
         f" {percent(sparsity, 0)}: draft {short(drafted)}, with a budget for each row {short(by_row)}, random blocks"
-        f" {short(by_chance)}; the draft's is above that of random blocks in {worse} of {len(diffuse)}."
+        f" {short(by_chance)}; the draft's is above that of random blocks in {worse} of {len(diffuse)}.{without_value}"
     )
     headline = f"worse than random blocks in {worse} of {len(diffuse)} diffuse heads; by row {short(by_row)} against {short(drafted)}"
     why = [f"An empty row {videos.empty_row()}: {percent(mean_of([own[p]['empty_rows_share'] for p in own]))}"
@@ -295,6 +309,10 @@ def _apart_words(videos, sparsity):
         if len(parts) > 1:
             words.append(f"Rule {name} against softmax: {', '.join(parts)}.")
     return words
+
+
+def _rank(rule):
+    return (RULES.index(rule), "") if rule in RULES else (len(RULES), rule)
 
 
 def _place(cell):

@@ -1,6 +1,7 @@
 """Videos of the small video DiT: every clip of a configuration against the dense clip of the same prompt and seed."""
 
 import json
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,6 +10,10 @@ from statistics import mean
 import numpy as np
 from scipy.stats import bootstrap
 
+from .records import LARGEST_DRAWN, having, left_out
+
+SHAPE = ("frames", "height", "width", "steps", "layers", "heads", "clips")  # what every record of videos has to name
+WASHED = ("contrast", "psnr", "psnr_matched")
 METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 PAPER_REGION, PAPER_STEPS = "8x16", 0.25
 LEVEL, RESAMPLES = 0.95, 10_000
@@ -76,6 +81,8 @@ def interval(values):
 @lru_cache(maxsize=None)  # several tables and figures ask for the same ones
 def _interval(values):
     values = np.asarray(values, dtype=float)
+    if not np.abs(values).max() <= LARGEST_DRAWN:  # their squares are no numbers
+        return mean(values.tolist()), math.nan, math.nan
     middle = float(values.mean())
     if not np.ptp(values) > 0:  # nothing to resample, or NaN
         return middle, middle, middle
@@ -90,20 +97,24 @@ class Videos:
 
     def __init__(self, records):
         groups = defaultdict(list)
-        for cell in records.of("video"):
+        for cell in having(records.of("video"), input=SHAPE, config=["region"]):
             groups[_set_of(cell)].append(cell)
         chosen = max(groups, key=lambda key: (len(groups[key]), key), default=None)
         self.sets = len(groups)
         self.cells = groups.get(chosen, [])
-        sparse = [cell for cell in self.cells if cell.arrays.get("psnr")]
+        sparse = [cell for cell in having(self.cells, ["psnr"]) if cell.arrays.get("psnr")]
         self.rounding = next((cell for cell in sparse if cell.policy == "dense"), None)
         self.reference = next((cell for cell in self.cells if "repeat_max_abs" in cell.metrics), None)
         self._cells = {choice_of(cell): cell for cell in sparse if cell.policy != "dense"}
         self.heads = defaultdict(list)
         for cell in records.of("video_heads"):
-            if _set_of(cell) == chosen:
+            if _set_of(cell) == chosen and cell.region:
                 self.heads[choice_of(cell)].append(cell)
-        self.washed = {choice_of(cell): cell for cell in records.of("video_contrast") if _set_of(cell) == chosen}
+        self.washed = {
+            choice_of(cell): cell
+            for cell in records.of("video_contrast")
+            if _set_of(cell) == chosen and all(cell.arrays.get(name) for name in WASHED)
+        }
 
     def __bool__(self):
         return bool(self._cells)
@@ -134,6 +145,10 @@ class Videos:
         a, b = self.values(first, metric), self.values(second, metric)
         return interval([x - y for x, y in zip(a, b)]) if a and b and len(a) == len(b) else None
 
+    def left_out(self, *metrics):
+        """What is to be said of these metrics where they are relative to nothing, or ""."""
+        return left_out(self.cells + [cell for cells in self.heads.values() for cell in cells], metrics)
+
     def wins(self, first, second, metric):
         """Clips in which `first` is better."""
         sign = -1 if metric == "lpips" else 1
@@ -145,9 +160,10 @@ class Videos:
     def spread(self):
         """{(layer, head): blocks that a region's attention spreads over} of the dense clips, or {}."""
         values = (self.reference.arrays if self.reference else {}).get("effective_blocks") or []
-        places = [(layer, head) for layer in range(self.cells[0].input["layers"])
-                  for head in range(self.cells[0].input["heads"])]
-        return dict(zip(places, values)) if len(values) == len(places) else {}
+        layers, heads = self.cells[0].input["layers"], self.cells[0].input["heads"]
+        if layers * heads != len(values):
+            return {}
+        return dict(zip([(layer, head) for layer in range(layers) for head in range(heads)], values))
 
     def empty_row(self):
         """What a block row that keeps nothing computes."""
