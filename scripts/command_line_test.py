@@ -140,16 +140,38 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(len(records), len(self.records("whole.jsonl")))
         self.assertLess(len(kept), len(records))
 
-    def test_a_number_that_is_not_finite_is_a_failed_check(self):
-        import h5py  # only this test needs it
+    def test_an_error_relative_to_nothing_is_not_applicable(self):
+        import h5py  # only these two tests need it
         dump = self.dump(kind="iid", name="zero.h5")
         with h5py.File(self.path(dump), "r+") as file:
             for capture in file["captures"].values():
                 capture["v"][...] = 0  # the relative output error is 0 / 0
-        self.call("pooling", dump, "--sparsity", "0.5", "--out", "r.jsonl", "--quiet", status=1)
-        failed = self.records("r.jsonl")[0]
-        self.assertEqual(failed["status"], "failed")
-        self.assertIn("output_rel_l2", failed["reason"])
+        table = self.call("pooling", dump, "--sparsity", "0.5", "--out", "r.jsonl").stdout
+        self.assertIn("n/a", table)
+        self.assertNotIn("nan", table)
+        for record in self.records("r.jsonl"):
+            self.assertEqual(record["status"], "ok")
+            for name in ("output_rel_l2", "output_rel_l1", "output_cosine", "output_psnr"):
+                self.assertEqual(record["metrics"][name], "not_applicable")
+            self.assertLess(record["metrics"]["attention_recall"], 1)
+
+    def test_logits_that_no_double_holds_are_refused(self):
+        import h5py
+        dump = self.path(self.dump(kind="iid", name="large.h5"))
+        with h5py.File(dump, "r+") as file:
+            for capture in file["captures"].values():
+                for name in "qk":
+                    large = capture[name][...].astype("f8") * 1e160
+                    attributes = dict(capture[name].attrs)
+                    del capture[name]
+                    capture.create_dataset(name, data=large).attrs.update(attributes)
+                values = capture["v"][...].astype("f8")
+                del capture["v"]
+                capture.create_dataset("v", data=values)
+        done = self.call("pooling", "large.h5", "--sparsity", "0.5", "--out", "r.jsonl", "--quiet", status=2)
+        self.assertEqual(len(done.stderr.strip().splitlines()), 1, done.stderr)
+        for says in ("large.h5", "head 0", "q and k", "float64"):
+            self.assertIn(says, done.stderr)
 
     def test_a_damaged_dump_is_refused_by_every_command(self):
         dump = self.dump()
