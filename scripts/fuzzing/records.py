@@ -56,8 +56,44 @@ def places(value, found=()):
     return found
 
 
+def like(rng, value):
+    """An odd value of the same kind, which may well be one that a reader has to take."""
+    if isinstance(value, str):
+        return rng.choice(TEXTS)
+    if isinstance(value, bool) or value is None:
+        return rng.choice((True, False, None))
+    if isinstance(value, int):
+        return rng.choice((0, 1, 2, 3, 7, 8, 16, 1000, 2**31, 2**53, 2**64 - 1))
+    if isinstance(value, float):
+        return rng.choice((0.0, 1.0, 0.5, 0.9, 1e-3, 1e3, 5e-324, 1e30, 1.7e308, -1.0, -1e300, 0.9999999999999999))
+    if isinstance(value, list) and value:
+        return rng.choice((value[:1], value * 2, value[::-1], [like(rng, each) for each in value]))
+    return value
+
+
+def change_within(rng, record):
+    """Several changes of a record that mostly leave it well-formed; says which."""
+    said = []
+    for _ in range(rng.choice((1, 2, 5, 20))):
+        holder, key = rng.choice(places(record) or [({"x": 1}, "x")])
+        part = record.get("metrics")
+        if rng.random() < 0.4 and isinstance(part, dict) and part:
+            holder, key = part, rng.choice(list(part))
+        kind = rng.choice(("like", "like", "nothing", "drop"))
+        if kind == "nothing" and holder is part:
+            holder[key] = "not_applicable"
+        elif kind == "drop" and isinstance(holder, dict) and holder is not record:
+            del holder[key]
+        else:
+            holder[key] = like(rng, holder[key])
+        said.append(f"{kind} {key!r:.20}")
+    return ", ".join(said)
+
+
 def change_structure(rng, record):
     """One change of a record; says which."""
+    if rng.random() < 0.5:
+        return change_within(rng, record)
     if not (found := places(record)):
         return "nothing to change"
     holder, key = rng.choice(found)
@@ -168,9 +204,9 @@ class Records:
         with open(os.path.join(folder, "own.jsonl"), "rb") as stream:
             self.seeds["own"] = stream.read().splitlines()
         import report
-        from reporting import document  # noqa: F401: imported once, and not in every fork
+        from reporting import document, style  # noqa: F401: imported once, and not in every fork
 
-        self.report = report
+        self.report, self.style = report, style
 
     def case(self, rng, folder):
         name = rng.choice([*self.seeds, "own"])
@@ -207,7 +243,7 @@ class Records:
             {"arguments": ["compare", "seed.jsonl", "mutant.jsonl"], "fine": (0, 1)},
             {"arguments": ["compare", "mutant.jsonl", "seed.jsonl"], "fine": (0, 1)},
             {"arguments": [*OWN, "--out", "out.jsonl"], "fine": (0, 1), "by": "continued"},
-            {"arguments": ["report.py", "mutant.jsonl"], "by": "reported"},
+            {"arguments": ["report.py", "mutant.jsonl"], "by": "reported", "whole": rng.random() < 0.1},
         ]
         return Case(commands, "; ".join(said))
 
@@ -231,11 +267,14 @@ class Records:
             return Outcome(VIOLATION, "a whole line of --out is gone", outcome.seconds, outcome.bytes)
         return outcome
 
-    def reported(self, _, folder, limits):
-        """The report of the mutant, by a fork of this process."""
+    def reported(self, command, folder, limits):
+        """The report of the mutant, by a fork of this process; if not a whole one, with coarse pictures, which are made in
+        the same way and written in a fraction of the time."""
         started, words = time.monotonic(), os.path.join(folder, "words")
         child = os.fork()
         if child == 0:
+            if not command["whole"]:
+                self.style.save = self._coarse
             os._exit(self._make_report(folder, words))
         status, usage = _wait(child, started + REPORT_SECONDS)
         seconds, peak = time.monotonic() - started, usage.ru_maxrss * 1024
@@ -244,6 +283,12 @@ class Records:
         with open(words, "rb") as stream:
             err = stream.read()
         return self._judge_report(status, err, folder, seconds, peak)
+
+    def _coarse(self, figure, folder, stem):
+        self.style.make_drawable(figure)
+        figure.savefig(os.path.join(folder, f"{stem}.png"), dpi=15)
+        self.style.plt.close(figure)
+        return stem
 
     def _make_report(self, folder, words):
         """The exit status; 70 for an exception that reached the top."""

@@ -113,7 +113,7 @@ def draw_times(cells, folder):
             style.above(axis, place, other + attention, f"{cell.metrics['speedup_over_pytorch']:.2f}x", 8)
         names = [
             "PyTorch\ndense" if cell.config.get("kernel") == "auto" else "dense" if cell.policy == "dense"
-            else f"{100 * cell.sparsity:g}%"
+            else f"{100 * (cell.sparsity or 0):g}%"
             for cell in members
         ]
         axis.set_xticks(range(len(members)), names, fontsize=8)
