@@ -35,7 +35,7 @@ namespace {
 /// Prints a failure as one line on stderr.
 int report(std::string line) {
   std::replace(line.begin(), line.end(), '\n', ' ');  // one clear line, whatever a library's message looks like
-  fmt::print(stderr, "draftbench: {}\n", draft::shown(line));
+  std::fputs(fmt::format("draftbench: {}\n", draft::shown(line)).c_str(), stderr);  // throws nothing if stderr is full
   return draft::kExitBadInput;
 }
 

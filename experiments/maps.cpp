@@ -2,9 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <cmath>
-#include <string>
 
 #include "experiments/study_tables.hpp"
 
@@ -19,19 +17,11 @@ Matrix mean_block_mass(const HeadStudy& study, RegionSize region) {
   return mass;
 }
 
-/// To five digits: a record would be several times as long with all of them. std::stod would refuse subnormal numbers.
-double rounded(double value) {
-  const std::string text = fmt::format("{:.5g}", value);
-  double number = value;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() ? number : value;
-}
-
 nlohmann::ordered_json rounded_rows(const Matrix& matrix) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (Index i = 0; i < matrix.rows(); ++i) {
     nlohmann::ordered_json row = nlohmann::ordered_json::array();
-    for (Index j = 0; j < matrix.cols(); ++j) row.push_back(rounded(matrix(i, j)));
+    for (Index j = 0; j < matrix.cols(); ++j) row.push_back(std::stod(fmt::format("{:.5g}", matrix(i, j))));
     rows.push_back(std::move(row));
   }
   return rows;

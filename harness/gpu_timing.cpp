@@ -78,8 +78,9 @@ class Sampler {
       if (own.hampered.value_or(0) == 0) continue;
       std::string reasons;
       for (const std::string& name : own.throttle) reasons += (reasons.empty() ? "" : ", ") + name;
-      fmt::print(stderr, "{}: the GPU was slowed down after {} of {} samples: {}\n", works_[i].name, *own.hampered,
-                 own.samples_ms.size(), reasons);
+      const std::string said = fmt::format("{}: the GPU was slowed down after {} of {} samples: {}\n", works_[i].name,
+                                           *own.hampered, own.samples_ms.size(), reasons);
+      std::fputs(said.c_str(), stderr);  // lost without harm if stderr cannot be written
     }
   }
 

@@ -14,9 +14,13 @@ namespace draft {
 namespace {
 
 constexpr double kApartChance = 0.05;  // that samples which could have come in any order are apart in one of the cells
-constexpr double kDriftChance = 0.01;  // of a drift where there is none
+constexpr double kDriftChance = 0.01;  // that a drift within the ratio is taken for one beyond it
 constexpr double kGranted = 2.0;       // standard deviations from run to run
 constexpr double kPower = 1.645;       // standard errors: 19 of 20
+// The same for a threshold that the outer samples set, not the middle ones: they scatter more, and those of the next
+// two runs will lie elsewhere. In standard errors of the shift, for the Smirnov test and for the ends of shift();
+// sought out on normal noise and on Student's t with 3 degrees.
+constexpr double kPowerApart = 3.0, kPowerEnds = 6.0;
 constexpr std::size_t kMostCounted = 1000;  // samples whose orders are counted; of more, so many evenly spaced ones
 constexpr std::size_t kFewestOfGroup = 3;
 constexpr std::size_t kFewestOfCluster = 4;
@@ -247,7 +251,8 @@ LatencyChanges judge_alone(const std::vector<CellSamples>& cells, double ratio) 
     std::vector<double> aligned = logs.after;
     for (double& log : aligned) log -= logs.shift;
     const double apart = separating_shift(logs.before, std::move(aligned), cells.size());
-    change.detectable = std::exp(std::max(std::log(ratio), apart) + kPower * std::sqrt(logs.variance));
+    const double error = std::sqrt(logs.variance);
+    change.detectable = std::exp(std::max(std::log(ratio) + kPower * error, apart + kPowerEnds * error));
   }
   return found;
 }
@@ -278,8 +283,9 @@ LatencyChanges judge_latencies(const std::vector<CellSamples>& cells, double rat
   const double t95 = student_upper(0.025, centre.freedom());
   CommonDrift drift{std::exp(centre.mean), std::exp(centre.mean - t95 * centre.error()),
                     std::exp(centre.mean + t95 * centre.error()), centre.spread, centre.count};
-  const bool is_sure = std::abs(centre.mean) > student_upper(kDriftChance / 2.0, centre.freedom()) * centre.error();
-  if (is_sure && std::abs(centre.mean) > limit) drift.shift = direction(centre.mean);
+  const double beyond_limit = std::abs(centre.mean) - limit;
+  if (beyond_limit > student_upper(kDriftChance, centre.freedom()) * centre.error())
+    drift.shift = direction(centre.mean);
   found.drift = drift;
 
   Apart apart(cells.size());
@@ -292,11 +298,14 @@ LatencyChanges judge_latencies(const std::vector<CellSamples>& cells, double rat
     const double error = std::hypot(std::max(centre.spread, std::sqrt(cell.variance)), centre.error());
     const double gap = apart.least_shift(cell);
     const double granted_gap = std::min(2.0 * gap, gap + kGranted * from_run_to_run);
-    change.detectable = std::exp(std::max({limit, t * error, granted_gap}) + kPower * error);
+    const double outlying = t * error;  // and its scatter, for the spread of n cells is known to a part of sqrt(2 n)
+    const double by_spread = outlying + kPower * std::hypot(error, outlying / std::sqrt(centre.freedom()));
+    const double by_samples = granted_gap + kPowerApart * std::sqrt(cell.variance);
+    change.detectable = std::exp(std::max({limit + kPower * error, by_spread, by_samples}));
     const double beyond = cell.shift - centre.mean;
     const bool whole_counts = std::abs(centre.mean) <= limit && cell.shift * beyond > 0.0;
     const bool is_large = std::abs(beyond) > limit || (whole_counts && std::abs(cell.shift) > limit);
-    if (!stands_out[i] || !is_large || !(std::abs(beyond) > t * error)) continue;
+    if (!stands_out[i] || !is_large || !(std::abs(beyond) > outlying)) continue;
     const double granted = std::min(0.5 * std::abs(beyond), kGranted * from_run_to_run);
     const double expected = centre.mean + std::copysign(granted, beyond);
     const bool are_apart =

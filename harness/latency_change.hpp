@@ -9,10 +9,9 @@
 //   less precise than a mean, and neither an outlier nor a share of samples at another clock throws it far. Its own
 //   variance is Yuen's ("The two-sample trimmed t for unequal population variances", Biometrika 61, 1974).
 // - Cells that stand out: the generalized extreme studentized deviate test (Rosner, "Percentage points for a
-// generalized
-//   ESD many-outlier procedure", Technometrics 25, 1983). It takes the most extreme cell out, again and again, up to
-//   half of them, so that changed cells do not hide each other. A false alarm among normal d_i has the chance
-//   kFamilyChance, for all cells together. The spread is at least the noise that the samples tell.
+//   generalized ESD many-outlier procedure", Technometrics 25, 1983). It takes the most extreme cell out, again and
+//   again, up to half of them, so that changed cells do not hide each other. A false alarm among normal d_i has the
+//   chance kFamilyChance, for all cells together. The spread is at least the noise that the samples tell.
 //   Where half of the cells or more changed, none stands out: cells that share a part of their config are compared with
 //   the others, and shifts that are two clusters with a gap between them are parted.
 // - Drift and its interval: mean and Student's t of the cells that do not stand out.
@@ -22,9 +21,13 @@
 //   With cells that move from run to run, part of the shift (twice their spread, at most half of it) is granted first.
 //   Where so few samples have no significant order, they must be apart completely.
 // - The limit on the ratio is practical, no statistics: a smaller change is none, however sure.
+//
 // Below kFewestCells cells their spread tells little. They are then judged one by one by shift() (separation.hpp), and
-// a drift is a change of each. The smallest change that is found in 19 of 20 comparisons is the largest of these
-// thresholds, and 1.645 standard errors.
+// a drift is a change of each.
+//
+// The smallest change that is found in about 19 of 20 comparisons is the largest of these thresholds, each with what is
+// needed above it for that: 1.645 standard errors of a shift, and what the threshold itself scatters from one pair of
+// runs to the next.
 
 #include <cstddef>
 #include <optional>
@@ -54,7 +57,7 @@ struct CommonDrift {
   double ratio = 1.0, low = 1.0, high = 1.0;  // and its 95% interval
   double spread = 0.0;                        // standard deviation of log ratios from cell to cell, noise included
   std::size_t cells = 0;
-  Shift shift = Shift::none;  // beyond the ratio, and more than chance (two-sided 1%)
+  Shift shift = Shift::none;  // surely beyond the ratio (chance below 1%)
 };
 
 /// Cells that share something and moved against the others; none of them stands out alone, for they are too many.

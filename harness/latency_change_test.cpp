@@ -174,9 +174,9 @@ TEST(LatencyChange, ManyChangedCells) {
   EXPECT_LE(false_groups, kTrials / 100);
 }
 
-// Given: a cell slower by its detectable ratio, as equal runs tell it. Claim: found in nine of ten comparisons at least
-// (19 of 20 is aimed at; the threshold is an estimate itself); slower by the threshold's square root, in less than
-// half.
+// Given: a cell slower by its detectable ratio, as one pair of equal runs tells it. Claim: another pair finds it in four
+// of five comparisons at least, whatever the noise (19 of 20 is aimed at, but the threshold is an estimate from 20 samples
+// itself); slower by a third of that, in less than half.
 TEST(LatencyChange, DetectableChangesAreDetected) {
   Random random(4);
   for (const auto& [cells, samples] :
@@ -195,9 +195,9 @@ TEST(LatencyChange, DetectableChangesAreDetected) {
           return judge_latencies(one, kRatio).cells[1].shift == Shift::slower ? 1 : 0;
         };
         found += by(least);
-        found_less += by(0.5 * least);
+        found_less += by(least / 3.0);
       }
-      EXPECT_GE(found, kTrials * 90 / 100) << kNoises[kind].first << ", " << cells << " cells, " << samples;
+      EXPECT_GE(found, kTrials * 80 / 100) << kNoises[kind].first << ", " << cells << " cells, " << samples;
       EXPECT_LE(found_less, kTrials / 2) << kNoises[kind].first << ", " << cells << " cells, " << samples;
     }
   }

@@ -204,8 +204,9 @@ void RecordLog::read_lines() {
   off_t whole = 0;  // bytes up to the end of the last complete line
   for (std::string line; lines.next(line);) {
     if (!lines.has_end() && begins_record(line)) {
-      fmt::print(stderr, "{}: cut an incomplete last line ({} bytes) that an interrupted run left\n",
-                 shown(path_.string()), line.size());
+      const std::string said = fmt::format("{}: cut an incomplete last line ({} bytes) that an interrupted run left\n",
+                                           shown(path_.string()), line.size());
+      std::fputs(said.c_str(), stderr);  // lost without harm if stderr cannot be written
       if (::ftruncate(file_, whole) != 0) refuse(fmt::format("cannot be cut: {}", std::strerror(errno)));
       return;
     }

@@ -1,5 +1,6 @@
 #include "harness/record_schema.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -48,7 +49,7 @@ std::string without(const std::string& key) {
 TEST(RecordSchema, WholeRecords) {
   Json made = full_record();
   EXPECT_EQ(parse_record("r.jsonl", 1, made.dump()), made);
-  EXPECT_EQ(parse_record("r.jsonl", 1, " " + made.dump(1, ' ') + "\r"), made);
+  EXPECT_EQ(parse_record("r.jsonl", 1, fmt::format(" {}\r", made.dump(1, ' '))), made);
   const std::string text = made.dump();
   made.erase("notes");
   EXPECT_EQ(parse_record("r.jsonl", 1, text, "notes"), made);
@@ -106,16 +107,16 @@ TEST(RecordSchema, NoJson) {
   EXPECT_NE(parsed(replaced("NaN")).find(at + "metrics.a: wanted JSON, found 'NaN' at byte "), std::string::npos);
   const std::string large = at + "metrics.a: wanted a number that float64 holds, found '1";
   EXPECT_TRUE(parsed(replaced("1e400")).starts_with(large)) << parsed(replaced("1e400"));
-  EXPECT_TRUE(parsed(replaced("1" + std::string(400, '0'))).starts_with(large));
+  EXPECT_TRUE(parsed(replaced(fmt::format("1{:0400}", 0))).starts_with(large));
   EXPECT_EQ(parsed(replaced("1, \"a\": 2")), at + "metrics.a: wanted one such member, found two");
   EXPECT_NE(parsed(replaced("\"\xe9\"")).find("metrics.a: wanted JSON"), std::string::npos);
-  EXPECT_NE(parsed(replaced("[" + std::string(1'000'000, '['))).find("wanted at most 32 levels, found more"),
+  EXPECT_NE(parsed(replaced(std::string(1'000'000, '['))).find("wanted at most 32 levels, found more"),
             std::string::npos);
   std::string deep;
-  for (int i = 0; i < 1'000'000; ++i) deep += "{\"a\":";
+  for (int i = 0; i < 1'000'000; ++i) deep.append("{\"a\":");
   EXPECT_NE(parsed(replaced(deep)).find("wanted at most 32 levels, found more"), std::string::npos);
   std::string wide = "{";
-  for (int i = 0; i < 20'000; ++i) wide += "\"" + std::to_string(i) + "\":1,";
+  for (int i = 0; i < 20'000; ++i) wide += fmt::format("\"{}\":1,", i);
   EXPECT_NE(parsed(replaced(wide)).find("wanted at most 10000 members, found more"), std::string::npos);
   const std::string none = at + "wanted one JSON object, found ";
   EXPECT_EQ(parsed(""), none + "something else");
