@@ -5,8 +5,8 @@ The kernels are wgmma and mma of the module draftattention; cuDNN, FlashAttentio
 and where they are installed Block Sparse Attention, FlashAttention-3 and FlashAttention-4. Every output is held to
 ours before it is timed. A kernel that is not there or cannot do the call is a skipped record with the reason.
 
-Exit status 0: fine; 1: a kernel's output disagrees or its run broke down, or none ran; 2: bad usage, no GPU, or a file that cannot
-be read or written, one line on stderr. Without a GPU nothing is recorded.
+Exit status 0: fine; 1: a kernel's output disagrees or its run broke down, or none ran; 2: bad usage, no GPU, or a file
+that cannot be read or written, one line on stderr. Without a GPU nothing is recorded.
 """
 
 import argparse

@@ -3,6 +3,8 @@
     PYTHONPATH=scripts python3 -m fuzzing dumps --count 2000 --seed 1 --draftbench build/release/draftbench --out fuzz.jsonl
     PYTHONPATH=scripts python3 -m fuzzing dumps --seed 1 --only 1234 --keep mutant/ --draftbench build/release/draftbench
 
-`runner` makes cases, runs the program on them with limits, judges what it does and sums up; a subject (`dumps`) says
+    PYTHONPATH=scripts python3 -m fuzzing records --count 10000 --seed 1 --draftbench build/release/draftbench
+
+`runner` makes cases, runs the program on them with limits, judges what it does and sums up; a subject (`dumps`, `records`) says
 what the cases are. A case depends on the seed and its index alone, so any can be made again.
 """

@@ -91,6 +91,14 @@ class Command(unittest.TestCase):
         with mock.patch.object(comparison, "relative_l2", lambda out, reference: 1.0):
             self.assertEqual(self.run_command("1x1x8x32", "--kernels", "mma", "--head-dim", "16")[0], 1)
 
+    @unittest.skipIf(torch is None, "PyTorch is not installed")
+    def test_a_run_of_skipped_kernels_alone_is_no_success(self):
+        made = comparison.records_of
+        skipped = lambda *given: [record | {"status": "skipped", "reason": "not here"} for record in made(*given)]
+        with mock.patch.object(comparison, "records_of", skipped):
+            status, _, err = self.run_command("1x1x8x32", "--kernels", "mma", "--head-dim", "16")
+        self.assertEqual((status, err), (1, "peers: no kernel ran: every one was skipped\n"))
+
 
 if __name__ == "__main__":
     unittest.main()

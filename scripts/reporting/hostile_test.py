@@ -60,6 +60,13 @@ def some(experiment="bounds", count=1, **changes):
     return [dict(item, config={**item["config"], **changes}) for item in items]
 
 
+def every_kind():
+    """Records of every experiment, of few sparsities."""
+    items = [item for item in synthetic.generate(1, 1) if item["config"].get("sparsity") in (0.6, 0.9)]
+    items += synthetic_flops.flops() + synthetic_gpu.generate(("wan_512p",), (0.9,))
+    return items + [item for item in synthetic_videos.generate() if item["config"].get("sparsity", 0) in (0, 0.6, 0.9)]
+
+
 class Refusals(unittest.TestCase):
     def refused(self, items, message):
         with tempfile.TemporaryDirectory() as folder:
@@ -132,8 +139,7 @@ class Text(unittest.TestCase):
             keep = {"experiment", "status", "policy", "part", "order", "shape", "mask"}
             return text if isinstance(value, str) and path[0] != "arrays" and not keep & set(path) else value
 
-        items = synthetic.generate(1, 1) + synthetic_flops.flops() + synthetic_gpu.generate(("wan_512p",), (0.9,))
-        return [put(item) for item in items + synthetic_videos.generate()]
+        return [put(item) for item in every_kind()]
 
     def test_markup_is_escaped_in_every_section(self):
         status, err, text, tables = make([*self.everywhere(MARKUP), *some("regions", 4)])
@@ -161,8 +167,7 @@ class Unusual(unittest.TestCase):
     """Well-formed records of which little can be said."""
 
     def test_one_record_of_each_kind_alone(self):
-        items = synthetic.generate(1, 1) + synthetic_flops.flops() + synthetic_gpu.generate(("wan_512p",), (0.9,))
-        items += synthetic_videos.generate()
+        items = every_kind()
         for experiment in sorted({item["experiment"] for item in items}):
             with self.subTest(experiment=experiment):
                 one = next(item for item in items if item["experiment"] == experiment)
@@ -171,8 +176,7 @@ class Unusual(unittest.TestCase):
                 self.assertIn(f"Records: 1 {experiment}.", text)
 
     def test_any_metric_may_be_missing_or_relative_to_nothing(self):
-        items = synthetic.generate(1, 1) + synthetic_flops.flops() + synthetic_gpu.generate(("wan_512p",), (0.9,))
-        items += synthetic_videos.generate()
+        items = every_kind()
         names = sorted({name for item in items for name in item["metrics"]})
         self.assertGreater(len(names), 60)
         for start in range(0, len(names), 20):  # twenty at a time: each way of lacking them is a whole report
@@ -201,8 +205,7 @@ class Unusual(unittest.TestCase):
         self.assertIn("Skipped: 3 records: no GPU.", text)
 
     def test_numbers_at_the_ends_of_their_range(self):
-        items = synthetic.generate(1, 1) + synthetic_flops.flops() + synthetic_gpu.generate(("wan_512p",), (0.9,))
-        items += synthetic_videos.generate()
+        items = every_kind()
         for value in (1.7e308, -1.7e308, 5e-324, 0, -1):
             changed = [dict(item, metrics=dict.fromkeys(item["metrics"], value)) for item in items]
             status, err, _, _ = make(changed)

@@ -23,7 +23,7 @@ def captures_table(records):
             f" {source.get('text_tokens', 0)} text"
         )
         step = f"{source.get('step', '?')}" + (f" of {source['steps']}" if "steps" in source else "")
-        heads = sorted({cell.input.get("head") for cell in cells})
+        heads = {cell.input.get("head") for cell in cells}
         rows.append(
             (
                 key[0],

@@ -2,7 +2,7 @@
 
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
 from .records import left_out
-from .timings import by_call, choose, commit, is_dense, kernel, main_kernel, main_order, median_ms, one, provenance
+from .timings import by_call, choose, commit, is_dense, kernel, main_kernel, main_order, median_ms, one, policy, provenance
 
 LEAST_SHARE, LEAST_WITH_CAVEAT = 0.9, 0.8  # of the dense rate of the same run
 
@@ -48,10 +48,11 @@ def _rows(cells, single):
     rows = []
     beside = {call: found for call, found in by_call(single)}
     for call, members in by_call(cells):
-        alone = beside.get(call, ())
+        alone = {}
+        for cell in beside.get(call, ()):
+            alone.setdefault(_key(cell, policy(cell)), []).append(cell)
         for cell in sorted(members, key=lambda cell: cell.sparsity or 0):
-            wanted = {name: cell.config.get(name) for name in ("kernel", "order", "policy", "pool", "rule", "region")}
-            other = one(alone, sparsity=cell.sparsity or 0, **wanted)
+            other = one(alone.get(_key(cell, cell.config.get("policy")), ()))
             rate, alone_rate = cell.timing["tflops_kept"], other and other.timing.get("tflops_kept")
             rows.append(
                 (
@@ -71,6 +72,11 @@ def _rows(cells, single):
                 )
             )
     return rows
+
+
+def _key(cell, policy):
+    """What a single call and calls in a row of it share."""
+    return (cell.sparsity or 0, policy, cell.region, *(cell.config.get(name) for name in ("kernel", "order", "pool", "rule")))
 
 
 def _table(cells, rows):
