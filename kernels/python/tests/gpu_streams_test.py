@@ -79,7 +79,7 @@ class Refusals(GpuTest):
                 (lambda: da.attention(q, k, v, (99, 9, 17)), "grid: wanted at most the 383 tokens of q"),
                 (lambda: da.attention(q, k, v, grid, lists=other), "lists: heads: wanted 2, found 1"),
                 (lambda: da.attention(q, k, v, grid, kernel="fast"), "kernel: wanted one of mma.*found fast"),
-                (lambda: da.attention(q, k, v, grid, kernel="mma", scale=-1.0), "scale must be finite and positive"),
+                (lambda: da.attention(q, k, v, grid, kernel="mma", scale=-1.0), "scale: wanted a finite number above 0, found -1.0"),
                 (lambda: da.attention(wide, wide, wide, (1, 8, 16), kernel="mma"), "wants head_dim 64 or 128, found"),
                 (lambda: da.attention(shifted, k, v, grid, kernel="mma"), "q: wanted a device pointer aligned to 16"),
                 (lambda: da.attention(q, k, v, grid, out=q), "out: wanted memory apart from q's"),
