@@ -28,7 +28,7 @@ constexpr std::size_t kNoteBytes = 4096;
 
 /// What comes back over the socket; the bytes themselves lie in the shared memory.
 struct AnswerHeader {
-  enum Outcome : int { answered, refused, out_of_memory };
+  enum Outcome : int { answered, refused, out_of_memory, file_limit };
   std::uint64_t bytes = 0;
   int kind = 0;
   Outcome outcome = answered;  // refused: the bytes are the refusal
@@ -37,6 +37,9 @@ struct AnswerHeader {
 char* note = nullptr;                       // in the child
 std::uint64_t decoded_bytes = 0;            // in the child: what its limits follow
 std::uint64_t own_data = 0, own_space = 0;  // bytes that the child had when it began
+
+/// Shared memory counts as a file where `ulimit -f` limits those.
+struct FileLimit {};
 
 /// Descriptors 0 to 2 are standard streams, also where one of them was closed.
 int above_standard(int descriptor) {
@@ -84,7 +87,7 @@ void contain(int socket, int answers, std::uintmax_t file_bytes, pid_t parent, b
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(nothing, stream);
   close_all_but(socket, answers);
   for (const int number : {SIGTERM, SIGXCPU, SIGALRM, SIGCHLD}) signal(number, SIG_DFL);
-  for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGPIPE}) signal(number, SIG_IGN);  // the parent's to answer
+  for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGXFSZ}) signal(number, SIG_IGN);  // the parent's to answer
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -92,6 +95,7 @@ void contain(int socket, int answers, std::uintmax_t file_bytes, pid_t parent, b
   own_space = status_bytes("VmSize");
   prctl(PR_SET_DUMPABLE, 0);
   set_limit(RLIMIT_CORE, 0);
+  set_limit(RLIMIT_FSIZE, RLIM_INFINITY);  // as far as the hard limit allows: it writes no file
   set_limit(RLIMIT_STACK, kReaderStack);
   decoded_bytes = file_bytes;
   contained::allow(0, 0);
@@ -107,6 +111,8 @@ void contain(int socket, int answers, std::uintmax_t file_bytes, pid_t parent, b
       answer(request, space);
       header.bytes = space.bytes();
       header.kind = space.kind;
+    } catch (const FileLimit&) {
+      header.outcome = AnswerHeader::file_limit;
     } catch (const std::bad_alloc&) {
       header.outcome = AnswerHeader::out_of_memory;
     } catch (const std::exception& error) {
@@ -135,7 +141,10 @@ void* AnswerSpace::place(std::size_t bytes) {
   // The limits are for what HDF5 takes; this is asked for by the program, which has checked the size.
   own_space += wanted > mapped_ ? wanted - mapped_ : 0;
   contained::allow(0, 0);
-  if (ftruncate(descriptor_, static_cast<off_t>(wanted)) != 0) throw std::bad_alloc();
+  if (ftruncate(descriptor_, static_cast<off_t>(wanted)) != 0) {
+    if (errno == EFBIG) throw FileLimit();
+    throw std::bad_alloc();
+  }
   void* memory = mmap(nullptr, wanted, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor_, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   memory_ = memory;
@@ -261,6 +270,9 @@ DumpAnswer DumpProcess::ask(const DumpRequest& request) {
   if (header.outcome == AnswerHeader::answered) return {memory_, header.bytes, header.kind};
   if (header.outcome == AnswerHeader::refused) {
     throw DumpError(std::string(static_cast<const char*>(memory_), header.bytes));
+  }
+  if (header.outcome == AnswerHeader::file_limit) {
+    throw DumpError(path_, note_, "room in shared memory for what is read", "a lower limit of file sizes (ulimit -f)");
   }
   throw DumpError(path_, note_, "what a file of its size takes memory for", "more");
 }

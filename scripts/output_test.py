@@ -142,7 +142,8 @@ class Output(unittest.TestCase):
     def test_a_full_disk_leaves_whole_records(self):
         dump = self.dump()
         command = ["pooling", dump, "--sparsity", "0.5", "--quiet", "--out", "r.jsonl"]
-        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))  # the dump's reader may have more
         self.refused(*command, says=["r.jsonl: a record cannot be written: File too large"], preexec_fn=limit)
         with open(self.path("r.jsonl")) as file:
             kept = [json.loads(line) for line in file]
@@ -153,6 +154,8 @@ class Output(unittest.TestCase):
         self.refused("pooling", dump, "--sparsity", "0.5", "--out", "none.jsonl", says=["none.jsonl"],
                      preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
         self.assertFalse(os.path.exists(self.path("none.jsonl")))
+        self.refused("inspect", dump, "--check", says=["small.h5", "ulimit -f"],
+                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
 
     # --- records from elsewhere ---
 
