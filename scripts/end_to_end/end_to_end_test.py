@@ -430,6 +430,18 @@ class Commands(unittest.TestCase):
                     self.assertEqual(command.main([*arguments, "--out", os.path.join(folder, "out")]), 2)
                 self.assertRegex(text.getvalue(), rf"\Aend_to_end: {words}.*\n\Z")
             self.assertFalse(os.path.exists(os.path.join(folder, "out")))
+            for file, text, words in (("videos.jsonl", "notes\n", "1: wanted one JSON object"),
+                                      ("videos.jsonl", '{"schema": 2}\n', "1: schema: wanted 1, found 2"),
+                                      ("video_times.jsonl", '{"schema": 1, "exp', "1: an incomplete last line")):
+                path = os.path.join(folder, file)
+                with open(path, "w") as stream:
+                    stream.write(text)
+                with contextlib.redirect_stderr(io.StringIO()) as said:
+                    self.assertEqual(command.main(["--weights", os.path.join(folder, "none"), "--out", folder]), 2)
+                self.assertRegex(said.getvalue(), rf"\Aend_to_end: .*{file}:{words}.*\n\Z")
+                with open(path) as stream:
+                    self.assertEqual(stream.read(), text)
+                os.unlink(path)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import stat
 import tempfile
 import unittest
 
-from fuzzing import records
+from fuzzing import record_changes, records
 from fuzzing.runner import ACCEPTED, REFUSED, VIOLATION, Limits
 
 WHOLE = b'{"schema": 1}\n{"schema": 1, "experiment": "a"}\n'
@@ -113,8 +113,8 @@ class Damage(unittest.TestCase):
             made = []
             for _ in range(2):
                 rng, record = random.Random(seed), json.loads(line)
-                records.change_structure(rng, record)
-                made.append((json.dumps(record), records.change_text(rng, line)[0], records.change_bytes(rng, line)[0]))
+                record_changes.change_structure(rng, record)
+                made.append((json.dumps(record), record_changes.change_text(rng, line)[0], record_changes.change_bytes(rng, line)[0]))
             self.assertEqual(made[0], made[1])
             different += json.loads(made[0][0]) != json.loads(line) or made[0][1] != line or made[0][2] != line
         self.assertGreater(different, 190)

@@ -97,7 +97,7 @@ class Command(unittest.TestCase):
         skipped = lambda *given: [record | {"status": "skipped", "reason": "not here"} for record in made(*given)]
         with mock.patch.object(comparison, "records_of", skipped):
             status, _, err = self.run_command("1x1x8x32", "--kernels", "mma", "--head-dim", "16")
-        self.assertEqual((status, err), (1, "peers: no kernel ran: every one was skipped\n"))
+        self.assertEqual((status, err.splitlines()[-1]), (1, "peers: no kernel ran: every one was skipped"))
 
 
 if __name__ == "__main__":
