@@ -23,8 +23,8 @@ std::string found_text(const Json& value) {
 }
 
 bool is_finite(const Json& value) { return value.is_number() && std::isfinite(value.get<double>()); }
-bool is_number_within(const Json& value, double least, double most) {
-  return is_finite(value) && value.get<double>() >= least && value.get<double>() <= most;
+bool is_share_left_out(const Json& value) {
+  return is_finite(value) && value.get<double>() >= 0.0 && value.get<double>() < 1.0;
 }
 /// JSON's -0 and 0 are both at least 0.
 bool is_whole(const Json& value, int least) {
@@ -34,7 +34,7 @@ bool is_whole(const Json& value, int least) {
 }
 bool is_text(const Json& value) { return value.is_string(); }
 bool is_object(const Json& value) { return value.is_object(); }
-bool is_count_or_none(const Json& value) { return value.is_null() || is_whole(value, 0); }
+bool is_count(const Json& value) { return is_whole(value, 0); }
 bool is_region(const Json& value) {
   return value.is_array() && value.size() == 2 && is_whole(value[0], 1) && is_whole(value[1], 1);
 }
@@ -53,21 +53,23 @@ constexpr std::array kRequired{
     Kind{"experiment", kTextWanted, is_text},
     Kind{"input", kObjectWanted, is_object},
     Kind{"config", kObjectWanted, is_object},
-    Kind{"metrics", kObjectWanted, is_object},
     Kind{"status", "ok, failed or skipped",
          [](const Json& value) { return value == "ok" || value == "failed" || value == "skipped"; }}};
 
-constexpr std::array kOptional{Kind{"timing", kObjectWanted, is_object}, Kind{"machine", kObjectWanted, is_object},
-                               Kind{"build", kObjectWanted, is_object},  Kind{"arrays", kObjectWanted, is_object},
-                               Kind{"notes", kObjectWanted, is_object},  Kind{"time", kTextWanted, is_text},
-                               Kind{"reason", kTextWanted, is_text}};
+constexpr std::array kOptional{Kind{"metrics", kObjectWanted, is_object}, Kind{"timing", kObjectWanted, is_object},
+                               Kind{"machine", kObjectWanted, is_object}, Kind{"build", kObjectWanted, is_object},
+                               Kind{"arrays", kObjectWanted, is_object},  Kind{"time", kTextWanted, is_text},
+                               Kind{"reason", kTextWanted, is_text},
+                               Kind{"notes", "an object or text", [](const Json& value) {
+                                      return value.is_object() || value.is_string();
+                                    }}};
 
 constexpr std::array kInput{Kind{"dump", kTextWanted, is_text},
                             Kind{"sha256", kTextWanted, is_text},
                             Kind{"capture", kTextWanted, is_text},
-                            Kind{"head", kCountWanted, is_count_or_none},
-                            Kind{"layer", kCountWanted, is_count_or_none},
-                            Kind{"step", kCountWanted, is_count_or_none}};
+                            Kind{"head", kCountWanted, is_count},
+                            Kind{"layer", kCountWanted, is_count},
+                            Kind{"step", kCountWanted, is_count}};
 
 constexpr std::array kConfig{
     Kind{"policy", kTextWanted, is_text},
@@ -77,20 +79,21 @@ constexpr std::array kConfig{
     Kind{"element", kTextWanted, is_text},
     Kind{"order", kTextWanted, is_text},
     Kind{"device", kTextWanted, is_text},
-    Kind{"seed", kCountWanted, is_count_or_none},
+    Kind{"seed", kCountWanted, is_count},
     Kind{"region", "two whole numbers of at least 1", is_region},
-    Kind{"sparsity", "a number from 0 to 1", [](const Json& value) { return is_number_within(value, 0.0, 1.0); }}};
+    Kind{"sparsity", "a number from 0 to below 1", is_share_left_out}};
 
 constexpr const char* kNumberWanted = "a finite number";
 constexpr std::array kTiming{Kind{"median_ms", kNumberWanted, is_finite}, Kind{"p10_ms", kNumberWanted, is_finite},
                              Kind{"p90_ms", kNumberWanted, is_finite}, Kind{"tflops_kept", kNumberWanted, is_finite}};
 
+/// Null is the same as no such member.
 const Json* member(const Json& object, std::string_view key) {
   const auto found = object.find(std::string(key));
-  return found == object.end() ? nullptr : &*found;
+  return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
-/// The first of the kinds' keys that `object` has with another kind of value.
+/// The first of the kinds' keys that `object` has with another kind of value. Null is the same as no value.
 template <std::size_t kCount>
 std::optional<FieldFault> wrong_kind(const Json& object, const std::string& prefix,
                                      const std::array<Kind, kCount>& kinds) {
@@ -118,8 +121,8 @@ std::optional<FieldFault> wrong_sample(const Json* timing) {
   if (!samples->is_array()) return FieldFault{"timing.samples_ms", "a list of numbers", found_text(*samples)};
   for (std::size_t i = 0; i < samples->size(); ++i) {
     const Json& sample = (*samples)[i];
-    if (is_finite(sample) && sample.get<double>() >= 0.0) continue;
-    return FieldFault{fmt::format("timing.samples_ms[{}]", i), "a number of at least 0", found_text(sample)};
+    if (is_finite(sample) && sample.get<double>() > 0.0) continue;
+    return FieldFault{fmt::format("timing.samples_ms[{}]", i), "a number above 0", found_text(sample)};
   }
   return std::nullopt;
 }
@@ -155,9 +158,13 @@ std::optional<FieldFault> record_fault(const Json& record) {
   if (!record.is_object()) return FieldFault{"", "one JSON object", record.type_name()};
   std::optional<FieldFault> fault = member_fault(record);
   for (const Kind& kind : kRequired) {
-    if (!fault && member(record, kind.key) == nullptr) {
-      fault = FieldFault{std::string(kind.key), std::string(kind.wanted), "no such key"};
-    }
+    if (fault || member(record, kind.key) != nullptr) continue;
+    fault = FieldFault{std::string(kind.key), std::string(kind.wanted),
+                       record.contains(std::string(kind.key)) ? "null" : "no such key"};
+  }
+  // What failed or was skipped, or was timed alone, may have none.
+  if (!fault && record["status"] == "ok" && !member(record, "metrics") && !member(record, "timing")) {
+    fault = FieldFault{"metrics", kObjectWanted, "no such key"};
   }
   return fault;
 }

@@ -64,17 +64,24 @@ TEST(RecordSchema, EveryFieldIsNamed) {
   EXPECT_EQ(parsed(with("/schema", 0)), at + "schema: wanted 1, found 0");
   EXPECT_EQ(parsed(with("/schema", 1.0)), at + "schema: wanted 1, found 1.0");
   EXPECT_EQ(parsed(with("/schema", true)), at + "schema: wanted 1, found true");
-  for (const char* key : {"schema", "experiment", "input", "config", "metrics", "status"}) {
+  for (const char* key : {"schema", "experiment", "input", "config", "status"}) {
     EXPECT_NE(parsed(without(key)).find(std::string(key) + ": wanted "), std::string::npos) << parsed(without(key));
   }
-  for (const char* key : {"timing", "machine", "build", "notes", "time"}) EXPECT_EQ(parsed(without(key)), "");
+  for (const char* key : {"metrics", "timing", "machine", "build", "notes", "time"}) EXPECT_EQ(parsed(without(key)), "");
+  Json bare = full_record();
+  bare.erase("metrics");
+  bare.erase("timing");
+  EXPECT_EQ(parsed(bare.dump()), at + "metrics: " + object + "no such key");
+  bare["status"] = "skipped";
+  EXPECT_EQ(parsed(bare.dump()), "");
   EXPECT_EQ(parsed(with("/experiment", 3)), at + "experiment: " + text + "3");
   EXPECT_EQ(parsed(with("/config", nullptr)), at + "config: " + object + "null");
   EXPECT_EQ(parsed(with("/config", {1, 2})), at + "config: " + object + "a list of 2");
   EXPECT_EQ(parsed(with("/status", "fine")), at + "status: wanted ok, failed or skipped, found \"fine\"");
   EXPECT_EQ(parsed(with("/config/sparsity", "0.9")),
-            at + "config.sparsity: wanted a number from 0 to 1, found \"0.9\"");
-  EXPECT_EQ(parsed(with("/config/sparsity", 1.5)), at + "config.sparsity: wanted a number from 0 to 1, found 1.5");
+            at + "config.sparsity: wanted a number from 0 to below 1, found \"0.9\"");
+  EXPECT_EQ(parsed(with("/config/sparsity", 1.5)), at + "config.sparsity: wanted a number from 0 to below 1, found 1.5");
+  EXPECT_EQ(parsed(with("/config/sparsity", 1.0)), at + "config.sparsity: wanted a number from 0 to below 1, found 1.0");
   EXPECT_EQ(parsed(with("/config/region", {8})),
             at + "config.region: wanted two whole numbers of at least 1, found a list of 1");
   EXPECT_EQ(parsed(with("/config/region", {8, 0})),
@@ -87,7 +94,7 @@ TEST(RecordSchema, EveryFieldIsNamed) {
   EXPECT_EQ(parsed(with("/metrics/a", "high")), metric + "\"high\"");
   EXPECT_EQ(parsed(with("/metrics/a", kNotApplicable)), "");
   EXPECT_EQ(parsed(with("/timing/samples_ms/1", "2")),
-            at + "timing.samples_ms[1]: wanted a number of at least 0, found \"2\"");
+            at + "timing.samples_ms[1]: wanted a number above 0, found \"2\"");
   EXPECT_EQ(parsed(with("/timing/samples_ms", 2)), at + "timing.samples_ms: wanted a list of numbers, found 2");
   EXPECT_EQ(parsed(with("/timing/median_ms", "2")), at + "timing.median_ms: wanted a finite number, found \"2\"");
   EXPECT_EQ(parsed(with("/reason", 1)), at + "reason: " + text + "1");

@@ -152,7 +152,7 @@ class Output(unittest.TestCase):
         with open(self.path("r.jsonl")) as file:
             self.assertEqual([json.loads(line) for line in file][:len(kept)], kept)
         self.refused("pooling", dump, "--sparsity", "0.5", "--out", "none.jsonl", says=["none.jsonl"],
-                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
+                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard)))
         self.assertFalse(os.path.exists(self.path("none.jsonl")))
         self.refused("inspect", dump, "--check", says=["small.h5", "ulimit -f"],
                      preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
@@ -172,7 +172,7 @@ class Output(unittest.TestCase):
                 (json.dumps({k: v for k, v in RECORD.items() if k != "schema"}), "schema: wanted 1, found no such key"),
                 (json.dumps(RECORD | {"config": None}), "config: wanted an object, found null"),
                 (json.dumps(RECORD | {"config": [1]}), "config: wanted an object, found a list of 1"),
-                (with_part("config", sparsity="0.9"), 'config.sparsity: wanted a number from 0 to 1, found "0.9"'),
+                (with_part("config", sparsity="0.9"), 'config.sparsity: wanted a number from 0 to below 1, found "0.9"'),
                 (with_part("config", sparsity=float("nan")), "config.sparsity: wanted JSON, found 'NaN'"),
                 (with_part("config", region=[8]), "config.region: wanted two whole numbers"),
                 (with_part("metrics", kept_share=None), "metrics.kept_share: wanted a finite number"),
