@@ -204,7 +204,8 @@ TEST(WideRange, OneBlockHoldsAllTheMass) {
 
 // The same in numbers: a half of the blocks kept, X = 600, recall 1, error 8 mu sqrt(1/32 + 1/16) with mu = 2 e^-600.
 TEST(WideRange, AnErrorOfTenToTheMinus260) {
-  HeadStudy study(one_block_holds_all(600.0), {{Policy::draft, Pool::average, Rule::row, {4, 4}, 0.5, true}}, {});
+  const Problem problem = one_block_holds_all(600.0);
+  HeadStudy study(problem, {{Policy::draft, Pool::average, Rule::row, {4, 4}, 0.5, true}}, {});
   const Metrics metrics = study.metrics(0);
   EXPECT_EQ(metric(metrics, "attention_recall"), 1.0);
   EXPECT_NEAR(metric(metrics, "probs_frobenius") / 1.2984238341783901e-260, 1.0, 1e-12);

@@ -202,6 +202,17 @@ def _present(record, name):
     return {key: value for key, value in (record.get(name) or {}).items() if value is not None}
 
 
+def _measured(value):
+    """Numbers as a double holds them: NumPy makes no numbers of whole ones that its own types cannot hold."""
+    if type(value) is int:
+        return value if abs(value) <= 2**53 else float(value)
+    if type(value) is dict:
+        return {key: _measured(each) for key, each in value.items()}
+    if type(value) is list:
+        return [_measured(each) for each in value]
+    return value
+
+
 def _part(record, name):
     """The same, with its text inert."""
     return inert_value(_present(record, name))
@@ -214,7 +225,7 @@ def _cell(record, source):
         inert(record["experiment"]),
         _part(record, "input"),
         _part(record, "config"),
-        {inert(name): value for name, value in metrics.items() if value != NOT_APPLICABLE},
+        {inert(name): _measured(value) for name, value in metrics.items() if value != NOT_APPLICABLE},
         frozenset(inert(name) for name, value in metrics.items() if value == NOT_APPLICABLE),
         record["status"],
         inert(record.get("reason") or ""),
@@ -222,7 +233,7 @@ def _cell(record, source):
         _part(record, "machine"),
         _part(record, "build"),
         inert_value(notes if isinstance(notes, dict) else {"note": notes}),
-        _present(record, "arrays"),
-        _present(record, "timing"),
+        _measured(_present(record, "arrays")),
+        _measured(_present(record, "timing")),
         source,
     )
