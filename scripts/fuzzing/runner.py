@@ -182,13 +182,15 @@ def summary(fuzz, results, seconds):
                 reasons[outcome.reason] += 1
                 violations.append({"index": index, "command": command, "reason": outcome.reason, "recipe": case.recipe})
     about = json.loads(subprocess.run([fuzz.program, "about"], capture_output=True, check=True).stdout)
-    return {"schema": 1, "experiment": f"fuzz_{fuzz.subject.name}",
-            "config": {"seed": fuzz.seed, "count": count, "seconds_limit": fuzz.limits.seconds,
-                       "bytes_limit": fuzz.limits.bytes},
-            "outcomes": {kind: outcomes[kind] for kind in (ACCEPTED, REFUSED, VIOLATION)},
-            "notes": dict(notes.most_common(20)), "reasons": dict(reasons.most_common(20)),
-            "violations": sorted(violations, key=lambda v: v["index"])[:100],
-            "slowest_seconds": round(slowest, 3), "most_bytes": most, "seconds": round(seconds, 1),
-            "machine": about["machine"], "build": about["build"],
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "status": "failed" if violations else "ok"}
+    record = {"schema": 1, "experiment": f"fuzz_{fuzz.subject.name}", "input": {},
+              "config": {"seed": fuzz.seed, "count": count, "seconds_limit": fuzz.limits.seconds,
+                         "bytes_limit": fuzz.limits.bytes},
+              "metrics": {**{kind: outcomes[kind] for kind in (ACCEPTED, REFUSED, VIOLATION)},
+                          "slowest_seconds": round(slowest, 3), "most_bytes": most, "seconds": round(seconds, 1)},
+              "notes": dict(notes.most_common(20)),
+              "violations": sorted(violations, key=lambda v: v["index"])[:100],
+              "machine": about["machine"], "build": about["build"],
+              "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "status": "failed" if violations else "ok"}
+    if violations:
+        record["reason"] = "; ".join(f"{times} times: {reason}" for reason, times in reasons.most_common(20))
+    return record

@@ -7,6 +7,7 @@ import tempfile
 import unittest
 
 from fuzzing.dumps import Dumps
+import record_format
 from fuzzing.runner import ACCEPTED, REFUSED, VIOLATION, Case, Fuzz, Limits, judge, run, summary
 
 LIMITS = Limits(seconds=2.0, bytes=300_000_000)
@@ -86,10 +87,11 @@ class Whole(unittest.TestCase):
             results = list(fuzz.many(range(20), 2))
             self.assertEqual(sorted(index for index, *_ in results), list(range(20)))
             record = summary(fuzz, results, 1.0)
-            self.assertEqual((record["status"], record["outcomes"][ACCEPTED], record["notes"]), ("ok", 20, {"noted": 20}))
+            self.assertIsNone(record_format.problem(record))
+            self.assertEqual((record["status"], record["metrics"][ACCEPTED], record["notes"]), ("ok", 20, {"noted": 20}))
             bad = judge(*run([program, "bad"], folder, LIMITS), LIMITS)
             record = summary(fuzz, results + [(20, Case([["bad"]], "bad"), [bad], [])], 1.0)
-            self.assertEqual((record["status"], record["outcomes"][VIOLATION]), ("failed", 1))
+            self.assertEqual((record["status"], record["metrics"][VIOLATION]), ("failed", 1))
             self.assertEqual(record["violations"][0]["index"], 20)
 
 

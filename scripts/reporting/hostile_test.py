@@ -258,5 +258,22 @@ class NotApplicable(unittest.TestCase):
         self.assertEqual((step["masks"], step["violations"]), ("1", "0"))
 
 
+class WholeNumbers(unittest.TestCase):
+    def test_beyond_64_bits_are_drawn_as_doubles(self):
+        items = every_kind()
+        changed = 0
+        for item in items:
+            rows = (item.get("arrays") or {}).get("draft_map")
+            if rows:
+                rows[0][0], changed = 10**25, changed + 1
+            for name in ("pflops_reconstructed", "output_rel_l2", "projected_speedup"):
+                if name in item["metrics"]:
+                    item["metrics"][name], changed = 2**64 + 1, changed + 1
+        self.assertGreater(changed, 10)
+        status, err, text, _ = make(items)
+        self.assertEqual((status, err), (0, ""))
+        self.assertGreater(len(text), 1000)
+
+
 if __name__ == "__main__":
     unittest.main()
