@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cmath>
+#include <string>
 
 #include "experiments/study_tables.hpp"
 
@@ -17,11 +19,20 @@ Matrix mean_block_mass(const HeadStudy& study, RegionSize region) {
   return mass;
 }
 
+/// To five significant digits: a record would be several times as long with all of them. Not std::stod, which throws
+/// for numbers below the smallest normal one.
+double five_digits(double number) {
+  const std::string text = fmt::format("{:.5g}", number);
+  double rounded = number;
+  std::from_chars(text.data(), text.data() + text.size(), rounded);
+  return rounded;
+}
+
 nlohmann::ordered_json rounded_rows(const Matrix& matrix) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (Index i = 0; i < matrix.rows(); ++i) {
     nlohmann::ordered_json row = nlohmann::ordered_json::array();
-    for (Index j = 0; j < matrix.cols(); ++j) row.push_back(std::stod(fmt::format("{:.5g}", matrix(i, j))));
+    for (Index j = 0; j < matrix.cols(); ++j) row.push_back(five_digits(matrix(i, j)));
     rows.push_back(std::move(row));
   }
   return rows;

@@ -211,6 +211,16 @@ TEST(WideRange, AnErrorOfTenToTheMinus260) {
   EXPECT_NEAR(metric(metrics, "probs_frobenius") / 1.2984238341783901e-260, 1.0, 1e-12);
 }
 
+// Given shares of e^-720, below the smallest normal number, claim: maps hold them, to their five digits.
+TEST(WideRange, MapsOfSubnormalShares) {
+  const Problem problem = one_block_holds_all(720.0);
+  const Cell cell{Policy::draft, Pool::average, Rule::softmax, {4, 4}, 0.5, true};
+  HeadStudy study(problem, {cell}, {});
+  const Json arrays = map_arrays(study, cell, study.mask(0));
+  EXPECT_EQ(arrays.at("draft_map").at(0).at(0).get<double>(), 1.0);
+  EXPECT_NEAR(arrays.at("draft_map").at(0).at(1).get<double>() / std::exp(-720.0), 1.0, 1e-4);
+}
+
 // Given logits that spread over 1 to 1e5, with text and without, claim: what the definitions give in long double.
 TEST(WideRange, SpreadsAreTheDefinitions) {
   const std::vector<Cell> cells = all_cells();
