@@ -15,7 +15,6 @@ namespace draft {
 namespace {
 
 bool is_check(const std::string& metric) { return metric.starts_with("check_"); }
-bool is_finite(const Json& value) { return value.is_number() && std::isfinite(value.get<double>()); }
 
 std::string text_or(const Json& value, const std::string& otherwise) {
   return value.is_string() ? value.get<std::string>() : otherwise;

@@ -1,6 +1,7 @@
 #pragma once
 // JSON from a file that anybody may have written: read with limits, and every refusal names the field.
 
+#include <cmath>
 #include <cstddef>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -13,6 +14,12 @@ using Json = nlohmann::ordered_json;
 inline constexpr std::size_t kDeepestJson = 32;      // levels: beyond, copies and destructors could end the stack
 inline constexpr std::size_t kMostMembers = 10'000;  // of one object: looking a name up takes one after the other
 inline constexpr std::size_t kMostValues = std::size_t{1} << 25;  // of one text
+
+/// A number that is neither infinite nor NaN.
+inline bool is_finite(const Json& value) { return value.is_number() && std::isfinite(value.get<double>()); }
+
+/// The value in one line, also where a text in it is no UTF-8.
+inline std::string one_line(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 /// What is wrong, and where: "metrics.attention_recall", "config.region[1]", or "" for the whole text.
 struct FieldFault {

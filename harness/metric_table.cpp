@@ -151,8 +151,7 @@ std::string value_failure(const std::string& name, const Json& value, double rou
                : fmt::format("metric {} is not applicable, wanted a number", name);
   }
   if (!value.is_number()) {
-    return fmt::format("metric {} is {}, wanted a number", name,
-                       value.dump(-1, ' ', false, Json::error_handler_t::replace));
+    return fmt::format("metric {} is {}, wanted a number", name, one_line(value));
   }
   const auto found = value.get<double>();
   if (!std::isfinite(found)) return fmt::format("metric {} is {}", name, found);

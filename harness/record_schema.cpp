@@ -19,10 +19,9 @@ std::string found_text(const Json& value) {
   if (value.is_object() || value.is_array()) {
     return fmt::format("{} of {}", value.is_object() ? "an object" : "a list", value.size());
   }
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, kShownBytes);
+  return one_line(value).substr(0, kShownBytes);
 }
 
-bool is_finite(const Json& value) { return value.is_number() && std::isfinite(value.get<double>()); }
 bool is_share_left_out(const Json& value) {
   return is_finite(value) && value.get<double>() >= 0.0 && value.get<double>() < 1.0;
 }

@@ -2,10 +2,12 @@
 
 #include "kernels/arguments.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 
+#include "kernels/blas.hpp"
 #include "reference/draft_mask.hpp"
 
 namespace draft::gpu {
@@ -39,6 +41,18 @@ TEST(Pointers, AreRefusedByName) {
   EXPECT_NO_THROW(require_aligned("rows", memory + 8, 8));
   EXPECT_THROW(require_aligned("rows", memory + 4, 8), std::invalid_argument);
   EXPECT_THROW(require_aligned("rows", nullptr), std::invalid_argument);
+}
+
+// Given a machine with the toolkit, claim: cuBLAS is found, and a status of its own is named in its words.
+TEST(BlasLibrary, IsFoundWithoutAGpu) {
+  EXPECT_THAT(blas_library().status_string(CUBLAS_STATUS_NOT_SUPPORTED), testing::HasSubstr("not supported"));
+  try {
+    check_blas(CUBLAS_STATUS_ALLOC_FAILED, "cublasCreate");
+    FAIL() << "a failure passed";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("cublasCreate: "), std::string::npos) << error.what();
+  }
+  EXPECT_NO_THROW(check_blas(CUBLAS_STATUS_SUCCESS, "cublasCreate"));
 }
 
 }  // namespace

@@ -137,13 +137,13 @@ void attend_rows(const Attention& call, const Blas& blas, const Scratch& scratch
   const auto* blocks = reinterpret_cast<const std::uint16_t*>(memory + scratch.blocks);
   const float one = 1.0F, zero = 0.0F;
   // cuBLAS counts by columns: it sees transposes, and the row-major S as K Q^T.
-  check_blas(cublasGemmEx_64(blas.handle(), CUBLAS_OP_T, CUBLAS_OP_N, tokens, rows, dim, &one, k, type, dim, q, type,
+  check_blas(blas_library().gemm_ex_64(blas.handle(), CUBLAS_OP_T, CUBLAS_OP_N, tokens, rows, dim, &one, k, type, dim, q, type,
                              dim, &zero, logits, CUDA_R_32F, scratch.stride, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
              "cublasGemmEx of Q K^T");
   weights_kernel<<<rows, kThreads, layout.blocks(), stream>>>(call, head, first, scratch.stride, blocks, logits, weights,
                                                               sums);
   check_launch("weights_kernel");
-  check_blas(cublasGemmEx_64(blas.handle(), CUBLAS_OP_N, CUBLAS_OP_N, dim, rows, tokens, &one, v, type, dim, weights,
+  check_blas(blas_library().gemm_ex_64(blas.handle(), CUBLAS_OP_N, CUBLAS_OP_N, dim, rows, tokens, &one, v, type, dim, weights,
                              type, scratch.stride, &zero, output, CUDA_R_32F, dim, CUBLAS_COMPUTE_32F,
                              CUBLAS_GEMM_DEFAULT),
              "cublasGemmEx of P V");
@@ -161,7 +161,7 @@ void attend_heads(const Attention& call, const Blas& blas, unsigned char* memory
   block_kernel<<<(tokens + kThreads - 1) / kThreads, kThreads, 0, stream>>>(
       call.layout, call.region_order, reinterpret_cast<std::uint16_t*>(memory + scratch.blocks));
   check_launch("block_kernel");
-  check_blas(cublasSetStream(blas.handle(), stream), "cublasSetStream");
+  check_blas(blas_library().set_stream(blas.handle(), stream), "cublasSetStream");
   for (int head = 0; head < call.layout.heads; ++head) {
     for (int first = 0; first < tokens; first += scratch.rows) {
       attend_rows<Number>(call, blas, scratch, memory, head, first, std::min(scratch.rows, tokens - first), type,
