@@ -30,6 +30,14 @@ def _follows(now: Any, before: Any) -> bool:
             and now.storage_offset() > before.storage_offset())
 
 
+def _first_entry(scheduler: Any, timestep: torch.Tensor, value: float) -> int:
+    """Where in its timesteps a scheduler without a begin index will say that a run begins whose first pass has this
+    timestep, which may be rounded; 0 for one that is none of them."""
+    find = getattr(scheduler, "index_for_timestep", None)
+    entries = (scheduler.timesteps.to(timestep.dtype) == value).nonzero()
+    return int(find(scheduler.timesteps[entries[0, 0]])) if find is not None and len(entries) else 0
+
+
 class PipelineSteps:
     """Steps of a pipeline's run, by what moves on from step to step: the scheduler's step_index, and the pipeline's
     current_timestep, which is another object in each turn of its loop.
@@ -45,6 +53,8 @@ class PipelineSteps:
         self._schedule: Any = None
         self._index: int | None = None
         self._step, self._steps, self._nth, self._begun = 0, 0, 0, False
+        self._first = 0  # the run's first entry of the schedule, where no index says it
+        self._value: float | None = None  # the timestep of the step's first pass
         self._own_loop = False
 
     def _now(self) -> Any:
@@ -56,19 +66,23 @@ class PipelineSteps:
         with self._lock:
             before = dict(self.__dict__)
             try:
-                self._advance()
+                self._advance(timestep, value)
                 self._require_own(timestep, value)
             except ValueError:
                 self.__dict__.update(before)  # a pass that is refused is no part of the run
                 raise
             return Place(self._step, self._steps, value, self._nth)
 
-    def _advance(self) -> None:
+    def _advance(self, timestep: torch.Tensor, value: float) -> None:
         scheduler = self._pipeline.scheduler
         schedule, index = scheduler.timesteps, getattr(scheduler, "step_index", None)
         current = self._now()
         turned = current is not self._current
         if self._begun and not turned and schedule is self._schedule and index == self._index:
+            if not self._own_loop and value != self._value:  # or all passes would be of the one step
+                raise refuse("pipeline", f"step() of its {type(scheduler).__name__} before a pass with another timestep "
+                             "(in a loop without it, apply to the transformer, with steps)",
+                             f"{value} after {self._value} at one step")
             self._nth += 1
             return
         begin = getattr(scheduler, "begin_index", None)
@@ -82,10 +96,13 @@ class PipelineSteps:
             self._step += 1
         else:
             self._begin(scheduler, index, begin, turned and current is not None)
+            nothing_says = index is None and begin is None and not self._own_loop
+            self._first = _first_entry(scheduler, timestep, value) if nothing_says else 0
         if not self._own_loop:
-            first = begin if begin is not None else 0 if index is None else index - self._step
+            first = begin if begin is not None else self._first if index is None else index - self._step
             self._steps = len(schedule) - first
         self._begun, self._current, self._schedule, self._index = True, current, schedule, index
+        self._value = value
         if self._step >= self._steps:
             raise refuse("pipeline", f"the {self._steps} steps of its run", "a pass of its transformer after them")
 
@@ -118,13 +135,22 @@ class PipelineSteps:
 
 class CountedSteps:
     """Steps of a bare transformer, by the changes of its timestep: equal ones in a row are passes of one step. A run
-    ends where timesteps turn, from falling to rising or back. A rise after a run of the one step is a run, too."""
+    ends where timesteps turn, from falling to rising or back.
+
+    A rise after one timestep alone is the second step of a rising run, or the first step of a run behind a pass on its
+    own (to warm up) or a run that broke down. It is a run's first step where the schedule's length, or what is left
+    above this timestep, has no room for a rising run's steps, and where it comes from the upper half of timesteps, in
+    which rising runs hardly begin: if they do, the next rise tells."""
+
+    _TOP = 999.0  # the models' timesteps go from 0 to 1000; schedules of whole numbers to 999
+    _MIDDLE = 500.0
 
     def __init__(self, steps: int):
         self._steps, self._lock = steps, threading.Lock()
         self._step = self._nth = -1
         self._last: float | None = None
         self._direction = 0  # of the run's timesteps: -1 falling, 1 rising, 0 not known yet
+        self._rises = 0  # before the run's first step, which was taken for that and not for a rising run's second one
 
     def find(self, timestep: torch.Tensor) -> Place:
         value = timestep.max().item()
@@ -139,10 +165,16 @@ class CountedSteps:
             return Place(self._step, self._steps, value, self._nth)
 
     def _change(self, value: float) -> None:
-        direction = 0 if self._last is None else 1 if value > self._last else -1
-        turned = self._direction not in (0, direction)
-        self._last, self._nth = value, 0
-        if not direction or turned or direction > 0 and self._step + 1 >= self._steps and self._direction == 0:
-            self._step, self._direction = 0, 0
+        last, self._last, self._nth = self._last, value, 0
+        direction = 0 if last is None else 1 if value > last else -1
+        if last is None or self._direction not in (0, direction):
+            self._step = self._direction = self._rises = 0
+        elif self._direction == 0 and direction > 0:
+            step = self._rises + 1  # of a rising run
+            no_room = step >= self._steps or value >= self._TOP and step + 1 < self._steps
+            if no_room or last >= self._MIDDLE and not self._rises:
+                self._step, self._rises = 0, 1
+            else:
+                self._step, self._direction = step, direction
         else:
             self._step, self._direction = self._step + 1, direction

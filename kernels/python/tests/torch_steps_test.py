@@ -1,6 +1,7 @@
 """Which step of which run a pass of a transformer is, with diffusers' own schedulers and pipelines.
 Usage, with draftattention's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
 
+import contextlib
 import threading
 import unittest
 
@@ -233,15 +234,15 @@ class Runs(unittest.TestCase):
                 latents = scheduler.step(flow, t, latents, return_dict=False)[0]
             self.assertEqual(watch.take(), every(8 - (begin or 0), 2))
 
-    def loop(self, case, steps, passes=1, skipped=(), breaks=False):
+    def loop(self, case, steps, passes=1, skipped=(), breaks=False, begin=0, dtype=torch.float32):
         """A denoising loop over the timesteps of the pipeline's scheduler, with or without a pass in each turn."""
         scheduler, latents = case.pipeline.scheduler, numbers(1, 4, 1, 2, 4)
         scheduler.set_timesteps(steps)
-        for turn, t in enumerate(scheduler.timesteps):
+        for turn, t in enumerate(scheduler.timesteps[begin:]):
             for _ in range(passes * (turn not in skipped)):
                 rows = scheduler.scale_model_input(latents, t) if hasattr(scheduler, "scale_model_input") else latents
                 with torch.no_grad():
-                    flow = case.transformer(rows, t.expand(1), numbers(1, 7, 16), return_dict=False)[0]
+                    flow = case.transformer(rows, t.expand(1).to(dtype), numbers(1, 7, 16), return_dict=False)[0]
             if breaks:
                 return
             latents = scheduler.step(flow, t, latents, return_dict=False)[0]
@@ -286,6 +287,43 @@ class Runs(unittest.TestCase):
             self.assertEqual(watch.take(), every(steps, 2))
         with self.assertRaisesRegex(ValueError, "pipeline: wanted a run .*, and Other with no step_index"):
             self.loop(case, 4)
+
+    def test_a_loop_that_does_not_step_its_scheduler_is_refused(self):
+        """Given passes with other timesteps while the scheduler stands still, claim: refused at the second timestep,
+        whatever the passes a step; the next run counts from 0. Passes with one timestep are one step's."""
+        case = wan()
+        watch = Watch(case.pipeline)
+        for set_begin in (False, True):
+            scheduler = case.pipeline.scheduler
+            scheduler.set_timesteps(8)
+            if set_begin:
+                scheduler.set_begin_index(0)
+            first, second = scheduler.timesteps[:2]
+            with torch.no_grad():
+                for t in (first, first, first.clone(), second):
+                    message = rf"pipeline: wanted step\(\) of its FlowMatch.*, found {second} after {first} at one step"
+                    with self.assertRaisesRegex(ValueError, message) if t is second else contextlib.nullcontext():
+                        case.transformer(numbers(1, 4, 1, 2, 4), t[None], numbers(1, 7, 16))
+            self.assertEqual(watch.take(), [(0, 8, 0), (0, 8, 1), (0, 8, 2)])
+            self.loop(case, 4, passes=2)
+            self.assertEqual(watch.take(), every(4, 2))
+        given(case, 3)
+        self.assertEqual(watch.take(), every(3, 2))
+
+    def test_a_loop_of_one_s_own_over_the_last_timesteps(self):
+        """Given no begin index, claim: the steps that run are known from the first pass on, in rounded timesteps too,
+        of which the first is none but its own."""
+        case = wan()
+        watch = Watch(case.pipeline)
+        flow = diffusers.FlowMatchEulerDiscreteScheduler
+        for scheduler in (flow(shift=3.0), flow(shift=17.0), diffusers.UniPCMultistepScheduler(flow_shift=3.0, **FLOW),
+                          diffusers.EulerDiscreteScheduler(), diffusers.FlowMatchHeunDiscreteScheduler()):
+            case.pipeline.scheduler = scheduler
+            for dtype in (torch.float32, torch.bfloat16):
+                for begin in (0, 2, 6):
+                    with self.subTest(type(scheduler).__name__, dtype=dtype, begin=begin):
+                        self.loop(case, 8, passes=2, begin=begin, dtype=dtype)
+                        self.assertEqual(watch.take(), every(len(scheduler.timesteps) - begin, 2))
 
     def test_another_pipeline_s_pass_is_refused(self):
         """Given a transformer in two pipelines: with one scheduler both are followed, with two the other is refused."""
@@ -361,6 +399,18 @@ class Bare(unittest.TestCase):
         self.assertEqual(found, [(step, 3) for step in (0, 0, 1, 1, 2, 0, 1, 0, 1, 2)])
         with self.assertRaisesRegex(ValueError, "steps: .* found 2 and timestep 3, 900"):
             self.steps(2, (0, 400, 900))
+
+    def test_passes_before_a_run(self):
+        """Given a pass on its own, or a run that broke down in its first step, claim: the run behind it begins at step
+        0, falling or rising; a run that rises from the upper half is known from its third step on."""
+        fall = (1000, 900, 600, 300)
+        for before in (900, 500, 1, 0, 300):
+            with self.subTest(before=before):
+                self.assertEqual(self.steps(4, (before, *fall, *fall)), [(0, 4), *2 * [(step, 4) for step in range(4)]])
+                if before > fall[-1]:  # one below is a fifth step
+                    self.assertEqual(self.steps(4, (*fall, before, *fall))[5:], [(step, 4) for step in range(4)])
+        self.assertEqual(self.steps(4, (600, 700, 800, 1000)), [(0, 4), (0, 4), (2, 4), (3, 4)])
+        self.assertEqual(self.steps(2, (0, 1000, 0, 1000)), [(step, 2) for step in (0, 1, 0, 1)])
 
     def test_one_step(self):
         self.assertEqual(self.steps(1, (900, 900, 950)), [(0, 1)] * 3)
