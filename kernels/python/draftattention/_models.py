@@ -18,15 +18,12 @@ def is_pipeline(model_or_pipeline: Any) -> bool:
 
 
 def transformers_of(model_or_pipeline: Any) -> list[Any]:
-    """The transformers, as they are held: a pipeline's one or two, or the one that was given. Raises ValueError for
-    none."""
+    """The transformers, as they are held: a pipeline's one or two, or the one that was given. None where a pipeline's
+    were taken away, as people do to free memory."""
     if not is_pipeline(model_or_pipeline):
         return [model_or_pipeline]
     found = [getattr(model_or_pipeline, name, None) for name in PARTS]
-    models = [model for model in found if model is not None]
-    if not models:
-        raise refuse("model", "a pipeline with a transformer", type(model_or_pipeline).__name__)
-    return models
+    return [model for model in found if model is not None]
 
 
 def unwrapped(model: Any) -> Any:

@@ -156,6 +156,8 @@ class _Installation:
         if isinstance(layers, Iterable) and not isinstance(layers, (str, bytes)):
             layers = list(layers)  # an iterator too is there for both transformers
         self._held, models = model_or_pipeline, transformers_of(model_or_pipeline)
+        if not models:
+            raise refuse("model", "a pipeline with a transformer", type(model_or_pipeline).__name__)
         self._transformers = [unwrapped(model) for model in models]
         counted = _steps_of(model_or_pipeline, steps)
         self._watched = [_Watched(model, counted, attend) for model in models]
@@ -173,7 +175,8 @@ class _Installation:
         """Whether all chosen layers' calls still come by, in the transformers that the pipeline has now."""
         if self.removed or any(watched.lost() for watched in self._watched):
             return False
-        held = [part for model in transformers_of(self._held) for part in model.modules()]
+        held = [part for model in transformers_of(self._held) if isinstance(model, torch.nn.Module)
+                for part in model.modules()]
         return all(any(part is transformer for part in held) for transformer in self._transformers)
 
 
@@ -181,7 +184,8 @@ class Interception:
     """Self-attention that goes through a function; a context manager. remove() gives the model back as it was.
 
     active   whether it acts in all chosen layers: not after remove(), where another attention processor was set over it
-             (the next forward pass warns too, with a RuntimeWarning), or where the pipeline got another transformer"""
+             (the next forward pass warns too, with a RuntimeWarning), or where the pipeline got another transformer or
+             lost its own"""
 
     def __init__(self, installation: _Installation):
         self._installation = installation

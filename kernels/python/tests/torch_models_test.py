@@ -14,7 +14,7 @@ from diffusers.models.transformers.transformer_wan import dispatch_attention_fn
 from draftattention import _dropin
 from draftattention.diffusers import apply_draft_attention, intercept_self_attention
 
-from diffusers_cases import SPARSE, hunyuan, numbers, one_pass, wan
+from diffusers_cases import SPARSE, hunyuan, numbers, one_pass, processors, wan
 
 
 class FewHeads:
@@ -54,6 +54,26 @@ class Surroundings(unittest.TestCase):
                     out = one_pass(model)
                 self.assertTrue(torch.isfinite(out).all())
                 self.assertEqual((control.sparse_calls, control.dense_calls), (3, 0))
+
+    def test_a_transformer_that_was_taken_away(self):
+        """Given a pipeline without its transformer, to free memory, claim: not active, and remove() still works."""
+        for boundary_ratio in (None, 0.5):
+            case = wan(boundary_ratio)
+            own, before = case.transformer, processors(case.transformer)
+            control = apply_draft_attention(case.pipeline, **SPARSE)
+            self.assertTrue(control.active)
+            for taken in (None, "on another machine"):
+                case.pipeline.transformer = taken
+                self.assertFalse(control.active)
+                self.assertIn("not active", repr(control))
+            case.pipeline.transformer = own
+            self.assertTrue(control.active)
+            for name in ("transformer", "transformer_2", "scheduler"):
+                delattr(case.pipeline, name)
+                self.assertFalse(control.active)
+            control.remove()
+            self.assertFalse(control.active)
+            self.assertEqual(processors(own), before)
 
     def test_autocast_is_the_model_s(self):
         """Given HunyuanVideo, whose QK-norm makes float32 of bfloat16, claim: the output's type is the dense one's."""
