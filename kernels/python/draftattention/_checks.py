@@ -52,20 +52,29 @@ def compiled() -> Any:
 
 
 def refuse(name: str, wanted: object, found: object) -> ValueError:
-    return ValueError(f"{name}: wanted {wanted}, found {found}")
+    return ValueError(" ".join(f"{name}: wanted {wanted}, found {found}".splitlines()))  # a tensor's text has several
 
 
 def shape_text(shape: Sequence[object]) -> str:
     return "[" + ", ".join(map(str, shape)) + "]"
 
 
+def require_strided(name: str, tensor: Any, wanted: str = "a torch.Tensor") -> None:
+    """A tensor that has each of its elements in memory of its own strides. Raises TypeError if it is no tensor,
+    ValueError for a sparse or nested one: PyTorch's own errors there name no argument."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{name}: wanted {wanted}, found {type(tensor).__name__}")
+    if tensor.is_nested or tensor.layout != torch.strided:
+        raise refuse(name, "a dense tensor", "a nested one (use torch.nested.to_padded_tensor)" if tensor.is_nested
+                     else f"one of layout {tensor.layout} (use .to_dense())")
+
+
 def require_tensor(name: str, tensor: Any, dtypes: Sequence[torch.dtype], shape: Sequence[int | str],
                    device: torch.device | None = None, contiguous: bool = True) -> None:
-    """A contiguous tensor (or one of any strides) of one of `dtypes` and of this shape (an axis that has a name instead
-    of a size may have any from 1 on), without gradients, on `device` (None: any). Raises TypeError if it is no tensor,
-    ValueError otherwise."""
-    if not isinstance(tensor, torch.Tensor):
-        raise TypeError(f"{name}: wanted a torch.Tensor, found {type(tensor).__name__}")
+    """A dense, contiguous tensor (or one of any strides) of one of `dtypes` and of this shape (an axis that has a name
+    instead of a size may have any from 1 on), without gradients, on `device` (None: any). Raises TypeError if it is no
+    tensor, ValueError otherwise."""
+    require_strided(name, tensor)
     if tensor.dtype not in dtypes:
         raise refuse(name, " or ".join(map(str, dtypes)), tensor.dtype)
     if tensor.dim() != len(shape):
@@ -132,6 +141,8 @@ def require_rows(name: str, rows: Any, like: torch.Tensor | None = None, heads: 
 def require_shared_rows(q: Any, enable_gqa: bool, **others: Any) -> list[torch.Tensor]:
     """q and the others (k, v), checked, in autocast's type and with a copy of a shared head for each query head: the
     kernels have no shared ones."""
+    for name, its in {"q": q, **others}.items():
+        require_strided(name, its)
     q, *rows = autocast(q, *others.values())
     require_rows("q", q)
     heads, checked = None, [q]
@@ -224,12 +235,16 @@ def number_of(name: str, wanted: str, found: Any, fits: Callable[[float], bool])
 def require_scores(name: str, bad: Sequence[int]) -> None:
     """No head with a NaN among its draft scores. Raises ValueError."""
     if bad:
-        raise refuse(name, "scores of numbers", f"NaN in heads {list(bad)}: q or k holds a NaN, or infinities")
+        raise refuse(name, "scores of numbers", f"NaN in heads {list(bad)}: q or k holds a NaN or infinities, or "
+                     "scores times the scale overflow")
 
 
 def checked_scale(scale: Any) -> float:
-    """A softmax scale that was asked for. Raises ValueError."""
-    return number_of("scale", "a finite number above 0", scale, lambda number: math.isfinite(number) and number > 0.0)
+    """A softmax scale that was asked for: one beyond float32, the type of scores, would make NaN of them. Raises
+    ValueError."""
+    largest = torch.finfo(torch.float32).max
+    return number_of("scale", f"a finite number above 0, at most {largest:.4g}", scale,
+                     lambda number: 0.0 < number <= largest)
 
 
 def scale_of(scale: float | None, layout: _kernels.Layout) -> float:

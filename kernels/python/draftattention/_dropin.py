@@ -57,6 +57,8 @@ class _Call:
     def __init__(self, tensors: dict[str, torch.Tensor], grid: Any, text_tokens: int | None, region: Any, layout: str,
                  scale: float | None, kernel: str, enable_gqa: bool):
         _checks.require_choice("layout", layout, ("bhnd", "bnhd"))
+        for name, rows in tensors.items():
+            _checks.require_strided(name, rows)
         self._rows = q, *others = _checks.autocast(*tensors.values())
         self._heads_axis = 2 if layout == "bnhd" else 1
         axes = ("batch entries", "tokens", "heads") if layout == "bnhd" else ("batch entries", "heads", "tokens")
@@ -104,8 +106,7 @@ class _Call:
         """The mask of the caller, checked and broadcast, or the lists of it."""
         per_frame = math.prod(-(-size // step) for size, step in zip(self.grid[1:], self.region))
         shape = (self.batch, self.heads, *[self.grid[0] * per_frame] * 2)
-        if not isinstance(mask, torch.Tensor):
-            raise TypeError(f"mask: wanted a torch.Tensor or None, found {type(mask).__name__}")
+        _checks.require_strided("mask", mask, "a torch.Tensor or None")
         if mask.dtype != torch.bool:
             raise _checks.refuse("mask", torch.bool, mask.dtype)
         if mask.device != self.device:

@@ -68,15 +68,24 @@ def patch_of(config: Any) -> tuple[int, int, int]:
     return (config.patch_size_t, size, size) if isinstance(size, int) else tuple(size)
 
 
+def list_of(layers: Any) -> list[Any] | None:
+    """What was given as layers as a list: an iterator is there but once. None for what is no list of numbers."""
+    try:
+        return None if isinstance(layers, (str, bytes)) else list(layers)
+    except TypeError:  # a tensor of no axis has __iter__, too
+        return None
+
+
 def chosen_layers(layers: Iterable[int] | None, count: int) -> list[int]:
     """The layers' numbers, rising. Raises ValueError for none and for what is none of them."""
     wanted = f"numbers from 0 to {count - 1}"
     if layers is None:
         return list(range(count))
-    if isinstance(layers, (str, bytes)) or not isinstance(layers, Iterable):
+    given = list_of(layers)
+    if given is None:
         raise refuse("layers", wanted, repr(layers))
     chosen = set()
-    for layer in layers:
+    for layer in given:
         try:
             number = -1 if isinstance(layer, bool) else operator.index(layer)
         except TypeError:

@@ -6,6 +6,7 @@ evaluates the model twice for most of its own steps, and each evaluation is a st
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any, NamedTuple
 
@@ -21,6 +22,14 @@ class Place(NamedTuple):
     steps: int  # that run: fewer than the schedule's where a video is the start
     timestep: float  # in the model's own unit; of several, the largest
     nth: int  # of the step's passes, from 0
+
+
+def _value_of(timestep: torch.Tensor) -> float:
+    """A pass's timestep, of several the largest. Raises ValueError for NaN and infinities, which no step has."""
+    value = timestep.max().item()
+    if not math.isfinite(value):
+        raise refuse("timestep", "finite numbers", value)
+    return value
 
 
 def _follows(now: Any, before: Any) -> bool:
@@ -62,7 +71,7 @@ class PipelineSteps:
 
     def find(self, timestep: torch.Tensor) -> Place:
         """Where a pass with this timestep stands. Raises ValueError for one that is of no run of the pipeline."""
-        value = timestep.max().item()
+        value = _value_of(timestep)
         with self._lock:
             before = dict(self.__dict__)
             try:
@@ -74,15 +83,17 @@ class PipelineSteps:
             return Place(self._step, self._steps, value, self._nth)
 
     def _advance(self, timestep: torch.Tensor, value: float) -> None:
-        scheduler = self._pipeline.scheduler
+        scheduler = getattr(self._pipeline, "scheduler", None)
+        if scheduler is None:
+            raise refuse("pipeline", "one with a scheduler", "none by now")
         schedule, index = scheduler.timesteps, getattr(scheduler, "step_index", None)
         current = self._now()
         turned = current is not self._current
         if self._begun and not turned and schedule is self._schedule and index == self._index:
             if not self._own_loop and value != self._value:  # or all passes would be of the one step
-                raise refuse("pipeline", f"step() of its {type(scheduler).__name__} before a pass with another timestep "
-                             "(in a loop without it, apply to the transformer, with steps)",
-                             f"{value} after {self._value} at one step")
+                wanted = (f"step() of its {type(scheduler).__name__} before a pass with another timestep (in a loop "
+                          "without it, apply to the transformer, with steps)")
+                raise refuse("pipeline", wanted, f"{value} after {self._value} at one step")
             self._nth += 1
             return
         begin = getattr(scheduler, "begin_index", None)
@@ -153,7 +164,7 @@ class CountedSteps:
         self._rises = 0  # before the run's first step, which was taken for that and not for a rising run's second one
 
     def find(self, timestep: torch.Tensor) -> Place:
-        value = timestep.max().item()
+        value = _value_of(timestep)
         with self._lock:
             if value == self._last:
                 self._nth += 1

@@ -23,10 +23,10 @@ import torch
 
 import draftattention
 
-from ._checks import autocast, number_of, refuse
+from ._checks import autocast, number_of, refuse, require_strided, shape_text
 from ._dropin import require_draft_attention
 from ._interception import Installed, PassHook, valid_tokens
-from ._models import attentions, chosen_layers, hooked, is_pipeline, patch_of, transformers_of, unwrapped
+from ._models import attentions, chosen_layers, hooked, is_pipeline, list_of, patch_of, transformers_of, unwrapped
 from ._steps import CountedSteps, PipelineSteps
 
 __all__ = ["AttentionCall", "DraftControl", "Interception", "ModelCall", "apply_draft_attention",
@@ -92,11 +92,12 @@ class _Watched:
         return {layer: name for layer, name in found.items() if name}
 
     def enter(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        latents, timestep = (args[i] if len(args) > i else kwargs[name]
-                             for i, name in enumerate(("hidden_states", "timestep")))
-        for name, x in (("hidden_states", latents), ("timestep", timestep)):
-            if x.numel() == 0 or x.is_meta:
-                raise refuse(name, "a tensor with values", f"one on {x.device} of shape {list(x.shape)}")
+        given = dict(zip(("hidden_states", "timestep"), args)) | kwargs
+        latents, timestep = (_argument(name, given) for name in ("hidden_states", "timestep"))
+        if latents.dim() != 5:
+            axes = ["batch entries", "channels", "frames", "height", "width"]
+            raise refuse("hidden_states", f"5 axes, {shape_text(axes)}",
+                         f"{latents.dim()}, {shape_text(latents.shape)}")
         lost = self.lost()
         if lost != self._lost:
             self._lost = lost
@@ -131,6 +132,18 @@ class _Watched:
                                           bool(options.get("enable_gqa")), dense))
 
 
+def _argument(name: str, given: dict[str, Any]) -> torch.Tensor:
+    """One of the arguments of a transformer's forward pass. Raises TypeError where it is missing or is no tensor,
+    ValueError for a tensor that is not dense or has no values."""
+    if name not in given:
+        raise TypeError(f"{name}: wanted a torch.Tensor, found no such argument")
+    x = given[name]
+    require_strided(name, x)
+    if x.numel() == 0 or x.is_meta:
+        raise refuse(name, "a tensor with values", f"one on {x.device} of shape {list(x.shape)}")
+    return x
+
+
 def _steps_of(model_or_pipeline: Any, steps: int | None) -> PipelineSteps | CountedSteps:
     wanted = "the schedule's length for a transformer, a whole number from 1 on, None for a pipeline"
     if is_pipeline(model_or_pipeline):
@@ -153,8 +166,8 @@ class _Installation:
 
     def __init__(self, model_or_pipeline: Any, attend: Callable[[AttentionCall], torch.Tensor],
                  layers: Iterable[int] | None, steps: int | None):
-        if isinstance(layers, Iterable) and not isinstance(layers, (str, bytes)):
-            layers = list(layers)  # an iterator too is there for both transformers
+        given = list_of(layers)
+        layers = layers if given is None else given
         self._held, models = model_or_pipeline, transformers_of(model_or_pipeline)
         if not models:
             raise refuse("model", "a pipeline with a transformer", type(model_or_pipeline).__name__)
@@ -263,7 +276,7 @@ def _draft(call: AttentionCall, options: dict[str, Any]) -> torch.Tensor:
 
 def _require_options(options: dict[str, Any]) -> None:
     """Raises what draft_attention would for these, now and not after the dense steps."""
-    rows = torch.zeros((1, 1, 1, 8))
+    rows = torch.zeros((1, 1, 1, 8), device="cpu")  # whatever the default device is: it may be meta
     require_draft_attention(rows, rows, rows, (1, 1, 1), **(options | {"kernel": "torch"}))
     if options["kernel"] not in ("auto", "torch"):
         names = [row["name"] for row in draftattention.kernels()]
@@ -286,7 +299,8 @@ def apply_draft_attention(model_or_pipeline: Any, *, sparsity: float = 0.9, dens
     layers             blocks by number, HunyuanVideo's dual-stream ones first, then the single-stream ones; None: all
     steps              length of the schedule, for a bare transformer alone: its steps are counted by the changes of
                        `timestep`, which falls or rises within a run; equal ones in a row are one step. A pipeline's are
-                       counted by its loop and its scheduler, which may be replaced
+                       counted by its loop and its scheduler, which may be replaced; a loop of one's own has to call
+                       that scheduler's step()
     others             as draft_attention has them
 
     model_or_pipeline may be wrapped (torch.compile without fullgraph, PEFT, DataParallel, FSDP), at any depth. Its
@@ -296,7 +310,8 @@ def apply_draft_attention(model_or_pipeline: Any, *, sparsity: float = 0.9, dens
     whose `active` says whether it acts. Raises ValueError for another model, unknown layers, arguments out of range,
     attention that is intercepted already; within the first step for what the sparse steps could not do (a kernel on
     this device, gradients); and within the model for masks that are no padding behind the text, parallel attention and
-    passes that are of no run of the pipeline. ImportError for a diffusers whose processors do not call
+    passes that are of no run of the pipeline, or whose step nothing tells. TypeError within the model for latents or a
+    timestep that are no tensors. ImportError for a diffusers whose processors do not call
     dispatch_attention_fn."""
     dense_steps = number_of("dense_steps", "a share from 0 to 1", dense_steps, lambda share: 0.0 <= share <= 1.0)
     options = {"sparsity": sparsity, "region": region, "pool": pool, "rule": rule, "kernel": kernel}

@@ -12,7 +12,7 @@ torch = wanted("torch", "PyTorch")
 diffusers = wanted("diffusers")
 
 from draftattention import _interception
-from draftattention.diffusers import apply_draft_attention
+from draftattention.diffusers import apply_draft_attention, intercept_self_attention
 
 from diffusers_cases import numbers, wan
 
@@ -34,6 +34,8 @@ class Refusals(unittest.TestCase):
                 ("steps: .* found '4'", model, {"steps": "4"}),
                 ("layers: wanted numbers from 0 to 2, found '012'", pipeline, {"layers": "012"}),
                 ("layers: .* found 1$", pipeline, {"layers": 1}),
+                (r"layers: wanted numbers from 0 to 2, found tensor\(1\)$", pipeline, {"layers": torch.tensor(1)}),
+                (r"layers: .* found tensor\(\[\[0\], +\[1\]\]\)$", pipeline, {"layers": torch.tensor([[[0], [1]]])}),
                 ("layers: .* found True", pipeline, {"layers": [True]}),
                 ("layers: .* found 1.0", pipeline, {"layers": [1.0]}),
                 ("layers: .* found -1", pipeline, {"layers": [-1]}),
@@ -55,14 +57,65 @@ class Refusals(unittest.TestCase):
                  {"steps": 4}),
                 ("sparsity: wanted at least 0 and below 1, found 1", pipeline, {"sparsity": 1}),
                 ("rule: wanted one of", pipeline, {"rule": "best"}), ("region: wanted", pipeline, {"region": (0, 4)})]:
-            with self.assertRaisesRegex(ValueError, message):
+            with self.assertRaisesRegex(ValueError, message) as caught:
                 apply_draft_attention(target, **options)
+            self.assertNotIn("\n", str(caught.exception))
             self.assertEqual(model.attn_processors, processors)
         with self.assertRaises((ValueError, RuntimeError)):  # RuntimeError: no kernels were built
             apply_draft_attention(pipeline, kernel="fast")
         with apply_draft_attention(pipeline), self.assertRaisesRegex(ValueError, "attention: wanted .*remove"):
             apply_draft_attention(pipeline)
         self.assertEqual(model.attn_processors, processors)
+
+    def test_any_default_device_and_layers_of_a_tensor(self):
+        case = wan()
+        case.run(steps=1)
+        with torch.device("meta"):
+            control = apply_draft_attention(case.pipeline, layers=torch.tensor([2, 0], device="cpu"), dense_steps=0)
+        case.run(steps=1)
+        control.remove()
+        self.assertEqual((control.calls, control.sparse_calls), (4, 4))
+        with apply_draft_attention(case.pipeline, layers=iter([1, 2])) as control:
+            case.run(steps=1)
+        self.assertEqual(control.calls, 4)
+
+    def test_arguments_of_the_forward_pass(self):
+        """Given one that is missing or is no tensor of numbers, claim: it is named, and no step is counted."""
+        model = wan().transformer
+        rows = {"hidden_states": numbers(1, 4, 2, 12, 20), "timestep": torch.tensor([500.0]),
+                "encoder_hidden_states": numbers(1, 7, 16)}
+        nested = torch.nested.nested_tensor([torch.tensor([500.0])])
+        left_out, seen = object(), []
+
+        def attend(call):
+            seen.append((call.model.step, call.model.nth))
+            return call.dense()
+
+        with torch.no_grad(), intercept_self_attention(model, attend, layers=[0], steps=1):
+            for name, value, kind, message in [
+                    ("timestep", 500.0, TypeError, "timestep: wanted a torch.Tensor, found float"),
+                    ("timestep", None, TypeError, "timestep: wanted a torch.Tensor, found NoneType"),
+                    ("timestep", left_out, TypeError, "timestep: wanted a torch.Tensor, found no such argument"),
+                    ("timestep", torch.tensor([math.nan]), ValueError, "timestep: wanted finite numbers, found nan"),
+                    ("timestep", torch.tensor([math.inf]), ValueError, "timestep: wanted finite numbers, found inf"),
+                    ("timestep", nested, ValueError, "timestep: wanted a dense tensor, found a nested one"),
+                    ("hidden_states", left_out, TypeError, "hidden_states: wanted .*, found no such argument"),
+                    ("hidden_states", [1.0], TypeError, "hidden_states: wanted a torch.Tensor, found list"),
+                    ("hidden_states", numbers(4, 20), ValueError, r"hidden_states: wanted 5 axes, \[batch entries, chan"
+                     r"nels, frames, height, width\], found 2, \[4, 20\]"),
+                    ("hidden_states", numbers(1, 4, 2, 12, 20).to_sparse(), ValueError,
+                     "hidden_states: wanted a dense tensor, found one of layout torch.sparse_coo")]:
+                given = {key: x for key, x in (rows | {name: value}).items() if x is not left_out}
+                with self.subTest(message), self.assertRaisesRegex(kind, message):
+                    model(**given)
+                positional = [given[key] for key in rows if key in given]
+                if len(positional) == 3:
+                    with self.subTest(message, positional=True), self.assertRaisesRegex(kind, message):
+                        model(*positional)
+            self.assertEqual(seen, [])
+            model(**rows)
+            model(*rows.values())
+        self.assertEqual(seen, [(0, 0), (0, 1)])
 
     def test_masks_that_are_no_padding_behind_the_text(self):
         valid = _interception.valid_tokens

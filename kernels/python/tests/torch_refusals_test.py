@@ -61,6 +61,14 @@ class Refusals(unittest.TestCase):
                 ({"k": q.to("meta")}, r"k: wanted a tensor on cpu, found meta"),
                 ({"q": q.clone().requires_grad_()}, r"q: wanted a tensor without gradients, .*requires_grad=True")]:
             self.every(message, change)
+        ragged = torch.nested.nested_tensor(list(q))
+        jagged = torch.nested.nested_tensor([x.flatten() for x in q], layout=torch.jagged)
+        for name in "qk":
+            dense = rf"{name}: wanted a dense tensor, found "
+            self.every(dense + r"one of layout torch.sparse_coo \(use .to_dense", {name: q.to_sparse()})
+            self.every(dense + "a nested one", {name: ragged})
+            self.every(dense + "a nested one", {name: jagged})
+        self.refused("v: wanted a dense tensor, found a nested one", lambda: da.draft_attention(q, q, ragged, GRID))
         self.every("q: wanted a torch.Tensor, found NoneType", {"q": None}, TypeError)
         self.every("k: wanted a torch.Tensor, found list", {"k": [1.0]}, TypeError)
         wrong = self.q[..., :4]
@@ -69,7 +77,7 @@ class Refusals(unittest.TestCase):
             self.refused(r"v: wanted shape \[2, 3, 64, 8\], found \[2, 3, 64, 4\]", call)
 
     def test_grid_text_region_layout_scale_and_kernel(self):
-        wanted_scale = "scale: wanted a finite number above 0, found "
+        wanted_scale = r"scale: wanted a finite number above 0, at most 3.403e\+38, found "
         for change, message in [
                 ({"grid": (2, 5)}, r"grid: wanted \(frames, height, width\), whole numbers from 1 on, found \(2, 5\)"),
                 ({"grid": (2, 5, 0)}, r"grid: wanted .*, found \(2, 5, 0\)"),
@@ -86,6 +94,7 @@ class Refusals(unittest.TestCase):
                 ({"layout": None}, r"layout: wanted one of bhnd, bnhd, found None"),
                 ({"layout": "bnhd"}, r"grid: wanted at most the 3 tokens of q, found 2 x 5 x 6 = 60"),
                 ({"scale": 0.0}, wanted_scale + "0.0"), ({"scale": -1}, wanted_scale + "-1"),
+                ({"scale": 1e308}, wanted_scale + r"1e\+308"), ({"scale": 10**400}, wanted_scale + "1000"),
                 ({"scale": math.inf}, wanted_scale + "inf"), ({"scale": math.nan}, wanted_scale + "nan"),
                 ({"scale": "1"}, wanted_scale + "'1'"), ({"scale": True}, wanted_scale + "True"),
                 ({"kernel": "fast"}, r"kernel: wanted one of auto, torch, .*mma.*, found fast"),
@@ -112,6 +121,7 @@ class Refusals(unittest.TestCase):
         shape = r"mask: wanted shape \[2, 3, 12, 12\], or one that broadcasts to it, found "
         for mask, message in [
                 (self.mask.float(), "mask: wanted torch.bool, found torch.float32"),
+                (self.mask.to_sparse(), "mask: wanted a dense tensor, found one of layout torch.sparse_coo"),
                 (self.mask.to("meta"), "mask: wanted a tensor on cpu, found meta"),
                 (self.mask[..., :11], shape + r"\[2, 3, 12, 11\]"), (self.mask[:, :2], shape + r"\[2, 2, 12, 12\]"),
                 (self.mask[None], shape + r"\[1, 2, 3, 12, 12\]")]:

@@ -311,8 +311,8 @@ class Runs(unittest.TestCase):
         self.assertEqual(watch.take(), every(3, 2))
 
     def test_a_loop_of_one_s_own_over_the_last_timesteps(self):
-        """Given no begin index, claim: the steps that run are known from the first pass on, in rounded timesteps too,
-        of which the first is none but its own."""
+        """Given no begin index, claim: the steps that run are known from the first pass on, by a rounded timestep
+        too."""
         case = wan()
         watch = Watch(case.pipeline)
         flow = diffusers.FlowMatchEulerDiscreteScheduler
@@ -324,6 +324,13 @@ class Runs(unittest.TestCase):
                     with self.subTest(type(scheduler).__name__, dtype=dtype, begin=begin):
                         self.loop(case, 8, passes=2, begin=begin, dtype=dtype)
                         self.assertEqual(watch.take(), every(len(scheduler.timesteps) - begin, 2))
+
+    def test_a_scheduler_that_was_taken_away(self):
+        case = wan()
+        Watch(case.pipeline)
+        case.pipeline.scheduler = None
+        with torch.no_grad(), self.assertRaisesRegex(ValueError, "pipeline: wanted one with a scheduler, found none"):
+            case.transformer(numbers(1, 4, 1, 2, 4), torch.tensor([900.0]), numbers(1, 7, 16))
 
     def test_another_pipeline_s_pass_is_refused(self):
         """Given a transformer in two pipelines: with one scheduler both are followed, with two the other is refused."""
