@@ -13,6 +13,9 @@ import math
 import os
 import sys
 
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from one_line_parser import OneLineParser  # noqa: E402
+
 BRANCHES = {"cond": ("cond",), "uncond": ("uncond",), "both": ("cond", "uncond")}
 
 
@@ -57,7 +60,7 @@ def words(text):
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  scripts/capture_video_model.py --model Wan-AI/Wan2.1-T2V-1.3B-Diffusers \\\n"
                "    --prompt \"A cat walks on grass\" --height 480 --width 832 --frames 81 \\\n"
@@ -104,7 +107,6 @@ def parse(arguments):
 
 def main(arguments=None):
     options = parse(arguments)
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     try:
         import torch
         import diffusers  # noqa: F401

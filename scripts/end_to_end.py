@@ -16,12 +16,14 @@ import os
 import sys
 import time
 
+from one_line_parser import OneLineParser
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PARTS = ("quality", "speed", "pictures")
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  scripts/end_to_end.py --out results/video")
     parser.add_argument("--weights", default=os.path.join(ROOT, "data", "minidit.safetensors"), metavar="FILE")

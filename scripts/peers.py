@@ -15,6 +15,7 @@ import os
 import sys
 
 from gpu_tests import Refused, open_records
+from one_line_parser import OneLineParser
 
 RULES = ("logits", "softmax", "released", "row")
 POOLS = ("avg", "max")
@@ -47,7 +48,7 @@ def whole(least):
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  scripts/peers.py hunyuan_768p --sparsity 0.6,0.8,0.9 --out results/gpu/peers.jsonl")
     parser.add_argument("input", metavar="DUMP|SHAPE", help="a dump, or wan_512p, wan_768p, hunyuan_768p, or "

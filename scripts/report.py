@@ -11,16 +11,20 @@ because a line is no record, because there is none, or for bad usage: one line o
 
 import argparse
 import gc
+import logging
 import os
 import sys
 import warnings
 from collections import Counter
 
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from one_line_parser import OneLineParser  # noqa: E402
+
 PAPER_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "data", "paper")
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(
@@ -41,7 +45,7 @@ def parse(arguments):
 
 def main(arguments=None):
     options = parse(arguments)
-    sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that cannot be written
     try:
         from record_file import Malformed
         from reporting import document
@@ -71,7 +75,7 @@ def main(arguments=None):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of libraries about odd numbers: what is wrong with a record is said by us
             sections = document.write(records, paper, options.out)
-    except OSError as error:
+    except (OSError, document.Foreign) as error:
         return refuse(error)
     verdicts = Counter(section.verdict for section in sections)
     print(

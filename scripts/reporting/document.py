@@ -63,9 +63,36 @@ def findings(records, quality, paper, plots):
     ]
 
 
+TITLE = "# DraftAttention, measured"
+
+
+class Foreign(ValueError):
+    """A folder that holds something which is no report's: one line."""
+
+
+def require_own(out):
+    """Raises Foreign where a report would replace what no report wrote: a report.md of other words, or tables and plots
+    that stand there without one."""
+    path = os.path.join(out, "report.md")
+    if os.path.lexists(path):
+        if not os.path.isfile(path):
+            raise Foreign(f"{path}: wanted a report, found no regular file")
+        with open(path, "rb") as stream:
+            begin = stream.read(len(TITLE) + 2)
+        if begin.splitlines()[:1] != [TITLE.encode()]:
+            raise Foreign(f"{path}: wanted a report, which begins with '{TITLE}', found another file; it is kept")
+        return
+    for folder in ("plots", "tables"):
+        place = os.path.join(out, folder)
+        if os.path.lexists(place) and not (os.path.isdir(place) and not os.listdir(place)):
+            raise Foreign(f"{place}: wanted a report.md beside it or an empty folder, found other files; they are kept")
+
+
 def write(records, paper, out):
     """Makes out/report.md, out/tables/*.csv and out/plots/*; returns the findings. All of it is made beside its place
-    and moved there at the end, the report last: what breaks off leaves `out` as it was."""
+    and moved there at the end, the report last: what breaks off leaves `out` as it was. Raises Foreign, with nothing written,
+    where something else stands there, OSError."""
+    require_own(out)
     os.makedirs(out, exist_ok=True)
     unfinished = tempfile.mkdtemp(prefix=".unfinished-", dir=out)
     try:
@@ -94,7 +121,7 @@ def _make(records, paper, folder, out):
     ]:
         write_csv(table, tables)
     lines = [
-        "# DraftAttention, measured",
+        TITLE,
         "",
         (
             "Made by `scripts/report.py` from records and `data/paper/*.csv` alone. Every number under Measured comes"

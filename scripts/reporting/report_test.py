@@ -220,5 +220,73 @@ class PaperTables(unittest.TestCase):
             self.assertEqual(rows[name][0]["psnr_db"], main["psnr_db"])
 
 
+class OneLine(unittest.TestCase):
+    def call(self, *arguments, **environment):
+        return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False,
+                              env=os.environ | environment)
+
+    def test_bad_usage_is_one_line(self):
+        for arguments in ((), ("a.jsonl",), ("a.jsonl", "--out", "x", "--frob\n1")):
+            done = self.call(*arguments)
+            self.assertEqual((done.returncode, done.stdout, len(done.stderr.splitlines())), (2, "", 1), done.stderr)
+            self.assertTrue(done.stderr.startswith("report: "), done.stderr)
+
+    def test_a_home_that_cannot_be_written_says_nothing(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "a.jsonl")
+            synthetic.write(path, synthetic.generate(1, 1)[:2])
+            done = self.call(path, "--out", os.path.join(folder, "out"), HOME="/dev/null", XDG_CONFIG_HOME="/dev/null",
+                             XDG_CACHE_HOME="/dev/null", MPLCONFIGDIR="/dev/null/none")
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+
+class OwnFiles(unittest.TestCase):
+    """What no report wrote is kept, and nothing is written beside it."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.records, self.out = os.path.join(folder.name, "a.jsonl"), os.path.join(folder.name, "out")
+        synthetic.write(self.records, synthetic.generate(1, 1)[:2])
+
+    def put(self, name, text):
+        path = os.path.join(self.out, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        return path
+
+    def report(self):
+        return subprocess.run([sys.executable, SCRIPT, self.records, "--out", self.out], capture_output=True, text=True)
+
+    def refused(self, path):
+        before = digests(self.out)
+        done = self.report()
+        self.assertEqual((done.returncode, len(done.stderr.splitlines())), (2, 1), done.stderr)
+        self.assertIn(path, done.stderr)
+        self.assertEqual(digests(self.out), before)
+
+    def test_notes_are_kept(self):
+        for text in ("my own notes\n", "", "# DraftAttention, measured by hand\n"):
+            self.refused(self.put("report.md", text))
+
+    def test_tables_and_plots_without_a_report_are_kept(self):
+        self.put("tables/heads.csv", "mine\n")
+        self.refused(os.path.join(self.out, "tables"))
+
+    def test_a_report_is_replaced(self):
+        self.put("notes.md", "mine\n")
+        self.put("report.md", "# DraftAttention, measured\n\nold\n")
+        done = self.report()
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(self.report().returncode, 0)
+        with open(os.path.join(self.out, "report.md"), encoding="utf-8") as stream:
+            self.assertNotIn("\nold\n", stream.read())
+
+    def test_the_shipped_report_is_one(self):
+        from reporting import document
+        document.require_own(os.path.join(os.path.dirname(SCRIPT), "..", "results"))
+
+
 if __name__ == "__main__":
     unittest.main()
