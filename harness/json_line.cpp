@@ -14,7 +14,7 @@ constexpr std::size_t kShownBytes = 40;
 /// Builds the value on a stack of its own: nothing here recurses, however deep the text is.
 class Builder : public nlohmann::json_sax<Json> {
  public:
-  Builder(const std::string& text, const std::string& left_out) : text_(text), left_out_(left_out) {}
+  explicit Builder(const std::string& text) : text_(text) {}
 
   bool null() override { return add(nullptr); }
   bool boolean(bool value) override { return add(value); }
@@ -69,12 +69,8 @@ class Builder : public nlohmann::json_sax<Json> {
   struct Level {
     Json value;
     std::string name;         // of the member that is being read
-    std::size_t members = 0;  // that an object has, the left out one as well
+    std::size_t members = 0;  // that an object has
   };
-
-  [[nodiscard]] bool is_left_out() const {
-    return !left_out_.empty() && !levels_.empty() && levels_[0].value.is_object() && levels_[0].name == left_out_;
-  }
 
   bool add(Json&& value) {
     if (++values_ > kMostValues) return refuse(fmt::format("at most {} values", kMostValues), "more");
@@ -83,11 +79,11 @@ class Builder : public nlohmann::json_sax<Json> {
       return true;
     }
     Level& level = levels_.back();
-    const bool kept = !is_left_out();
-    if (kept && level.value.is_array()) level.value.push_back(std::move(value));
-    // Not emplace(): that would compare the name with every other one.
-    if (kept && level.value.is_object())
+    if (level.value.is_array()) {
+      level.value.push_back(std::move(value));
+    } else {  // not emplace(): that would compare the name with every other one
       level.value.get_ref<Json::object_t&>().emplace_back(level.name, std::move(value));
+    }
     level.name.clear();
     return true;
   }
@@ -118,7 +114,7 @@ class Builder : public nlohmann::json_sax<Json> {
     return false;
   }
 
-  const std::string &text_, &left_out_;
+  const std::string& text_;
   std::vector<Level> levels_;
   std::size_t values_ = 0;
   JsonText result_;
@@ -126,8 +122,8 @@ class Builder : public nlohmann::json_sax<Json> {
 
 }  // namespace
 
-JsonText read_json(const std::string& text, const std::string& left_out) {
-  Builder builder(text, left_out);
+JsonText read_json(const std::string& text) {
+  Builder builder(text);
   Json::sax_parse(text, &builder);
   return std::move(builder).result();
 }

@@ -34,7 +34,6 @@ struct JsonText {
 
 /// Reads a text that is one JSON value. Faults besides bad syntax: a limit from above is exceeded, a name that an
 /// object has twice, a number that float64 cannot hold, bytes that are no UTF-8.
-/// The value of the outermost object's member `left_out` is read and dropped.
-JsonText read_json(const std::string& text, const std::string& left_out = "");
+JsonText read_json(const std::string& text);
 
 }  // namespace draft

@@ -18,7 +18,7 @@ Json full_record() {
       "bounds", {{"dump", "a\"\\\n\t\u00e4\u20ac\U0001f600.h5"}, {"sha256", "ab"}, {"capture", "c"}, {"head", 3}},
       {{"pool", "avg"}, {"region", {8, 16}}, {"sparsity", 0.9}, {"device", "cpu"}},
       {{"a", -1.5e-7}, {"b", std::numeric_limits<double>::denorm_min()}, {"c", kNotApplicable}});
-  made["timing"] = {{"samples_ms", {1.0, 2.5}}, {"median_ms", 1.75}, {"l2_flush", true}};
+  made["timing"] = {{"samples_ms", {1.0, 2.5}}, {"median_ms", 1.75}, {"l2_flush", 1024}};
   made["notes"] = {{"none", nullptr}, {"list", {1, {2, {3}}}}};
   return made;
 }
@@ -74,7 +74,7 @@ TEST(RecordSchema, EveryFieldIsNamed) {
   EXPECT_EQ(parsed(bare.dump()), at + "metrics: " + object + "no such key");
   bare["status"] = "skipped";
   EXPECT_EQ(parsed(bare.dump()), "");
-  EXPECT_EQ(parsed(with("/experiment", 3)), at + "experiment: " + text + "3");
+  EXPECT_EQ(parsed(with("/experiment", 3)), at + "experiment: wanted a name, found 3");
   EXPECT_EQ(parsed(with("/config", nullptr)), at + "config: " + object + "null");
   EXPECT_EQ(parsed(with("/config", {1, 2})), at + "config: " + object + "a list of 2");
   EXPECT_EQ(parsed(with("/status", "fine")), at + "status: wanted ok, failed or skipped, found \"fine\"");
@@ -95,8 +95,9 @@ TEST(RecordSchema, EveryFieldIsNamed) {
   EXPECT_EQ(parsed(with("/metrics/a", kNotApplicable)), "");
   EXPECT_EQ(parsed(with("/timing/samples_ms/1", "2")),
             at + "timing.samples_ms[1]: wanted a number above 0, found \"2\"");
-  EXPECT_EQ(parsed(with("/timing/samples_ms", 2)), at + "timing.samples_ms: wanted a list of numbers, found 2");
-  EXPECT_EQ(parsed(with("/timing/median_ms", "2")), at + "timing.median_ms: wanted a finite number, found \"2\"");
+  EXPECT_EQ(parsed(with("/timing/samples_ms", 2)), at + "timing.samples_ms: wanted a list of numbers above 0, found 2");
+  EXPECT_EQ(parsed(with("/timing/median_ms", "2")),
+            at + "timing.median_ms: wanted a finite number above 0, found \"2\"");
   EXPECT_EQ(parsed(with("/reason", 1)), at + "reason: " + text + "1");
   EXPECT_EQ(parsed(with("/metrics/a\x1b[31m\n", nullptr)),
             at + "metrics.a\\x1b[31m\\n: wanted a finite number or \"not_applicable\", found null");

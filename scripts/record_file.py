@@ -12,6 +12,8 @@ import stat
 from record_format import LARGEST, is_number, name_of, problem, shown
 
 MOST_LEVELS = 32  # of nesting
+MOST_MEMBERS = 10_000  # of one object
+MOST_BYTES = 2**28  # of a line
 INCOMPLETE = "an incomplete last line"  # the beginning of a record, as a stopped run leaves it
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -32,7 +34,7 @@ def _has_odd_number(record):
         for each in value.values() if type(value) is dict else value:
             kind = type(each)
             if kind is float or kind is int:
-                if not -LARGEST <= each <= LARGEST:
+                if not -LARGEST <= each <= LARGEST and not is_number(each):
                     return True
             elif kind is dict or kind is list:
                 stack.append(each)
@@ -68,6 +70,8 @@ def _too_deep(line):
 
 
 def _unique(pairs):
+    if len(pairs) > MOST_MEMBERS:
+        raise Malformed(f"{name_of(pairs[MOST_MEMBERS][0])}: wanted at most {MOST_MEMBERS} members, found more")
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
@@ -81,6 +85,8 @@ _decode = json.JSONDecoder(object_pairs_hook=_unique).decode
 
 def parse(line):
     """(record, None), or (None, what is wrong) of one line of bytes."""
+    if len(line.removesuffix(b"\n")) > MOST_BYTES:
+        return None, f"wanted at most {MOST_BYTES} bytes, found more"
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -122,7 +128,7 @@ def _is_cut(line):
 
 
 def read(path):
-    """Yields (line number, record, None) or (line number, None, problem) for every line that is not empty. A last line
+    """Yields (line number, record, None) or (line number, None, problem) for every line. A last line
     that is the beginning of a record has the problem INCOMPLETE. Raises Malformed where the path is no regular file,
     OSError where it cannot be read."""
     if not stat.S_ISREG(os.stat(path).st_mode):
@@ -132,8 +138,6 @@ def read(path):
         for number, line in enumerate(stream, 1):
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.strip():
-                continue
             record, found = parse(line)
             if found and not line.endswith(b"\n") and _is_cut(line):
                 found = INCOMPLETE

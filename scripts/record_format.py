@@ -10,14 +10,17 @@ import sys
 SCHEMA = 1
 STATUSES = ("ok", "failed", "skipped")
 NOT_APPLICABLE = "not_applicable"  # a metric that is relative to nothing: no number, and no failure
-MOST_WHOLE = 2**64
+LEAST_WHOLE, MOST_WHOLE = -(2**63), 2**64 - 1  # what 64 bits hold, with a sign or without
 MAPS = ("draft_map", "block_mass", "mask")
 
 LARGEST = sys.float_info.max
+ROUNDED_TO_LARGEST = int(LARGEST) + 2**970 - 1  # the last whole number that rounds to a double
 
 
 def is_number(value):
-    return type(value) in (int, float) and -LARGEST <= value <= LARGEST  # false for NaN
+    if type(value) is int:
+        return -ROUNDED_TO_LARGEST <= value <= ROUNDED_TO_LARGEST
+    return type(value) is float and -LARGEST <= value <= LARGEST  # false for NaN
 
 
 def _whole(least, most=MOST_WHOLE):
@@ -30,6 +33,7 @@ def _listed(fits):
 
 TEXT = ("text", lambda value: isinstance(value, str))
 FLAG = ("true or false", lambda value: isinstance(value, bool))
+WHOLE = ("a whole number", _whole(LEAST_WHOLE))
 COUNT = ("a whole number of at least 0", _whole(0))
 SIDE = ("a whole number of at least 1", _whole(1))
 NUMBER = ("a finite number", is_number)
@@ -58,8 +62,9 @@ TOP = {**REQUIRED, **OPTIONAL}
 FIELDS = {  # what readers count on; other names may hold anything. Null is the same as no value.
     "input": {
         **dict.fromkeys(("dump", "sha256", "capture", "model", "resolution", "shape", "data", "prompts", "weights_sha256"), TEXT),
-        **dict.fromkeys(("layer", "step", "steps", "head", "heads", "model_head", "head_dim", "text_tokens", "tokens",
-                         "layers", "clips", "batch", "first_seed", "probe_clips"), COUNT),
+        **dict.fromkeys(("layer", "step", "steps", "model_head"), WHOLE),  # a dump's: it may count from anywhere
+        **dict.fromkeys(("head", "heads", "head_dim", "text_tokens", "tokens", "layers", "clips", "batch", "first_seed",
+                         "probe_clips"), COUNT),
         **dict.fromkeys(("frames", "height", "width"), SIDE),
         "grid": OBJECT,
         "shift": NUMBER,

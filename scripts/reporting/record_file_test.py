@@ -144,10 +144,16 @@ class Lines(unittest.TestCase):
                 self.assertEqual((before, number, behind), (None, 2, None))
                 self.assertEqual(found[: len(problem)], problem)
 
-    def test_ends_of_lines_blank_lines_and_a_mark_of_byte_order_are_no_damage(self):
-        data = b"\xef\xbb\xbf" + self.whole.replace(b"\n", b"\r\n") + b"\r\n  \n\n" + self.whole.rstrip(b"\n")
-        self.assertEqual(problems(data), [(1, None), (5, None)])
+    def test_ends_of_lines_and_a_mark_of_byte_order_are_no_damage(self):
+        data = b"\xef\xbb\xbf" + self.whole.replace(b"\n", b"\r\n") + self.whole.rstrip(b"\n")
+        self.assertEqual(problems(data), [(1, None), (2, None)])
         self.assertEqual(problems(b""), [])
+
+    def test_a_blank_line_is_no_record(self):
+        for blank in (b"\n", b"\r\n", b"  \t\n"):
+            [(_, before), (_, problem), (_, behind)] = problems(self.whole + blank + self.whole)
+            self.assertEqual((before, behind), (None, None))
+            self.assertIn("wanted one JSON object, found none", problem)
 
     def test_brackets_in_text_are_no_nesting(self):
         self.assertEqual(problems(changed("reason", "[" * 1000)), [(1, None)])
