@@ -16,6 +16,13 @@ namespace {
 
 bool is_check(const std::string& metric) { return metric.starts_with("check_"); }
 
+/// Whether the value alone says that something is wrong: a check that fails, an error beyond its tolerance, no number.
+bool is_broken(const std::string& metric, const Json& value) {
+  if (value == kNotApplicable) return false;
+  if (!is_finite(value)) return value.is_number();
+  return is_check(metric) ? value != 1.0 : is_share_of_tolerance(metric) && value > 1.0;
+}
+
 std::string text_or(const Json& value, const std::string& otherwise) {
   return value.is_string() ? value.get<std::string>() : otherwise;
 }
@@ -101,6 +108,7 @@ class Comparer {
     }
     for (const auto& [identity, record] : new_cells) {
       if (!old_cells.contains(identity)) result_.only_after.push_back(cell_of(*record));
+      if (!old_cells.contains(identity)) alone(*record);
     }
     result_.varying = varying_keys(before, after);
     result_.cells = pairs.size();
@@ -126,6 +134,19 @@ class Comparer {
     result_.findings.push_back({verdict, cell_of(*pair.after), metric, before, after, note});
   }
   void say(const std::string& what) { ++said_[what]; }
+
+  /// A cell that the old side lacks: there is nothing to compare, but it may be broken.
+  void alone(const Json& record) {
+    const auto find = [&](const std::string& metric, const Json& value, const std::string& note) {
+      result_.findings.push_back({Verdict::regression, cell_of(record), metric, nullptr, value, note});
+    };
+    if (status_of(record) == "failed") find("status", "failed", text_or(part(record, "reason"), ""));
+    const Json& metrics = part(record, "metrics");
+    if (status_of(record) == "skipped" || !metrics.is_object()) return;
+    for (const auto& [name, value] : metrics.items()) {
+      if (is_broken(name, value)) find(name, value, "a new cell");
+    }
+  }
 
   void status(const Pair& pair) {
     const std::string before = status_of(*pair.before), after = status_of(*pair.after);
@@ -156,8 +177,8 @@ class Comparer {
     if (!after.is_object()) return;
     for (const auto& [name, value] : after.items()) {
       if (before.is_object() && before.contains(name)) continue;
-      if (value.is_number() && !is_finite(value)) {
-        add(Verdict::regression, pair, name, nullptr, value, "not finite");
+      if (is_broken(name, value)) {
+        add(Verdict::regression, pair, name, nullptr, value, is_finite(value) ? "new" : "not finite");
       } else {
         say("metric " + name + " is new");
       }
@@ -166,8 +187,9 @@ class Comparer {
 
   void metric(const Pair& pair, const std::string& name, const Json& before, const Json& after) {
     if (before == kNotApplicable || after == kNotApplicable) {
-      const bool is_lost = is_check(name) && after == kNotApplicable;
-      if (before != after) add(is_lost ? Verdict::regression : Verdict::change, pair, name, before, after);
+      const bool is_lost = (is_check(name) || is_kernel_error(name)) && after == kNotApplicable;
+      const bool is_worse = is_lost || is_broken(name, after);
+      if (before != after) add(is_worse ? Verdict::regression : Verdict::change, pair, name, before, after);
       return;
     }
     if (!is_finite(before)) return other(pair, name, before, after);
@@ -247,9 +269,13 @@ class Comparer {
   void latency(const Pair& pair, std::size_t& judged) {
     if (!is_timed(pair)) return;
     if (!part(*pair.after, "timing").is_object()) {
-      return add(Verdict::change, pair, "timing", nullptr, nullptr, "missing");
+      return add(Verdict::regression, pair, "timing", nullptr, nullptr, "missing");
     }
     const std::string why = why_not_comparable(*pair.before, *pair.after);
+    if (!why.empty() && has_lost_samples(*pair.before, *pair.after)) {
+      return add(Verdict::regression, pair, "timing", timing_samples(*pair.before).size(),
+                 timing_samples(*pair.after).size(), "samples: no latency any more");
+    }
     if (!why.empty()) return say("latency not compared: " + why);
     compared_ = true;
     const JudgedLatency& latency = result_.judged[judged++];

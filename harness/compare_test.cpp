@@ -155,7 +155,7 @@ TEST(Compare, NotFiniteAndMissing) {
     }
     EXPECT_EQ(said_of(metric, nan, nan), "");
     EXPECT_EQ(said(record(), record(0, {{metric, nan}})), std::string("worse ") + metric);
-    EXPECT_EQ(said(record(), record(0, {{metric, 0.5}})), "");
+    EXPECT_EQ(said(record(), record(0, {{metric, 1.0}})), "");
   }
   EXPECT_EQ(said(record(0, {{"kernel_rel_l2", 0.5}}), record()), "worse kernel_rel_l2");
   EXPECT_EQ(said(record(0, {{"check_3_5", 1.0}}), record()), "worse check_3_5");
@@ -261,8 +261,61 @@ TEST(Compare, PlantedSlowdown) {
   EXPECT_TRUE(compare(before, after, {.latency_ratio = 1.5}).findings.empty());
 }
 
-// Given: ten times slower records of another GPU, with another flush, with two samples, with a sample that is no time,
-// without timing. Claim: not judged, and one line says why. On the CPU another GPU does not matter.
+// Given: cells with a latency that the new side lacks: no timing, no samples, too few, a median alone, one that is no
+// time; beside a cell that still has one. Claim: worse, as "timing". Negative control: enough samples, and a cell that
+// had too few already.
+TEST(Compare, LostLatencies) {
+  const std::vector<double> all(12, 1.0);
+  const std::vector<Json> before{timed(0, all), timed(1, all)};
+  const auto worse = [&](const Json& after, const std::vector<Json>& old) {
+    return compare(old, {timed(0, all), after}, kDefaults).count(Verdict::regression);
+  };
+  Json median_alone = timed(1, all), empty = median_alone;
+  median_alone["timing"] = {{"median_ms", 100.0}, {"l2_flush", true}};
+  empty["timing"]["samples_ms"] = Json::array();
+  for (const Json& after : {record(1), median_alone, empty, timed(1, {100.0}), timed(1, {100.0, 100.0}),
+                            timed(1, {100.0, 100.0, 100.0, std::nan("")})}) {
+    EXPECT_EQ(worse(after, before), 1U) << after["timing"];
+    EXPECT_EQ(compare(before, {timed(0, all), after}, kDefaults).findings.at(0).metric, "timing");
+  }
+  EXPECT_EQ(worse(timed(1, {1.0, 1.0, 1.0}), before), 0U);
+  EXPECT_EQ(worse(timed(1, {1.0}), {timed(0, all), timed(1, {1.0, 1.0})}), 0U);
+}
+
+// Given: cells and checks that only the new side has. Claim: what is broken by itself is worse; what is sound is not.
+TEST(Compare, NewButBroken) {
+  const auto worse = [](const Json& after) {
+    return compare({record(0)}, {record(0), after}, kDefaults).count(Verdict::regression);
+  };
+  EXPECT_EQ(worse(record(1)), 0U);
+  EXPECT_EQ(worse(with_status(record(1), "skipped")), 0U);
+  EXPECT_EQ(worse(with_status(record(1), "failed")), 1U);
+  EXPECT_EQ(worse(record(1, {{"check_3_3", 1.0}, {"lse_over_tolerance", 0.5}, {"check_3_5", kNotApplicable}})), 0U);
+  EXPECT_EQ(worse(record(1, {{"check_3_3", 0}})), 1U);
+  EXPECT_EQ(worse(record(1, {{"lse_over_tolerance", 1.5}})), 1U);
+  EXPECT_EQ(worse(record(0, {{"check_3_3", 0}})), 1U) << "the cell is old, the check is new";
+  EXPECT_EQ(worse(record(0, {{"check_3_3", 1}})), 0U);
+}
+
+// Given: values that cease to be numbers. Claim: of an error and of a check that is worse; of others a change.
+TEST(Compare, NoLongerApplicable) {
+  EXPECT_EQ(said_of("kernel_rel_l2", 1e-3, kNotApplicable), "worse kernel_rel_l2");
+  EXPECT_EQ(said_of("lse_over_tolerance", 0.5, kNotApplicable), "worse lse_over_tolerance");
+  EXPECT_EQ(said_of("check_3_3", 1.0, kNotApplicable), "worse check_3_3");
+  EXPECT_EQ(said_of("output_psnr", 20.0, kNotApplicable), "changed output_psnr");
+  EXPECT_EQ(said_of("kernel_rel_l2", kNotApplicable, 1e-3), "changed kernel_rel_l2");
+  EXPECT_EQ(said_of("check_3_3", kNotApplicable, 0.0), "worse check_3_3");
+}
+
+// Given: samples near the largest double. Claim: their median is a number.
+TEST(Compare, LargestSamples) {
+  EXPECT_EQ(median({1e308, 1.5e308}), 1.25e308);
+  const std::vector<Json> records{timed(0, std::vector<double>(12, 1e308))};
+  EXPECT_EQ(compare(records, records, kDefaults).judged.at(0).before, 1e308);
+}
+
+// Given: ten times slower records of another GPU, with another flush, with too few samples on both sides. Claim: not
+// judged, and one line says why. On the CPU another GPU does not matter.
 TEST(Compare, LatenciesThatCannotBeCompared) {
   const Json before = timed(0, {1.0, 1.0, 1.0}), slow = timed(0, {10.0, 10.0, 10.0});
   EXPECT_EQ(said(before, slow), "worse median_ms");
@@ -279,9 +332,8 @@ TEST(Compare, LatenciesThatCannotBeCompared) {
   warm["timing"]["l2_flush"] = false;
   EXPECT_EQ(note(warm), "latency not compared: l2_flush was true, now is false (1 cell)");
   const std::string few = "latency not compared: fewer than 3 samples, or one that is no positive number (1 cell)";
-  EXPECT_EQ(note(timed(0, {10.0, 10.0})), few);
-  EXPECT_EQ(note(timed(0, {10.0, 10.0, 10.0, std::nan("")})), few);
-  EXPECT_EQ(said(before, record()), "changed timing");
+  const Json few_before = timed(0, {1.0, 1.0});
+  EXPECT_EQ(compare({few_before}, {few_before}, kDefaults).notes.at(0), few);
   Json old_on_cpu = before, on_cpu = other;
   old_on_cpu["config"]["device"] = on_cpu["config"]["device"] = "cpu";
   EXPECT_EQ(said(old_on_cpu, on_cpu), "worse median_ms");

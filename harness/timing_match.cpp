@@ -31,6 +31,19 @@ std::string device_of(const Json& record) {
   return name.is_string() ? name.get<std::string>() : "an unnamed device";
 }
 
+bool has_enough_samples(const Json& record) { return timing_samples(record).size() >= kFewestSamples; }
+
+/// Why times of the two do not mean the same; empty if they do.
+std::string why_measured_differently(const Json& before, const Json& after) {
+  if (device_of(before) != device_of(after)) {
+    return fmt::format("measured on {}, now on {}", device_of(before), device_of(after));
+  }
+  const Json& old_flush = part(part(before, "timing"), "l2_flush");
+  const Json& new_flush = part(part(after, "timing"), "l2_flush");
+  if (old_flush == new_flush) return "";
+  return fmt::format("l2_flush was {}, now is {}", old_flush.dump(), new_flush.dump());
+}
+
 }  // namespace
 
 std::vector<double> timing_samples(const Json& record) {
@@ -44,14 +57,13 @@ std::vector<double> timing_samples(const Json& record) {
 }
 
 std::string why_not_comparable(const Json& before, const Json& after) {
-  if (device_of(before) != device_of(after)) {
-    return fmt::format("measured on {}, now on {}", device_of(before), device_of(after));
-  }
-  const Json& old_flush = part(part(before, "timing"), "l2_flush");
-  const Json& new_flush = part(part(after, "timing"), "l2_flush");
-  if (old_flush != new_flush) return fmt::format("l2_flush was {}, now is {}", old_flush.dump(), new_flush.dump());
-  if (std::min(timing_samples(before).size(), timing_samples(after).size()) >= kFewestSamples) return "";
+  const std::string why = why_measured_differently(before, after);
+  if (!why.empty() || (has_enough_samples(before) && has_enough_samples(after))) return why;
   return fmt::format("fewer than {} samples, or one that is no positive number", kFewestSamples);
+}
+
+bool has_lost_samples(const Json& before, const Json& after) {
+  return why_measured_differently(before, after).empty() && has_enough_samples(before) && !has_enough_samples(after);
 }
 
 std::string clock_difference(const Json& before, const Json& after) {
