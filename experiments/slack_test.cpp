@@ -116,6 +116,20 @@ TEST(Slack, Step1AndOutputsSeeOnePercent) {
   }
 }
 
+// Given logits that are all 0 because k is, and the largest scale and q there are, claim: nothing of the slack is NaN,
+// and what allows for the logits' rounding is 0.
+TEST(Slack, OfZerosAndTheLargestNumbers) {
+  Problem problem = signs([](Index) { return 0.0; });
+  problem.q.setConstant(1e300);
+  problem.scale = 1.7e308;
+  for (const Slack& slack : slacks(problem)) {
+    EXPECT_EQ(slack.logit, 0.0);
+    EXPECT_EQ(slack.probs_floor, 0.0);
+    EXPECT_LE(slack.relative, 1e-4);
+    EXPECT_EQ(slack.against_exact, slack.relative);
+  }
+}
+
 // Claim: the fp32 slack is far below what it must not hide, on a head as large as they come (norms of 3 sqrt(dim)).
 TEST(Slack, SinglePrecisionIsWellBelowOnePercent) {
   Problem problem = signs([](Index) { return 1.0; });
