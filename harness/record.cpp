@@ -22,8 +22,28 @@
 namespace draft {
 namespace {
 
-/// The same content as one text, whatever the order its keys came in: nlohmann::json sorts them.
-std::string sorted_text(const Json& value) { return nlohmann::json::parse(record_line(value)).dump(); }
+/// Whole numbers as whole ones, whether they were written 0, 0.0 or -0.0. Others, and those beyond 64 bits, stay.
+void make_whole(nlohmann::json& value) {
+  if (value.is_number_float()) {
+    const auto number = value.get<double>();
+    if (number != std::trunc(number)) return;
+    if (number >= -0x1p63 && number < 0x1p63) {
+      value = static_cast<std::int64_t>(number);
+    } else if (number > 0.0 && number < 0x1p64) {
+      value = static_cast<std::uint64_t>(number);
+    }
+  } else if (value.is_structured()) {
+    for (nlohmann::json& member : value) make_whole(member);
+  }
+}
+
+/// The same content as one text, whatever the order its keys came in (nlohmann::json sorts them) and however its
+/// numbers are written.
+std::string sorted_text(const Json& value) {
+  auto sorted = nlohmann::json::parse(record_line(value));
+  make_whole(sorted);
+  return sorted.dump();
+}
 
 bool is_done(const Json& record) {
   const Json& status = part(record, "status");
@@ -61,6 +81,14 @@ const char* kind_of_file(mode_t mode) {
   if (S_ISFIFO(mode)) return "a FIFO";
   if (S_ISSOCK(mode)) return "a socket";
   return "a device";
+}
+
+/// Why nothing is read from it or written to it; "" for a file. A FIFO or a device would be waited for, or swallow what
+/// is written.
+std::string why_no_file(const struct stat& found) {
+  if (S_ISREG(found.st_mode)) return "";
+  if (S_ISDIR(found.st_mode)) return std::strerror(EISDIR);
+  return fmt::format("wanted a file, found {}", kind_of_file(found.st_mode));
 }
 
 bool is_same_file(const struct stat& a, const struct stat& b) { return a.st_dev == b.st_dev && a.st_ino == b.st_ino; }
@@ -115,15 +143,16 @@ std::string cell_identity(const Json& record) {
 
 void for_each_record(const std::filesystem::path& path, const std::function<void(Json record)>& visit,
                      const std::string& left_out) {
-  const auto refuse = [&](int error) {
-    throw UsageError(fmt::format("{}: records cannot be read: {}", shown(path.string()), std::strerror(error)));
+  const auto refuse = [&](const std::string& why) {
+    if (!why.empty()) throw UsageError(fmt::format("{}: records cannot be read: {}", shown(path.string()), why));
   };
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) refuse(errno);
+  struct stat found {};
+  if (::stat(path.c_str(), &found) == 0) refuse(why_no_file(found));  // to open a device may do something already
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file < 0) refuse(std::strerror(errno));
   const auto close_file = [](const int* open) { ::close(*open); };
   const std::unique_ptr<const int, decltype(close_file)> closing(&file, close_file);
-  struct stat found {};
-  if (::fstat(file, &found) == 0 && S_ISDIR(found.st_mode)) refuse(EISDIR);
+  if (::fstat(file, &found) == 0) refuse(why_no_file(found));
   LineReader lines(file, path);
   for (std::string line; lines.next(line);) visit(parse_record(path, lines.number(), line, left_out));
 }
@@ -158,11 +187,9 @@ void RecordLog::open_file() {
   }, named{};
   do {
     close_file();
-    // A FIFO or a device would be waited for, or swallow what is written.
     const bool is_there = ::stat(path_.c_str(), &named) == 0;
-    if (is_there && S_ISDIR(named.st_mode)) refuse_to_write(std::strerror(EISDIR));
-    if (is_there && !S_ISREG(named.st_mode)) {
-      refuse_to_write(fmt::format("wanted a file, found {}", kind_of_file(named.st_mode)));
+    if (is_there) {
+      if (const std::string why = why_no_file(named); !why.empty()) refuse_to_write(why);
     }
     file_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0644);
     if (file_ < 0) refuse_to_write(std::strerror(errno));

@@ -56,6 +56,23 @@ TEST(Record, IdentityIsExperimentInputAndConfig) {
   EXPECT_EQ(cell_identity(reordered), cell_identity(record()));
 }
 
+// Given: one number written in several ways. Claim: one cell; another number is another.
+TEST(Record, IdentityIsByNumber) {
+  const auto of = [](const Json& sparsity) {
+    Json made = record();
+    made["config"]["sparsity"] = sparsity;
+    made["config"]["region"] = {sparsity, 16};
+    return cell_identity(made);
+  };
+  EXPECT_EQ(of(0.0), of(0));
+  EXPECT_EQ(of(-0.0), of(0));
+  EXPECT_EQ(of(8.0), of(8U));
+  EXPECT_EQ(of(0x1p63), of(std::uint64_t{1} << 63));
+  EXPECT_NE(of(0.0), of(5e-324));
+  EXPECT_NE(of(0.5), of(1));
+  EXPECT_NE(of(0), of("0"));
+}
+
 // Given: a log that is closed and opened again. Claim: ok and skipped cells are done, failed ones are not, lines are
 // whole.
 TEST(RecordLog, RemembersDoneCells) {
@@ -240,7 +257,7 @@ TEST(ReadRecords, InOrderOrRefused) {
   const TemporaryDirectory directory;
   const std::string path = (directory / "r.jsonl").string();
   Json with_arrays = record(1);
-  with_arrays["arrays"] = {{"mask", {1, 0}}};
+  with_arrays["arrays"] = {{"mask", Json::array({"1"})}};
   write_bytes(path, record(0).dump() + "\n" + with_arrays.dump());
   const std::vector<Json> records = read_records(path);
   ASSERT_EQ(records.size(), 2U);
@@ -261,6 +278,10 @@ TEST(ReadRecords, InOrderOrRefused) {
   const std::string missing = (directory / "none.jsonl").string();
   EXPECT_EQ(refused(missing), missing + ": records cannot be read: No such file or directory");
   EXPECT_EQ(refused(directory.path().string()), directory.path().string() + ": records cannot be read: Is a directory");
+  const std::string fifo = (directory / "fifo").string();
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0644), 0);
+  EXPECT_EQ(refused(fifo), fifo + ": records cannot be read: wanted a file, found a FIFO") << "nobody writes to it";
+  EXPECT_EQ(refused("/dev/null"), "/dev/null: records cannot be read: wanted a file, found a device");
   write_bytes(path, record(0).dump() + "\n" + record(1).dump().substr(0, 40));
   EXPECT_EQ(refused(path), path + ": line 2: wanted one JSON object, found something else");
 }

@@ -158,14 +158,32 @@ def left_out(cells, names, first=" "):
     return f"{first}Relative to nothing, so neither passed nor failed and in no mean, interval or plot: {words}."
 
 
-def cell_identity(record):
-    """Records with the same identity measure the same thing. A dump is known by its content, not its name; a time
+def _what_is_measured(record):
+    """A dump is known by its content, not its name; a time
     belongs to a GPU."""
     source = record.get("input") or {}
     if source.get("sha256"):
         source = {key: source.get(key) for key in ("sha256", "capture", "head", "heads")}
     place = [(record.get("machine") or {}).get("gpu")] if record.get("experiment") in TIMED + VIDEOS else []
-    return json.dumps([record.get("experiment"), source, record.get("config", {}), *place], sort_keys=True)
+    return [record.get("experiment"), source, record.get("config", {}), *place]
+
+
+def _by_number(value):
+    """Whole numbers as whole ones, whether they were written 0, 0.0 or -0.0; those beyond 64 bits as doubles."""
+    if type(value) is float and value.is_integer() and -(2**63) <= value < 2**64:
+        return int(value)
+    if type(value) is int and not -(2**63) <= value < 2**64:
+        return float(value)
+    if type(value) is dict:
+        return {key: _by_number(each) for key, each in value.items()}
+    if type(value) is list:
+        return [_by_number(each) for each in value]
+    return value
+
+
+def cell_identity(record):
+    """Records with the same identity measure the same thing, however their numbers are written."""
+    return json.dumps(_by_number(_what_is_measured(record)), sort_keys=True)
 
 
 def load(paths):
@@ -185,10 +203,10 @@ def load(paths):
                 records.superseded += 1
                 if (newest[identity][0].get("time") or "") > (record.get("time") or ""):
                     continue
-            newest[identity] = (record, source)
+            newest[identity] = (record, source, json.dumps(_what_is_measured(record), sort_keys=True))
     targets = {"ok": records.cells, "skipped": records.skipped, "failed": records.failed}
-    for identity in sorted(newest):
-        record, source = newest.pop(identity)  # a cell has its own copy
+    for identity in sorted(newest, key=lambda identity: newest[identity][2]):  # the order that tables have
+        record, source, _ = newest.pop(identity)  # a cell has its own copy
         targets[record["status"]].append(_cell(record, source))
     return records
 

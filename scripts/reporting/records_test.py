@@ -83,10 +83,20 @@ class Loading(unittest.TestCase):
             ['records.jsonl:1: metrics.attention_recall: wanted a finite number or "not_applicable", found NaN'],
         )
 
+    def test_a_cell_is_known_by_its_numbers_however_they_are_written(self):
+        lines = []
+        for number in (0.0, 0, -0.0):
+            made = cell()
+            made["config"]["sparsity"] = number
+            lines.append(json.dumps(made) + "\n")
+        self.assertEqual((len(load(lines).cells), load(lines).superseded), (1, 2))
+        made["config"]["sparsity"] = 5e-324
+        self.assertEqual(len(load([*lines, json.dumps(made) + "\n"]).cells), 2)
+
     def test_broken_lines_are_named(self):
         loaded = load([cell(), '{"experiment": "bounds", "inp\n', "[1, 2]\n", "\n"])
         self.assertEqual(len(loaded.cells), 1)
-        self.assertEqual([text.split(": ")[0] for text in loaded.broken], ["records.jsonl:2", "records.jsonl:3"])
+        self.assertEqual([text.split(": ")[0] for text in loaded.broken], [f"records.jsonl:{line}" for line in (2, 3, 4)])
 
 
 if __name__ == "__main__":
