@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -30,18 +29,6 @@ const char* name_of(Verdict verdict) {
     case Verdict::improvement: return "better";
   }
   return "";
-}
-
-/// A finite number of at least `least`; std::isfinite is asked for because a range check lets NaN pass.
-CLI::Validator at_least(double least) {
-  const auto check = [least](const std::string& text) -> std::string {
-    double value = 0.0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    const bool whole = error == std::errc() && end == text.data() + text.size();
-    if (whole && std::isfinite(value) && value >= least) return "";
-    return fmt::format("wanted a number of at least {}, found '{}'", least, text);
-  };
-  return {check, ""};
 }
 
 std::string text_of(const Json& value) {
@@ -212,27 +199,21 @@ int compare_files(const Request& request) {
 }  // namespace
 
 void add_compare_options(CLI::App& command, CompareOptions& options) {
-  command.add_option("--accuracy-ratio", options.accuracy_ratio, "A kernel's error may grow by this factor (1.5)")
-      ->check(at_least(1.0))
-      ->type_name("R");
-  command
-      .add_option("--accuracy-floor", options.accuracy_floor,
-                  "... and by this much, in the error's own unit (relative errors and outputs: an eighth of the "
-                  "element's unit roundoff; log-sum-exp: 8 unit roundoffs of float32; shares of a tolerance: 1/16)")
-      ->check(at_least(0.0))
-      ->type_name("F");
-  command
-      .add_option("--metric-tolerance", options.metric_tolerance,
-                  "Other metrics are changed beyond this relative difference (1e-9); of a *_residual it is absolute")
-      ->check(at_least(0.0))
-      ->type_name("T");
-  command
-      .add_option("--latency-ratio", options.latency_ratio,
-                  "A cell, or all together, may get slower by this factor; beyond it the samples must tell it from noise (1.05)")
-      ->check(at_least(1.0))
-      ->type_name("R");
-  command.add_flag("--allow-skipped", options.allow_skipped, "A cell that was measured may be skipped now");
-  command.add_flag("--strict", options.strict, "Changed metrics and cells that are gone fail as well");
+  const auto add_number = [&](const char* name, auto& value, double least, const char* letter,
+                              const std::string& description) {
+    require_number(command.add_option(name, value, description)->type_name(letter), least);
+  };
+  add_number("--accuracy-ratio", options.accuracy_ratio, 1.0, "R", "A kernel's error may grow by this factor (1.5)");
+  add_number("--accuracy-floor", options.accuracy_floor, 0.0, "F",
+             "... and by this much, in the error's own unit (relative errors and outputs: an eighth of the "
+             "element's unit roundoff; log-sum-exp: 8 unit roundoffs of float32; shares of a tolerance: 1/16)");
+  add_number("--metric-tolerance", options.metric_tolerance, 0.0, "T",
+             "Other metrics are changed beyond this relative difference (1e-9); of a *_residual it is absolute");
+  add_number(
+      "--latency-ratio", options.latency_ratio, 1.0, "R",
+      "A cell, or all together, may get slower by this factor; beyond it the samples must tell it from noise (1.05)");
+  add_switch(command, "--allow-skipped", options.allow_skipped, "A cell that was measured may be skipped now");
+  add_switch(command, "--strict", options.strict, "Changed metrics and cells that are gone fail as well");
 }
 
 void print_comparison(const Comparison& comparison, std::size_t rows) {
@@ -254,12 +235,13 @@ CLI::App* add_compare(CLI::App& parent, int& status) {
       command->add_option("OLD", request->before, "Records to compare with: JSON Lines")->type_name("")->required());
   require_file_name(command->add_option("NEW", request->after, "Records to judge: JSON Lines")->type_name("")->required());
   add_compare_options(*command, request->options);
-  command->add_option("--rows", request->rows, fmt::format("Rows of the table at most, 0: all ({})", kRows))
-      ->check(at_least(0.0))
-      ->type_name("N");
-  command->add_flag("--quiet", request->quiet, "Prints nothing: the exit status tells");
-  command->add_flag("--json", request->json,
-                    "Prints one JSON object instead: findings, each cell's smallest detectable change, the drift");
+  require_whole_number(
+      command->add_option("--rows", request->rows, fmt::format("Rows of the table at most, 0: all ({})", kRows))
+          ->type_name("N"),
+      0);
+  add_switch(*command, "--quiet", request->quiet, "Prints nothing: the exit status tells");
+  add_switch(*command, "--json", request->json,
+             "Prints one JSON object instead: findings, each cell's smallest detectable change, the drift");
   command->footer("Exit status 0: no worse; 1: worse; 2: bad input.\nExample: draftbench compare old.jsonl new.jsonl");
   command->callback([request, &status] { status = compare_files(*request); });
   return command;

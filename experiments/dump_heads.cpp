@@ -6,8 +6,22 @@
 
 namespace draft {
 
+std::vector<std::string> chosen_captures(const DumpInfo& info, const Options& options) {
+  const auto is_there = [&](const std::string& name) {
+    return std::any_of(info.captures.begin(), info.captures.end(),
+                       [&](const CaptureInfo& capture) { return capture.name == name; });
+  };
+  std::vector<std::string> names;
+  for (const std::string& text : options.captures) {
+    for (const std::string& name : is_there(text) ? std::vector{text} : comma_parts(text)) {
+      names.push_back(info.capture(name).name);
+    }
+  }
+  return names;
+}
+
 std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options) {
-  for (const std::string& name : options.captures) static_cast<void>(info.capture(name));
+  const std::vector<std::string> names = chosen_captures(info, options);
   for (const Index head : options.heads) {
     if (head < 0 || head >= info.heads) {
       throw UsageError(fmt::format("--heads: {} has heads 0 to {}, found {}", file_name(info), info.heads - 1, head));
@@ -16,7 +30,6 @@ std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options)
   std::vector<HeadTask> tasks;
   for (std::size_t c = 0; c < info.captures.size(); ++c) {
     const CaptureInfo& capture = info.captures[c];
-    const auto& names = options.captures;
     if (!names.empty() && std::find(names.begin(), names.end(), capture.name) == names.end()) continue;
     for (Index head = 0; head < info.heads; ++head) {
       const auto& heads = options.heads;

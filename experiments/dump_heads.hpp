@@ -1,6 +1,7 @@
 #pragma once
 // The heads of a dump that a command line asks for, and what a record says of them.
 
+#include <string>
 #include <vector>
 
 #include "harness/dump.hpp"
@@ -13,6 +14,10 @@ struct HeadTask {
   Index head;
   std::uint64_t stream;  // this head's place in the dump: independent of what else is chosen
 };
+
+/// The names of --capture: each text that names a capture as a whole, for a name may have commas, else its parts.
+/// Throws UsageError on one that is not there.
+std::vector<std::string> chosen_captures(const DumpInfo& info, const Options& options);
 
 /// Every chosen head of every chosen capture, by capture. Throws UsageError on one that is not there.
 std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options);

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "experiments/dump_heads.hpp"
 #include "harness/dump.hpp"
 #include "harness/options.hpp"
 #include "harness/progress.hpp"
@@ -93,10 +94,10 @@ void print_heads(const Dump& dump, const Options& options, bool check) {
   if (check) fmt::print("\ncheck: all {} heads are readable and finite\n", loaded);
 }
 
-void inspect(const Options& options, bool check) {
+void inspect(Options options, bool check) {
   const Dump dump = Dump::open(options.dump);
   const DumpInfo& info = dump.info();
-  for (const std::string& name : options.captures) static_cast<void>(info.capture(name));
+  options.captures = chosen_captures(info, options);
   for (const Index head : options.heads) {
     if (head >= info.heads) {
       throw UsageError(fmt::format("{}: --heads: wanted 0 to {}, found {}", shown(info.path.string()), info.heads - 1, head));
@@ -116,7 +117,7 @@ CLI::App* add_inspect(CLI::App& parent) {
   add_options(*command, *options, {.dump = true, .captures = true});
   // It writes no records, has nothing random, and its table is the point.
   for (const char* unused : {"--out", "--seed", "--quiet"}) command->remove_option(command->get_option(unused));
-  command->add_flag("--check", *check, "Reads every head and the model's outputs, also those not shown");
+  add_switch(*command, "--check", *check, "Reads every head and the model's outputs, also those not shown");
   command->footer("Example: draftbench inspect captured.h5 --heads 0,2 --check");
   command->callback([options, check] { inspect(*options, *check); });
   return command;

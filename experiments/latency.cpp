@@ -77,21 +77,14 @@ CLI::App* add_latency(CLI::App& parent, int& status) {
   command->footer("Example: draftbench latency data/minidit_512p.h5 --sparsity 0.75,0.9 --out latency.jsonl");
   const auto options = std::make_shared<LatencyOptions>();
   add_timed_options(*command, *options);
-  command->add_option("--order", options->orders, "Order of the tokens: token (default), region, gather")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->check(CLI::IsMember({"token", "region", "gather"}))
-      ->type_name("LIST");
-  command->add_option("--policy", options->policies, "What keeps blocks: draft (default), random, uneven, worst")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->check(CLI::IsMember({"draft", "random", "uneven", "worst"}))
-      ->type_name("LIST");
-  command
-      ->add_option("--sustain", options->sustain_ms,
-                   "Milliseconds that a sample lasts at least, of calls in a row (default 0: one call a sample)")
-      ->check(CLI::Range(0.0, 60'000.0))
-      ->type_name("MS");
+  add_text_list(*command, "--order", options->orders, "Order of the tokens: token (default), region, gather",
+                {"token", "region", "gather"});
+  add_text_list(*command, "--policy", options->policies, "What keeps blocks: draft (default), random, uneven, worst",
+                {"draft", "random", "uneven", "worst"});
+  CLI::Option* sustain =
+      command->add_option("--sustain", options->sustain_ms,
+                          "Milliseconds that a sample lasts at least, of calls in a row (default 0: one call a sample)");
+  require_number(sustain->type_name("MS"), 0.0, 60'000.0);
   command->callback([options, &status] {
 #if defined(DRAFT_HAS_CUDA)
     status = latency(*options, gpu::attention_kernels());

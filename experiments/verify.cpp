@@ -43,16 +43,14 @@ CLI::App* add_verify(CLI::App& parent, int& status) {
   const auto options = std::make_shared<VerifyOptions>();
   add_options(*command, *options,
               {.dump = true, .captures = true, .pool = true, .region = true, .rule = true, .sparsity = true});
-  command->add_option("--kernel", options->kernels, "Kernels, such as mma,blas (default: all)")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->type_name("LIST");
+  add_text_list(*command, "--kernel", options->kernels, "Kernels, such as mma,blas (default: all)");
   command->add_option("--element", options->element, "float16 or bfloat16 (default: the dump's own, else bfloat16)")
       ->check(CLI::IsMember({"float16", "bfloat16"}))
       ->type_name("NAME");
-  command->add_option("--blocks", options->blocks, "Block rows judged of each head and case (default 32; 0: all)")
-      ->check(CLI::NonNegativeNumber)
-      ->type_name("N");
+  require_whole_number(
+      command->add_option("--blocks", options->blocks, "Block rows judged of each head and case (default 32; 0: all)")
+          ->type_name("N"),
+      0);
   require_file_name(
       command->add_option("--baseline", options->baseline, "Records of an earlier run to compare with")->type_name("FILE"));
   add_compare_options(*command, options->compare);

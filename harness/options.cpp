@@ -1,10 +1,12 @@
 #include "harness/options.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <functional>
 
 namespace draft {
@@ -33,7 +35,7 @@ Number parse_at_least_zero(const std::string& text) {
 double parse_sparsity(const std::string& text) {
   const auto value = parsed<double>(text);
   if (!value || !(*value >= 0.0 && *value < 1.0)) refuse("a number of at least 0 and below 1", text);
-  return *value;
+  return *value + 0.0;  // of -0.0, 0.0: the same share is the same cell
 }
 
 std::string parse_device(const std::string& text) {
@@ -55,19 +57,20 @@ Value parse_for(const std::string& option, const std::string& text,
   }
 }
 
-/// Values after commas or from a repeated option; a value given twice counts once.
+/// Values between commas or from a repeated option; a value given twice counts once.
 template <typename Value>
 CLI::Option* add_list(CLI::App& command, const std::string& name, std::vector<Value>& values,
                       std::function<Value(const std::string&)> parse, const std::string& description) {
   const auto read = [name, &values, parse = std::move(parse)](const std::vector<std::string>& texts) {
     values.clear();
     for (const std::string& text : texts) {
-      const Value value = parse_for<Value>(name, text, parse);
-      if (std::find(values.begin(), values.end(), value) == values.end()) values.push_back(value);
+      for (const std::string& one : comma_parts(text)) {
+        const Value value = parse_for<Value>(name, one, parse);
+        if (std::find(values.begin(), values.end(), value) == values.end()) values.push_back(value);
+      }
     }
   };
   return command.add_option_function<std::vector<std::string>>(name, read, description)
-      ->delimiter(',')
       ->allow_extra_args(false)  // what follows belongs to the command
       ->type_name("LIST");
 }
@@ -81,13 +84,61 @@ CLI::Option* add_value(CLI::App& command, const std::string& name, Value& value,
   return command.add_option_function<std::string>(name, read, description);
 }
 
-std::string as_is(const std::string& text) { return text; }
-
 }  // namespace
 
 void require_file_name(CLI::Option* option) {
   option->check(CLI::Validator(
-      [](const std::string& text) { return text.empty() ? "wanted the name of a file, found ''" : std::string(); }, ""));
+      [](const std::string& text) { return text.empty() ? "wanted the name of a file, found ''" : std::string(); },
+      ""));
+}
+
+void require_whole_number(CLI::Option* option, int least) {
+  const auto check = [least](const std::string& text) -> std::string {
+    const auto value = parsed<int>(text);
+    if (value && *value >= least) return "";
+    return fmt::format("wanted a whole number from {} to {}, found '{}'", least, std::numeric_limits<int>::max(), text);
+  };
+  option->check(CLI::Validator(check, ""));
+}
+
+void require_number(CLI::Option* option, double least, double most) {
+  const std::string wanted =
+      std::isfinite(most) ? fmt::format("from {} to {}", least, most) : fmt::format("of at least {}", least);
+  const auto check = [least, most, wanted](const std::string& text) -> std::string {
+    const auto value = parsed<double>(text);
+    if (value && std::isfinite(*value) && *value >= least && *value <= most) return "";  // NaN passes a range check
+    return fmt::format("wanted a number {}, found '{}'", wanted, text);
+  };
+  option->check(CLI::Validator(check, ""));
+}
+
+std::vector<std::string> comma_parts(const std::string& text) {
+  std::vector<std::string> parts(1);
+  for (const char letter : text) {
+    if (letter == ',') {
+      parts.emplace_back();
+    } else {
+      parts.back() += letter;
+    }
+  }
+  return parts;
+}
+
+CLI::Option* add_text_list(CLI::App& command, const std::string& name, std::vector<std::string>& values,
+                           const std::string& description, const std::vector<std::string>& known) {
+  const auto parse = [known](const std::string& text) {
+    const bool is_known = known.empty() || std::find(known.begin(), known.end(), text) != known.end();
+    if (text.empty() || !is_known) refuse(known.empty() ? "a name" : fmt::format("{}", fmt::join(known, ", ")), text);
+    return text;
+  };
+  return add_list<std::string>(command, name, values, parse, description);
+}
+
+CLI::Option* add_switch(CLI::App& command, const std::string& name, bool& value, const std::string& description) {
+  const auto check = [](const std::string& text) {
+    return text == "true" ? std::string() : fmt::format("wanted no value, found '{}'", text);
+  };
+  return command.add_flag(name, value, description)->check(CLI::Validator(check, ""));
 }
 
 void add_options(CLI::App& command, Options& options, OptionSet chosen) {
@@ -96,8 +147,9 @@ void add_options(CLI::App& command, Options& options, OptionSet chosen) {
     require_file_name(dump->type_name("")->required());
   }
   if (chosen.captures) {
-    add_list<std::string>(command, "--capture", options.captures, as_is,
-                          "Captures by name, such as a,b (default: all)");
+    command.add_option("--capture", options.captures, "Captures by name, such as a,b (default: all)")
+        ->allow_extra_args(false)
+        ->type_name("LIST");
     add_list<Index>(command, "--heads", options.heads, parse_at_least_zero<Index>, "Heads, such as 0,2 (default: all)");
   }
   if (chosen.pool) add_list<Pool>(command, "--pool", options.pools, parse_pool, "How regions are pooled: avg, max");
@@ -119,11 +171,12 @@ void add_options(CLI::App& command, Options& options, OptionSet chosen) {
     add_value<int>(command, "--threads", options.threads, parse_at_least_zero<int>, "Threads (default 0: all cores)")
         ->type_name("N");
   }
-  require_file_name(command.add_option("--out", options.out, "JSON Lines file to append records to")->type_name("FILE"));
+  require_file_name(
+      command.add_option("--out", options.out, "JSON Lines file to append records to")->type_name("FILE"));
   add_value<std::uint64_t>(command, "--seed", options.seed, parse_at_least_zero<std::uint64_t>,
                            "Seed of everything random (default 1)")
       ->type_name("N");
-  command.add_flag("--quiet", options.quiet, "No progress and no table");
+  add_switch(command, "--quiet", options.quiet, "No progress and no table");
 }
 
 }  // namespace draft

@@ -2,6 +2,7 @@
 // The options that every subcommand shares, under one name each, and how they are parsed.
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -27,7 +28,7 @@ enum ExitStatus : int { kExitFine = 0, kExitCheckFailed = 1, kExitBadInput = 2 }
 /// What the command line asked for. Empty lists mean "the subcommand's default".
 struct Options {
   std::string dump;                   // positional: the dump file
-  std::vector<std::string> captures;  // --capture
+  std::vector<std::string> captures;  // --capture as given: a name, else names between commas (chosen_captures())
   std::vector<Index> heads;           // --heads
   std::vector<Pool> pools;            // --pool
   std::vector<RegionSize> regions;    // --region
@@ -47,6 +48,23 @@ struct OptionSet {
 
 /// Has an option that names a file refuse an empty name.
 void require_file_name(CLI::Option* option);
+
+/// Has an option refuse what is no whole number from `least` to the largest int.
+void require_whole_number(CLI::Option* option, int least);
+
+/// Has an option refuse what is no number from `least` to `most`; infinity itself is none.
+void require_number(CLI::Option* option, double least, double most = std::numeric_limits<double>::infinity());
+
+/// The text's parts between commas, in order, empty ones as well.
+std::vector<std::string> comma_parts(const std::string& text);
+
+/// A list of texts after commas or from a repeated option. Refused: an empty one, and one that is not among the `known`
+/// where any are.
+CLI::Option* add_text_list(CLI::App& command, const std::string& name, std::vector<std::string>& values,
+                           const std::string& description, const std::vector<std::string>& known = {});
+
+/// An option without a value: `--name=3` is refused.
+CLI::Option* add_switch(CLI::App& command, const std::string& name, bool& value, const std::string& description);
 
 /// Adds the chosen options (and always --out, --seed, --quiet) to a subcommand. Values are parsed into
 /// `options`; a value that does not parse makes CLI11 fail with the option's name.

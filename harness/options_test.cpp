@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 
 namespace draft {
 namespace {
@@ -53,7 +54,8 @@ TEST(Options, EveryOption) {
              "--quiet"});
   EXPECT_EQ(error, "");
   EXPECT_EQ(options.dump, "x.h5");
-  EXPECT_EQ(options.captures, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(options.captures, std::vector<std::string>{"a,b"}) << "a dump says whether that is one name or two";
+  EXPECT_EQ(comma_parts("a,b,"), (std::vector<std::string>{"a", "b", ""}));
   EXPECT_EQ(options.heads, (std::vector<Index>{0, 2}));
   EXPECT_EQ(options.pools, (std::vector<Pool>{Pool::average, Pool::maximum}));
   EXPECT_EQ(options.regions, (std::vector<RegionSize>{{8, 16}, {16, 16}}));
@@ -100,6 +102,55 @@ TEST(Options, Refusals) {
   }
   EXPECT_NE(parse({}).error.find("DUMP"), std::string::npos);
   EXPECT_NE(parse({"x.h5", "--unknown", "1"}).error, "");
+}
+
+// Given: a share of -0. Claim: it is 0, also in the text of a record.
+TEST(Options, NegativeZeroIsZero) {
+  const auto [options, error] = parse({"x.h5", "--sparsity", "-0.0,0"});
+  EXPECT_EQ(error, "");
+  ASSERT_EQ(options.sparsities.size(), 1U);
+  EXPECT_FALSE(std::signbit(options.sparsities[0]));
+}
+
+// Given: lists with an empty part, and a switch with a value. Claim: refused, by the name of the option.
+TEST(Options, EmptyPartsAndValuesOfSwitches) {
+  for (const char* list : {"0.5,,0.9", ",0.5", "0.5,", ","}) {
+    EXPECT_EQ(parse({"x.h5", "--sparsity", list}).error,
+              "--sparsity: wanted a number of at least 0 and below 1, found ''");
+  }
+  EXPECT_EQ(parse({"x.h5", "--heads", ",", "--quiet"}).error, "--heads: wanted a whole number of at least 0, found ''");
+  EXPECT_EQ(parse({"x.h5", "--quiet=3"}).error, "--quiet: wanted no value, found '3'");
+  EXPECT_EQ(parse({"x.h5", "--quiet"}).error, "");
+}
+
+// Given: numbers and texts of options that a subcommand adds by itself. Claim: one short line with what was wanted.
+TEST(Options, OwnNumbersAndLists) {
+  const auto error = [](std::vector<std::string> arguments) {
+    CLI::App app("test", "draftbench");
+    int samples = 1;
+    double share = 0.0;
+    std::vector<std::string> orders;
+    require_whole_number(app.add_option("--samples", samples, ""), 1);
+    require_number(app.add_option("--share", share, ""), 0.0, 2.0);
+    add_text_list(app, "--order", orders, "", {"token", "region"});
+    std::reverse(arguments.begin(), arguments.end());
+    try {
+      app.parse(arguments);
+    } catch (const CLI::ParseError& failure) {
+      return std::string(failure.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(error({"--samples", "3", "--share", "2", "--order", "region,token"}), "");
+  for (const char* samples : {"0", "-1", "1e3", "", "3000000000", "nan"}) {
+    EXPECT_EQ(error({"--samples", samples}),
+              "--samples: wanted a whole number from 1 to 2147483647, found '" + std::string(samples) + "'");
+  }
+  for (const char* share : {"nan", "inf", "-0.1", "2.1", "half"}) {
+    EXPECT_EQ(error({"--share", share}), "--share: wanted a number from 0 to 2, found '" + std::string(share) + "'");
+  }
+  EXPECT_EQ(error({"--order", "region,sideways"}), "--order: wanted token, region, found 'sideways'");
+  EXPECT_EQ(error({"--order", "token,"}), "--order: wanted token, region, found ''");
 }
 
 // Given: a subcommand that takes few options. Claim: the others are unknown to it.

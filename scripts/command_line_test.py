@@ -12,6 +12,7 @@ import time
 import unittest
 import unittest.mock
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "draftbench"
 SUBCOMMANDS = ["run", "inspect", "bounds", "pooling", "regions", "flops", "generate", "verify", "latency",
                "overhead", "compare", "list", "about"]
@@ -116,6 +117,56 @@ class CommandLine(unittest.TestCase):
         self.call("pooling", dump, "--sparsity", "0.5,0.75", "--out", "r.jsonl", "--quiet")
         self.assertTrue(self.text("r.jsonl").startswith(first))
         self.assertEqual(len(self.records("r.jsonl")), 2 * 2 * 6)
+
+    def test_a_run_reads_its_own_records_whatever_a_dump_numbers(self):
+        import h5py  # only this test and a few others need it
+        import record_file
+        dump = self.dump()
+        with h5py.File(self.path(dump), "r+") as file:
+            for capture in file["captures"].values():
+                capture.attrs.update({"layer": -1, "step": -2**63, "steps": 2**63 - 1, "model_heads": [-5, 2**63 - 1]})
+        command = ["bounds", dump, "--rule", "row", "--sparsity", "0.5", "--out", "r.jsonl", "--quiet"]
+        self.call(*command)
+        first = self.text("r.jsonl")
+        self.assertEqual(self.records("r.jsonl")[0]["input"]["layer"], -1)
+        self.call(*command)
+        self.assertEqual(self.text("r.jsonl"), first)
+        self.call("compare", "r.jsonl", "r.jsonl")
+        self.assertEqual(len(record_file.read_all(self.path("r.jsonl"))), len(first.splitlines()))
+
+    def test_the_same_share_is_the_same_cell(self):
+        dump = self.dump()
+        command = ["bounds", dump, "--rule", "row", "--out", "r.jsonl", "--quiet", "--sparsity"]
+        self.call(*command, "-0")
+        first = self.text("r.jsonl")
+        self.assertNotIn("-0.0", first)
+        for sparsity in ("0", "-0.0", "0.0,-0.0"):
+            self.call(*command, sparsity)
+            self.assertEqual(self.text("r.jsonl"), first)
+
+    def test_a_capture_with_a_comma_can_be_chosen(self):
+        import h5py
+        dump = self.dump()
+        with h5py.File(self.path(dump), "r+") as file:
+            [name] = list(file["captures"])
+            file.copy("captures/" + name, "captures/a,b")
+            file.copy("captures/" + name, "captures/a")
+
+        def chosen(*arguments):
+            lines = self.call("inspect", dump, *arguments).stdout.splitlines()
+            return [line.split()[0] for line in lines if line.startswith(("a ", "a,b ", name + " "))]
+
+        self.assertEqual(set(chosen("--capture", "a,b")), {"a,b"})
+        self.assertEqual(set(chosen("--capture", "a," + name)), {"a", name})
+        self.assertEqual(set(chosen("--capture", "a,b", "--capture", "a")), {"a", "a,b"})
+        self.refused("inspect", dump, "--capture", "a,c", says=["c"])
+        self.refused("inspect", dump, "--capture", "a,", says=["wanted"])
+
+    def test_a_fifo_is_no_file_of_records(self):
+        os.mkfifo(self.path("fifo"))
+        self.write("good.jsonl", [{"schema": 1, "experiment": "x", "input": {}, "config": {}, "metrics": {"a": 1}, "status": "ok"}])
+        for names in (("fifo", "good.jsonl"), ("good.jsonl", "fifo")):
+            self.refused("compare", *names, says=["fifo", "wanted a file, found a FIFO"])
 
     def test_a_killed_run_continues_where_it_stopped(self):
         dump = self.dump(grid="4x16x32", heads=8)
@@ -271,7 +322,10 @@ class CommandLine(unittest.TestCase):
                 self.refused("compare", old, old, option, value, says=[option, "at least 1", value])
         for option in ("--accuracy-floor", "--metric-tolerance"):
             self.refused("compare", old, old, option, "nan", says=[option, "at least 0", "nan"])
-        self.refused("compare", old, old, "--rows", "-1", says=["--rows"])
+        for rows in ("-1", "1e3", ""):
+            self.refused("compare", old, old, "--rows", rows, says=["--rows: wanted a whole number from 0", f"'{rows}'"])
+        self.refused("compare", old, old, "--quiet=3", says=["--quiet"])
+        self.refused("bounds", self.dump(), "--sparsity", "0.5,,0.9", says=["--sparsity", "found ''"])
 
     def test_about_prints_machine_and_build(self):
         about = json.loads(self.call("about").stdout)
@@ -305,7 +359,11 @@ class CommandLine(unittest.TestCase):
             self.refused(command, "wan_512p", "--element", "float32", says=["--element", "float32", "bfloat16"])
             self.refused(command, "wan_512p", "--sparsity", "1", says=["--sparsity", "1"])
         self.refused("latency", "wan_512p", "--order", "token,sideways", says=["--order", "sideways", "gather"])
-        self.refused("latency", "wan_512p", "--sustain", "-1", says=["--sustain", "-1"])
+        for value in ("-1", "nan", "60001"):
+            self.refused("latency", "wan_512p", "--sustain", value, says=["--sustain: wanted a number from 0 to 60000", value])
+        for call in ("0x1x1x1", "none.h5", "wan"):
+            self.refused("latency", call, says=["CALL", "no such file", "wanted wan_512p", call])
+        self.refused("verify", "none.h5", "--blocks", "-1", says=["--blocks: wanted a whole number from 0", "'-1'"])
         self.refused("latency", "wan_512p", "--policy", "best", says=["--policy", "best", "uneven"])
 
     def test_examples_in_help_parse(self):
