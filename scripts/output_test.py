@@ -230,7 +230,7 @@ class Output(unittest.TestCase):
         self.refused("compare", bare, other, says=["none in both"])
 
     def test_metrics_that_are_not_applicable(self):
-        for name, lost in (("kernel_rel_l2", "changed"), ("kept_share", "changed"), ("check_3_5", "worse")):
+        for name, lost in (("kernel_rel_l2", "worse"), ("kept_share", "changed"), ("check_3_5", "worse")):
             for before, after, verdict in (("not_applicable", "not_applicable", None), (1.0, "not_applicable", lost),
                                            ("not_applicable", 1.0, "changed")):
                 old, new = (self.write(side, RECORD | {"metrics": {name: value}})
