@@ -11,7 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "harness/dump.hpp"
 #include "harness/options.hpp"
 #include "harness/synthetic_dump.hpp"
 #include "harness/text.hpp"
@@ -62,24 +61,6 @@ CLI::Validator within(Number least, Number most) {
       "");
 }
 
-/// An older dump, or an empty file, may be replaced. Refuses what else may stand there: notes, a device, a FIFO.
-void require_replaceable(const std::filesystem::path& path) {
-  std::error_code ignored;
-  const std::filesystem::file_status found = std::filesystem::status(path, ignored);
-  if (!std::filesystem::exists(found)) return;
-  const auto refuse = [&](const std::string& what) {
-    throw UsageError(
-        fmt::format("{}: --out: wanted a new file or a dump to replace, found {}", shown(path.string()), what));
-  };
-  if (!std::filesystem::is_regular_file(found)) refuse(is_directory(found) ? "a directory" : "no regular file");
-  if (std::filesystem::is_empty(path, ignored)) return;
-  try {
-    static_cast<void>(Dump::open(path));
-  } catch (const UsageError&) {
-    refuse("a file that is none");
-  }
-}
-
 void generate(const GenerateOptions& options) {
   SyntheticSpec spec{options.kind,     options.grid,
                      options.heads,    options.kv_heads > 0 ? options.kv_heads : options.heads,
@@ -96,7 +77,6 @@ void generate(const GenerateOptions& options) {
       "draftbench generate {} --grid {}x{}x{} --text {} --heads {} --kv-heads {} --head-dim {} --seed {} --dtype {}",
       to_string(spec.kind), spec.grid.frames, spec.grid.height, spec.grid.width, spec.grid.text, spec.heads,
       spec.kv_heads, spec.head_dim, spec.seed, to_string(options.element));
-  require_replaceable(options.out);
   write_synthetic_dump(options.out, spec, options.element, source);
 }
 

@@ -7,6 +7,7 @@
 #include <future>
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <unordered_set>
 
 #include "experiments/dump_heads.hpp"
@@ -17,6 +18,7 @@
 #include "harness/provenance.hpp"
 #include "harness/record.hpp"
 #include "reference/parallel.hpp"
+#include "reference/units.hpp"
 
 namespace draft {
 namespace {
@@ -94,6 +96,15 @@ HeadPlan plan_head(const std::vector<StudyExperiment>& experiments, const Json& 
     }
   }
   return plan;
+}
+
+/// A head whose numbers are too large to be measured is refused as input, not a failure of the program.
+void require_measurable_input(const Problem& problem) {
+  try {
+    require_measurable(problem);
+  } catch (const std::invalid_argument& error) {
+    throw UsageError(error.what());
+  }
 }
 
 /// Writes a head's records. False if a check failed or a metric was not finite.
@@ -181,6 +192,7 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
   std::future<Problem> next = heads.empty() ? std::future<Problem>() : load(0);
   for (std::size_t i = 0; i < heads.size(); ++i) {
     const Problem problem = next.get();
+    require_measurable_input(problem);
     if (i + 1 < heads.size()) next = load(i + 1);
     const auto& [task, input, plan] = heads[i];
     HeadStudy study(problem, plan.cells,

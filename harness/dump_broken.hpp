@@ -30,6 +30,7 @@ class BrokenDump : public testing::Test {
 
   /// A sound dump with captures "a" and "b"; numbers of head h of q are 100 h + 0, 1, 2, ...
   void write_good(int gzip, bool fletcher32 = false) {
+    std::filesystem::remove(path_);  // what is broken is no dump any more, and no writer replaces it
     DumpWriter writer(path_, {"model", "source", kGrid});
     for (const char* name : {"a", "b"}) {
       CaptureInfo capture;

@@ -97,6 +97,9 @@ void DumpFile::read_captures() {
   if (!captures.ok()) throw DumpError(info_.path, "/captures", "a group", last_reason());
   H5G_info_t group;
   if (H5Gget_info(captures.id(), &group) < 0) throw DumpError(info_.path, "/captures", "a group", last_reason());
+  if (group.nlinks > kMostCaptures) {
+    throw DumpError(info_.path, "/captures", fmt::format("at most {} captures", kMostCaptures), fmt::format("{}", group.nlinks));
+  }
   if (group.nlinks == 0) throw DumpError(info_.path, "/captures", "at least one capture", "none");
   std::vector<std::string> names;
   const auto collect = [](hid_t, const char* name, const H5L_info_t*, void* into) -> herr_t {
@@ -122,6 +125,7 @@ void DumpFile::read_captures() {
 void DumpFile::read_capture(hid_t captures, const std::string& name) {
   const std::string path = capture_path(name);
   contained::now_reading(path);
+  contained::allow(kReaderCapture, 0);
   require_hard_link(info_.path, captures, name, path, "a group", "a group");
   const Group group(H5Gopen2(captures, name.c_str(), H5P_DEFAULT));
   if (!group.ok()) throw DumpError(info_.path, path, "a group", last_reason());

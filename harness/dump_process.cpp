@@ -36,6 +36,7 @@ struct AnswerHeader {
 
 char* note = nullptr;                       // in the child
 std::uint64_t decoded_bytes = 0;            // in the child: what its limits follow
+std::uint64_t used_seconds = 0;   // in a child: of the processor, before the present request
 std::uint64_t own_data = 0, own_space = 0;  // bytes that the child had when it began
 
 /// Shared memory counts as a file where `ulimit -f` limits those.
@@ -97,7 +98,7 @@ void contain(int socket, int answers, std::uintmax_t file_bytes, pid_t parent, b
   set_limit(RLIMIT_CORE, 0);
   set_limit(RLIMIT_FSIZE, RLIM_INFINITY);  // as far as the hard limit allows: it writes no file
   set_limit(RLIMIT_STACK, kReaderStack);
-  decoded_bytes = file_bytes;
+  decoded_bytes = std::min<std::uint64_t>(file_bytes, kReaderOpening);  // a damaged one may claim any size
   contained::allow(0, 0);
 }
 
@@ -107,6 +108,7 @@ void contain(int socket, int answers, std::uintmax_t file_bytes, pid_t parent, b
   for (DumpRequest request; recv(socket, &request, sizeof(request), 0) == sizeof(request);) {
     AnswerHeader header;
     try {
+      if (answer) contained::begin_request();
       if (!answer) answer = start();
       answer(request, space);
       header.bytes = space.bytes();
@@ -161,10 +163,18 @@ void now_reading(const std::string& object) {
   note[length] = '\0';
 }
 
+void begin_request() {
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
+  used_seconds = static_cast<std::uint64_t>(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + 1;  // rounded up
+  decoded_bytes = 0;
+  allow(0, 0);
+}
+
 void allow(std::size_t bytes, std::size_t piece) {
   if (note == nullptr) return;
   decoded_bytes += bytes;
-  set_limit(RLIMIT_CPU, kReaderSeconds + decoded_bytes / kReaderBytesPerSecond);
+  set_limit(RLIMIT_CPU, used_seconds + kReaderSeconds + decoded_bytes / kReaderBytesPerSecond);
   limit_memory(kReaderMemory + kReaderPieces * static_cast<std::uint64_t>(piece));
 }
 

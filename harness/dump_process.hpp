@@ -49,6 +49,8 @@ class AnswerSpace {
 namespace contained {
 /// The object that a refusal names if the child does not come back.
 void now_reading(const std::string& object);
+/// What was left of the processor's time for the requests before does not count for the next one.
+void begin_request();
 /// Before `bytes` more bytes are decoded, in pieces of `piece` bytes at once: more of both may be taken.
 void allow(std::size_t bytes, std::size_t piece);
 }  // namespace contained

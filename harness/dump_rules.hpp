@@ -12,11 +12,17 @@ namespace draft {
 inline constexpr Index kLongestAxis = 1'000'000;  // of the grid: keeps the number of tokens far from overflow
 inline constexpr Index kMostHeads = 65'536;       // likewise the numbers of a dataset
 inline constexpr Index kLargestHeadDim = 65'536;
+inline constexpr std::size_t kMostCaptures = 4096;
+inline constexpr std::uint64_t kLargestChunk = std::uint64_t{128} << 20;  // bytes: HDF5 holds several at once
+inline constexpr std::size_t kLargestAttribute = std::size_t{1} << 24;    // bytes
 inline constexpr std::uint64_t kGzipAtMost = 1032;  // how much smaller deflate makes anything: 258 bytes in two bits
 
 // A damaged file is small or is refused by its sizes; a sound one gets more the more there is to read.
-inline constexpr std::uint64_t kReaderSeconds = 1;                  // of the processor, whatever the file
+// Of the processor, for each thing that is asked of it: opening the file, or one head.
+inline constexpr std::uint64_t kReaderSeconds = 1;
 inline constexpr std::uint64_t kReaderBytesPerSecond = 10'000'000;  // more for every byte: HDF5 decodes far faster
+inline constexpr std::uint64_t kReaderOpening = 10'000'000;         // as many bytes of a file count when it is opened
+inline constexpr std::uint64_t kReaderCapture = 10'000;             // a capture's attributes and headers as so many
 #ifdef __SANITIZE_ADDRESS__                                         // keeps freed memory
 inline constexpr std::uint64_t kReaderMemory = std::uint64_t{1} << 30;
 #else
@@ -28,6 +34,7 @@ inline constexpr int kReaderSilence = 120'000;  // ms without an answer: the dis
 
 /// What is wrong with an attribute's text; nullptr: nothing. HDF5 would cut it at a NUL.
 inline const char* fault_of_text(std::string_view text) {
+  if (text.size() >= kLargestAttribute) return "16777216 bytes or more";
   if (!is_utf8(text)) return "bytes that are no UTF-8";
   return text.find('\0') != std::string_view::npos ? "a NUL" : nullptr;
 }

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 
+#include "harness/dump_rules.hpp"
 #include "harness/dump_writer.hpp"
 #include "harness/element.hpp"
 #include "harness/temporary_directory.hpp"
@@ -196,6 +197,9 @@ class Writer : public testing::Test {
     }
     return "not refused";
   }
+  static void contains(const std::string& message, const std::string& part) {
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+  }
   TemporaryDirectory directory_;
   Matrix fine_ = Matrix::Ones(4, 3);
 };
@@ -203,7 +207,14 @@ class Writer : public testing::Test {
 // Given: a writer that goes away before finish(), also where an older dump stands. Claim: nothing is left
 // of the new one and the older one is untouched.
 TEST_F(Writer, LeavesNothingUnfinished) {
-  write_bytes(directory_ / "x.h5", "older");
+  const auto write = [this](double number) {
+    DumpWriter w = writer();
+    w.add_capture(capture_named("a"), {1, 1, 3, Element::float32});
+    w.write_head(0, number * fine_, fine_, fine_);
+    w.finish();
+  };
+  write(1.0);
+  const std::string older = read_text(directory_ / "x.h5");
   {
     DumpWriter unfinished = writer();
     unfinished.add_capture(capture_named("a"), {1, 1, 3, Element::float32});
@@ -211,7 +222,52 @@ TEST_F(Writer, LeavesNothingUnfinished) {
     EXPECT_EQ(directory_.files(), 2);
   }
   EXPECT_EQ(directory_.files(), 1);
-  EXPECT_EQ(read_text(directory_ / "x.h5"), "older");
+  EXPECT_EQ(read_text(directory_ / "x.h5"), older);
+  write(2.0);
+  EXPECT_NE(read_text(directory_ / "x.h5"), older);  // a whole one replaces it
+}
+
+// Given: something else under the name, or links. Claim: nothing but a dump or an empty file is replaced, a link stays
+// one and what it leads to is written.
+TEST_F(Writer, ReplacesDumpsAloneAndFollowsLinks) {
+  const auto write = [this] {
+    DumpWriter w = writer();
+    w.add_capture(capture_named("a"), {1, 1, 3, Element::float32});
+    w.write_head(0, fine_, fine_, fine_);
+    w.finish();
+  };
+  write_bytes(directory_ / "notes", "notes");
+  std::filesystem::create_symlink("notes", directory_ / "x.h5");
+  contains(refusal(write), "x.h5: file: wanted a new file or a dump to replace, found a file that is none");
+  EXPECT_EQ(read_text(directory_ / "notes"), "notes");
+  std::filesystem::remove(directory_ / "x.h5");
+  std::filesystem::create_symlink("other", directory_ / "x.h5");
+  std::filesystem::create_symlink(directory_ / "real.h5", directory_ / "other");
+  for (int time = 0; time < 2; ++time) {  // a dangling link, then one to a dump
+    write();
+    EXPECT_TRUE(std::filesystem::is_symlink(directory_ / "x.h5"));
+    EXPECT_EQ(Dump::open(directory_ / "real.h5").info().captures.size(), 1U);
+  }
+  std::filesystem::remove(directory_ / "real.h5");
+  std::filesystem::create_symlink("x.h5", directory_ / "real.h5");  // in a circle
+  contains(refusal(write), "links that lead nowhere");
+  std::filesystem::remove(directory_ / "x.h5");
+  std::filesystem::create_directory(directory_ / "x.h5");
+  contains(refusal(write), "found a directory");
+}
+
+// Given: heads so wide that 4096 tokens would make a chunk that no reader takes. Claim: smaller chunks, read back.
+TEST_F(Writer, ChunksAreWhatAReaderTakes) {
+  const Grid grid{1, 300, 1, 0};
+  const Matrix rows = Matrix::Ones(grid.tokens(), kLargestHeadDim);
+  {
+    DumpWriter w(directory_ / "x.h5", {"m", "s", grid});
+    w.add_capture(capture_named("a"), {1, 1, kLargestHeadDim, Element::float64, false, 1, false});
+    w.write_head(0, rows, rows, rows);
+    w.finish();
+  }
+  const Dump dump = Dump::open(directory_ / "x.h5");
+  EXPECT_EQ(dump.load(dump.info().captures[0], 0).q.row(299), rows.row(299));
 }
 
 // Given: numbers that the element cannot hold. Claim: refused with the place, and no file is left.
@@ -240,9 +296,6 @@ TEST_F(Writer, RefusesWhatTheElementCannotHold) {
 
 // Given: wrong use. Claim: each is refused with what was wanted and found, and no file is left.
 TEST_F(Writer, RefusesWrongUse) {
-  const auto contains = [&](const std::string& message, const std::string& part) {
-    EXPECT_NE(message.find(part), std::string::npos) << message;
-  };
   const CaptureLayout layout{2, 1, 3, Element::float32};
   contains(refusal([&] { writer().finish(); }), "/captures: wanted at least one capture, found none");
   contains(refusal([&] {

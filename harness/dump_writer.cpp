@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "harness/dump.hpp"
 #include "harness/dump_rules.hpp"
 #include "harness/hdf5_attribute_writer.hpp"
 #include "harness/hdf5_handles.hpp"
@@ -21,7 +22,8 @@ namespace {
 
 using namespace hdf5;
 
-constexpr hsize_t kChunkTokens = 4096;
+constexpr hsize_t kMostChunkTokens = 4096;
+constexpr int kMostLinks = 40;  // as the system
 
 /// A dataset that is being written, and which of its heads are there.
 struct OpenTensor {
@@ -29,6 +31,33 @@ struct OpenTensor {
   Dataset dataset;
   std::vector<bool> written;  // [heads]
 };
+
+/// The file that a dump is written to: `path`, or what it leads to by links. An older dump or an empty file may be
+/// replaced. Throws DumpError for what else may stand there: notes, a folder, a device, a FIFO.
+std::filesystem::path replaceable(const std::filesystem::path& path) {
+  const auto refuse = [&](const std::string& what) {
+    throw DumpError(path, "file", "a new file or a dump to replace", what);
+  };
+  std::error_code error;
+  std::filesystem::path target = path;
+  for (int links = 0; std::filesystem::is_symlink(target, error); ++links) {  // a dangling one too
+    if (links == kMostLinks) refuse("links that lead nowhere");
+    const std::filesystem::path next = std::filesystem::read_symlink(target, error);
+    if (error) refuse("a link: " + error.message());
+    target = next.is_absolute() ? next : target.parent_path() / next;
+  }
+  const std::filesystem::file_status found = std::filesystem::status(target, error);
+  if (found.type() == std::filesystem::file_type::not_found) return target;
+  if (!std::filesystem::exists(found)) refuse(error.message());
+  if (!std::filesystem::is_regular_file(found)) refuse(is_directory(found) ? "a directory" : "no regular file");
+  if (std::filesystem::is_empty(target, error)) return target;
+  try {
+    static_cast<void>(Dump::open(target));
+  } catch (const UsageError&) {
+    refuse("a file that is none");
+  }
+  return target;
+}
 
 /// Throws DumpError for an attribute that a reader would refuse.
 void require_readable(const std::filesystem::path& path, const std::string& object, const CaptureInfo& capture) {
@@ -73,12 +102,13 @@ herr_t write_through(hid_t dataset, hid_t type, hid_t memory, hid_t selection, c
 }  // namespace
 
 struct DumpWriter::State {
-  std::filesystem::path path, temporary;
+  std::filesystem::path path, target, temporary;
   Grid grid;
   File file;
   Group captures;
   CaptureLayout layout;             // of the latest capture
   std::vector<OpenTensor> tensors;  // of the latest capture: q, k, v, perhaps o
+  std::size_t added = 0;            // captures
 
   ~State() {
     if (temporary.empty()) return;
@@ -94,10 +124,16 @@ struct DumpWriter::State {
     throw DumpError(path, object, wanted, found);
   }
 
+  /// Of one head, as many as a reader takes at once.
+  [[nodiscard]] hsize_t chunk_tokens(const std::array<hsize_t, 3>& shape) const {
+    const hsize_t most = kLargestChunk / (shape[2] * bytes_of(layout.element));
+    return std::min({shape[1], kMostChunkTokens, std::max<hsize_t>(most, 1)});
+  }
+
   OpenTensor create(hid_t group, const std::string& object, const std::string& name, Index heads) const {
     const std::array<hsize_t, 3> shape = {static_cast<hsize_t>(heads), static_cast<hsize_t>(grid.tokens()),
                                           static_cast<hsize_t>(layout.head_dim)};
-    const std::array<hsize_t, 3> chunk = {1, std::min(shape[1], kChunkTokens), shape[2]};
+    const std::array<hsize_t, 3> chunk = {1, chunk_tokens(shape), shape[2]};
     const Properties properties(H5Pcreate(H5P_DATASET_CREATE));
     H5Pset_chunk(properties.id(), 3, chunk.data());
     H5Pset_obj_track_times(properties.id(), false);  // the same numbers make the same bytes, whenever
@@ -171,9 +207,11 @@ struct DumpWriter::State {
 
 DumpWriter::DumpWriter(const std::filesystem::path& path, const DumpHeader& header)
     : state_(std::make_unique<State>()) {
+  H5dont_atexit();  // HDF5 would try once more to write what a full disk has refused, and crash
   const QuietErrors quiet;
   State& state = *state_;
   state.path = path;
+  state.target = replaceable(path);
   state.grid = header.grid;
   try {
     require_valid(header.grid);
@@ -188,8 +226,7 @@ DumpWriter::DumpWriter(const std::filesystem::path& path, const DumpHeader& head
     const char* fault = fault_of_text(text);
     if (fault != nullptr) state.refuse(fmt::format("attribute '{}' of /", name), "text in UTF-8 without NUL", fault);
   }
-  if (std::filesystem::is_directory(path)) state.refuse("file", "the name of a file", "a directory");
-  const std::filesystem::path temporary = path.string() + fmt::format(".partial-{}", getpid());
+  const std::filesystem::path temporary = state.target.string() + fmt::format(".partial-{}", getpid());
   const Properties access(H5Pcreate(H5P_FILE_ACCESS));
   H5Pset_fclose_degree(access.id(), H5F_CLOSE_STRONG);
   H5Pset_file_locking(access.id(), false, true);
@@ -217,6 +254,9 @@ void DumpWriter::add_capture(const CaptureInfo& capture, const CaptureLayout& la
   const std::string object = "/captures/" + capture.name;
   state.require_written();
   require_readable(state.path, object, capture);
+  if (++state.added > kMostCaptures) {
+    state.refuse("/captures", fmt::format("at most {} captures", kMostCaptures), "one more");
+  }
   if (layout.heads > kMostHeads || layout.head_dim > kLargestHeadDim) {
     state.refuse(object, fmt::format("at most {} heads and a head_dim of at most {}", kMostHeads, kLargestHeadDim),
                  fmt::format("{}, {}", layout.heads, layout.head_dim));
@@ -276,7 +316,7 @@ void DumpWriter::finish() {
   closed = state.file.reset() && closed;
   if (!closed) state.refuse("file", "to write all of it", last_reason());
   std::error_code error;
-  std::filesystem::rename(state.temporary, state.path, error);
+  std::filesystem::rename(state.temporary, state.target, error);
   if (error) state.refuse("file", "to give it its name", error.message());
   state.temporary.clear();
 }

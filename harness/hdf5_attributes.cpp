@@ -16,7 +16,6 @@ namespace draft::hdf5 {
 namespace {
 
 constexpr const char* kNoAttribute = "no attribute has this name";
-constexpr std::size_t kLongestText = std::size_t{1} << 24;  // bytes of a fixed-length string
 
 hsize_t attribute_count(hid_t id) {
 #if H5_VERSION_GE(1, 12, 0)
@@ -69,6 +68,9 @@ AttributeReader::AttributeReader(std::filesystem::path file, std::string object,
   for (const std::string& name : found) {
     const Attribute attribute(H5Aopen(id_, name.c_str(), H5P_DEFAULT));
     if (!attribute.ok()) refuse_unreadable(name);
+    if (const hsize_t bytes = H5Aget_storage_size(attribute.id()); bytes > kLargestAttribute) {
+      refuse(name, fmt::format("at most {} bytes", kLargestAttribute), fmt::format("{}", bytes));
+    }
     if (!names_.insert(name).second) refuse(name, "one of each name", "two");
   }
 }
@@ -87,9 +89,6 @@ std::string AttributeReader::text(const char* name) const {
   } else {
     const std::size_t size = H5Tget_size(found.type.id());
     if (size == 0) refuse_unreadable(name);
-    if (size > kLongestText) {
-      refuse(name, fmt::format("a string of at most {} bytes", kLongestText), fmt::format("{}", size));
-    }
     value.resize(size);
     if (H5Aread(found.attribute.id(), found.type.id(), value.data()) < 0) refuse_unreadable(name);
     switch (H5Tget_strpad(found.type.id())) {
@@ -187,6 +186,7 @@ void AttributeReader::refuse_list(const Names& known) const {
   for (const char* name : known) {
     if (H5Aexists(id_, name) < 0) unknown.push_back(fmt::format("'{}'", name));
   }
+  if (unknown.empty()) throw DumpError(file_, "attributes of " + object_, "readable ones", reason);
   throw DumpError(file_, fmt::format("attributes {} of {}", fmt::join(unknown, ", "), object_),
                   "readable attributes or none of that name", reason);
 }

@@ -4,6 +4,7 @@ h5py's high-level interface follows links into other files and turns types into 
 """
 
 import contextlib
+import math
 import os
 
 import h5py
@@ -17,7 +18,6 @@ FILTERS = {h5z.FILTER_DEFLATE: "gzip", h5z.FILTER_SHUFFLE: "shuffle", h5z.FILTER
 FLOATS = {"float16": (h5t.IEEE_F16LE, h5t.IEEE_F16BE), "float32": (h5t.IEEE_F32LE, h5t.IEEE_F32BE),
           "float64": (h5t.IEEE_F64LE, h5t.IEEE_F64BE)}
 GZIP_AT_MOST = 1032  # how much smaller deflate makes anything
-LONGEST_TEXT = 1 << 24
 
 
 @contextlib.contextmanager
@@ -29,6 +29,77 @@ def reading(path, where, wanted):
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, SystemError, OverflowError, MemoryError) as error:
         raise DumpError(path, where, wanted, error) from error
+
+
+def target(path):
+    """The file that a dump is written to: `path`, or what it leads to by links. An older dump or an empty file may be
+    replaced. Raises DumpError for what else may stand there: notes, a folder, a device, a FIFO."""
+    def refuse(found):
+        raise DumpError(path, "file", "a new file or a dump to replace", found)
+
+    found = os.path.realpath(path)
+    if os.path.islink(found):
+        refuse("links that lead nowhere")
+    if not os.path.lexists(found):
+        return found
+    if not os.path.isfile(found):
+        refuse("a directory" if os.path.isdir(found) else "no regular file")
+    if os.path.getsize(found) == 0:
+        return found
+    try:
+        with h5py.File(found, "r") as file:
+            is_dump = file.attrs["format"] in (dump_rules.FORMAT, dump_rules.FORMAT.encode())
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError):
+        is_dump = False
+    if not is_dump:
+        refuse("a file that is none")
+    return found
+
+
+class Output:
+    """The file that h5py writes through. What a full disk refuses is kept as `error`, and HDF5 is told that all is well:
+    told the truth, it tries again when the interpreter ends, and crashes."""
+
+    def __init__(self, path):
+        self._file = open(path, "w+b", buffering=0)  # noqa: SIM115
+        self.error = None
+
+    def _try(self, call, otherwise):
+        try:
+            return call()
+        except OSError as error:
+            self.error = self.error or error
+            return otherwise
+
+    def write(self, data):
+        def whole():
+            rest = memoryview(data).cast("B")
+            while len(rest):
+                rest = rest[self._file.write(rest):]
+            return len(data)
+
+        return self._try(whole, len(data))
+
+    def truncate(self, size=None):
+        return self._try(lambda: self._file.truncate(size), size)
+
+    def close(self):
+        self._try(self._file.close, None)
+
+    def read(self, size=-1):
+        return self._file.read(size)
+
+    def readinto(self, buffer):
+        return self._file.readinto(buffer)
+
+    def seek(self, offset, whence=0):
+        return self._file.seek(offset, whence)
+
+    def tell(self):
+        return self._file.tell()
+
+    def flush(self):
+        pass
 
 
 def _type_name(kind):
@@ -69,7 +140,11 @@ class Attributes:
             raise DumpError(path, f"attributes of {where}", f"{count} readable ones", len(self._names))
         for name in self._names:
             with reading(path, f"attribute {name.decode(errors='replace')} of {where}", "a readable attribute"):
-                h5a.open(node, name)
+                attribute = h5a.open(node, name)
+                bytes_there = attribute.get_type().get_size() * attribute.get_space().get_simple_extent_npoints()
+            if bytes_there > dump_rules.LARGEST_ATTRIBUTE:
+                raise DumpError(path, f"attribute {name.decode(errors='replace')} of {where}",
+                                f"at most {dump_rules.LARGEST_ATTRIBUTE} bytes", bytes_there)
 
     def _is_told(self, name):
         """Whether HDF5 can say if there is an attribute of that name; behind a damaged one it cannot."""
@@ -102,8 +177,9 @@ class Attributes:
         attribute = self._open(name, "a string", (h5t.STRING,), 1)
         with reading(self._path, self.at(name), "a readable attribute"):
             kind = attribute.get_type()
-            if not kind.is_variable_str() and kind.get_size() > LONGEST_TEXT:
-                raise DumpError(self._path, self.at(name), f"a string of at most {LONGEST_TEXT} bytes", kind.get_size())
+            if not kind.is_variable_str() and kind.get_size() > dump_rules.LARGEST_ATTRIBUTE:
+                raise DumpError(self._path, self.at(name), f"a string of at most {dump_rules.LARGEST_ATTRIBUTE} bytes",
+                                kind.get_size())
             values = np.empty(attribute.shape, attribute.dtype)
             attribute.read(values)
             raw = values.reshape(-1)[0] if kind.is_variable_str() else values.tobytes().rstrip(b"\0")
@@ -166,6 +242,8 @@ def names(path, group):
             dump_rules.name(path, raw.decode())
     if not found:
         raise DumpError(path, "/captures", "at least one capture", "none")
+    if len(found) > dump_rules.MOST_CAPTURES:
+        raise DumpError(path, "/captures", f"at most {dump_rules.MOST_CAPTURES} captures", len(found))
     return sorted(found)
 
 
@@ -212,6 +290,9 @@ def check_storage(path, where, dataset):
         if claimed > most:
             raise DumpError(path, where, f"at most the {most} bytes that a file of {file_bytes} bytes can hold",
                             f"{list(what)}, {claimed} bytes")
+    if math.prod(chunk) * size > dump_rules.LARGEST_CHUNK:
+        raise DumpError(path, where, f"chunks of at most {dump_rules.LARGEST_CHUNK} bytes",
+                        f"{list(chunk)}, {math.prod(chunk) * size} bytes")
     if layout != h5d.CHUNKED:
         wanted, stored = shape[0] * shape[1] * shape[2] * size, dataset.get_storage_size()
         end = (dataset.get_offset() or 0) + stored

@@ -13,6 +13,10 @@ FORMAT = "draftattention-qkv"
 VERSION = 1
 LONGEST_AXIS = 1_000_000
 MOST_HEADS = LARGEST_HEAD_DIM = 65_536
+MOST_CAPTURES = 4096
+LARGEST_CHUNK = 2 ** 27  # bytes
+LARGEST_ATTRIBUTE = 2 ** 24  # bytes
+MOST_CHUNK_TOKENS = 4096
 GRID_MINIMUM = {"frames": 1, "height": 1, "width": 1, "text_tokens": 0}
 ELEMENTS = ("float16", "float32", "float64")
 LARGEST_INTEGER = 2 ** 63 - 1
@@ -23,6 +27,7 @@ class DumpError(ValueError):
     """A dump that breaks the format."""
 
     def __init__(self, path, where, wanted, found):
+        self.wanted, self.found = wanted, found
         super().__init__(f"{shown(path)}: {shown(where)}: wanted {wanted}, found {shown(found)}")
 
 
@@ -78,6 +83,8 @@ def text(path, where, value):
         raise DumpError(path, where, "text in UTF-8", repr(value)) from None
     if "\0" in value:
         raise DumpError(path, where, "text without NUL", repr(value))
+    if len(value.encode()) >= LARGEST_ATTRIBUTE:
+        raise DumpError(path, where, f"text of fewer than {LARGEST_ATTRIBUTE} bytes", f"{len(value.encode())} bytes")
     return str(value)
 
 
@@ -108,6 +115,11 @@ def shape(path, where, found, wanted_tokens):
     if found[0] > MOST_HEADS or found[2] > LARGEST_HEAD_DIM:
         raise DumpError(path, where, f"at most {MOST_HEADS} heads and a head_dim of at most {LARGEST_HEAD_DIM}",
                         list(found))
+
+
+def chunk_tokens(tokens, head_dim, size):
+    """Tokens of a chunk of one head, whose numbers have `size` bytes."""
+    return min(tokens, MOST_CHUNK_TOKENS, max(LARGEST_CHUNK // (head_dim * size), 1))
 
 
 def heads(path, where, shapes):

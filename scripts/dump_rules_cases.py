@@ -52,6 +52,14 @@ def attribute(where, name, value, word, write=None):
     return Case(f"{where} {name} = {shown}", word, edit, write=write)
 
 
+def linked(count):
+    """So many captures, all of them one."""
+    def edit(file):
+        for name in range(count - len(file["captures"])):
+            file[f"captures/{name}"] = file["captures/c"]
+    return edit
+
+
 def missing(where, name):
     return Case(f"{where} without {name}", name, lambda file: file[where].attrs.__delitem__(name))
 
@@ -215,6 +223,7 @@ CASES = [
     call("timestep", 1j, "timestep"), call("timestep", True, "timestep"),
     call("steps", 50, None), call("steps", 2.5, "steps"), call("steps", h5py.Empty("i8"), "steps", None),
     Case("steps 50.0, written", None, write={"call": {"steps": 50.0}}),
+    call("prompt", "x" * 2**24, "prompt"), call("prompt", "x" * (2**24 - 1), None),
     call("prompt", 3, "prompt"), call("prompt", "a\nb", None), call("prompt", np.bytes_(b"\xff"), "prompt", None),
     call("branch", "cond", None), call("branch", 1.0, "branch"), call("branch", np.void(b"ab"), "branch", None),
     call("softmax_scale", 0.3, None), call("softmax_scale", 1, None), call("softmax_scale", 0.0, "softmax_scale"),
@@ -293,6 +302,7 @@ CASES = [
     link("a soft link to nothing", "captures/d", h5py.SoftLink("/nowhere"), "soft link"),
     link("o by a soft link to nothing", "captures/c/o", h5py.SoftLink("/nowhere"), "soft link"),
     link("/captures by a soft link", "captures", lambda f: (f.move("captures", "there"), h5py.SoftLink("/there"))[1], "soft link"),
+    *(Case(f"{count} captures", word, linked(count)) for count, word in ((4096, None), (4097, "at most 4096 captures"))),
     link("a capture by two hard links", "captures/d", lambda f: f["captures/c"], None),
     link("q and k one dataset", Q, lambda f: f["captures/c/k"], None),
     Case("file version latest", None, remake=remade(latest=True)), Case("order of creation", None, remake=remade(order=True)),

@@ -5,10 +5,13 @@ import fcntl
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import unittest
+
+import h5py
 
 PROGRAM = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "draftbench"
 RECORD = {"schema": 1, "experiment": "latency", "input": {"sha256": "ab", "capture": "c", "head": 0},
@@ -91,7 +94,50 @@ class Output(unittest.TestCase):
         self.refused("generate", "iid", "--out", "", says=["--out", "the name of a file"])
         self.assertEqual(sorted(os.listdir(self.folder)), sorted(["fifo", "n.txt", "r.jsonl", dump, "x.h5"]))
 
+    def test_generate_follows_links(self):
+        dump = self.dump()
+        os.symlink(dump, self.path("link"))
+        os.symlink("nothing.h5", self.path("dangling"))
+        self.call("generate", "iid", "--out", "link", "--grid", "1x2x2", "--head-dim", "4")
+        self.call("generate", "iid", "--out", "dangling", "--grid", "1x2x2", "--head-dim", "4")
+        self.assertTrue(os.path.islink(self.path("link")) and os.path.islink(self.path("dangling")))
+        for name in (dump, "nothing.h5"):
+            self.assertIn("iid", self.call("inspect", name).stdout)
+
     # --- output that cannot be written ---
+
+    def test_a_dump_on_a_full_disk(self):
+        dump = self.dump()
+        with open(self.path(dump), "rb") as file:
+            before = file.read()
+
+        def limit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+        for name in (dump, "new.h5"):
+            self.refused("generate", "iid", "--out", name, "--grid", "4x16x32", "--head-dim", "64", says=[name],
+                         preexec_fn=limit)
+        with open(self.path(dump), "rb") as file:
+            self.assertEqual(file.read(), before)
+        self.assertEqual(os.listdir(self.folder), [dump])
+
+    def test_a_head_too_large_to_be_measured_is_refused_as_input(self):
+        self.call("generate", "iid", "--out", "d.h5", "--grid", "1x8x16", "--head-dim", "4", "--dtype", "float64")
+        with h5py.File(self.path("d.h5"), "r+") as file:
+            for capture in file["captures"].values():
+                capture["q"][...] = capture["k"][...] = 1e200
+        done = self.call("bounds", "d.h5", "--out", "r.jsonl", "--quiet", status=2)
+        self.assertRegex(done.stderr, r"\Adraftbench: d\.h5[^\n]*wanted[^\n]*\n\Z|\Adraftbench: d\.h5[^\n]*must[^\n]*\n\Z")
+        self.assertNotIn("not foreseen", done.stderr)
+        self.assertEqual(done.stderr.count("d.h5"), 1)
+
+    def test_a_sparse_file_gets_no_more_time(self):
+        """A loop in damaged metadata ends in seconds, however large the file claims to be."""
+        dump = self.dump()
+        with open(self.path(dump), "r+b") as file:
+            file.truncate(1 << 40)
+        self.call("inspect", dump)  # sound all the same
 
     def test_stdout_that_is_full(self):
         dump = self.dump()

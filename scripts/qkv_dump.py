@@ -32,7 +32,6 @@ import dump_rules
 from dump_rules import ELEMENTS, FORMAT, GRID_MINIMUM, VERSION, DumpError
 
 __all__ = ["DumpError", "DumpWriter", "Capture", "OpenDump", "read_dump", "to_bfloat16_bits", "from_bfloat16_bits"]
-MAX_CHUNK_TOKENS = 4096
 ROOT_ATTRIBUTES = ["format", "version", "model", "source", *GRID_MINIMUM]
 CAPTURE_ATTRIBUTES = ["layer", "step", "timestep", "steps", "prompt", "branch", "softmax_scale", "model_heads"]
 TENSORS = ("q", "k", "v", "o")
@@ -88,8 +87,7 @@ class DumpWriter:
 
     def __init__(self, path, *, model, source, frames, height, width, text_tokens, compression=9):
         self.path = os.fspath(path)
-        if os.path.isdir(self.path):
-            raise DumpError(self.path, "file", "the name of a file", "a folder")
+        self._target = dump_hdf5.target(self.path)
         grid = dump_rules.grid(self.path, dict(frames=frames, height=height, width=width, text_tokens=text_tokens))
         texts = {name: dump_rules.text(self.path, f"attribute {name} of /", value)
                  for name, value in (("model", model), ("source", source))}
@@ -98,26 +96,40 @@ class DumpWriter:
         self._compression = dump_rules.integer(self.path, "compression", compression, 0, 9)
         self._shape = None  # (q heads, k heads, head_dim) of the first capture: all share it
         self._names = set()
-        self._temporary = f"{self.path}.part-{os.getpid()}"
-        self._file = None
+        self._temporary = f"{self._target}.part-{os.getpid()}"
+        self._file = self._output = None
 
     def __enter__(self):
-        self._file = h5py.File(self._temporary, "w")
+        if self._output is not None:
+            raise DumpError(self.path, "file", "a writer for each dump", "one that has written its dump")
+        try:
+            self._output = dump_hdf5.Output(self._temporary)
+        except OSError as error:
+            raise DumpError(self.path, "file", "to write here", error.strerror) from error
+        self._file = h5py.File(self._output, "w")
         self._file.attrs.update(self._root)
         self._file.create_group("captures")
         return self
 
     def __exit__(self, kind, value, trace):
         try:
-            self._file.close()
+            try:
+                self._file.close()
+            finally:
+                self._output.close()
             if kind is None:
+                self._require_written()
                 if not self._names:
                     raise DumpError(self.path, "/captures", "at least one capture", "none")
-                os.replace(self._temporary, self.path)
+                os.replace(self._temporary, self._target)
         finally:
             if os.path.exists(self._temporary):
                 os.remove(self._temporary)
         return False
+
+    def _require_written(self):
+        if self._output.error is not None:
+            raise DumpError(self.path, "file", "to write all of it", self._output.error.strerror)
 
     def add(self, name, q, k, v, o=None, *, layer, step, timestep, steps=None, prompt=None, branch=None,
             softmax_scale=None, model_heads=None):
@@ -131,6 +143,8 @@ class DumpWriter:
         where = f"/captures/{name}"
         if name in self._names:
             raise DumpError(self.path, where, "a new name", "a capture of that name")
+        if len(self._names) == dump_rules.MOST_CAPTURES:
+            raise DumpError(self.path, "/captures", f"at most {dump_rules.MOST_CAPTURES} captures", "one more")
         given = {n: a for n, a in dict(q=q, k=k, v=v, o=o).items() if a is not None}
         for dataset in ("q", "k", "v"):
             if dataset not in given:
@@ -146,12 +160,14 @@ class DumpWriter:
             _check_finite(self.path, f"{where}/{dataset}", array, element)
         group = self._file["captures"].create_group(name)
         for dataset, (array, element) in arrays.items():
-            chunk = (1, min(array.shape[1], MAX_CHUNK_TOKENS), array.shape[2])
+            chunk = (1, dump_rules.chunk_tokens(*array.shape[1:], array.itemsize), array.shape[2])
             packed = dict(shuffle=True, compression="gzip", compression_opts=self._compression) if self._compression else {}
             stored = group.create_dataset(dataset, data=array, chunks=chunk, **packed)
             if element == "bfloat16":
                 stored.attrs["dtype"] = element
         group.attrs.update(attributes)
+        self._file.flush()
+        self._require_written()
         self._shape = shape
         self._names.add(name)
 

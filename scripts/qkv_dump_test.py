@@ -1,6 +1,7 @@
 """Tests of qkv_dump: exact round trips, and really broken files. Run: python3 scripts/qkv_dump_test.py"""
 
 import os
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -28,8 +29,8 @@ class DumpTest(unittest.TestCase):
         self.addCleanup(self._folder.cleanup)
         self.path = os.path.join(self._folder.name, "run.h5")
 
-    def write(self, captures=1, grid=GRID, call=CALL, **shape):
-        with DumpWriter(self.path, model="minidit", source="test", **grid) as dump:
+    def write(self, captures=1, grid=GRID, call=CALL, path=None, **shape):
+        with DumpWriter(path or self.path, model="minidit", source="test", **grid) as dump:
             for index in range(captures):
                 dump.add(f"capture{index}", **arrays(seed=index, **shape), **call)
 
@@ -133,6 +134,54 @@ class Writer(DumpTest):
         with self.assertRaisesRegex(DumpError, "attribute frames"):
             DumpWriter(self.path, model="m", source="s", **{**GRID, "frames": 0})
 
+    def test_replaces_dumps_alone_and_follows_links(self):
+        notes, link, pipe = (os.path.join(self._folder.name, name) for name in ("notes", "link.h5", "pipe"))
+        with open(notes, "w") as file:
+            file.write("notes")
+        os.symlink("notes", link)
+        os.mkfifo(pipe)
+        for path in (notes, link, pipe, self._folder.name, "/dev/full"):
+            with self.assertRaisesRegex(DumpError, "file: wanted a new file or a dump to replace, found"):
+                self.write(path=path)
+        with open(notes) as file:
+            self.assertEqual(file.read(), "notes")
+        os.remove(link)
+        os.symlink("real.h5", link)
+        for _ in range(2):  # a dangling link, then one to a dump
+            self.write(path=link)
+            self.assertTrue(os.path.islink(link))
+            self.assertEqual(len(list(read_dump(os.path.join(self._folder.name, "real.h5")))), 1)
+        self.assertEqual(sorted(os.listdir(self._folder.name)), ["link.h5", "notes", "pipe", "real.h5"])
+
+    def test_a_writer_writes_one_dump(self):
+        writer = DumpWriter(self.path, model="m", source="s", **GRID)
+        with writer as dump:
+            dump.add("a", **arrays(), **CALL)
+        with self.assertRaisesRegex(DumpError, "wanted a writer for each dump"):
+            writer.__enter__()
+        self.assertEqual(len(list(read_dump(self.path))), 1)
+
+    def test_a_full_disk_is_one_refusal(self):
+        """In a process of its own, which must end as it wants to: HDF5 crashes at the end where it could not write."""
+        program = f"""
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+import numpy as np
+from qkv_dump import DumpError, DumpWriter
+x = np.random.default_rng(1).standard_normal((2, 4096, 64)).astype("f4")
+try:
+    with DumpWriter({self.path!r}, model="m", source="s", frames=1, height=64, width=64, text_tokens=0) as dump:
+        dump.add("a", x, x, x, layer=0, step=0, timestep=0.0)
+except DumpError as error:
+    print(error)
+    sys.exit(7)
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=os.path.dirname(__file__))
+        self.assertEqual((done.returncode, done.stderr), (7, ""), done.stdout)
+        self.assertIn("file: wanted to write all of it, found File too large", done.stdout)
+        self.assertEqual(os.listdir(self._folder.name), [])
+
     def test_captures_share_their_shape(self):
         with self.assertRaisesRegex(DumpError, "as in the other captures"):
             with DumpWriter(self.path, model="m", source="s", **GRID) as dump:
@@ -143,6 +192,8 @@ class Writer(DumpTest):
 class Reader(DumpTest):
     def change(self, edit):
         """Write a good file, then let `edit(file)` break it with h5py."""
+        if os.path.exists(self.path):
+            os.remove(self.path)  # what was changed before is no dump any more
         self.write()
         with h5py.File(self.path, "r+") as file:
             edit(file)
@@ -153,6 +204,7 @@ class Reader(DumpTest):
         with open(self.path, "wb") as file:
             file.write(b"not hdf5" * 100)
         self.refused("whole HDF5 file")
+        os.remove(self.path)
         self.write()
         with open(self.path, "r+b") as file:
             file.truncate(os.path.getsize(self.path) // 2)

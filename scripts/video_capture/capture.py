@@ -5,9 +5,9 @@ import math
 import os
 import tempfile
 
-import h5py
+import dump_hdf5
 from draftattention.diffusers import intercept_self_attention
-from qkv_dump import FORMAT, DumpWriter
+from qkv_dump import DumpError, DumpWriter
 
 BRANCHES = ("cond", "uncond")  # a step's passes, in the order in which diffusers' pipelines make them
 
@@ -36,25 +36,16 @@ def require_heads(model, heads):
 def require_out(out):
     """A path that a dump can be written to: new, empty or a dump. Raises CaptureError for a folder, a file of another
     kind, and a folder that is not there or cannot be written to."""
-    folder = os.path.dirname(os.path.abspath(out))
-    if os.path.isdir(out) or os.path.basename(out) == "":
-        raise CaptureError("out", "a file", f"the folder {out}" if os.path.isdir(out) else repr(out))
-    if os.path.lexists(out) and not os.path.isfile(out):
-        raise CaptureError("out", "a file", f"{out}, which is none")
-    if os.path.exists(out) and os.path.getsize(out) > 0 and not _is_dump(out):
-        raise CaptureError("out", "a new file or a dump", f"{out}, which is something else and stays as it is")
+    if os.path.basename(out) == "":
+        raise CaptureError("out", "a file", repr(out))
+    try:
+        folder = os.path.dirname(dump_hdf5.target(out))
+    except DumpError as error:
+        raise CaptureError("out", error.wanted, f"{error.found}: {out}") from error
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise CaptureError("out", "a folder that can be written to", f"{folder}: {error.strerror}") from error
-
-
-def _is_dump(path):
-    try:
-        with h5py.File(path, "r") as file:
-            return file.attrs["format"] in (FORMAT, FORMAT.encode())
-    except (OSError, KeyError, RuntimeError, ValueError):
-        return False
 
 
 class _Recorder:

@@ -204,9 +204,9 @@ class Refusals(CaptureTest):
         with h5py.File(other, "w") as file:
             file.attrs["format"] = "another"
         before = other.read_bytes()
-        for out, message in [(folder, "out: wanted a file, found the folder"),
-                             (pipe, "out: wanted a file, found .*none"),
-                             (notes, "out: wanted a new file or a dump, found .*stays as it is"),
+        for out, message in [(folder, "out: wanted a new file or a dump to replace, found a directory"),
+                             (pipe, "out: wanted a new file or a dump to replace, found no regular file"),
+                             (notes, "out: wanted a new file or a dump to replace, found a file that is none"),
                              (other, "out: wanted a new file or a dump"),
                              (self.folder / "nowhere" / "x.h5", "out: wanted a folder that can be written to")]:
             ran = []

@@ -80,7 +80,7 @@ class Command(CaptureTest):
                                  (["--seed", "1e3"], "argument --seed: wanted a whole number from 0"),
                                  (["--prompt", "\udcff"], "argument --prompt: wanted UTF-8, found other bytes"),
                                  (["--true-guidance", "1"], "argument --true-guidance: wanted a scale above 1"),
-                                 (["--out", str(self.folder)], "out: wanted a file, found the folder"),
+                                 (["--out", str(self.folder)], "out: wanted a new file or a dump to replace, found a directory"),
                                  (["--out", "nowhere/x.h5"], "argument --out: wanted a file in a folder that exists"),
                                  (["--model", str(self.folder)], "--model: wanted a diffusers pipeline, found")]:
             status, errors = self.run_command("--model", "none", *options)
