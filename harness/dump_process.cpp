@@ -36,7 +36,7 @@ struct AnswerHeader {
 
 char* note = nullptr;                       // in the child
 std::uint64_t decoded_bytes = 0;            // in the child: what its limits follow
-std::uint64_t used_seconds = 0;   // in a child: of the processor, before the present request
+std::uint64_t used_seconds = 0;             // in the child: of the processor, before the present request
 std::uint64_t own_data = 0, own_space = 0;  // bytes that the child had when it began
 
 /// Shared memory counts as a file where `ulimit -f` limits those.

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "harness/dump.hpp"
+#include "harness/dump_rules.hpp"
 #include "harness/temporary_directory.hpp"
 
 namespace draft {
@@ -33,13 +34,13 @@ void loop() {
 }
 
 /// What the program is told when the reader does this.
-std::string refusal(const std::function<void()>& harm) {
+std::string refusal(const std::function<void()>& harm, std::uintmax_t file_bytes = 1000) {
   const auto start = Clock::now();
   std::string message = "not refused";
   testing::internal::CaptureStdout();
   testing::internal::CaptureStderr();
   try {
-    DumpProcess process("file.h5", 1000, [&] {
+    DumpProcess process("file.h5", file_bytes, [&] {
       return [&](const DumpRequest&, AnswerSpace& space) {
         contained::now_reading("/captures/a/q");
         harm();
@@ -79,7 +80,27 @@ TEST(DumpProcess, SignalsAndExits) {
   EXPECT_EQ(refusal([] { _exit(7); }), std::string(kStart) + "it ended with status 7");
 }
 
-TEST(DumpProcess, LoopsForEver) { EXPECT_EQ(refusal(loop), std::string(kStart) + "it took too long"); }
+// Also where the file says that it has a terabyte: a sparse one costs nothing.
+TEST(DumpProcess, LoopsForEver) {
+  for (const std::uintmax_t bytes : {std::uintmax_t{1000}, std::uintmax_t{1} << 40}) {
+    EXPECT_EQ(refusal(loop, bytes), std::string(kStart) + "it took too long") << bytes;
+  }
+}
+
+// Given: a head that may take 100 s and takes none, then a loop. Claim: what was left over does not count for the loop.
+TEST(DumpProcess, TimeIsForOneRequest) {
+  DumpProcess process("file.h5", 1000, [] {
+    return [](const DumpRequest& request, AnswerSpace& space) {
+      if (request.head == 1) loop();
+      contained::allow(100 * kReaderBytesPerSecond, 0);
+      space.place(1);
+    };
+  });
+  ASSERT_EQ(process.ask({0, 'q', 0}).size, 1U);
+  const auto start = Clock::now();
+  EXPECT_THROW(static_cast<void>(process.ask({0, 'q', 1})), DumpError);
+  EXPECT_LT(Clock::now() - start, kSoon);
+}
 
 TEST(DumpProcess, TakesAllMemory) {
 #ifdef __SANITIZE_ADDRESS__
