@@ -11,6 +11,7 @@
 #include "harness/dump_file.hpp"
 #include "harness/dump_head.hpp"
 #include "harness/dump_process.hpp"
+#include "harness/dump_rules.hpp"
 #include "harness/dump_wire.hpp"
 #include "harness/half_tensor.hpp"
 #include "harness/text.hpp"
@@ -46,6 +47,16 @@ DumpAnswerer answer_from(const std::filesystem::path& path) {
 DumpError::DumpError(const std::filesystem::path& file, const std::string& object, const std::string& wanted,
                      const std::string& found)
     : UsageError(part(file.string()) + ": " + part(object) + ": wanted " + part(wanted) + ", found " + part(found)) {}
+
+std::size_t text_bytes(const std::filesystem::path& file, std::size_t before, const CaptureInfo& capture) {
+  const std::size_t found = before + capture.prompt.value_or("").size() + capture.branch.value_or("").size();
+  if (found > kLargestAttribute) {
+    throw DumpError(file, "/captures",
+                    fmt::format("at most {} bytes of prompts and branches in all", kLargestAttribute),
+                    fmt::format("{}", found));
+  }
+  return found;
+}
 
 std::string file_name(const DumpInfo& info) { return shown(info.path.filename().string()); }
 
@@ -114,11 +125,15 @@ const DumpInfo& Dump::info() const { return state_->info; }
 Problem Dump::load(const CaptureInfo& capture, Index head) const {
   const std::string source = fmt::format("{}:{} head {}", file_name(info()), shown(capture_path(capture.name)), head);
   return {info().grid,
-          state_->read(capture, 'q', head).matrix(),
-          state_->read(capture, 'k', head).matrix(),
-          state_->read(capture, 'v', head).matrix(),
+          load_tensor(capture, 'q', head),
+          load_tensor(capture, 'k', head),
+          load_tensor(capture, 'v', head),
           capture.softmax_scale,
           source};
+}
+
+Matrix Dump::load_tensor(const CaptureInfo& capture, char dataset, Index head) const {
+  return state_->read(capture, dataset, head).matrix();
 }
 
 Dump::HalfHead Dump::load_half(const CaptureInfo& capture, Index head, Element element) const {
@@ -132,7 +147,7 @@ Dump::HalfHead Dump::load_half(const CaptureInfo& capture, Index head, Element e
 
 std::optional<Matrix> Dump::load_output(const CaptureInfo& capture, Index head) const {
   if (!capture.has_output) return std::nullopt;
-  return state_->read(capture, 'o', head).matrix();
+  return load_tensor(capture, 'o', head);
 }
 
 }  // namespace draft

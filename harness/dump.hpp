@@ -37,6 +37,9 @@ struct CaptureInfo {
   bool has_output = false;            // the model's own attention output is there
 };
 
+/// The bytes of the captures' texts with those of one more; they share the size of one attribute. Throws DumpError.
+std::size_t text_bytes(const std::filesystem::path& file, std::size_t before, const CaptureInfo& capture);
+
 /// What a dump says about itself. All captures share the grid and the shapes.
 struct DumpInfo {
   std::filesystem::path path;
@@ -86,6 +89,9 @@ class Dump {
     std::vector<std::uint16_t> q, k, v;
   };
   [[nodiscard]] HalfHead load_half(const CaptureInfo& capture, Index head, Element element) const;
+
+  /// One tensor of a head, 'q', 'k' or 'v', as load() has it: where memory for all three is not needed.
+  [[nodiscard]] Matrix load_tensor(const CaptureInfo& capture, char dataset, Index head) const;
 
   /// The model's own dense attention output of one head, [tokens, head_dim], if the capture has it.
   [[nodiscard]] std::optional<Matrix> load_output(const CaptureInfo& capture, Index head) const;

@@ -98,7 +98,8 @@ void DumpFile::read_captures() {
   H5G_info_t group;
   if (H5Gget_info(captures.id(), &group) < 0) throw DumpError(info_.path, "/captures", "a group", last_reason());
   if (group.nlinks > kMostCaptures) {
-    throw DumpError(info_.path, "/captures", fmt::format("at most {} captures", kMostCaptures), fmt::format("{}", group.nlinks));
+    throw DumpError(info_.path, "/captures", fmt::format("at most {} captures", kMostCaptures),
+                    fmt::format("{}", group.nlinks));
   }
   if (group.nlinks == 0) throw DumpError(info_.path, "/captures", "at least one capture", "none");
   std::vector<std::string> names;
@@ -141,6 +142,7 @@ void DumpFile::read_capture(hid_t captures, const std::string& name) {
   if (attributes.has("steps")) capture.steps = attributes.integer("steps");
   if (attributes.has("prompt")) capture.prompt = attributes.text("prompt");
   if (attributes.has("branch")) capture.branch = attributes.text("branch");
+  text_bytes_ = text_bytes(info_.path, text_bytes_, capture);
   capture.has_output = link_exists(info_.path, group.id(), "o", path + "/o");
   check_tensors(group.id(), capture);
 

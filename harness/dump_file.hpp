@@ -30,6 +30,7 @@ class DumpFile {
 
   std::uintmax_t bytes_ = 0;  // of the file
   hdf5::File file_;
+  std::size_t text_bytes_ = 0;  // of the captures so far
   DumpInfo info_;
 };
 

@@ -148,7 +148,8 @@ void Tensor::require_size(std::uintmax_t file_bytes) const {
   if (bytes > most) claims(bytes, to_string(shape_));
   if (piece > most) claims(piece, "chunks of " + to_string(chunk_));
   if (piece > kLargestChunk) {
-    refuse(fmt::format("chunks of at most {} bytes", kLargestChunk), fmt::format("{}, {} bytes", to_string(chunk_), piece));
+    refuse(fmt::format("chunks of at most {} bytes", kLargestChunk),
+           fmt::format("{}, {} bytes", to_string(chunk_), piece));
   }
   if (chunk_[0] > 0) return;
   const std::uint64_t stored = H5Dget_storage_size(dataset_.id());

@@ -34,14 +34,16 @@ std::string to_wire(const DumpInfo& info) {
                         c.softmax_scale, c.model_heads, c.has_output});
   }
   const Grid& grid = info.grid;
-  return json{info.version, info.model,    info.source,   {grid.frames, grid.height, grid.width, grid.text},
-              info.heads,   info.kv_heads, info.head_dim, info.element,
-              captures}
-      .dump();
+  const json all = {info.version, info.model,    info.source,   {grid.frames, grid.height, grid.width, grid.text},
+                    info.heads,   info.kv_heads, info.head_dim, info.element,
+                    captures};
+  std::string wire;
+  json::to_cbor(all, wire);  // not text, where a control character takes six bytes: the memory is limited
+  return wire;
 }
 
 DumpInfo from_wire(std::string_view text) {
-  const json all = json::parse(text);
+  const json all = json::from_cbor(text.begin(), text.end());
   DumpInfo info;
   info.version = all.at(0);
   info.model = all.at(1);

@@ -109,6 +109,7 @@ struct DumpWriter::State {
   CaptureLayout layout;             // of the latest capture
   std::vector<OpenTensor> tensors;  // of the latest capture: q, k, v, perhaps o
   std::size_t added = 0;            // captures
+  std::size_t text_bytes = 0;       // of them
 
   ~State() {
     if (temporary.empty()) return;
@@ -254,6 +255,7 @@ void DumpWriter::add_capture(const CaptureInfo& capture, const CaptureLayout& la
   const std::string object = "/captures/" + capture.name;
   state.require_written();
   require_readable(state.path, object, capture);
+  state.text_bytes = text_bytes(state.path, state.text_bytes, capture);
   if (++state.added > kMostCaptures) {
     state.refuse("/captures", fmt::format("at most {} captures", kMostCaptures), "one more");
   }

@@ -65,11 +65,14 @@ AttributeReader::AttributeReader(std::filesystem::path file, std::string object,
     throw DumpError(file_, "attributes of " + object_, fmt::format("{} readable ones", count),
                     fmt::format("{}", found.size()));
   }
+  hsize_t bytes = 0;
   for (const std::string& name : found) {
     const Attribute attribute(H5Aopen(id_, name.c_str(), H5P_DEFAULT));
     if (!attribute.ok()) refuse_unreadable(name);
-    if (const hsize_t bytes = H5Aget_storage_size(attribute.id()); bytes > kLargestAttribute) {
-      refuse(name, fmt::format("at most {} bytes", kLargestAttribute), fmt::format("{}", bytes));
+    bytes += H5Aget_storage_size(attribute.id());
+    if (bytes > kLargestAttribute) {
+      throw DumpError(file_, "attributes of " + object_, fmt::format("at most {} bytes in all", kLargestAttribute),
+                      fmt::format("{} up to '{}'", bytes, name));
     }
     if (!names_.insert(name).second) refuse(name, "one of each name", "two");
   }

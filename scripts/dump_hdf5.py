@@ -31,31 +31,6 @@ def reading(path, where, wanted):
         raise DumpError(path, where, wanted, error) from error
 
 
-def target(path):
-    """The file that a dump is written to: `path`, or what it leads to by links. An older dump or an empty file may be
-    replaced. Raises DumpError for what else may stand there: notes, a folder, a device, a FIFO."""
-    def refuse(found):
-        raise DumpError(path, "file", "a new file or a dump to replace", found)
-
-    found = os.path.realpath(path)
-    if os.path.islink(found):
-        refuse("links that lead nowhere")
-    if not os.path.lexists(found):
-        return found
-    if not os.path.isfile(found):
-        refuse("a directory" if os.path.isdir(found) else "no regular file")
-    if os.path.getsize(found) == 0:
-        return found
-    try:
-        with h5py.File(found, "r") as file:
-            is_dump = file.attrs["format"] in (dump_rules.FORMAT, dump_rules.FORMAT.encode())
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError):
-        is_dump = False
-    if not is_dump:
-        refuse("a file that is none")
-    return found
-
-
 class Output:
     """The file that h5py writes through. What a full disk refuses is kept as `error`, and HDF5 is told that all is well:
     told the truth, it tries again when the interpreter ends, and crashes."""
@@ -138,13 +113,14 @@ class Attributes:
                             error) from error
         if len(self._names) != count:
             raise DumpError(path, f"attributes of {where}", f"{count} readable ones", len(self._names))
+        object_bytes = 0
         for name in self._names:
             with reading(path, f"attribute {name.decode(errors='replace')} of {where}", "a readable attribute"):
                 attribute = h5a.open(node, name)
-                bytes_there = attribute.get_type().get_size() * attribute.get_space().get_simple_extent_npoints()
-            if bytes_there > dump_rules.LARGEST_ATTRIBUTE:
-                raise DumpError(path, f"attribute {name.decode(errors='replace')} of {where}",
-                                f"at most {dump_rules.LARGEST_ATTRIBUTE} bytes", bytes_there)
+                object_bytes += attribute.get_type().get_size() * attribute.get_space().get_simple_extent_npoints()
+            if object_bytes > dump_rules.LARGEST_ATTRIBUTE:
+                raise DumpError(path, f"attributes of {where}", f"at most {dump_rules.LARGEST_ATTRIBUTE} bytes in all",
+                                f"{object_bytes} up to {name.decode(errors='replace')}")
 
     def _is_told(self, name):
         """Whether HDF5 can say if there is an attribute of that name; behind a damaged one it cannot."""

@@ -88,6 +88,14 @@ def text(path, where, value):
     return str(value)
 
 
+def text_bytes(path, before, attributes):
+    """The bytes of the captures' texts with those of one more; they share the size of one attribute."""
+    found = before + sum(len((attributes.get(name) or "").encode()) for name in ("prompt", "branch"))
+    if found > LARGEST_ATTRIBUTE:
+        raise DumpError(path, "/captures", f"at most {LARGEST_ATTRIBUTE} bytes of prompts and branches in all", found)
+    return found
+
+
 def name(path, value):
     """The name of a capture: what a group of HDF5 can be called."""
     where = f"/captures/{shown(value)}"

@@ -60,6 +60,24 @@ def linked(count):
     return edit
 
 
+def attributes_of_another_tool(count, each):
+    """So many of so many bytes, which only the newer file version holds."""
+    def remake(path):
+        remade(latest=True)(path)
+        with h5py.File(path, "r+", libver="latest") as file:
+            for number in range(count):
+                file["captures/aa"].attrs.create(f"of another tool {number}", np.zeros(each, np.uint8))
+    return remake
+
+
+def two_prompts(each):
+    def edit(file):
+        file.copy("captures/c", "captures/d")
+        for name in "cd":
+            file[f"captures/{name}"].attrs["prompt"] = "x" * each
+    return edit
+
+
 def missing(where, name):
     return Case(f"{where} without {name}", name, lambda file: file[where].attrs.__delitem__(name))
 
@@ -223,7 +241,7 @@ CASES = [
     call("timestep", 1j, "timestep"), call("timestep", True, "timestep"),
     call("steps", 50, None), call("steps", 2.5, "steps"), call("steps", h5py.Empty("i8"), "steps", None),
     Case("steps 50.0, written", None, write={"call": {"steps": 50.0}}),
-    call("prompt", "x" * 2**24, "prompt"), call("prompt", "x" * (2**24 - 1), None),
+    call("prompt", "x" * 2**24, "prompt"), call("prompt", "\x01" * (2**24 - 1), None),
     call("prompt", 3, "prompt"), call("prompt", "a\nb", None), call("prompt", np.bytes_(b"\xff"), "prompt", None),
     call("branch", "cond", None), call("branch", 1.0, "branch"), call("branch", np.void(b"ab"), "branch", None),
     call("softmax_scale", 0.3, None), call("softmax_scale", 1, None), call("softmax_scale", 0.0, "softmax_scale"),
@@ -232,6 +250,13 @@ CASES = [
     call("model_heads", [5, 9], None), call("model_heads", [5], "model_heads"), call("model_heads", [0.5, 1.5], "model_heads"),
     call("model_heads", [[5], [9]], None, None), call("model_heads", 5, "model_heads"), call("model_heads", "ab", "model_heads"),
     call("of another tool", [1, 2, 3], None, None),
+    *(Case(f"{count} attributes of {each} bytes", word and "attributes of /captures/aa",
+           remake=attributes_of_another_tool(count, each)) for count, each, word in (
+        (1, 15_000_000, None), (2, 8_000_000, None), (2, 9_000_000, "too many bytes"),
+        (1, 17_000_000, "too many bytes"), (1, 240_000_000, "too many bytes"), (20, 15_000_000, "too many bytes"))),
+    *(Case(f"two prompts of {each} bytes", word, two_prompts(each),
+           write={"names": ["c", "d"], "call": {"prompt": "x" * each}})
+      for each, word in ((2**23, None), (2**23 + 1, "prompts and branches"))),
     Case("an attribute whose name is damaged", "softmax_scale", remake=damaged_name),
     Case("an attribute whose type is damaged", "softmax_scale", remake=damaged_type),
     Case("no captures", "/captures", lambda file: file["captures"].__delitem__("c"), write={"names": []}),

@@ -77,6 +77,27 @@ def _as_storable(path, where, array):
 
 # ------------------------------------------------------------------------------------------------------ writing
 
+def replaceable(path):
+    """The file that a dump is written to: `path`, or what it leads to by links. An older dump, which OpenDump takes, or
+    an empty file may be replaced. Raises DumpError for what else may stand there: notes, a folder, a device, a FIFO."""
+    def refuse(found):
+        raise DumpError(path, "file", "a new file or a dump to replace", found)
+
+    found = os.path.realpath(path)
+    if os.path.islink(found):
+        refuse("links that lead nowhere")
+    if not os.path.lexists(found):
+        return found
+    if not os.path.isfile(found):
+        refuse("a directory" if os.path.isdir(found) else "no regular file")
+    if os.path.getsize(found) > 0:
+        try:
+            OpenDump(found).close()
+        except DumpError:
+            refuse("a file that is none")
+    return found
+
+
 class DumpWriter:
     """One dump being written. A context manager: renamed when whole, removed on an exception.
 
@@ -87,7 +108,7 @@ class DumpWriter:
 
     def __init__(self, path, *, model, source, frames, height, width, text_tokens, compression=9):
         self.path = os.fspath(path)
-        self._target = dump_hdf5.target(self.path)
+        self._target = replaceable(self.path)
         grid = dump_rules.grid(self.path, dict(frames=frames, height=height, width=width, text_tokens=text_tokens))
         texts = {name: dump_rules.text(self.path, f"attribute {name} of /", value)
                  for name, value in (("model", model), ("source", source))}
@@ -96,6 +117,7 @@ class DumpWriter:
         self._compression = dump_rules.integer(self.path, "compression", compression, 0, 9)
         self._shape = None  # (q heads, k heads, head_dim) of the first capture: all share it
         self._names = set()
+        self._text_bytes = 0  # of all captures
         self._temporary = f"{self._target}.part-{os.getpid()}"
         self._file = self._output = None
 
@@ -158,6 +180,7 @@ class DumpWriter:
                                       model_heads)
         for dataset, (array, element) in arrays.items():
             _check_finite(self.path, f"{where}/{dataset}", array, element)
+        text_bytes = dump_rules.text_bytes(self.path, self._text_bytes, attributes)
         group = self._file["captures"].create_group(name)
         for dataset, (array, element) in arrays.items():
             chunk = (1, dump_rules.chunk_tokens(*array.shape[1:], array.itemsize), array.shape[2])
@@ -168,7 +191,7 @@ class DumpWriter:
         group.attrs.update(attributes)
         self._file.flush()
         self._require_written()
-        self._shape = shape
+        self._shape, self._text_bytes = shape, text_bytes
         self._names.add(name)
 
     def _attributes(self, where, heads, layer, step, timestep, steps, prompt, branch, softmax_scale, model_heads):
@@ -251,6 +274,7 @@ class OpenDump:
         self.root = _read_root(self.path, dump_hdf5.Attributes(self.path, "/", top, ROOT_ATTRIBUTES))
         captures = dump_hdf5.child(self.path, top, b"captures", "/captures", "a group")
         self.shape, self.captures, self._tensors = None, {}, {}
+        text_bytes = 0
         for raw in dump_hdf5.names(self.path, captures):
             name = raw.decode()
             group = dump_hdf5.child(self.path, captures, raw, f"/captures/{name}", "a group")
@@ -259,6 +283,7 @@ class OpenDump:
             found["timestep"] = attributes.number("timestep")
             found["steps"] = attributes.integer("steps") if attributes.has("steps") else None
             found |= {n: attributes.text(n) if attributes.has(n) else None for n in ("prompt", "branch")}
+            text_bytes = dump_rules.text_bytes(self.path, text_bytes, found)
             shape = self._open_tensors(name, group)
             dump_rules.same(self.path, f"/captures/{name}", self.shape, shape)
             self.shape = shape

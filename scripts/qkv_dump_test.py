@@ -153,6 +153,18 @@ class Writer(DumpTest):
             self.assertEqual(len(list(read_dump(os.path.join(self._folder.name, "real.h5")))), 1)
         self.assertEqual(sorted(os.listdir(self._folder.name)), ["link.h5", "notes", "pipe", "real.h5"])
 
+    def test_a_damaged_dump_stays(self):
+        self.write()
+        self.write()  # a sound one does not
+        with h5py.File(self.path, "r+") as file:
+            del file["captures/capture0/k"]
+        with open(self.path, "rb") as file:
+            before = file.read()
+        with self.assertRaisesRegex(DumpError, "found a file that is none"):
+            self.write()
+        with open(self.path, "rb") as file:
+            self.assertEqual(file.read(), before)
+
     def test_a_writer_writes_one_dump(self):
         writer = DumpWriter(self.path, model="m", source="s", **GRID)
         with writer as dump:

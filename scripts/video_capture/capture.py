@@ -5,9 +5,8 @@ import math
 import os
 import tempfile
 
-import dump_hdf5
 from draftattention.diffusers import intercept_self_attention
-from qkv_dump import DumpError, DumpWriter
+from qkv_dump import DumpError, DumpWriter, replaceable
 
 BRANCHES = ("cond", "uncond")  # a step's passes, in the order in which diffusers' pipelines make them
 
@@ -39,7 +38,7 @@ def require_out(out):
     if os.path.basename(out) == "":
         raise CaptureError("out", "a file", repr(out))
     try:
-        folder = os.path.dirname(dump_hdf5.target(out))
+        folder = os.path.dirname(replaceable(out))
     except DumpError as error:
         raise CaptureError("out", error.wanted, f"{error.found}: {out}") from error
     try:
