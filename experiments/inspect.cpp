@@ -58,10 +58,10 @@ void print_captures(const DumpInfo& info, const Options& options) {
   table.print(stdout, kWidth);
 }
 
-void add_statistics(Table& table, const CaptureInfo& capture, Index head, const char* name, const Matrix& numbers) {
+void add_statistics(Table& table, const CaptureInfo& capture, Index head, char name, const Matrix& numbers) {
   const double rms = std::sqrt(numbers.squaredNorm() / static_cast<double>(numbers.size()));
-  table.add_row({capture.name, fmt::to_string(head), name, number(numbers.minCoeff()), number(numbers.maxCoeff()),
-                 number(rms), number(numbers.rowwise().norm().maxCoeff())});
+  table.add_row({capture.name, fmt::to_string(head), std::string(1, name), number(numbers.minCoeff()),
+                 number(numbers.maxCoeff()), number(rms), number(numbers.rowwise().norm().maxCoeff())});
 }
 
 /// Loads the chosen heads (with `check` all, and their outputs) and shows the range of the chosen ones.
@@ -76,14 +76,12 @@ void print_heads(const Dump& dump, const Options& options, bool check) {
     for (Index head = 0; head < info.heads; ++head) {
       const bool wanted = is_chosen(options.captures, capture.name) && is_chosen(options.heads, head);
       if (wanted || check) {
-        const Problem problem = dump.load(capture, head);
+        for (const char tensor : {'q', 'k', 'v'}) {  // one at a time: a small file can hold large heads
+          const Matrix numbers = dump.load_tensor(capture, tensor, head);
+          if (wanted) add_statistics(table, capture, head, tensor, numbers);
+        }
         if (check) static_cast<void>(dump.load_output(capture, head));
         ++loaded;
-        if (wanted) {
-          add_statistics(table, capture, head, "q", problem.q);
-          add_statistics(table, capture, head, "k", problem.k);
-          add_statistics(table, capture, head, "v", problem.v);
-        }
       }
       progress.advance();
     }
