@@ -83,9 +83,14 @@ class Refusals(unittest.TestCase):
             "a.jsonl:1: config.region: wanted two whole numbers of at least 1, found [8] (and 1 more such lines)",
         )
         self.refused([b"notes\n"], "a.jsonl:1: wanted one JSON object, found none: Expecting value, column 1")
+        self.refused(
+            [b"\n\n"],
+            "a.jsonl:1: wanted one JSON object, found none: Expecting value, column 2 (and 1 more such lines)",
+        )
+        self.refused([b"\xef\xbb\xbf"], "a.jsonl:1: wanted one JSON object, found none: Expecting value, column 1")
 
     def test_nothing_is_no_report(self):
-        for items in ([], [b"\n\n"], [b"\xef\xbb\xbf"]):
+        for items in ([], [b""]):
             with tempfile.TemporaryDirectory() as folder:
                 status, err, _, _ = make(items, os.path.join(folder, "out"))
                 self.assertEqual((status, err.count("\n")), (2, 1))
