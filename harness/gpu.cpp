@@ -12,7 +12,7 @@
 
 #include <cmath>
 
-#include "kernels/cuda_check.hpp"
+#include "kernels/core/cuda_check.hpp"
 #endif
 
 namespace draft {

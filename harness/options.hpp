@@ -70,4 +70,10 @@ CLI::Option* add_switch(CLI::App& command, const std::string& name, bool& value,
 /// `options`; a value that does not parse makes CLI11 fail with the option's name.
 void add_options(CLI::App& command, Options& options, OptionSet chosen);
 
+/// The chosen values, or the experiment's default where the command line names none.
+template <typename T>
+std::vector<T> chosen_or(const std::vector<T>& chosen, std::vector<T> otherwise) {
+  return chosen.empty() ? std::move(otherwise) : chosen;
+}
+
 }  // namespace draft

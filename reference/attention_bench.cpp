@@ -11,7 +11,7 @@
 #include <string>
 
 #include "reference/attention.hpp"
-#include "reference/mask_sweep.hpp"
+#include "reference/bounds/mask_sweep.hpp"
 #include "reference/naive.hpp"
 #include "reference/parallel.hpp"
 

@@ -1,4 +1,4 @@
-"""The rules of the dump format that need no HDF5: numbers, texts, names, shapes. harness/dump_format.md states them.
+"""The rules of the dump format that need no HDF5: numbers, texts, names, shapes. harness/dump/format.md states them.
 
 `wanted()`-style functions return the value as the file holds it or raise DumpError. The writer and the reader of
 qkv_dump use the same ones.

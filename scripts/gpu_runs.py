@@ -1,5 +1,5 @@
 """What every GPU run's record says of the machine and the build, for the scripts that measure through PyTorch: keys and
-names as the C++ records have them (harness/record.cpp, provenance.cpp)."""
+names as the C++ records have them (harness/record/record.cpp, provenance.cpp)."""
 
 import ctypes
 import datetime

@@ -15,7 +15,7 @@ Read:
 
 Element types: float16, float32, float64, and bfloat16, which is held as uint16 bits with the dataset attribute
 `dtype = "bfloat16"`. Everything a reader refuses is a DumpError (a ValueError) that names the file, the object,
-what was wanted and what was found; the writer refuses the same at once. harness/dump_format.md has the rules, and
+what was wanted and what was found; the writer refuses the same at once. harness/dump/format.md has the rules, and
 dump_rules_test.py holds this reader, this writer and draftbench to the same cases.
 """
 

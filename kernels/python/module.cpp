@@ -18,8 +18,8 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/blas.hpp"
-#include "kernels/cuda_check.hpp"
+#include "kernels/core/blas_library.hpp"
+#include "kernels/core/cuda_check.hpp"
 #include "kernels/kernels.hpp"
 
 namespace draft::gpu {

@@ -1,4 +1,4 @@
-"""Records of experiment `peers`: keys and names as the C++ records have them (harness/record.cpp)."""
+"""Records of experiment `peers`: keys and names as the C++ records have them (harness/record/record.cpp)."""
 
 import gpu_runs
 

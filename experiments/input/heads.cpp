@@ -1,0 +1,62 @@
+#include "experiments/input/heads.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace draft {
+
+std::vector<std::string> chosen_captures(const DumpInfo& info, const Options& options) {
+  const auto is_there = [&](const std::string& name) {
+    return std::any_of(info.captures.begin(), info.captures.end(),
+                       [&](const CaptureInfo& capture) { return capture.name == name; });
+  };
+  std::vector<std::string> names;
+  for (const std::string& text : options.captures) {
+    for (const std::string& name : is_there(text) ? std::vector{text} : comma_parts(text)) {
+      names.push_back(info.capture(name).name);
+    }
+  }
+  return names;
+}
+
+std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options) {
+  const std::vector<std::string> names = chosen_captures(info, options);
+  for (const Index head : options.heads) {
+    if (head < 0 || head >= info.heads) {
+      throw UsageError(fmt::format("--heads: {} has heads 0 to {}, found {}", file_name(info), info.heads - 1, head));
+    }
+  }
+  std::vector<HeadTask> tasks;
+  for (std::size_t c = 0; c < info.captures.size(); ++c) {
+    const CaptureInfo& capture = info.captures[c];
+    if (!names.empty() && std::find(names.begin(), names.end(), capture.name) == names.end()) continue;
+    for (Index head = 0; head < info.heads; ++head) {
+      const auto& heads = options.heads;
+      if (!heads.empty() && std::find(heads.begin(), heads.end(), head) == heads.end()) continue;
+      tasks.push_back(
+          {&capture, head,
+           static_cast<std::uint64_t>(c) * static_cast<std::uint64_t>(info.heads) + static_cast<std::uint64_t>(head)});
+    }
+  }
+  return tasks;
+}
+
+Json input_of(const DumpInfo& info, const std::string& sha256, const HeadTask& task) {
+  Json input;
+  input["dump"] = file_name(info);
+  input["sha256"] = sha256;
+  input["model"] = info.model;
+  input["capture"] = task.capture->name;
+  input["layer"] = task.capture->layer;
+  input["step"] = task.capture->step;
+  if (task.capture->steps) input["steps"] = *task.capture->steps;
+  input["head"] = task.head;
+  if (!task.capture->model_heads.empty()) input["model_head"] = task.capture->model_heads[task.head];
+  input["grid"] = {{"frames", info.grid.frames}, {"height", info.grid.height}, {"width", info.grid.width}};
+  input["text_tokens"] = info.grid.text;
+  input["head_dim"] = info.head_dim;
+  return input;
+}
+
+}  // namespace draft

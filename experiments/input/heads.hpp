@@ -1,0 +1,28 @@
+#pragma once
+// The heads of a dump that a command line asks for, and what a record says of them.
+
+#include <string>
+#include <vector>
+
+#include "harness/dump/dump.hpp"
+#include "harness/record/record.hpp"
+
+namespace draft {
+
+struct HeadTask {
+  const CaptureInfo* capture;
+  Index head;
+  std::uint64_t stream;  // this head's place in the dump: independent of what else is chosen
+};
+
+/// The names of --capture: each text that names a capture as a whole, for a name may have commas, else its parts.
+/// Throws UsageError on one that is not there.
+std::vector<std::string> chosen_captures(const DumpInfo& info, const Options& options);
+
+/// Every chosen head of every chosen capture, by capture. Throws UsageError on one that is not there.
+std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options);
+
+/// The record format's `input`. `sha256` is the dump file's.
+Json input_of(const DumpInfo& info, const std::string& sha256, const HeadTask& task);
+
+}  // namespace draft

@@ -1,0 +1,142 @@
+#include "experiments/input/policy.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <stdexcept>
+
+namespace draft {
+namespace {
+
+std::vector<Index> row_lengths(const BlockMask& mask) {
+  std::vector<Index> lengths;
+  for (Index row = 0; row < mask.regions(); ++row) lengths.push_back(static_cast<Index>(mask.columns(row).size()));
+  return lengths;
+}
+
+TEST(PolicyMasks, AreNamed) {
+  for (const char* name : {"draft", "random", "uneven", "worst"}) EXPECT_EQ(to_string(parse_mask_policy(name)), name);
+  EXPECT_THROW((void)parse_mask_policy("dense"), std::invalid_argument);
+  EXPECT_THROW((void)policy_masks(MaskPolicy::draft, 1, 4, 0.5, 1), std::invalid_argument);
+  EXPECT_THROW((void)policy_masks(MaskPolicy::worst, 1, 4, 1.0, 1), std::invalid_argument);
+}
+
+TEST(PolicyMasks, KeepWhatTheSparsitySays) {
+  for (const Index regions : {1, 2, 7, 64, 100}) {
+    for (const double sparsity : {0.1, 0.5, 0.6, 0.75, 0.9, 0.99}) {
+      const Index kept = kept_count(sparsity, regions * regions);
+      for (const BlockMask& mask : policy_masks(MaskPolicy::random, 2, regions, sparsity, 1)) {
+        EXPECT_EQ(mask.kept_blocks(), kept) << regions << " " << sparsity;
+      }
+      for (const BlockMask& mask : policy_masks(MaskPolicy::uneven, 2, regions, sparsity, 1)) {
+        EXPECT_EQ(mask.kept_blocks(), kept) << regions << " " << sparsity;
+      }
+      for (const BlockMask& mask : policy_masks(MaskPolicy::worst, 2, regions, sparsity, 1)) {
+        EXPECT_EQ(mask.kept_blocks(), std::max<Index>(kept / regions, 1) * regions) << regions << " " << sparsity;
+      }
+    }
+  }
+}
+
+TEST(PolicyMasks, HeadsDifferAndSeedsRepeat) {
+  for (const MaskPolicy policy : {MaskPolicy::random, MaskPolicy::uneven}) {
+    const auto masks = policy_masks(policy, 3, 50, 0.8, 5);
+    EXPECT_EQ(masks, policy_masks(policy, 3, 50, 0.8, 5));
+    EXPECT_NE(masks, policy_masks(policy, 3, 50, 0.8, 6));
+    EXPECT_NE(masks[0], masks[1]);
+    EXPECT_NE(masks[1], masks[2]);
+  }
+}
+
+// Given n random blocks a row of n = 200 at 90%, claim: lengths within 6 deviations of a binomial's mean; and the
+// uneven ones are not, which shows that the check can fail.
+TEST(PolicyMasks, RandomRowsHardlyDiffer) {
+  const Index regions = 200;
+  const double mean = 0.1 * regions, deviation = std::sqrt(mean * 0.9);
+  const auto spread = [&](MaskPolicy policy) {
+    double most = 0;
+    for (const BlockMask& mask : policy_masks(policy, 2, regions, 0.9, 1)) {
+      for (const Index length : row_lengths(mask)) most = std::max(most, std::abs(static_cast<double>(length) - mean));
+    }
+    return most;
+  };
+  EXPECT_LE(spread(MaskPolicy::random), 6 * deviation);
+  EXPECT_GT(spread(MaskPolicy::uneven), 6 * deviation);
+}
+
+// Claim: lengths run from 0 to 3 times their mean within the 1 block of rounding, wherever 3 times the mean fits.
+TEST(PolicyMasks, UnevenRowsRunFromNothingToThreeTimesTheMean) {
+  for (const double sparsity : {0.7, 0.8, 0.9, 0.95}) {
+    const Index regions = 180;
+    for (const BlockMask& mask : policy_masks(MaskPolicy::uneven, 2, regions, sparsity, 3)) {
+      const std::vector<Index> lengths = row_lengths(mask);
+      const double mean = static_cast<double>(mask.kept_blocks()) / static_cast<double>(regions);
+      const auto [shortest, longest] = std::minmax_element(lengths.begin(), lengths.end());
+      EXPECT_EQ(*shortest, 0) << sparsity;
+      EXPECT_LE(std::abs(static_cast<double>(*longest) - 3 * mean), 1 + 3 * mean / static_cast<double>(regions))
+          << sparsity;
+    }
+  }
+  // At 50%, 3 times the mean is more than a row: the longest are whole.
+  const std::vector<Index> lengths = row_lengths(policy_masks(MaskPolicy::uneven, 1, 180, 0.5, 3)[0]);
+  EXPECT_EQ(*std::max_element(lengths.begin(), lengths.end()), 180);
+  EXPECT_EQ(*std::min_element(lengths.begin(), lengths.end()), 0);
+}
+
+TEST(PolicyMasks, TheWorstKeepsWholeRowsOrNothing) {
+  const BlockMask mask = policy_masks(MaskPolicy::worst, 1, 64, 0.9, 1)[0];
+  const std::vector<Index> lengths = row_lengths(mask);
+  EXPECT_EQ(std::set<Index>(lengths.begin(), lengths.end()), (std::set<Index>{0, 64}));
+  EXPECT_EQ(std::count(lengths.begin(), lengths.end(), Index{64}), 6);  // of 409 blocks
+  EXPECT_EQ(mask.empty_rows(), 58);
+}
+
+TEST(PolicyMasks, ListsHoldTheMaskTheTextAndTheLongestFirst) {
+  const auto masks = policy_masks(MaskPolicy::uneven, 3, 20, 0.7, 9);
+  const HostLists lists = lists_of(masks, 2);
+  const std::size_t blocks = 22;
+  ASSERT_EQ(lists.columns.size(), 3 * blocks * blocks);
+  ASSERT_EQ(lists.counts.size(), 3 * blocks);
+  ASSERT_EQ(lists.order.size(), 3 * blocks);
+  for (std::size_t head = 0; head < 3; ++head) {
+    for (std::size_t row = 0; row < blocks; ++row) {
+      const std::size_t line = head * blocks + row;
+      std::vector<Index> wanted(blocks);
+      for (std::size_t column = 0; column < blocks; ++column) wanted[column] = static_cast<Index>(column);
+      if (row < 20) {
+        wanted = masks[head].columns(static_cast<Index>(row));
+        wanted.insert(wanted.end(), {20, 21});
+      }
+      const auto first = lists.columns.begin() + static_cast<std::ptrdiff_t>(line * blocks);
+      EXPECT_EQ(std::vector<Index>(first, first + lists.counts[line]), wanted) << head << " " << row;
+    }
+    const auto own = lists.order.begin() + static_cast<std::ptrdiff_t>(head * blocks);
+    const auto count = [&](std::size_t i) { return lists.counts[head * blocks + own[static_cast<std::ptrdiff_t>(i)]]; };
+    EXPECT_EQ(std::set<std::uint16_t>(own, own + static_cast<std::ptrdiff_t>(blocks)).size(), blocks);
+    for (std::size_t i = 1; i < blocks; ++i) {
+      const bool later = own[static_cast<std::ptrdiff_t>(i)] > own[static_cast<std::ptrdiff_t>(i - 1)];
+      EXPECT_TRUE(count(i) < count(i - 1) || (count(i) == count(i - 1) && later)) << i;
+    }
+  }
+}
+
+TEST(PolicyMasks, CountsAreThoseOfVideoAndText) {
+  const auto masks = policy_masks(MaskPolicy::worst, 2, 10, 0.75, 1);  // 25 blocks: 2 whole rows
+  const KeptCounts kept = kept_counts(lists_of(masks, 3).counts, 2, 10, 3);
+  EXPECT_EQ(kept.kept_blocks, 2 * 20);
+  EXPECT_EQ(kept.total_blocks(), 2 * 100);
+  EXPECT_EQ(kept.all_blocks(), 2 * 169);
+  EXPECT_EQ(kept.kept_with_text(), 2 * (20 + 69));
+  EXPECT_EQ(kept.empty_rows, 2 * 8);
+  EXPECT_EQ(kept.row_blocks_max, 10);
+  EXPECT_EQ(kept.row_blocks_mean(), 2.0);
+  const KeptCounts dense = dense_counts(2, 10, 3);
+  EXPECT_EQ(dense.kept_share(), 1.0);
+  EXPECT_EQ(dense.kept_blocks,
+            kept_counts(lists_of({BlockMask(10, true), BlockMask(10, true)}, 3).counts, 2, 10, 3).kept_blocks);
+}
+
+}  // namespace
+}  // namespace draft

@@ -1,0 +1,56 @@
+#include "experiments/questions/pooling.hpp"
+
+#include <fmt/format.h>
+
+#include "experiments/study/tables.hpp"
+
+namespace draft {
+namespace {
+
+void print_pooling(const std::vector<Record>& records) {
+  StudyTable table("Average against max pooling, means over heads: recall of attention mass, relative L2 output error",
+                   {"region", "rule", "sparsity", "heads", "recall avg", "recall max", "oracle", "random", "error avg",
+                    "error max", "oracle", "random"});
+  for (const Record& region : distinct_values(records, "region")) {
+    for (const Record& rule : distinct_values(records, "rule")) {
+      for (const Record& sparsity : distinct_values(records, "sparsity")) {
+        const auto drafted = [&](const char* pool) {
+          return with_config({{"region", region}, {"sparsity", sparsity}, {"rule", rule}, {"pool", pool}});
+        };
+        const auto end = [&](const char* policy) {
+          return with_config({{"region", region}, {"sparsity", sparsity}, {"policy", policy}});
+        };
+        std::vector<std::string> cells{region_name(region), rule, number(sparsity),
+                                       fmt::to_string(head_count(records))};
+        for (const char* name : {"attention_recall", "output_rel_l2"}) {
+          for (const Group& group : {drafted("avg"), drafted("max"), end("oracle"), end("random")}) {
+            cells.push_back(metric_text(mean_metric(records, group, name)));
+          }
+        }
+        table.row(std::move(cells));
+      }
+    }
+  }
+  table.print();
+}
+
+}  // namespace
+
+StudyExperiment pooling_experiment(const Options& options) {
+  const auto regions = chosen_or(options.regions, {RegionSize{8, 16}});
+  const auto sparsities = chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95});
+  StudyExperiment experiment{"pooling", {}, false, print_pooling};
+  append_draft_cells(experiment.cells, regions, chosen_or(options.pools, {Pool::average, Pool::maximum}),
+                     chosen_or(options.rules, {Rule::softmax, Rule::row}), sparsities);
+  append_scale_ends(experiment.cells, regions, sparsities);
+  return experiment;
+}
+
+CLI::App* add_pooling(CLI::App& parent, int& status) {
+  return add_study_command(parent, status, "pooling",
+                           "Compares average with max pooling, between oracle and random masks (Table 4)",
+                           "draftbench pooling data/minidit_512p.h5 --sparsity 0.5,0.75,0.9 --out pooling.jsonl",
+                           [](const Options& options) { return std::vector{pooling_experiment(options)}; });
+}
+
+}  // namespace draft

@@ -1,0 +1,51 @@
+#include "experiments/questions/regions.hpp"
+
+#include <fmt/format.h>
+
+#include "experiments/study/tables.hpp"
+
+namespace draft {
+namespace {
+
+void print_regions(const std::vector<Record>& records) {
+  StudyTable table("Region sizes, means over heads: recall of attention mass, relative L2 output error",
+                   {"sparsity", "region", "heads", "recall draft", "oracle", "random", "error draft", "oracle", "random",
+                    "empty rows"});
+  for (const Record& sparsity : distinct_values(records, "sparsity")) {
+    for (const Record& region : distinct_values(records, "region")) {
+      const auto by = [&](const char* policy) {
+        return with_config({{"region", region}, {"sparsity", sparsity}, {"policy", policy}});
+      };
+      std::vector<std::string> cells{number(sparsity), region_name(region), fmt::to_string(head_count(records))};
+      for (const char* name : {"attention_recall", "output_rel_l2"}) {
+        for (const char* policy : {"draft", "oracle", "random"}) {
+          cells.push_back(metric_text(mean_metric(records, by(policy), name)));
+        }
+      }
+      cells.push_back(metric_text(mean_metric(records, by("draft"), "empty_rows")));
+      table.row(std::move(cells));
+    }
+  }
+  table.print();
+}
+
+}  // namespace
+
+StudyExperiment regions_experiment(const Options& options) {
+  const auto regions = chosen_or(options.regions, {RegionSize{4, 8}, RegionSize{8, 8}, RegionSize{8, 16},
+                                                   RegionSize{16, 8}, RegionSize{16, 16}, RegionSize{16, 32}});
+  const auto sparsities = chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95});
+  StudyExperiment experiment{"regions", {}, false, print_regions};
+  append_draft_cells(experiment.cells, regions, chosen_or(options.pools, {Pool::average}),
+                     chosen_or(options.rules, {Rule::softmax}), sparsities);
+  append_scale_ends(experiment.cells, regions, sparsities);
+  return experiment;
+}
+
+CLI::App* add_regions(CLI::App& parent, int& status) {
+  return add_study_command(parent, status, "regions", "Compares region sizes (Table 5)",
+                           "draftbench regions data/minidit_512p.h5 --region 8x16,16x16 --sparsity 0.9 --out regions.jsonl",
+                           [](const Options& options) { return std::vector{regions_experiment(options)}; });
+}
+
+}  // namespace draft

@@ -1,0 +1,236 @@
+#include "experiments/study/head.hpp"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <optional>
+#include <stdexcept>
+
+#include "experiments/study/metrics.hpp"
+#include "reference/parallel.hpp"
+
+namespace draft {
+namespace {
+
+/// The order of the blocks that a cell's mask cuts; `softmax` and `released` share theirs.
+struct FamilyKey {
+  std::size_t partition;
+  Policy policy;
+  Pool pool;
+  Rule rule;
+  auto operator<=>(const FamilyKey&) const = default;
+};
+
+FamilyKey family_key(const Cell& cell, std::size_t partition) {
+  if (cell.policy != Policy::draft) return {partition, cell.policy, Pool::average, Rule::logits};
+  return {partition, cell.policy, cell.pool, cell.rule == Rule::released ? Rule::softmax : cell.rule};
+}
+
+/// Calls work(0) .. work(items - 1) on all cores.
+void for_each_index(std::size_t items, int threads, const std::function<void(std::size_t)>& work) {
+  parallel_for(static_cast<Index>(items), threads, [&] { return [&](Index i) { work(static_cast<std::size_t>(i)); }; });
+}
+
+}  // namespace
+
+std::string to_string(Policy policy) {
+  switch (policy) {
+    case Policy::draft: return "draft";
+    case Policy::oracle: return "oracle";
+    case Policy::random: return "random";
+  }
+  throw std::invalid_argument("policy: not one of draft, oracle, random");
+}
+
+double metric(const Metrics& metrics, const std::string& name) {
+  for (const auto& [key, value] : metrics) {
+    if (key == name && value.applicable()) return value.number();
+  }
+  return std::numeric_limits<double>::quiet_NaN();
+}
+
+struct HeadStudy::Plan {
+  using MapKey = std::pair<std::size_t, Pool>;  // partition, pooling
+
+  Plan(const Problem& the_problem, std::vector<Cell> the_cells, const std::vector<RegionSize>& extra_regions);
+
+  void pool_maps(int threads);
+  void sweep_first(Sweeps& sweeps, const StudySettings& settings);
+  [[nodiscard]] Ranking ranking(const FamilyKey& key, const StudySettings& settings) const;
+  std::vector<BlockFamily> choose_masks(const StudySettings& settings);
+  [[nodiscard]] std::size_t partition_index(RegionSize region) const;
+  const DraftMap& map(std::size_t partition, Pool pool);
+
+  std::optional<Normalised> rescaled;  // the head in other units, where its own numbers are too large or too small
+  const Problem& problem;
+  std::vector<Cell> cells;
+  std::vector<RegionSize> sizes;
+  std::vector<Partition> partitions;
+  std::map<MapKey, DraftMap> maps;
+  std::map<MapKey, PoolingError> pooling;
+  std::map<MapKey, std::size_t> deviations;  // index into first.deviations
+  LogitSweep first;
+  std::vector<std::pair<std::size_t, std::size_t>> place;  // [cell] -> family, mask
+  std::vector<BlockMask> masks;                            // [cell]
+  MaskSweep second;
+  std::vector<std::vector<Index>> row_region;  // [partition][row of the effects] -> region
+  double longest_value = 0.0;
+  Slack slack{};
+};
+
+HeadStudy::Plan::Plan(const Problem& the_problem, std::vector<Cell> the_cells,
+                      const std::vector<RegionSize>& extra_regions)
+    : rescaled((require_valid(the_problem), require_measurable(the_problem), normalised(the_problem))),
+      problem(rescaled ? rescaled->problem : the_problem),
+      cells(std::move(the_cells)) {
+  const auto want = [&](RegionSize size) {
+    if (std::find(sizes.begin(), sizes.end(), size) == sizes.end()) sizes.push_back(size);
+  };
+  for (const Cell& cell : cells) want(cell.region);
+  for (const RegionSize size : extra_regions) want(size);
+  if (sizes.empty()) throw std::invalid_argument("study: wanted at least one cell or region, found none");
+  for (const RegionSize size : sizes) partitions.emplace_back(problem.grid, size);
+}
+
+std::size_t HeadStudy::Plan::partition_index(RegionSize region) const {
+  const auto found = std::find(sizes.begin(), sizes.end(), region);
+  if (found == sizes.end()) throw std::invalid_argument("study: region " + to_string(region) + " was not planned");
+  return static_cast<std::size_t>(found - sizes.begin());
+}
+
+const DraftMap& HeadStudy::Plan::map(std::size_t partition, Pool pool) {
+  const auto found = maps.find({partition, pool});
+  if (found != maps.end()) return found->second;
+  return maps.emplace(MapKey{partition, pool}, draft_scores(problem, partitions[partition], pool)).first->second;
+}
+
+void HeadStudy::Plan::pool_maps(int threads) {
+  std::vector<std::pair<const MapKey, DraftMap>*> wanted;
+  for (const Cell& cell : cells) {
+    if (cell.policy != Policy::draft) continue;
+    const auto [entry, fresh] = maps.try_emplace({partition_index(cell.region), cell.pool});
+    if (fresh) wanted.push_back(&*entry);
+  }
+  for_each_index(wanted.size(), threads, [&](std::size_t i) {
+    auto& [key, scores] = *wanted[i];
+    scores = draft_scores(problem, partitions[key.first], key.second);
+  });
+}
+
+void HeadStudy::Plan::sweep_first(Sweeps& sweeps, const StudySettings& settings) {
+  std::vector<MapKey> keys;
+  std::vector<MapRequest> requests;
+  for (const Cell& cell : cells) {
+    if (!cell.with_bounds || cell.policy != Policy::draft) continue;
+    const MapKey key{partition_index(cell.region), cell.pool};
+    if (!deviations.emplace(key, requests.size()).second) continue;
+    keys.push_back(key);
+    requests.push_back({key.first, &maps.at(key).logits});
+  }
+  first = sweeps.logits(requests, settings.progress);
+  std::vector<PoolingError> errors(keys.size());
+  for_each_index(keys.size(), settings.threads, [&](std::size_t i) {
+    const auto& [partition, pool] = keys[i];
+    errors[i] = pooling_error(problem, partitions[partition], maps.at(keys[i]), pool, first.stats[partition]);
+  });
+  for (std::size_t i = 0; i < keys.size(); ++i) pooling.emplace(keys[i], std::move(errors[i]));
+}
+
+Ranking HeadStudy::Plan::ranking(const FamilyKey& key, const StudySettings& settings) const {
+  switch (key.policy) {
+    case Policy::draft: return rank_by_rule(maps.at({key.partition, key.pool}), key.rule);
+    case Policy::oracle: return rank_blocks(first.stats[key.partition].mass, false);
+    case Policy::random: return random_ranking(partitions[key.partition].regions(), settings.seed, settings.stream);
+  }
+  throw std::invalid_argument("policy: not one of draft, oracle, random");
+}
+
+std::vector<BlockFamily> HeadStudy::Plan::choose_masks(const StudySettings& settings) {
+  std::vector<Index> cuts(cells.size());
+  for_each_index(cells.size(), settings.threads, [&](std::size_t i) {
+    const Cell& cell = cells[i];
+    const std::size_t p = partition_index(cell.region);
+    cuts[i] = cell.policy == Policy::draft
+                  ? rule_cut(maps.at({p, cell.pool}), cell.rule, cell.sparsity)
+                  : kept_count(cell.sparsity, partitions[p].regions() * partitions[p].regions());
+  });
+  std::map<FamilyKey, std::size_t> index;
+  std::vector<FamilyKey> keys;  // [family]
+  std::vector<BlockFamily> families;
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    const FamilyKey key = family_key(cells[i], partition_index(cells[i].region));
+    const auto [entry, fresh] = index.emplace(key, families.size());
+    if (fresh) {
+      keys.push_back(key);
+      families.push_back({key.partition, {}, {}});
+    }
+    families[entry->second].cuts.push_back(cuts[i]);
+    place.emplace_back(entry->second, 0);
+  }
+  for_each_index(families.size(), settings.threads, [&](std::size_t f) {
+    std::vector<Index>& own = families[f].cuts;
+    std::sort(own.begin(), own.end());
+    own.erase(std::unique(own.begin(), own.end()), own.end());
+    families[f].ranking = ranking(keys[f], settings);
+  });
+  masks.assign(cells.size(), BlockMask(0, false));
+  for_each_index(cells.size(), settings.threads, [&](std::size_t i) {
+    const BlockFamily& family = families[place[i].first];
+    const auto cut = std::lower_bound(family.cuts.begin(), family.cuts.end(), cuts[i]);
+    place[i].second = static_cast<std::size_t>(cut - family.cuts.begin());
+    masks[i] = BlockMask(family.ranking, cuts[i]);
+  });
+  return families;
+}
+
+HeadStudy::HeadStudy(const Problem& problem, std::vector<Cell> cells, const StudySettings& settings,
+                     const std::vector<RegionSize>& extra_regions)
+    : plan_(std::make_unique<Plan>(problem, std::move(cells), extra_regions)) {
+  const std::unique_ptr<Sweeps> own = settings.sweeps == nullptr ? make_reference_sweeps() : nullptr;
+  Sweeps& sweeps = own ? *own : *settings.sweeps;
+  sweeps.load(plan_->problem, plan_->partitions, settings.threads);
+  plan_->pool_maps(settings.threads);
+  plan_->sweep_first(sweeps, settings);
+  std::vector<BlockFamily> families = plan_->choose_masks(settings);
+  if (families.empty()) return;
+  plan_->second = sweeps.masks(std::move(families), settings.progress);
+  for (std::size_t p = 0; p < plan_->partitions.size(); ++p) plan_->row_region.push_back(sweeps.row_region(p));
+  plan_->longest_value = longest_row(plan_->problem.v);
+  plan_->slack = sweeps.slack();
+}
+
+HeadStudy::~HeadStudy() = default;
+
+Metrics HeadStudy::metrics(std::size_t i) const {
+  const Cell& cell = plan_->cells.at(i);
+  const std::size_t p = plan_->partition_index(cell.region);
+  const MaskEffect& effect = plan_->second.effects[plan_->place[i].first][plan_->place[i].second];
+  const Slack& slack = plan_->slack;
+  const MaskMeasurement measured{plan_->problem, plan_->partitions[p], plan_->masks[i], effect, plan_->second.dense,
+                                 mask_error(effect, plan_->longest_value, slack.output), slack, units()};
+  Metrics metrics;
+  if (cell.with_bounds && cell.policy == Policy::draft) {
+    const PoolingError& pooling = plan_->pooling.at({p, cell.pool});
+    append_pooling_metrics(metrics, plan_->problem, pooling,
+                           plan_->first.deviations[plan_->deviations.at({p, cell.pool})], slack, units());
+    append_threshold_metrics(metrics, measured, plan_->maps.at({p, cell.pool}), pooling, plan_->row_region[p]);
+  } else if (cell.with_bounds) {
+    append_mask_bound_metrics(metrics, measured);
+  }
+  append_mask_metrics(metrics, measured);
+  return metrics;
+}
+
+Units HeadStudy::units() const { return plan_->rescaled ? plan_->rescaled->units : Units{}; }
+const BlockMask& HeadStudy::mask(std::size_t i) const { return plan_->masks.at(i); }
+const Partition& HeadStudy::partition(RegionSize region) const {
+  return plan_->partitions[plan_->partition_index(region)];
+}
+const LogitStats& HeadStudy::stats(RegionSize region) const {
+  return plan_->first.stats[plan_->partition_index(region)];
+}
+const DraftMap& HeadStudy::map(RegionSize region, Pool pool) {
+  return plan_->map(plan_->partition_index(region), pool);
+}
+
+}  // namespace draft

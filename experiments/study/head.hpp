@@ -1,0 +1,69 @@
+#pragma once
+// One head, all its measured cells: plans the two sweeps so that every cell of every experiment comes
+// out of the same logits, and turns what they return into the record format's metrics.
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "experiments/study/sweeps.hpp"
+#include "harness/record/metric_value.hpp"
+
+namespace draft {
+
+/// Who chooses the blocks: the draft map under a rule, the true block mass, or chance.
+enum class Policy { draft, oracle, random };
+std::string to_string(Policy policy);
+
+/// One configuration to be measured on a head. `pool` and `rule` matter for Policy::draft only; oracle
+/// and random keep kept_count(sparsity) blocks of the whole head.
+struct Cell {
+  Policy policy = Policy::draft;
+  Pool pool = Pool::average;
+  Rule rule = Rule::softmax;
+  RegionSize region;
+  double sparsity = 0.9;
+  bool with_bounds = false;  // both theorems' quantities too
+  bool operator==(const Cell&) const = default;
+};
+
+/// Names as in the record format, in the order in which they are written.
+using Metrics = std::vector<std::pair<std::string, MetricValue>>;
+/// The named metric's number, or NaN if it is not there or not applicable.
+double metric(const Metrics& metrics, const std::string& name);
+
+struct StudySettings {
+  std::uint64_t seed = 1;    // random masks
+  std::uint64_t stream = 0;  // which head: heads get different random masks
+  int threads = 0;
+  Progress progress;         // 2 x video rows in all (1 x if there is no cell)
+  Sweeps* sweeps = nullptr;  // what measures, used in the constructor alone; null: the reference
+};
+
+/// What one head's sweeps gave.
+class HeadStudy {
+ public:
+  /// Runs both sweeps for all cells; `extra_regions` get block statistics too, without a mask.
+  /// Throws std::invalid_argument on a problem that is not valid or not measurable (reference/units.hpp) and on a
+  /// region that is not valid, UsageError on a head that the sweeps do not take.
+  HeadStudy(const Problem& problem, std::vector<Cell> cells, const StudySettings& settings,
+            const std::vector<RegionSize>& extra_regions = {});
+  ~HeadStudy();
+
+  /// Metrics of cells[i]. With bounds they hold check_* flags: 1 held, 0 violated. May be called from any thread.
+  [[nodiscard]] Metrics metrics(std::size_t i) const;
+  [[nodiscard]] const BlockMask& mask(std::size_t i) const;
+  [[nodiscard]] const Partition& partition(RegionSize region) const;
+  /// In units(), as is the map.
+  [[nodiscard]] const LogitStats& stats(RegionSize region) const;
+  [[nodiscard]] const DraftMap& map(RegionSize region, Pool pool);
+  [[nodiscard]] Units units() const;
+
+ private:
+  struct Plan;
+  std::unique_ptr<Plan> plan_;
+};
+
+}  // namespace draft

@@ -1,0 +1,111 @@
+#include "experiments/study/head.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "experiments/study/metrics.hpp"
+#include "reference/attention.hpp"
+#include "reference/naive.hpp"
+
+namespace draft {
+namespace {
+
+// Both sides are sums of 1e5 rounded terms of order one; the sweeps and attend() share no summation order.
+constexpr double kTolerance = 1e-11;
+
+const Problem& head() {
+  static const Problem problem = naive::random_problem({2, 9, 20, 4}, 16, 1.2, 17);
+  return problem;
+}
+
+std::vector<Cell> all_cells(RegionSize region) {
+  std::vector<Cell> cells;
+  for (const double sparsity : {0.5, 0.9}) {
+    for (const Pool pool : {Pool::average, Pool::maximum}) {
+      for (const Rule rule : {Rule::logits, Rule::softmax, Rule::released, Rule::row}) {
+        cells.push_back({Policy::draft, pool, rule, region, sparsity, true});
+      }
+    }
+    cells.push_back({Policy::oracle, {}, {}, region, sparsity, true});
+    cells.push_back({Policy::random, {}, {}, region, sparsity, true});
+  }
+  return cells;
+}
+
+// Claim: the output error in the one pass is that of attend() under the mask that select() gives.
+TEST(HeadStudy, OutputErrorsAreThoseOfAttend) {
+  const RegionSize region{4, 8};
+  const std::vector<Cell> cells = all_cells(region);
+  HeadStudy study(head(), cells, {});
+  const Partition partition(head().grid, region);
+  const Matrix dense = attend_dense(head()).o.topRows(head().grid.video());
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    if (cells[i].policy == Policy::draft) {
+      const DraftMap map = draft_scores(head(), partition, cells[i].pool);
+      EXPECT_EQ(study.mask(i), select(map, cells[i].rule, cells[i].sparsity));
+    }
+    const Matrix sparse = attend(head(), partition, study.mask(i)).o.topRows(head().grid.video());
+    const Metrics metrics = study.metrics(i);
+    EXPECT_NEAR(metric(metrics, "output_rel_l2"), (dense - sparse).norm() / dense.norm(), kTolerance);
+    EXPECT_NEAR(metric(metrics, "output_rel_l1"), (dense - sparse).lpNorm<1>() / dense.lpNorm<1>(), kTolerance);
+    EXPECT_TRUE(all_checks_hold(metrics));
+  }
+}
+
+// Claim: cells of several region sizes measured together are what each gives alone.
+TEST(HeadStudy, RegionSizesTogetherAreRegionSizesAlone) {
+  std::vector<Cell> together;
+  for (const RegionSize region : {RegionSize{4, 8}, RegionSize{8, 16}, RegionSize{3, 7}}) {
+    for (const Cell& cell : all_cells(region)) together.push_back(cell);
+  }
+  HeadStudy all(head(), together, {});
+  for (std::size_t first = 0; first < together.size(); first += 20) {
+    HeadStudy one(head(), {together.begin() + static_cast<std::ptrdiff_t>(first),
+                           together.begin() + static_cast<std::ptrdiff_t>(first) + 20}, {});
+    for (std::size_t i = 0; i < 20; ++i) {
+      const Metrics found = all.metrics(first + i), wanted = one.metrics(i);
+      ASSERT_EQ(found.size(), wanted.size());
+      for (std::size_t m = 0; m < found.size(); ++m) {
+        EXPECT_EQ(found[m].first, wanted[m].first);
+        ASSERT_EQ(found[m].second.applicable(), wanted[m].second.applicable()) << found[m].first;
+        if (!wanted[m].second.applicable()) continue;
+        const double one_number = wanted[m].second.number();
+        EXPECT_LE(std::abs(found[m].second.number() - one_number), kTolerance * (1.0 + std::abs(one_number)))
+            << found[m].first;
+      }
+    }
+  }
+}
+
+// Claim: the oracle keeps at least as much mass as any mask of its budget, and random keeps about its share.
+TEST(HeadStudy, OracleIsTheUpperEnd) {
+  HeadStudy study(head(), all_cells({4, 8}), {});
+  for (const std::size_t half : {0, 10}) {
+    const double oracle = metric(study.metrics(half + 8), "attention_recall");
+    for (const std::size_t other : {0, 1, 4, 5, 9}) {  // same count: logits, softmax, random
+      EXPECT_GE(oracle + kTolerance, metric(study.metrics(half + other), "attention_recall"));
+    }
+  }
+}
+
+TEST(HeadStudy, HeadsGetDifferentRandomMasks) {
+  const std::vector<Cell> cells{{Policy::random, {}, {}, {4, 8}, 0.5, false}};
+  EXPECT_NE(HeadStudy(head(), cells, {1, 0, 0, {}}).mask(0), HeadStudy(head(), cells, {1, 1, 0, {}}).mask(0));
+  EXPECT_EQ(HeadStudy(head(), cells, {1, 0, 1, {}}).mask(0), HeadStudy(head(), cells, {1, 0, 2, {}}).mask(0));
+}
+
+TEST(HeadStudy, AViolatedBoundIsSeen) {
+  EXPECT_TRUE(all_checks_hold({{"check_3_3", 1.0}, {"delta_logits", 0.0}}));
+  EXPECT_FALSE(all_checks_hold({{"check_3_3", 1.0}, {"check_3_5", 0.0}}));
+  EXPECT_TRUE(all_checks_hold({{"check_3_3", 1.0}, {"check_3_5", MetricValue::not_applicable()}}));
+}
+
+TEST(HeadStudy, NothingToMeasureIsRefused) {
+  EXPECT_THROW(HeadStudy(head(), {}, {}), std::invalid_argument);
+  HeadStudy study(head(), {{Policy::random, {}, {}, {4, 8}, 0.5, false}}, {});
+  EXPECT_THROW(static_cast<void>(study.stats({8, 8})), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace draft

@@ -1,0 +1,226 @@
+#include "experiments/study/run.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <future>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <unordered_set>
+
+#include "experiments/input/heads.hpp"
+#include "experiments/study/maps.hpp"
+#include "experiments/study/metrics.hpp"
+#include "harness/dump/dump.hpp"
+#include "harness/progress.hpp"
+#include "harness/record/provenance.hpp"
+#include "harness/record/record.hpp"
+#include "reference/parallel.hpp"
+#include "reference/units.hpp"
+
+namespace draft {
+namespace {
+
+Json config_of(const Cell& cell, const Options& options) {
+  Json config;
+  config["policy"] = to_string(cell.policy);
+  if (cell.policy == Policy::draft) {
+    config["pool"] = to_string(cell.pool);
+    config["rule"] = to_string(cell.rule);
+  }
+  config["region"] = {cell.region.height, cell.region.width};
+  config["sparsity"] = cell.sparsity;
+  config["device"] = options.device;
+  config["kernel"] = sweeps_name(options.device);
+  if (cell.policy == Policy::random) config["seed"] = options.seed;
+  return config;
+}
+
+Json metrics_json(const Metrics& metrics) {
+  Json json = Json::object();
+  for (const auto& [name, value] : metrics) json[name] = to_json(value);
+  return json;
+}
+
+/// One cell of one experiment on one head.
+struct Wanted {
+  std::size_t experiment;
+  std::size_t cell;  // index into the head's list of cells
+  Json config;
+};
+
+/// What is still to be measured on a head; cells that several experiments share are listed once.
+struct HeadPlan {
+  std::vector<Cell> cells;
+  std::vector<Wanted> wanted;
+};
+
+struct PlannedHead {
+  HeadTask task;
+  Json input;
+  HeadPlan plan;
+};
+
+/// The records of this run's cells by experiment, also those that an earlier run measured.
+class Collected {
+ public:
+  void expect(const Json& cell) { expected_.insert(cell_identity(cell)); }
+  void add(const Record& record) {
+    if (expected_.erase(cell_identity(record)) > 0) records_[record["experiment"]].push_back(record);
+  }
+  void add_file(const std::string& path) {
+    if (expected_.empty() || path.empty()) return;
+    for_each_record(path, [this](const Record& record) { add(record); });
+  }
+  [[nodiscard]] const std::vector<Record>& of(const std::string& experiment) { return records_[experiment]; }
+
+ private:
+  std::unordered_set<std::string> expected_;
+  std::map<std::string, std::vector<Record>> records_;
+};
+
+HeadPlan plan_head(const std::vector<StudyExperiment>& experiments, const Json& input, const Options& options,
+                   const RecordLog& log, Collected& collected) {
+  HeadPlan plan;
+  for (std::size_t e = 0; e < experiments.size(); ++e) {
+    for (const Cell& cell : experiments[e].cells) {
+      Json config = config_of(cell, options);
+      const Json key{{"experiment", experiments[e].name}, {"input", input}, {"config", config}};
+      collected.expect(key);
+      if (log.contains(key)) continue;
+      const auto known = std::find(plan.cells.begin(), plan.cells.end(), cell);
+      plan.wanted.push_back({e, static_cast<std::size_t>(known - plan.cells.begin()), std::move(config)});
+      if (known == plan.cells.end()) plan.cells.push_back(cell);
+    }
+  }
+  return plan;
+}
+
+/// A head whose numbers are too large to be measured is refused as input, not a failure of the program.
+void require_measurable_input(const Problem& problem) {
+  try {
+    require_measurable(problem);
+  } catch (const std::invalid_argument& error) {
+    throw UsageError(error.what());
+  }
+}
+
+/// Writes a head's records. False if a check failed or a metric was not finite.
+bool write_head(HeadStudy& study, const HeadPlan& plan, const std::vector<StudyExperiment>& experiments,
+                const Json& input, int threads, RecordLog& log, Collected& collected) {
+  std::vector<Metrics> measured(plan.cells.size());
+  parallel_for(static_cast<Index>(measured.size()), threads, [&] {
+    return [&](Index i) { measured[static_cast<std::size_t>(i)] = study.metrics(static_cast<std::size_t>(i)); };
+  });
+  bool fine = true;
+  for (const Wanted& wanted : plan.wanted) {
+    const Cell& cell = plan.cells[wanted.cell];
+    Metrics metrics = measured[wanted.cell];
+    const StudyExperiment& experiment = experiments[wanted.experiment];
+    if (experiment.with_maps) {
+      const Metrics character = head_character(study, cell.region);
+      metrics.insert(metrics.end(), character.begin(), character.end());
+    }
+    Json record = make_record(experiment.name, input, wanted.config, metrics_json(metrics));
+    if (experiment.with_maps) record["arrays"] = map_arrays(study, cell, study.mask(wanted.cell));
+    if (cell.with_bounds && cell.policy != Policy::draft) {
+      record["notes"]["theorem_3_5"] =
+          "not applicable: the mask does not threshold the draft map; step 1 of the proof holds for every mask";
+    }
+    if (!all_checks_hold(metrics)) {
+      record["status"] = "failed";
+      record["reason"] = "a check_* flag is 0: a bound does not hold";
+      fine = false;
+    }
+    fine = log.append(record) && fine;
+    collected.add(record);
+  }
+  return fine;
+}
+
+}  // namespace
+
+void append_draft_cells(std::vector<Cell>& cells, const std::vector<RegionSize>& regions, const std::vector<Pool>& pools,
+                        const std::vector<Rule>& rules, const std::vector<double>& sparsities, bool with_bounds) {
+  for (const RegionSize region : regions) {
+    for (const Pool pool : pools) {
+      for (const Rule rule : rules) {
+        for (const double sparsity : sparsities) {
+          cells.push_back({Policy::draft, pool, rule, region, sparsity, with_bounds});
+        }
+      }
+    }
+  }
+}
+
+void append_scale_ends(std::vector<Cell>& cells, const std::vector<RegionSize>& regions,
+                       const std::vector<double>& sparsities, bool with_bounds) {
+  for (const Policy policy : {Policy::oracle, Policy::random}) {
+    for (const RegionSize region : regions) {
+      for (const double sparsity : sparsities) {
+        cells.push_back({policy, Pool::average, Rule::softmax, region, sparsity, with_bounds});
+      }
+    }
+  }
+}
+
+int run_experiments(const Options& options, const std::vector<StudyExperiment>& experiments) {
+  const Dump dump = Dump::open(options.dump);
+  const std::vector<HeadTask> tasks = chosen_heads(dump.info(), options);
+  const std::string sha256 = sha256_file(options.dump);
+  const std::unique_ptr<Sweeps> sweeps = make_sweeps(options.device);
+  RecordLog log(options.out);
+  Collected collected;
+  ProgressLine progress("measuring heads", 2 * dump.info().grid.video() * static_cast<Index>(tasks.size()), options.quiet);
+  std::vector<PlannedHead> heads;
+  for (const HeadTask& task : tasks) {
+    const Json input = input_of(dump.info(), sha256, task);
+    HeadPlan plan = plan_head(experiments, input, options, log, collected);
+    if (plan.wanted.empty()) {
+      progress.advance(2 * dump.info().grid.video());
+    } else {
+      heads.push_back({task, input, std::move(plan)});
+    }
+  }
+  // The next head is read while this one is measured; nobody else reads the dump meanwhile.
+  const auto load = [&](std::size_t i) {
+    return std::async(std::launch::async, [&, i] { return dump.load(*heads[i].task.capture, heads[i].task.head); });
+  };
+  bool fine = true;
+  std::future<Problem> next = heads.empty() ? std::future<Problem>() : load(0);
+  for (std::size_t i = 0; i < heads.size(); ++i) {
+    const Problem problem = next.get();
+    require_measurable_input(problem);
+    if (i + 1 < heads.size()) next = load(i + 1);
+    const auto& [task, input, plan] = heads[i];
+    HeadStudy study(problem, plan.cells,
+                    {.seed = options.seed,
+                     .stream = task.stream,
+                     .threads = options.threads,
+                     .progress = [&](Index rows) { progress.advance(rows); },
+                     .sweeps = sweeps.get()});
+    fine = write_head(study, plan, experiments, input, options.threads, log, collected) && fine;
+  }
+  progress.finish();
+  if (!options.quiet) {
+    collected.add_file(options.out);
+    for (const StudyExperiment& experiment : experiments) experiment.table(collected.of(experiment.name));
+  }
+  return fine ? kExitFine : kExitCheckFailed;
+}
+
+CLI::App* add_study_command(CLI::App& parent, int& status, const std::string& name, const std::string& question,
+                            const std::string& example,
+                            std::vector<StudyExperiment> (*experiments)(const Options& options)) {
+  CLI::App* command = parent.add_subcommand(name, question);
+  command->footer("Example: " + example);
+  const auto options = std::make_shared<Options>();
+  add_options(*command, *options,
+              {.dump = true, .captures = true, .pool = true, .region = true, .rule = true, .sparsity = true, .compute = true});
+  command->callback([options, experiments, &status] { status = run_experiments(*options, experiments(*options)); });
+  return command;
+}
+
+}  // namespace draft

@@ -1,0 +1,47 @@
+#pragma once
+// Runs experiments that measure cells on the heads of a dump: one study a head serves them all.
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "experiments/study/head.hpp"
+#include "harness/options.hpp"
+
+namespace CLI {
+class App;
+}
+
+namespace draft {
+
+using Record = nlohmann::ordered_json;
+
+/// One question: the cells that answer it, and the table that shows the answer.
+struct StudyExperiment {
+  std::string name;           // the record's `experiment`
+  std::vector<Cell> cells;
+  bool with_maps = false;     // records carry the draft map, the block mass and the mask
+  void (*table)(const std::vector<Record>& records) = nullptr;  // prints this experiment's records to stdout
+};
+
+/// Measures every cell of every experiment on the chosen captures and heads, skipping those that
+/// options.out already holds, appends one record a cell, and prints each experiment's table.
+/// Returns kExitCheckFailed if a theorem is violated or a metric is not finite, else kExitFine.
+/// Throws UsageError on a capture or head that is not there, on a refused dump and on a device that is not there or
+/// does not take a head.
+int run_experiments(const Options& options, const std::vector<StudyExperiment>& experiments);
+
+/// A subcommand over a dump with every shared option. `status` receives run_experiments' result.
+CLI::App* add_study_command(CLI::App& parent, int& status, const std::string& name, const std::string& question,
+                            const std::string& example,
+                            std::vector<StudyExperiment> (*experiments)(const Options& options));
+
+/// Adds a draft cell for each region, pooling, rule and sparsity.
+void append_draft_cells(std::vector<Cell>& cells, const std::vector<RegionSize>& regions, const std::vector<Pool>& pools,
+                        const std::vector<Rule>& rules, const std::vector<double>& sparsities, bool with_bounds = false);
+
+/// Adds oracle and random cells for each region and sparsity: the two ends of the scale at equal budget.
+void append_scale_ends(std::vector<Cell>& cells, const std::vector<RegionSize>& regions,
+                       const std::vector<double>& sparsities, bool with_bounds = false);
+
+}  // namespace draft

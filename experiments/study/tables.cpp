@@ -1,0 +1,78 @@
+#include "experiments/study/tables.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+namespace draft {
+namespace {
+
+std::vector<Column> columns_of(const std::vector<std::string>& header) {
+  const std::set<std::string> text{"region", "pool", "rule", "capture"};
+  std::vector<Column> columns;
+  for (const std::string& name : header) columns.push_back({name, text.contains(name) ? Align::left : Align::right});
+  return columns;
+}
+
+}  // namespace
+
+MetricValue mean_metric(const std::vector<Record>& records, const Group& group, const std::string& name) {
+  double sum = 0.0;
+  Index count = 0;
+  for (const Record& record : records) {
+    if (!group(record)) continue;
+    const MetricValue value = metric_of(record["metrics"], name);
+    if (!value.applicable()) continue;
+    sum += value.number();
+    ++count;
+  }
+  return count > 0 ? MetricValue(sum / static_cast<double>(count)) : MetricValue::not_applicable();
+}
+
+Index count_records(const std::vector<Record>& records, const Group& group,
+                    const std::function<bool(const Record&)>& holds) {
+  return std::count_if(records.begin(), records.end(),
+                       [&](const Record& record) { return group(record) && holds(record["metrics"]); });
+}
+
+std::vector<Record> distinct_values(const std::vector<Record>& records, const std::string& key) {
+  std::set<Record> values;
+  for (const Record& record : records) {
+    if (record["config"].contains(key)) values.insert(record["config"][key]);
+  }
+  return {values.begin(), values.end()};
+}
+
+Group with_config(std::vector<std::pair<std::string, Record>> wanted) {
+  return [wanted = std::move(wanted)](const Record& record) {
+    return std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
+      const auto found = record["config"].find(entry.first);
+      return found != record["config"].end() && *found == entry.second;
+    });
+  };
+}
+
+std::string region_name(const Record& region) {
+  return fmt::format("{}x{}", region[0].get<Index>(), region[1].get<Index>());
+}
+
+StudyTable::StudyTable(std::string title, const std::vector<std::string>& header)
+    : title_(std::move(title)), table_(columns_of(header)) {}
+
+void StudyTable::print() const {
+  fmt::print("{}\n", title_);
+  if (table_.empty()) fmt::print("(no records)\n");
+  table_.print();
+  fmt::print("\n");
+}
+
+Index head_count(const std::vector<Record>& records) {
+  std::set<std::pair<std::string, Index>> heads;
+  for (const Record& record : records) {
+    heads.emplace(record["input"]["capture"].get<std::string>(), record["input"]["head"].get<Index>());
+  }
+  return static_cast<Index>(heads.size());
+}
+
+}  // namespace draft

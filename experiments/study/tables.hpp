@@ -1,0 +1,44 @@
+#pragma once
+// What the tables of study experiments share: choosing records and averaging a metric over heads.
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "experiments/study/run.hpp"
+#include "harness/table.hpp"
+
+namespace draft {
+
+/// Whether a record belongs to the group.
+using Group = std::function<bool(const Record&)>;
+
+/// Mean of the metric over the group's records that have a number for it; not applicable if none has.
+MetricValue mean_metric(const std::vector<Record>& records, const Group& group, const std::string& name);
+/// Number of the group's records for which `holds(metrics)`.
+Index count_records(const std::vector<Record>& records, const Group& group,
+                    const std::function<bool(const Record& metrics)>& holds);
+
+/// The distinct values of config[key], in rising order.
+std::vector<Record> distinct_values(const std::vector<Record>& records, const std::string& key);
+/// All of: records whose config has each of these keys with these values.
+Group with_config(std::vector<std::pair<std::string, Record>> wanted);
+/// "8x16" from [8, 16].
+std::string region_name(const Record& region);
+/// A line of title over a table; columns named region, pool, rule and capture are text, the rest numbers.
+class StudyTable {
+ public:
+  StudyTable(std::string title, const std::vector<std::string>& header);
+  void row(std::vector<std::string> cells) { table_.add_row(std::move(cells)); }
+  /// To stdout, with an empty line behind it. Says so if there is no row.
+  void print() const;
+
+ private:
+  std::string title_;
+  Table table_;
+};
+
+/// Number of distinct (capture, head).
+Index head_count(const std::vector<Record>& records);
+
+}  // namespace draft

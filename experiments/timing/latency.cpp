@@ -1,0 +1,99 @@
+#include "experiments/timing/latency.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+
+#include "experiments/study/run.hpp"
+#include "harness/gpu.hpp"
+
+#if defined(DRAFT_HAS_CUDA)
+#include "experiments/timing/latency_run.hpp"
+#include "experiments/timing/latency_table.hpp"
+#endif
+
+namespace draft {
+
+std::vector<MaskCase> mask_cases(const LatencyOptions& options) {
+  std::vector<double> sparsities = chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95});
+  std::erase(sparsities, 0.0);
+  std::vector<MaskCase> cases;
+  for (const MaskPolicy policy : parsed_once(options.policies, parse_mask_policy)) {
+    if (policy != MaskPolicy::draft) {
+      for (const double sparsity : sparsities) cases.push_back({.policy = policy, .sparsity = sparsity});
+      continue;
+    }
+    for (const Pool pool : chosen_or(options.pools, {Pool::average})) {
+      for (const Rule rule : chosen_or(options.rules, {Rule::softmax})) {
+        for (const double sparsity : sparsities) cases.push_back({policy, pool, rule, sparsity});
+      }
+    }
+  }
+  return cases;
+}
+
+Json config_of(const std::string& kernel, Element element, TokenOrder order, RegionSize region, const MaskCase* mask,
+               std::uint64_t seed) {
+  Json config{{"device", "cuda"}, {"kernel", kernel}, {"element", to_string(element)}, {"order", to_string(order)}};
+  config["policy"] = mask == nullptr ? "dense" : to_string(mask->policy);
+  if (mask != nullptr && mask->policy == MaskPolicy::draft) {
+    config["pool"] = to_string(mask->pool);
+    config["rule"] = to_string(mask->rule);
+  }
+  config["region"] = {region.height, region.width};
+  config["sparsity"] = mask == nullptr ? 0.0 : mask->sparsity;
+  const bool by_chance = mask != nullptr && (mask->policy == MaskPolicy::random || mask->policy == MaskPolicy::uneven);
+  if (by_chance) config["seed"] = seed;
+  return config;
+}
+
+Json metrics_of(const KeptCounts& counts) {
+  return {{"kept_blocks", counts.kept_blocks},           {"total_blocks", counts.total_blocks()},
+          {"kept_with_text", counts.kept_with_text()},   {"all_blocks", counts.all_blocks()},
+          {"kept_share", counts.kept_share()},           {"empty_rows", counts.empty_rows},
+          {"row_blocks_mean", counts.row_blocks_mean()}, {"row_blocks_max", counts.row_blocks_max}};
+}
+
+double kept_flops(const KeptCounts& counts, RegionSize region, Index head_dim) {
+  const auto side = static_cast<double>(region.height * region.width);
+  return 4.0 * side * side * static_cast<double>(head_dim) * static_cast<double>(counts.kept_with_text());
+}
+
+#if defined(DRAFT_HAS_CUDA)
+int latency(const LatencyOptions& options, const std::vector<gpu::AttentionKernel>& kernels) {
+  require_gpu("latency");
+  LatencyRun run(options, kernels);
+  const std::vector<Json>& records = run.run();
+  if (!options.quiet) print_latency(records, run.done_before());
+  const bool fine =
+      std::none_of(records.begin(), records.end(), [](const Json& one) { return one["status"] == "failed"; });
+  return fine ? kExitFine : kExitCheckFailed;
+}
+#endif
+
+CLI::App* add_latency(CLI::App& parent, int& status) {
+  CLI::App* command = parent.add_subcommand(
+      "latency", "Times attention calls on the GPU, dense and block-sparse, on a dump or a shape");
+  command->footer("Example: draftbench latency data/minidit_512p.h5 --sparsity 0.75,0.9 --out latency.jsonl");
+  const auto options = std::make_shared<LatencyOptions>();
+  add_timed_options(*command, *options);
+  add_text_list(*command, "--order", options->orders, "Order of the tokens: token (default), region, gather",
+                {"token", "region", "gather"});
+  add_text_list(*command, "--policy", options->policies, "What keeps blocks: draft (default), random, uneven, worst",
+                {"draft", "random", "uneven", "worst"});
+  CLI::Option* sustain =
+      command->add_option("--sustain", options->sustain_ms,
+                          "Milliseconds that a sample lasts at least, of calls in a row (default 0: one call a sample)");
+  require_number(sustain->type_name("MS"), 0.0, 60'000.0);
+  command->callback([options, &status] {
+#if defined(DRAFT_HAS_CUDA)
+    status = latency(*options, gpu::attention_kernels());
+#else
+    static_cast<void>(status);
+    require_gpu("latency");
+#endif
+  });
+  return command;
+}
+
+}  // namespace draft

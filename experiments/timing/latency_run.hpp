@@ -1,0 +1,68 @@
+#pragma once
+// One run of `latency`: masks, timed works and records of one call.
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "experiments/device/call.hpp"
+#include "experiments/timing/latency.hpp"
+#include "harness/timing/gpu_timing.hpp"
+#include "harness/timing/matmul_rate.hpp"
+
+namespace draft {
+
+class LatencyRun {
+ public:
+  /// Throws UsageError as latency().
+  LatencyRun(const LatencyOptions& options, const std::vector<gpu::AttentionKernel>& kernels);
+
+  /// Every record of this run, also appended to options.out.
+  const std::vector<Json>& run();
+  /// Cells that options.out held already and that were not timed again.
+  [[nodiscard]] Index done_before() const { return done_before_; }
+
+ private:
+  /// A mask on the device.
+  struct Mask {
+    MaskCase the_case;
+    bool wanted = false;  // by a cell that is to be timed
+    std::unique_ptr<DeviceLists> lists;
+    KeptCounts counts;
+    std::optional<std::size_t> draft_work;  // from pooling to lists
+  };
+  /// A cell that is to be timed.
+  struct Cell {
+    const gpu::AttentionKernel* kernel;
+    TokenOrder order;
+    std::size_t mask;  // kDense: none
+    Json config;
+    std::size_t dense;  // place of the dense cell that this one is compared with
+    std::size_t work;
+  };
+  static constexpr std::size_t kDense = static_cast<std::size_t>(-1);
+
+  void region(RegionSize region);
+  std::vector<Cell> plan(RegionSize region, std::vector<Mask>& masks);
+  void make_masks(std::vector<Mask>& masks, const gpu::MaskPipeline& pipeline) const;
+  std::vector<WorkTimes> time(std::vector<Cell>& cells, std::vector<Mask>& masks, const gpu::MaskPipeline& pipeline);
+  void record(RegionSize region, const std::vector<Cell>& cells, const std::vector<Mask>& masks,
+              const std::vector<WorkTimes>& times);
+  [[nodiscard]] Json compared(const Cell& cell, const KeptCounts& counts, RegionSize region,
+                              const std::vector<Cell>& cells, const std::vector<Mask>& masks,
+                              const std::vector<WorkTimes>& times) const;
+  void append(Json record);
+
+  const LatencyOptions& options_;
+  std::vector<gpu::AttentionKernel> kernels_;
+  std::vector<TokenOrder> orders_;
+  CallSource source_;
+  RecordLog log_;
+  std::unique_ptr<GpuCall> call_;
+  std::unique_ptr<MatmulMark> matmul_;
+  double matmul_tflops_ = 0.0;  // of this run
+  std::vector<Json> records_;
+  Index done_before_ = 0;
+};
+
+}  // namespace draft

@@ -1,0 +1,199 @@
+#include "experiments/verify/judge.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "experiments/input/kernels.hpp"
+#include "harness/numbers/half_tensor.hpp"
+#include "harness/record/provenance.hpp"
+#include "reference/parallel.hpp"
+
+namespace draft {
+namespace {
+
+constexpr std::size_t kGroup = 8;  // heads that are on the GPU, and whose outputs are kept, at a time
+
+Element element_for(const VerifyOptions& options, const DumpInfo& info) {
+  const std::string name = options.element.empty() ? info.element : options.element;
+  const auto element = parse_element(name);
+  if (element == Element::float16 || element == Element::bfloat16) return *element;
+  return Element::bfloat16;
+}
+
+/// Keeps the judged rows of a run.
+void keep_judged(const GroupMasks& masks, const JudgedCase& judged, const KernelRun& run, JudgedRun& kept) {
+  const gpu::Layout& layout = masks.layout;
+  const auto dim = static_cast<std::size_t>(layout.head_dim);
+  for (std::size_t head = 0; head < judged.masks.size(); ++head) {
+    auto& o = kept.o.emplace_back();
+    auto& lse = kept.lse.emplace_back();
+    for (const Index block : judged.blocks[head]) {
+      for (const Index token : masks.tokens(block)) {
+        const int place = kept.region_order ? layout.position_of(static_cast<int>(token)) : static_cast<int>(token);
+        const auto first = run.o.begin() + layout.offset(static_cast<int>(head), place);
+        o.insert(o.end(), first, first + static_cast<std::ptrdiff_t>(dim));
+        lse.push_back(run.lse[head * static_cast<std::size_t>(layout.tokens()) + static_cast<std::size_t>(place)]);
+      }
+    }
+  }
+}
+
+/// Why a run's record is a failure, or "".
+std::string failure(const JudgedRun& run, const KernelError& error) {
+  if (run.guard_bytes > 0) return fmt::format("{} bytes beside the outputs or the scratch were written to", run.guard_bytes);
+  if (run.unwritten > 0) return fmt::format("{} output numbers are NaN or were not written", run.unwritten);
+  if (!run.repeats) return "a second run on the same input gave other bits";
+  if (!error.fine()) {
+    return fmt::format("wanted at most 1 of what rounding explains, found {:.3g} (element), {:.3g} (row), {:.3g} (lse); "
+                       "worst block row {}",
+                       error.element_over_bound, error.row_over_tolerance, error.lse_over_bound, error.worst_block);
+  }
+  return "";
+}
+
+}  // namespace
+
+Verification::Verification(const VerifyOptions& options, const std::vector<gpu::AttentionKernel>& kernels)
+    : options_(options),
+      dump_(Dump::open(options.dump)),
+      kernels_(chosen_kernels(options.kernels, kernels)),
+      cases_(verify_cases(options)),
+      element_(element_for(options, dump_.info())),
+      sha256_(sha256_file(options.dump)),
+      log_(options.out) {}
+
+const std::vector<Json>& Verification::run() {
+  const std::vector<HeadTask> tasks = chosen_heads(dump_.info(), options_);
+  ProgressLine progress("verifying heads", static_cast<Index>(tasks.size() * cases_.size()), options_.quiet);
+  for (std::size_t first = 0; first < tasks.size();) {
+    std::size_t last = first;
+    while (last < tasks.size() && last - first < kGroup && tasks[last].capture == tasks[first].capture) ++last;
+    group({tasks.begin() + static_cast<std::ptrdiff_t>(first), tasks.begin() + static_cast<std::ptrdiff_t>(last)}, progress);
+    first = last;
+  }
+  return records_;
+}
+
+Problem Verification::rounded_head(const HeadTask& task) const {
+  Problem problem = dump_.load(*task.capture, task.head);
+  if (to_string(element_) != dump_.info().element) {
+    for (Matrix* tensor : {&problem.q, &problem.k, &problem.v}) round_to(*tensor, element_);
+  }
+  problem.scale = static_cast<double>(static_cast<float>(problem.scale));  // as the kernels get it
+  return problem;
+}
+
+void Verification::group(const std::vector<HeadTask>& tasks, ProgressLine& progress) {
+  std::vector<JudgedCase> judged;
+  std::vector<JudgedRun> runs;
+  run_kernels(tasks, judged, runs);
+  for (std::size_t head = 0; head < tasks.size(); ++head) judge_head(tasks[head], head, judged, runs, progress);
+}
+
+void Verification::run_kernels(const std::vector<HeadTask>& tasks, std::vector<JudgedCase>& judged, std::vector<JudgedRun>& runs) {
+  const DumpInfo& info = dump_.info();
+  HeadGroup group(info.grid, static_cast<Index>(tasks.size()), info.head_dim, element_, tasks[0].capture->softmax_scale);
+  for (std::size_t head = 0; head < tasks.size(); ++head) {
+    const Problem problem = rounded_head(tasks[head]);
+    group.upload(static_cast<Index>(head), to_bits(problem.q, element_, problem.source + ": q"),
+                 to_bits(problem.k, element_, problem.source + ": k"), to_bits(problem.v, element_, problem.source + ": v"));
+  }
+  for (std::size_t c = 0; c < cases_.size(); ++c) {
+    const GroupMasks masks = group.masks(cases_[c], options_.seed);
+    JudgedCase& own = judged.emplace_back(JudgedCase{masks.masks, {}});
+    for (const auto& counts : masks.row_counts) {
+      own.blocks.push_back(judged_blocks(counts, masks.layout.regions(), options_.blocks));
+    }
+    for (const gpu::AttentionKernel& kernel : kernels_) {
+      for (const bool region_order : {false, true}) {
+        const KernelRun run = group.run(kernel, masks, region_order);
+        JudgedRun& kept = runs.emplace_back(JudgedRun{c, kernel.name, region_order, run.unsupported, run.guard_bytes,
+                                                      run.unwritten, run.repeats, {}, {}});
+        if (run.unsupported.empty()) keep_judged(masks, own, run, kept);
+      }
+    }
+  }
+}
+
+void Verification::judge_head(const HeadTask& task, std::size_t head, const std::vector<JudgedCase>& judged,
+                const std::vector<JudgedRun>& runs, ProgressLine& progress) {
+  const Problem problem = rounded_head(task);
+  const KernelFormat format = element_ == Element::bfloat16 ? kBfloat16Format : kFloat16Format;
+  std::unique_ptr<KernelTruth> truth;
+  RegionSize prepared{0, 0};
+  for (std::size_t c = 0; c < cases_.size(); ++c) {
+    if (prepared != cases_[c].region) {
+      truth = std::make_unique<KernelTruth>(problem, cases_[c].region, format);
+      prepared = cases_[c].region;
+    }
+    const std::vector<Index>& blocks = judged[c].blocks[head];
+    std::vector<RowsTruth> rows(blocks.size());
+    parallel_for(static_cast<Index>(blocks.size()), options_.threads, [&] {
+      return [&](Index i) { rows[static_cast<std::size_t>(i)] = truth->rows(judged[c].masks[head], blocks[static_cast<std::size_t>(i)]); };
+    });
+    for (const JudgedRun& run : runs) {
+      if (run.the_case == c) record(task, run, judged[c].masks[head], blocks, rows, head);
+    }
+    progress.advance();
+  }
+}
+
+void Verification::record(const HeadTask& task, const JudgedRun& run, const BlockMask& mask, const std::vector<Index>& blocks,
+            const std::vector<RowsTruth>& rows, std::size_t head) {
+  Json config = config_of(cases_[run.the_case]);
+  config["element"] = to_string(element_);
+  config["order"] = run.region_order ? "region" : "token";
+  config["device"] = "cuda";
+  config["kernel"] = run.kernel;
+  if (cases_[run.the_case].keep == Keep::uneven) config["seed"] = options_.seed;
+  Json record = make_record("verify", input_of(dump_.info(), sha256_, task), std::move(config), Json::object());
+  if (run.unsupported.empty()) {
+    const KernelError error = judge(run, head, blocks, rows);
+    const auto if_any = [](const std::optional<double>& value) {
+      return to_json(value ? MetricValue(*value) : MetricValue::not_applicable());
+    };
+    record["metrics"] = {{"kernel_rel_l2", if_any(error.rel_l2())},
+                         {"kernel_max_abs", error.max_abs},
+                         {"kernel_worst_block_rel_l2", if_any(error.worst_block_rel_l2)},
+                         {"kernel_worst_block", error.worst_block < 0 ? Json(kNotApplicable) : Json(error.worst_block)},
+                         {"kernel_element_over_tolerance", error.element_over_bound},
+                         {"kernel_row_over_tolerance", error.row_over_tolerance},
+                         {"kernel_lse_max_abs", error.lse_max_abs},
+                         {"kernel_lse_over_tolerance", error.lse_over_bound},
+                         {"rows_judged", error.rows},
+                         {"blocks_judged", blocks.size()},
+                         {"kept_blocks", mask.kept_blocks()},
+                         {"total_blocks", mask.regions() * mask.regions()},
+                         {"empty_rows", mask.empty_rows()}};
+    record["arrays"] = {{"blocks_judged", blocks}};
+    const std::string reason = failure(run, error);
+    if (!reason.empty()) {
+      record["status"] = "failed";
+      record["reason"] = reason;
+    }
+  } else {
+    record = skipped(std::move(record), run.unsupported);
+  }
+  records_.push_back(record);
+  if (!log_.append(record)) records_.back()["status"] = "failed";
+}
+
+KernelError Verification::judge(const JudgedRun& run, std::size_t head, const std::vector<Index>& blocks,
+                  const std::vector<RowsTruth>& rows) const {
+  KernelError error;
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    Matrix o(rows[i].o.rows(), rows[i].o.cols());
+    Vector lse(o.rows());
+    for (Index r = 0; r < o.rows(); ++r) {
+      lse[r] = static_cast<double>(run.lse[head][at / static_cast<std::size_t>(o.cols())]);
+      for (Index d = 0; d < o.cols(); ++d) o(r, d) = from_bits(run.o[head][at++], element_);
+    }
+    error.add(rows[i], blocks[i], o, lse);
+  }
+  return error;
+}
+
+}  // namespace draft

@@ -1,0 +1,105 @@
+#pragma once
+// Reads captured Q/K/V: one HDF5 file holds the captures of one run of one model (format version 1).
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "harness/numbers/element.hpp"
+#include "harness/options.hpp"
+#include "reference/problem.hpp"
+
+namespace draft {
+
+inline constexpr const char* kDumpFormat = "draftattention-qkv";
+inline constexpr Index kDumpVersion = 1;
+
+/// A dump that is refused: one line with the file, the object in it, what was wanted and what was found.
+struct DumpError : UsageError {
+  using UsageError::UsageError;  // of the whole line
+  DumpError(const std::filesystem::path& file, const std::string& object, const std::string& wanted,
+            const std::string& found);
+};
+
+/// One attention call: the attributes of the group /captures/<name>.
+struct CaptureInfo {
+  std::string name;
+  Index layer = 0;
+  Index step = 0;  // counted from the start of the schedule
+  double timestep = 0.0;
+  std::optional<Index> steps;  // of the whole schedule
+  std::optional<std::string> prompt;
+  std::optional<std::string> branch;  // "cond", "uncond"
+  double softmax_scale = 0.0;         // read: 1/sqrt(head_dim) where the file has none; written: 0 leaves it out
+  std::vector<Index> model_heads;     // the model's own numbers of the heads; empty: not recorded
+  bool has_output = false;            // the model's own attention output is there
+};
+
+/// The bytes of the captures' texts with those of one more; they share the size of one attribute. Throws DumpError.
+std::size_t text_bytes(const std::filesystem::path& file, std::size_t before, const CaptureInfo& capture);
+
+/// What a dump says about itself. All captures share the grid and the shapes.
+struct DumpInfo {
+  std::filesystem::path path;
+  Index version = 0;
+  std::string model;
+  std::string source;
+  Grid grid;
+  Index heads = 0;
+  Index kv_heads = 0;  // a whole divisor of heads
+  Index head_dim = 0;
+  std::string element;                // "float16", "bfloat16", "float32", "float64"; "mixed" if datasets differ
+  std::vector<CaptureInfo> captures;  // by name
+
+  /// The K/V head that a query head attends to.
+  [[nodiscard]] Index kv_head(Index head) const { return head / (heads / kv_heads); }
+  /// Throws UsageError that lists the captures if there is none of that name.
+  [[nodiscard]] const CaptureInfo& capture(const std::string& name) const;
+  /// Its index in `captures`; throws likewise.
+  [[nodiscard]] std::size_t place_of(const std::string& name) const;
+};
+
+/// The file's name for records and messages: escaped where it is not plain text.
+std::string file_name(const DumpInfo& info);
+
+/// The version of the HDF5 library.
+std::string hdf5_version();
+
+/// An open dump; a process of its own reads it (process.hpp). Not to be used from several threads at once.
+class Dump {
+ public:
+  /// Checks everything but the numbers themselves, without reading them. Throws DumpError.
+  static Dump open(const std::filesystem::path& path);
+
+  Dump(Dump&&) noexcept;
+  Dump& operator=(Dump&&) noexcept;
+  ~Dump();
+
+  [[nodiscard]] const DumpInfo& info() const;
+
+  /// One head as float64: Q of `head`, K and V of its K/V head, each [tokens, head_dim]. Reads only these.
+  /// Throws DumpError on an unreadable chunk or a NaN or infinity, UsageError on a head that is not there.
+  [[nodiscard]] Problem load(const CaptureInfo& capture, Index head) const;
+
+  /// The same as bits of a 16-bit element type, row-major: the file's own where it holds that type, else the nearest.
+  /// Throws as load(); UsageError also where a number is too large for the type.
+  struct HalfHead {
+    std::vector<std::uint16_t> q, k, v;
+  };
+  [[nodiscard]] HalfHead load_half(const CaptureInfo& capture, Index head, Element element) const;
+
+  /// One tensor of a head, 'q', 'k' or 'v', as load() has it: where memory for all three is not needed.
+  [[nodiscard]] Matrix load_tensor(const CaptureInfo& capture, char dataset, Index head) const;
+
+  /// The model's own dense attention output of one head, [tokens, head_dim], if the capture has it.
+  [[nodiscard]] std::optional<Matrix> load_output(const CaptureInfo& capture, Index head) const;
+
+ private:
+  struct State;
+  explicit Dump(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace draft

@@ -1,0 +1,37 @@
+#pragma once
+// The HDF5 side of reading a dump: checks its structure and reads heads. Runs in the process of process.hpp only,
+// because HDF5 does not stand every damaged file. format.md has the rules.
+
+#include <filesystem>
+
+#include "harness/dump/dump.hpp"
+#include "harness/dump/process.hpp"
+#include "harness/dump/tensor.hpp"
+#include "harness/dump/hdf5_handles.hpp"
+
+namespace draft {
+
+class DumpFile {
+ public:
+  /// Checks everything but the numbers. Throws DumpError.
+  explicit DumpFile(const std::filesystem::path& path);
+
+  [[nodiscard]] const DumpInfo& info() const { return info_; }
+  /// A dataset of the capture of this number. Throws DumpError.
+  [[nodiscard]] hdf5::Tensor tensor(Index capture, char dataset) const;
+  /// The structure as text, or one head's numbers in `element` of that dataset.
+  void answer(const DumpRequest& request, AnswerSpace& space) const;
+
+ private:
+  void read_structure();
+  void read_captures();
+  void read_capture(hid_t captures, const std::string& name);
+  void check_tensors(hid_t group, const CaptureInfo& capture);
+
+  std::uintmax_t bytes_ = 0;  // of the file
+  hdf5::File file_;
+  std::size_t text_bytes_ = 0;  // of the captures so far
+  DumpInfo info_;
+};
+
+}  // namespace draft

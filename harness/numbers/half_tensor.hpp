@@ -1,0 +1,26 @@
+#pragma once
+// Matrices in the 16-bit element types that kernels take.
+
+#include <cstdint>
+#include <vector>
+
+#include "harness/numbers/element.hpp"
+#include "reference/problem.hpp"
+
+namespace draft {
+
+/// Row-major bits of the nearest numbers, on all cores. Throws UsageError that names `what` and the number if one is
+/// too large for the type, std::invalid_argument unless the element is float16 or bfloat16.
+std::vector<std::uint16_t> to_bits(const Matrix& rows, Element element, const std::string& what);
+
+/// The numbers of all 65,536 bit patterns of a 16-bit element type: a look-up costs a fifth of a conversion.
+/// Throws std::invalid_argument unless the element is float16 or bfloat16.
+const std::vector<double>& all_numbers(Element element);
+
+/// The number that an element's bits stand for.
+double from_bits(std::uint16_t bits, Element element);
+
+/// Each number becomes the nearest one of the element type.
+void round_to(Matrix& rows, Element element);
+
+}  // namespace draft

@@ -1,0 +1,72 @@
+#include "harness/numbers/normal_rows.hpp"
+
+#include <cmath>
+#include <numbers>
+#include <stdexcept>
+
+#include "harness/numbers/half_tensor.hpp"
+#include "reference/parallel.hpp"
+
+namespace draft {
+namespace {
+
+constexpr Index kLevels = 65536;
+constexpr Index kPiece = 1 << 18;  // numbers a thread takes at a time; a whole number of random words
+
+/// splitmix64's output function (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
+std::uint64_t mix(std::uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+  return z ^ (z >> 31);
+}
+
+/// The x below which a share p of the normal distribution lies, 0 < p < 1, by Newton's method on its logarithm, which
+/// is concave: from the left it never steps too far.
+double normal_quantile(double p) {
+  if (p > 0.5) return -normal_quantile(1.0 - p);
+  double x = -5.0;
+  for (int step = 0; step < 60; ++step) {
+    const double below = 0.5 * std::erfc(-x / std::numbers::sqrt2);
+    const double density = std::exp(-0.5 * x * x) / std::sqrt(2.0 * std::numbers::pi);
+    const double change = below / density * std::log(p / below);
+    x += change;
+    if (std::abs(change) < 1e-14) break;
+  }
+  return x;
+}
+
+std::vector<std::uint16_t> quantiles(Element element) {
+  Matrix numbers(1, kLevels);
+  for (Index u = 0; u < kLevels; ++u) {
+    numbers(0, u) = normal_quantile((static_cast<double>(u) + 0.5) / static_cast<double>(kLevels));
+  }
+  return to_bits(numbers, element, "normal quantiles");
+}
+
+const std::vector<std::uint16_t>& levels_of(Element element) {
+  static const std::vector<std::uint16_t> float16 = quantiles(Element::float16),
+                                          bfloat16 = quantiles(Element::bfloat16);
+  if (element == Element::float16) return float16;
+  if (element == Element::bfloat16) return bfloat16;
+  throw std::invalid_argument("normal rows: wanted float16 or bfloat16, found " + to_string(element));
+}
+
+}  // namespace
+
+std::vector<std::uint16_t> normal_rows(Index count, std::uint64_t seed, std::uint64_t stream, Element element) {
+  const std::vector<std::uint16_t>& levels = levels_of(element);
+  const std::uint64_t start = mix(mix(seed + 0x9e3779b97f4a7c15ULL) + stream);
+  std::vector<std::uint16_t> numbers(static_cast<std::size_t>(count));
+  parallel_for((count + kPiece - 1) / kPiece, 0, [&] {
+    return [&](Index piece) {
+      std::uint64_t word = 0;
+      for (Index i = piece * kPiece; i < std::min(count, (piece + 1) * kPiece); ++i, word >>= 16) {
+        if (i % 4 == 0) word = mix(start + static_cast<std::uint64_t>(i / 4 + 1) * 0x9e3779b97f4a7c15ULL);
+        numbers[static_cast<std::size_t>(i)] = levels[word & 0xffff];
+      }
+    };
+  });
+  return numbers;
+}
+
+}  // namespace draft

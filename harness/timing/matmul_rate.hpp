@@ -1,0 +1,28 @@
+#pragma once
+// The machine's own mark beside a kernel's rate: one large bfloat16 product by cuBLAS, for builds with kernels.
+
+#include <memory>
+
+#include "harness/timing/gpu_timing.hpp"
+
+namespace draft {
+
+/// C = A B^T, 8192 x 8192 each, bfloat16, sums in fp32, random normal numbers.
+class MatmulMark {
+ public:
+  static constexpr int kSide = 8192;
+  /// Allocates on this thread's device. Throws gpu::Error.
+  MatmulMark();
+  ~MatmulMark();
+
+  /// Valid as long as this object.
+  [[nodiscard]] TimedWork work() const;
+  /// TFLOP/s of one product in so many milliseconds.
+  static double tflops(double milliseconds) { return 2.0 * kSide * kSide * kSide / milliseconds * 1e-9; }
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace draft

@@ -1,0 +1,40 @@
+#pragma once
+// Samples of a time, and what a record says of them. How GPU work is timed: harness/timing/gpu_timing.hpp.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "harness/gpu.hpp"
+#include "harness/record/record.hpp"
+
+namespace draft {
+
+/// The value below which a share of the samples lies, by linear interpolation between the two nearest order statistics.
+/// Throws std::invalid_argument without samples or unless 0 <= share <= 1.
+double quantile(std::vector<double> samples, double share);
+
+/// What was measured of one piece of work.
+struct WorkTimes {
+  std::vector<double> samples_ms;     // in the order they were taken
+  int warmup = 0;                     // runs before the first sample
+  int calls = 1;                      // runs in a row that a sample is the mean of
+  std::size_t l2_flush = 0;           // bytes overwritten before each sample
+  GpuState before, after;             // at the first sample's start and at the last one's end
+  std::vector<std::string> throttle;  // reasons seen after any sample, in NVML's order
+  std::optional<int> hampered;        // samples after which is_hampered() held; none: NVML is not there
+  std::string error;                  // why there are no samples, or ""
+
+  /// Throws std::invalid_argument without samples.
+  [[nodiscard]] double median_ms() const { return quantile(samples_ms, 0.5); }
+};
+
+/// A record's `timing`: samples_ms, median_ms, p10_ms, p90_ms, tflops_kept if `flops` are given, warmup, l2_flush,
+/// calls_per_sample if they are several, and hampered_samples if there are any.
+Json timing_of(const WorkTimes& times, std::optional<double> flops = std::nullopt);
+
+/// Adds the clocks, powers and throttle reasons of the work to a record's `machine`; what NVML did not tell is left
+/// out.
+void add_gpu_state(const WorkTimes& times, Json& machine);
+
+}  // namespace draft

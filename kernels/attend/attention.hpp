@@ -1,0 +1,72 @@
+#pragma once
+// Attention on the GPU, dense and block-sparse: one call's description and the kernels that can carry it out.
+// Conventions: kernels.hpp.
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/core/blas.hpp"
+#include "kernels/draft/draft.hpp"
+
+namespace draft::gpu {
+
+/// One attention call. Block rows and columns are BlockLists' blocks; without lists every block is kept.
+struct Attention {
+  Layout layout;
+  Element element = Element::bfloat16;
+  float scale = 0.0F;                      // softmax scale
+  bool region_order = false;               // the tensors stand in region order, else in token order
+  const void* q = nullptr;                 // [heads, tokens, head_dim]
+  const void* k = nullptr;                 // [heads, tokens, head_dim]
+  const void* v = nullptr;                 // [heads, tokens, head_dim]
+  void* o = nullptr;                       // [heads, tokens, head_dim], element type; rows that keep nothing are 0
+  float* lse = nullptr;                    // [heads, tokens], natural logarithm; -inf where a row keeps nothing
+  const std::uint16_t* columns = nullptr;  // as BlockLists; null with counts: dense
+  const std::int32_t* counts = nullptr;
+  const std::uint16_t* order = nullptr;    // which block row starts first; null: rising
+};
+
+/// What a kernel may use beside the call's tensors.
+struct Resources {
+  const Blas& blas;
+  void* workspace;  // as many bytes as the kernel's `workspace` says, aligned to 256
+};
+
+/// One row of the table of attention kernels. Of one's own kernel, write these three functions in a file of its
+/// own and add a row in attention.cpp; `draftbench verify --kernel NAME` then holds it to the reference.
+struct AttentionKernel {
+  std::string name;     // as --kernel has it
+  std::string summary;  // one line
+  /// Why it cannot carry out a valid call on a GPU of this compute capability (80, 90, ...), or "".
+  std::string (*unsupported)(const Attention& call, int capability);
+  /// Bytes of scratch on the device; what they hold before does not matter.
+  std::size_t (*workspace)(const Attention& call);
+  /// Enqueues the work; the same input gives the same bits. Throws std::invalid_argument or Error.
+  void (*launch)(const Attention& call, const Resources& resources, cudaStream_t stream);
+};
+
+
+/// All of this build.
+const std::vector<AttentionKernel>& attention_kernels();
+
+/// Throws std::invalid_argument that names the field unless the layout is valid, the tensors are there and
+/// aligned to 16 bytes, the scale is finite and positive, and columns and counts are both there or both not.
+void require_valid(const Attention& call);
+
+/// Fused forward on mma.sync: sm_80 on, head_dim 64 or 128. Regions of any size; 64 tokens and multiples of 128
+/// use the tensor cores fully.
+void attend_mma(const Attention& call, cudaStream_t stream);
+std::string attend_mma_unsupported(const Attention& call, int capability);
+
+/// Three plain steps, Q K^T and P V by cuBLAS and a softmax between them, a chunk of query rows at a time: the
+/// GPU's own check of the fused kernels, at any head_dim. Blocks that are left out are computed and given no
+/// weight. P has the element type, as in the fused kernels.
+void attend_blas(const Attention& call, const Resources& resources, cudaStream_t stream);
+/// At most 512 MiB, or 64 rows if those need more.
+std::size_t attend_blas_workspace(const Attention& call);
+
+}  // namespace draft::gpu

@@ -1,0 +1,303 @@
+// Idea:     O = softmax(scale Q K^T) V over the kept blocks of each block row (eq. 5), one pass with a running
+//           maximum: nothing of size tokens^2 is stored. Dense attention is every block kept.
+// Map:      one CTA of 4 warps takes up to 128 queries of one block row of one head (64 where a region has no
+//           more), 64 keys at a time; a warp has 32 (16) of the queries and all keys. V's tile is copied while
+//           Q K^T runs, the next K's while P V runs; two CTAs on a multiprocessor hide the rest.
+// Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k, v, o in token or region order, aligned to 16 bytes;
+//           lists as write_lists makes them, or none for dense.
+// Costs:    4 * 128 * 128 * head_dim FLOPs a kept block of 128 x 128; K and V read once a block row of queries.
+// Numerics: S, the softmax and O in fp32, base 2; P rounded to the element type before P V. Keys behind a block's
+//           end weigh 0 whatever the logits are. A row without a key has output 0 and lse = -inf. The order of
+//           sums is fixed by the lists: same input, same bits.
+
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "kernels/attend/attention.hpp"
+#include "kernels/core/arguments.hpp"
+#include "kernels/core/cuda_check.hpp"
+#include "kernels/attend/key_tiles.cuh"
+#include "kernels/ptx/mma.cuh"
+
+namespace draft::gpu {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kThreads = 32 * kWarps;
+static_assert(kThreads == kCopyThreads);
+constexpr int kKeys = kTileKeys;
+constexpr float kSlack = 8.0F;  // weights may grow to 2^kSlack before O is scaled down: far below fp16's largest number
+constexpr float kLog2E = 1.4426950408889634F;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+/// Starts copying the queries of a block from row `start` on; rows behind its end are zeros.
+template <int kDim, int kSize>
+__device__ void copy_queries(std::uint32_t to, const std::uint16_t* head, const BlockRows& rows, int start) {
+  constexpr int kChunks = kDim / 8, kStep = kThreads / kChunks;
+  const int chunk = static_cast<int>(threadIdx.x) % kChunks;
+#pragma unroll
+  for (int i = 0; i < kSize / kStep; ++i) {
+    const int row = static_cast<int>(threadIdx.x) / kChunks + i * kStep;
+    const bool valid = start + row < rows.count;
+    const std::int64_t token = rows.token(valid ? start + row : 0);
+    copy_async(to + chunk_offset<kDim>(row, chunk), head + token * kDim + chunk * 8, valid);
+  }
+}
+
+/// kTiles: how many times 16 queries a warp has. scale2: the softmax scale of base 2.
+template <Element kElement, int kDim, int kTiles>
+__global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2) attend_kernel(
+    const __grid_constant__ Attention call, const __grid_constant__ BlockMap map, float scale2) {
+  constexpr int kQueries = kWarps * kTiles * 16;
+  extern __shared__ __align__(256) unsigned char shared[];
+  const std::uint32_t q_tile = shared_address(shared);
+  const std::uint32_t k_tile = q_tile + kQueries * kDim * 2;
+  const std::uint32_t v_tile = k_tile + kKeys * kDim * 2;
+
+  const Layout& layout = call.layout;
+  const int head = static_cast<int>(blockIdx.y), blocks = layout.blocks();
+  const int tiles_a_block = (layout.region_tokens() + kQueries - 1) / kQueries;
+  const std::int64_t list = static_cast<std::int64_t>(head) * blocks;
+  const int turn = static_cast<int>(blockIdx.x) / tiles_a_block;
+  const int block = call.order == nullptr ? turn : call.order[list + turn];
+  const int query_start = static_cast<int>(blockIdx.x) % tiles_a_block * kQueries;
+  const BlockRows queries = map.rows(block);
+  if (query_start >= queries.count) return;
+  __shared__ BlockRows kept_queries;  // for the end: fewer registers in the loop
+  if (threadIdx.x == 0) kept_queries = queries;
+
+  const std::int64_t head_offset = layout.offset(head, 0);
+  const std::uint16_t* k_head = static_cast<const std::uint16_t*>(call.k) + head_offset;
+  const std::uint16_t* v_head = static_cast<const std::uint16_t*>(call.v) + head_offset;
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp_row = warp * kTiles * 16;  // of the warp's first query in the tile
+  __shared__ KeyTile tiles[2];  // tile j stands in tiles[j % 2]
+  __shared__ KeyWalk walk;
+  copy_queries<kDim, kQueries>(q_tile, static_cast<const std::uint16_t*>(call.q) + head_offset, queries, query_start);
+  if (warp == 0) {
+    walk.begin(map, call.columns == nullptr ? nullptr : call.columns + (list + block) * blocks,
+               call.counts == nullptr ? blocks : call.counts[list + block]);
+    walk.write_next(map, tiles[0]);
+    walk.write_next(map, tiles[1]);
+  }
+  __syncthreads();
+  const KeyCopy<kDim> copy;
+#pragma unroll
+  for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, k_tile, k_head, tiles[0]);
+  commit_copies();
+
+  // Of this lane's row of a matrix in chunk 0; chunk 2 d is one XOR away, 16 rows on a constant.
+  const std::uint32_t q_row = q_tile + chunk_offset<kDim>(warp_row + (lane & 15), lane >> 4);
+  const std::uint32_t k_row = k_tile + chunk_offset<kDim>((lane & 7) + (lane >> 4) * 8, lane >> 3 & 1);
+  const std::uint32_t v_row = v_tile + chunk_offset<kDim>(lane & 15, lane >> 4);
+  constexpr int kRows16 = 16 * kDim * 2;  // bytes
+
+  float o[kTiles][kDim / 8][4] = {};
+  // Of rows lane / 4 and lane / 4 + 8: the maximum that exponents are taken from, and the sum of the weights.
+  float shift[kTiles][2], total[kTiles][2] = {};
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) shift[t][0] = shift[t][1] = -kInfinity;
+
+  // A barrier in the loop's head and one in its middle: between them V is copied and K is read, then the reverse.
+  for (int parity = 0;; parity ^= 1) {
+    wait_for_copies();
+    __syncthreads();  // K is there, and everyone is done with V
+    const int valid = tiles[parity].keys;
+    if (valid == 0) break;
+#pragma unroll
+    for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, v_tile, v_head, tiles[parity]);
+    commit_copies();
+
+    // No constant to the compiler: it would hold all of K's addresses through the loop, and spill others for them.
+    const std::uint32_t unknown_zero = kTiles > 1 ? static_cast<unsigned>(valid) / (2 * kKeys) : 0;
+    float s[kTiles][kKeys / 8][4];
+#pragma unroll
+    for (int d = 0; d < kDim / 16; ++d) {
+      std::uint32_t a[kTiles][4];
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t) {
+        load_matrices(a[t], (q_row ^ (d * 32)) + t * kRows16);
+      }
+#pragma unroll
+      for (int n = 0; n < kKeys / 16; ++n) {
+        std::uint32_t b[4];
+        load_matrices(b, ((k_row + unknown_zero) ^ (d * 32)) + n * kRows16);
+#pragma unroll
+        for (int t = 0; t < kTiles; ++t) {
+          if (d == 0) {
+            multiply<kElement>(s[t][2 * n], a[t], b[0], b[1]);
+            multiply<kElement>(s[t][2 * n + 1], a[t], b[2], b[3]);
+          } else {
+            multiply_add<kElement>(s[t][2 * n], a[t], b[0], b[1]);
+            multiply_add<kElement>(s[t][2 * n + 1], a[t], b[2], b[3]);
+          }
+        }
+      }
+    }
+
+    wait_for_copies();
+    __syncthreads();  // V is there, and everyone is done with K and with this tile's rows
+
+    if (valid < kKeys) {  // the same for the whole CTA
+#pragma unroll
+      for (int n = 0; n < kKeys / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          if (n * 8 + (lane & 3) * 2 + (i & 1) < valid) continue;
+#pragma unroll
+          for (int t = 0; t < kTiles; ++t) s[t][n][i] = -kInfinity;
+        }
+      }
+    }
+    float highest[kTiles][2];
+    bool rises = false;
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float own = fmaxf(s[t][0][2 * half], s[t][0][2 * half + 1]);
+#pragma unroll
+        for (int n = 1; n < kKeys / 8; ++n) own = fmaxf(own, fmaxf(s[t][n][2 * half], s[t][n][2 * half + 1]));
+        own = fmaxf(own, __shfl_xor_sync(0xffffffffU, own, 1));
+        own = fmaxf(own, __shfl_xor_sync(0xffffffffU, own, 2));
+        highest[t][half] = own;
+        rises |= (own - shift[t][half]) * scale2 > kSlack;  // inf the first time
+      }
+    }
+    // O is only scaled down where a maximum rose enough to matter: rarely, after the first tiles.
+    if (__any_sync(0xffffffffU, rises)) {
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const float risen = fmaxf(shift[t][half], highest[t][half]);
+          const float shrink = exp2_fast((shift[t][half] - risen) * scale2);  // 0 the first time
+          shift[t][half] = risen;
+          total[t][half] *= shrink;
+#pragma unroll
+          for (int d = 0; d < kDim / 8; ++d) {
+            o[t][d][2 * half] *= shrink;
+            o[t][d][2 * half + 1] *= shrink;
+          }
+        }
+      }
+    }
+    std::uint32_t p[kTiles][kKeys / 16][4];  // P as the products' left side
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+      if (t == kTiles - 1) {  // not earlier: beside all of S the addresses would not fit in registers
+#pragma unroll
+        for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, k_tile, k_head, tiles[parity ^ 1]);
+        commit_copies();
+        if (warp == 0) walk.write_next(map, tiles[parity]);  // here it delays the others least
+      }
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float scaled = shift[t][half] * scale2;
+        float sum = 0.0F;
+#pragma unroll
+        for (int n = 0; n < kKeys / 8; ++n) {
+          const float low = exp2_fast(fmaf(s[t][n][2 * half], scale2, -scaled));
+          const float high = exp2_fast(fmaf(s[t][n][2 * half + 1], scale2, -scaled));
+          sum += low + high;
+          p[t][n / 2][n % 2 * 2 + half] = pack<kElement>(low, high);
+        }
+        total[t][half] += sum;
+      }
+    }
+
+#pragma unroll
+    for (int n = 0; n < kKeys / 16; ++n) {
+#pragma unroll
+      for (int d = 0; d < kDim / 16; ++d) {
+        std::uint32_t b[4];
+        load_matrices_transposed(b, (v_row ^ (d * 32)) + n * kRows16);
+#pragma unroll
+        for (int t = 0; t < kTiles; ++t) {
+          multiply_add<kElement>(o[t][2 * d], p[t][n], b[0], b[1]);
+          multiply_add<kElement>(o[t][2 * d + 1], p[t][n], b[2], b[3]);
+        }
+      }
+    }
+  }
+
+  // Each warp puts its rows of O where its rows of Q were, and writes them out in whole chunks.
+  // The loop's last barrier was behind every copy and every product, so that shared memory is free.
+  int last_head = static_cast<int>(blockIdx.y);
+  not_ahead(last_head);
+  float* lse = call.lse + static_cast<std::int64_t>(last_head) * layout.tokens();
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float sum = total[t][half];
+      sum += __shfl_xor_sync(0xffffffffU, sum, 1);
+      sum += __shfl_xor_sync(0xffffffffU, sum, 2);
+      const float inverse = sum == 0.0F ? 0.0F : 1.0F / sum;  // not `sum > 0`: a NaN must show
+      const int row = warp_row + t * 16 + half * 8 + lane / 4;
+#pragma unroll
+      for (int d = 0; d < kDim / 8; ++d) {
+        const std::uint32_t pair = pack<kElement>(o[t][d][2 * half] * inverse, o[t][d][2 * half + 1] * inverse);
+        *reinterpret_cast<std::uint32_t*>(shared + chunk_offset<kDim>(row, d) + (lane & 3) * 4) = pair;
+      }
+      if ((lane & 3) == 0 && query_start + row < kept_queries.count) {
+        lse[kept_queries.token(query_start + row)] =
+            sum == 0.0F ? -kInfinity : fmaf(shift[t][half], call.scale, logf(sum));
+      }
+    }
+  }
+  __syncwarp();
+  std::uint16_t* o_head = static_cast<std::uint16_t*>(call.o) + layout.offset(last_head, 0);
+  constexpr int kChunks = kDim / 8, kStep = 32 / kChunks;
+  for (int i = lane / kChunks; i < kTiles * 16; i += kStep) {
+    const int row = warp_row + i, chunk = lane % kChunks;
+    if (query_start + row >= kept_queries.count) continue;
+    const std::int64_t token = kept_queries.token(query_start + row);
+    *reinterpret_cast<uint4*>(o_head + token * kDim + chunk * 8) =
+        *reinterpret_cast<const uint4*>(shared + chunk_offset<kDim>(row, chunk));
+  }
+}
+
+template <Element kElement, int kDim, int kTiles>
+void launch(const Attention& call, cudaStream_t stream) {
+  constexpr int kQueries = kWarps * kTiles * 16;
+  constexpr int kShared = (kQueries + 2 * kKeys) * kDim * 2;
+  const auto kernel = attend_kernel<kElement, kDim, kTiles>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "cudaFuncSetAttribute");
+  const int tiles_a_block = (call.layout.region_tokens() + kQueries - 1) / kQueries;
+  kernel<<<dim3(call.layout.blocks() * tiles_a_block, call.layout.heads), kThreads, kShared, stream>>>(
+      call, BlockMap(call.layout, call.region_order), call.scale * kLog2E);
+  check_launch("attend_kernel");
+}
+
+template <Element kElement, int kDim>
+void launch_for_region(const Attention& call, cudaStream_t stream) {
+  call.layout.region_tokens() <= 64 ? launch<kElement, kDim, 1>(call, stream) : launch<kElement, kDim, 2>(call, stream);
+}
+
+template <Element kElement>
+void launch_for_dim(const Attention& call, cudaStream_t stream) {
+  call.layout.head_dim == 64 ? launch_for_region<kElement, 64>(call, stream)
+                             : launch_for_region<kElement, 128>(call, stream);
+}
+
+}  // namespace
+
+std::string attend_mma_unsupported(const Attention& call, int capability) {
+  if (capability < 80) return "wants compute capability 8.0 or newer, found " + std::to_string(capability / 10.0).substr(0, 3);
+  const int dim = call.layout.head_dim;
+  return dim == 64 || dim == 128 ? "" : "wants head_dim 64 or 128, found " + std::to_string(dim);
+}
+
+void attend_mma(const Attention& call, cudaStream_t stream) {
+  require_valid(call);
+  constexpr int kOldest = 80;  // of the device, the launch itself tells
+  if (const std::string why = attend_mma_unsupported(call, kOldest); !why.empty()) {
+    throw std::invalid_argument("attend_mma " + why);
+  }
+  call.element == Element::bfloat16 ? launch_for_dim<Element::bfloat16>(call, stream)
+                                    : launch_for_dim<Element::float16>(call, stream);
+}
+
+}  // namespace draft::gpu

@@ -1,0 +1,203 @@
+// Idea:     O = softmax(scale Q K^T) V over the kept blocks of each block row (eq. 5), one pass with a running
+//           shift: nothing of size tokens^2 is stored. Dense attention is every block kept.
+// Map:      one CTA a multiprocessor, which takes block rows (128 queries of a head) from a counter. Warps 0 to 3
+//           schedule, load and store (mainloop_load.cuh); two consumer warpgroups have 64 of the queries each and
+//           go through the kept blocks, 128 keys at a time (mainloop_mma.cuh). A group starts S of a block, then
+//           O += P V of the block before, that of another block row too, and computes the softmax of S while the other
+//           group's products run. Q and P stay in registers. The design is FlashAttention-3's (arXiv 2407.08608). Dense
+//           at head_dim 128, CTAs go in pairs that share every load of K and V.
+// Needs:    sm_90a; head_dim 64 or 128; bf16 or fp16; q, k, v, o aligned to 16 bytes; token order with regions of 128
+//           tokens, or region order with regions of at most 128; lists as write_lists makes them, or none for dense.
+//           A region is one box of the copy engine in either order, so nothing is gathered.
+// Costs:    4 * 128 * 128 * head_dim FLOPs a kept block; K and V are read once a block row of queries (dense: once two),
+//           from L2 while one head's K and V stay there.
+// Numerics: S, the softmax and O in fp32, base 2; P rounded to the element type before P V. Keys that do not exist
+//           weigh 0 whatever the logits are. A row without a key has output 0 and lse = -inf. The order of sums is
+//           fixed by the lists, whichever CTA takes a block row: same input, same bits. With bf16 no maximum is taken
+//           after the first block (Guard::after); block rows in which something overflowed, or that are not finite,
+//           are done again by a second launch, which looks at every logit (Guard::before), as fp16's only one does.
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+#include "kernels/core/arguments.hpp"
+#include "kernels/attend/wgmma/kernel.hpp"
+#include "kernels/core/cuda_check.hpp"
+#include "kernels/attend/wgmma/tensor_map.hpp"
+#include "kernels/attend/wgmma/mainloop_mma.cuh"
+#include "kernels/attend/wgmma/mainloop_load.cuh"
+
+namespace draft::gpu {
+namespace {
+
+constexpr int kThreads = 3 * kGroup;
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+// 168 registers a thread at the start; 128 * 24 + 256 * 240 are as many in all.
+constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
+
+#endif
+
+template <Element kElement, int kDim, Guard kGuard, bool kPair>
+__global__ void __launch_bounds__(kThreads, 1) attend_wgmma_kernel(const __grid_constant__ WgmmaCall call) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  extern __shared__ __align__(1024) unsigned char tiles[];  // Q, Q, then the ring
+  __shared__ PipelineState state;
+  const std::uint32_t q_tiles = shared_address(tiles);
+  if (q_tiles % 1024 != 0) __trap();  // the swizzle goes by address bits
+  if (threadIdx.x == 0) {
+    state.init(kPair ? 2 * kConsumerWarps : kConsumerWarps);
+    barrier_init_done();
+  }
+  __syncthreads();
+  if constexpr (kPair) meet_cluster();
+
+  const int warp = __shfl_sync(0xffffffffU, static_cast<int>(threadIdx.x) / 32, 0);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if (warp < 4) {
+    give_registers<kProducerRegisters>();
+    if (warp == 0) load<kDim, kPair>(call, state, q_tiles, lane);
+    if (warp == 1) schedule<kPair>(call, state, lane);
+    if (warp == 2) store<kDim>(call, state, q_tiles, lane);
+  } else {
+    take_registers<kConsumerRegisters>();
+    Consumer<kElement, kDim, kGuard, kPair>{call, state, q_tiles, {warp / 4 - 1}, warp % 4, lane, {}}.consume();
+  }
+  if constexpr (kPair) meet_cluster();  // neither ends while the other may still write to it
+#else
+  __trap();  // attend_wgmma() lets no other GPU come here
+#endif
+}
+
+int multiprocessors() {
+  int device = 0, count = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
+  return count;
+}
+
+/// One launch over the works of `call`.
+template <Element kElement, int kDim, Guard kGuard, bool kPair>
+void launch(const WgmmaCall& call, cudaStream_t stream) {
+  constexpr int kShared = TileSizes<kDim>::kSharedBytes;
+  const auto kernel = attend_wgmma_kernel<kElement, kDim, kGuard, kPair>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "cudaFuncSetAttribute");
+  cudaLaunchAttribute pair{};
+  pair.id = cudaLaunchAttributeClusterDimension;
+  pair.val.clusterDim.x = 2;
+  pair.val.clusterDim.y = pair.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(std::min(multiprocessors(), call.works));
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = kShared;
+  config.stream = stream;
+  if constexpr (kPair) {
+    config.attrs = &pair;
+    config.numAttrs = 1;
+    config.gridDim = dim3(2);
+    int at_a_time = 0;  // some multiprocessors may have no free neighbour
+    check(cudaOccupancyMaxActiveClusters(&at_a_time, kernel, &config), "cudaOccupancyMaxActiveClusters");
+    const int pairs = call.works / call.blocks * ((call.blocks + 1) / 2);
+    config.gridDim = dim3(2 * std::max(std::min(at_a_time, pairs), 1));
+  }
+  check(cudaLaunchKernelEx(&config, kernel, call), "cudaLaunchKernelEx of attend_wgmma_kernel");
+}
+
+/// fp16 once; bf16 twice, the second time what the first could not do, mostly nothing.
+template <Element kElement, int kDim>
+void launch_all(WgmmaCall call, cudaStream_t stream) {
+  const bool dense = call.counts == nullptr;
+  constexpr Guard kFirst = kElement == Element::bfloat16 ? Guard::after : Guard::before;
+  if constexpr (kDim == 128) {
+    dense ? launch<kElement, kDim, kFirst, true>(call, stream) : launch<kElement, kDim, kFirst, false>(call, stream);
+  } else {
+    launch<kElement, kDim, kFirst, false>(call, stream);
+  }
+  if constexpr (kFirst == Guard::after) {
+    call.only_again = true;
+    ++call.taken;
+    launch<kElement, kDim, Guard::before, false>(call, stream);
+  }
+}
+
+template <Element kElement>
+void launch_for_dim(int head_dim, const WgmmaCall& call, cudaStream_t stream) {
+  head_dim == 64 ? launch_all<kElement, 64>(call, stream) : launch_all<kElement, 128>(call, stream);
+}
+
+bool has_partial_blocks(const Layout& layout) {
+  return layout.region_tokens() != kTileRows || layout.height % layout.region_height != 0 ||
+         layout.width % layout.region_width != 0;
+}
+
+/// The workspace, in integers: the two launches' counters, Again's count and `found`, which are cleared before, and
+/// Again's works.
+std::size_t cleared_integers(const Layout& layout) {
+  return 3 + static_cast<std::size_t>(layout.heads) * layout.blocks();
+}
+
+}  // namespace
+
+std::string attend_wgmma_unsupported(const Attention& call, int capability) {
+  const Layout& layout = call.layout;
+  if (!built_for_sm90a()) return "this build holds no code for sm_90a (DRAFT_CUDA_ARCHITECTURES)";
+  if (capability != 90) {
+    return "needs compute capability 9.0, found " + std::to_string(capability / 10) + "." +
+           std::to_string(capability % 10);
+  }
+  if (layout.head_dim != 64 && layout.head_dim != 128) {
+    return "head_dim must be 64 or 128, found " + std::to_string(layout.head_dim);
+  }
+  if (const std::string reason = boxes_unsupported(layout, call.region_order); !reason.empty()) {
+    return reason + ", found " + std::to_string(layout.region_height) + " x " + std::to_string(layout.region_width);
+  }
+  return "";
+}
+
+std::size_t attend_wgmma_workspace(const Attention& call) {
+  return (2 * cleared_integers(call.layout) - 3) * sizeof(int);
+}
+
+void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
+  require_valid(call);
+  require_aligned("attend_wgmma: workspace", workspace);
+  if (const std::string reason = attend_wgmma_unsupported(call, device_capability()); !reason.empty()) {
+    throw std::invalid_argument("attend_wgmma: " + reason);
+  }
+  const bool dense = call.counts == nullptr;
+  const int works = call.layout.heads * call.layout.blocks();
+  int* const integers = static_cast<int*>(workspace);
+  WgmmaCall launched{.q = {},
+                     .k = {},
+                     .v = {},
+                     .o = {},
+                     .grid = TileGrid(call.layout, call.region_order),
+                     .blocks = call.layout.blocks(),
+                     .works = works,
+                     .tokens = call.layout.tokens(),
+                     .partial_blocks = has_partial_blocks(call.layout),
+                     .partial_end = call.layout.text % kTileRows != 0,
+                     .scale = call.scale,
+                     .lse = call.lse,
+                     .columns = call.columns,
+                     .counts = call.counts,
+                     .order = dense ? nullptr : call.order,  // it would only matter to the end of uneven rows
+                     .taken = integers,
+                     .again = {integers + 2, integers + 3, integers + 3 + works},
+                     .only_again = false};
+  const auto encode = [&](CUtensorMap(&to)[kTileMaps], const void* tensor) {
+    std::ranges::copy(encode_maps(launched.grid, call.element, tensor), to);
+  };
+  encode(launched.q, call.q);
+  encode(launched.k, call.k);
+  encode(launched.v, call.v);
+  encode(launched.o, call.o);
+  check(cudaMemsetAsync(workspace, 0, cleared_integers(call.layout) * sizeof(int), stream),
+        "cudaMemsetAsync of the workspace");
+  call.element == Element::bfloat16 ? launch_for_dim<Element::bfloat16>(call.layout.head_dim, launched, stream)
+                                    : launch_for_dim<Element::float16>(call.layout.head_dim, launched, stream);
+}
+
+}  // namespace draft::gpu

@@ -1,0 +1,210 @@
+// What the host decides for attend_wgmma, and the arithmetic that its device code shares with it: boxes, tensor map
+// extents, matrix descriptors, the swizzle, and which calls it takes. Needs no GPU.
+
+#include "kernels/attend/wgmma/kernel.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+#include <vector>
+
+#include "kernels/attend/wgmma/tile_box.hpp"
+#include "kernels/ptx/wgmma_descriptor.hpp"
+
+namespace draft::gpu {
+namespace {
+
+std::vector<Layout> layouts() {
+  std::vector<Layout> all;
+  for (const auto& [rows, columns] : {std::pair{8, 16}, {16, 8}, {4, 32}, {1, 128}, {128, 1}, {8, 8}, {5, 3}, {1, 1}}) {
+    for (const int height : {1, 7, 8, 9, 33}) {
+      for (const int width : {1, 15, 16, 17, 52}) {
+        for (const int text : {0, 1, 77, 128, 129, 256}) {
+          all.push_back({.heads = 3,
+                         .frames = 2,
+                         .height = height,
+                         .width = width,
+                         .text = text,
+                         .head_dim = 64,
+                         .region_height = rows,
+                         .region_width = columns});
+        }
+      }
+    }
+  }
+  return all;
+}
+
+/// The tokens (region order: positions) of a block, by Layout alone.
+std::set<int> tokens_of(const Layout& layout, bool region_order, int block) {
+  std::set<int> tokens;
+  if (block >= layout.regions()) {
+    const int start = (block - layout.regions()) * layout.region_tokens();
+    for (int t = start; t < std::min(start + layout.region_tokens(), layout.text); ++t)
+      tokens.insert(layout.video() + t);
+    return tokens;
+  }
+  const Box box = layout.box(block);
+  for (int row = 0; row < box.rows; ++row) {
+    for (int column = 0; column < box.columns; ++column) {
+      const int token = box.first + row * layout.width + column;
+      tokens.insert(region_order ? layout.position_of(token) : token);
+    }
+  }
+  return tokens;
+}
+
+/// Does by hand what the copy engine does with `grid`'s boxes; counts the blocks whose tiles do not hold exactly their
+/// tokens, or hold one at another address or in another row than the kernel thinks.
+int wrong_blocks(const Layout& layout, bool region_order, const TileGrid& grid) {
+  int wrong = 0;
+  for (int block = 0; block < layout.blocks(); ++block) {
+    const TileBox box = grid.box(block);
+    const MapShape shape = grid.shape(box.map);
+    const int head = block % layout.heads;
+    std::set<int> wanted = tokens_of(layout, region_order, block);
+    bool good = shape.box[0] == kSlabChannels && shape.box[1] * shape.box[2] * shape.box[3] * shape.box[4] == kTileRows;
+    for (unsigned row = 0; row < kTileRows && good; ++row) {
+      const std::uint64_t at[] = {0, box.x + row % shape.box[1], box.y + row / shape.box[1] % shape.box[2],
+                                  static_cast<std::uint64_t>(box.z), static_cast<std::uint64_t>(head)};
+      bool inside = true;
+      std::int64_t element = shape.base;
+      for (std::size_t axis = 1; axis < 5; ++axis) {
+        inside &= at[axis] < shape.sizes[axis];
+        element += static_cast<std::int64_t>(at[axis] * shape.strides[axis - 1]);
+      }
+      good = inside == grid.holds(box.map, box.rows, box.columns, static_cast<int>(row));
+      if (!inside || !good) continue;
+      const int token = grid.token(box, static_cast<int>(row));
+      good = wanted.erase(token) == 1 && element == layout.offset(head, token);
+    }
+    wrong += !good || !wanted.empty();
+  }
+  return wrong;
+}
+
+// Given grids and regions that divide and that do not, and texts that end anywhere, claim: every block's tile holds its
+// tokens, each once, and zeros elsewhere.
+TEST(TileBoxes, HoldTheirBlocksTokens) {
+  int tried = 0;
+  for (const Layout& layout : layouts()) {
+    for (const bool region_order : {false, true}) {
+      if (*boxes_unsupported(layout, region_order) != '\0') continue;
+      ++tried;
+      ASSERT_EQ(wrong_blocks(layout, region_order, TileGrid(layout, region_order)), 0)
+          << layout.height << " x " << layout.width << ", text " << layout.text << ", regions " << layout.region_height
+          << " x " << layout.region_width << (region_order ? ", region order" : "");
+    }
+  }
+  EXPECT_EQ(tried, 5 * 5 * 6 * (5 + 8));  // five shapes of 128 tokens; all eight in region order
+}
+
+// Negative control: boxes of a grid one column wider, and of one row taller regions, are seen to be wrong.
+TEST(TileBoxes, TheCheckCanFail) {
+  const Layout layout{.heads = 2, .frames = 2, .height = 9, .width = 17, .text = 5, .head_dim = 64};
+  Layout wider = layout, flat = layout;
+  wider.width = 18;
+  flat.region_height = 4;
+  flat.region_width = 32;
+  for (const bool region_order : {false, true}) {
+    EXPECT_EQ(wrong_blocks(layout, region_order, TileGrid(layout, region_order)), 0);
+    EXPECT_GT(wrong_blocks(layout, region_order, TileGrid(wider, region_order)), 0);
+    EXPECT_GT(wrong_blocks(layout, region_order, TileGrid(flat, region_order)), 0);
+  }
+}
+
+// The driver's rules for tensor maps (cuTensorMapEncodeTiled): strides multiples of 16 bytes below 2^40, sizes up to
+// 2^32, boxes up to 256.
+TEST(TileBoxes, KeepTheDriversRules) {
+  std::vector<Layout> all = layouts();
+  all.push_back({.heads = 65535, .frames = 99, .height = 88, .width = 160, .text = 4096, .head_dim = 128});
+  for (const Layout& layout : all) {
+    for (const bool region_order : {false, true}) {
+      if (*boxes_unsupported(layout, region_order) != '\0') continue;
+      const TileGrid grid(layout, region_order);
+      for (int map = 0; map < kTileMaps; ++map) {
+        const MapShape shape = grid.shape(map);
+        EXPECT_EQ(shape.base * 2 % 16, 0);
+        for (const std::uint64_t size : shape.sizes) EXPECT_LE(size, std::uint64_t{1} << 32);
+        for (const std::uint32_t box : shape.box) EXPECT_LE(box, 256U);
+        for (const std::uint64_t stride : shape.strides) {
+          EXPECT_TRUE(stride * 2 % 16 == 0 && stride * 2 < std::uint64_t{1} << 40 && stride > 0) << stride;
+        }
+      }
+    }
+  }
+}
+
+TEST(TileBoxes, Need64BitsOnlyInTheMaps) {
+  const Layout large{.heads = 48, .frames = 132, .height = 48, .width = 80, .text = 256};  // 3.1e9 elements
+  for (const bool region_order : {false, true}) {
+    const TileGrid grid(large, region_order);
+    const TileBox box = grid.box(large.blocks() - 1);
+    const MapShape shape = grid.shape(box.map);
+    EXPECT_EQ(shape.base + static_cast<std::int64_t>(box.x * shape.strides[0] + 47 * shape.strides[3]),
+              48LL * large.tokens() * 128 - 128LL * 128);
+  }
+}
+
+TEST(Descriptors, HaveTheirFieldsInPlace) {
+  const std::uint64_t found = matrix_descriptor(0x2a400, kSlabBytes, kEightRows);
+  EXPECT_EQ(found & 0x3fff, 0x2a400U / 16);
+  EXPECT_EQ(found >> 16 & 0x3fff, 16384U / 16);
+  EXPECT_EQ(found >> 32 & 0x3fff, 1024U / 16);
+  EXPECT_EQ(found >> 62, 1U);  // 128-byte swizzle
+  EXPECT_EQ(found & ~(0x3fffULL | 0x3fffULL << 16 | 0x3fffULL << 32 | 3ULL << 62), 0U);
+  // A tile's last step stays within the address field: nothing is carried into the offsets.
+  const std::uint32_t last_tile = 232448 - 1024 - 2 * kSlabBytes;  // of all shared memory that a CTA can have
+  for (const std::uint64_t step : {channel_step(7), row_step(7)}) {
+    const std::uint64_t moved = matrix_descriptor(last_tile, kSlabBytes, kEightRows) + step;
+    EXPECT_EQ(moved >> 14, matrix_descriptor(0, kSlabBytes, kEightRows) >> 14);
+  }
+}
+
+// Claim: the steps lead to where the swizzle puts a matrix's first chunk of row 0 or of its first row; bits 4 to 6 of
+// an address are exchanged with bits 7 to 9, as the copy engine does it.
+TEST(Descriptors, StepAsTheTileLies) {
+  for (int i = 0; i < 8; ++i) {
+    EXPECT_EQ(channel_step(i) * kDescriptorUnit, swizzled_offset(0, 2 * i));
+    EXPECT_EQ(row_step(i) * kDescriptorUnit, swizzled_offset(16 * i, 0));
+  }
+  std::set<std::uint32_t> seen;
+  for (int row = 0; row < kTileRows; ++row) {
+    for (int chunk = 0; chunk < 16; ++chunk) {
+      const std::uint32_t plain = static_cast<std::uint32_t>(chunk / 8 * 16384 + row * 128 + chunk % 8 * 16);
+      EXPECT_EQ(swizzled_offset(row, chunk), plain ^ (plain >> 3 & 0x70));
+      seen.insert(swizzled_offset(row, chunk));
+    }
+  }
+  EXPECT_EQ(seen.size(), 128U * 16);
+  EXPECT_EQ(*seen.rbegin(), 2 * kSlabBytes - 16);
+}
+
+TEST(AttendWgmma, SaysWhatItCannotDo) {
+  Attention call;
+  call.layout = {.heads = 24, .frames = 33, .height = 48, .width = 80, .text = 256};
+  const std::string reason = attend_wgmma_unsupported(call, 90);
+  if (reason.find("no code for sm_90a") != std::string::npos) GTEST_SKIP() << reason;
+  EXPECT_EQ(reason, "");
+  EXPECT_EQ(attend_wgmma_unsupported(call, 80), "needs compute capability 9.0, found 8.0");
+  EXPECT_EQ(attend_wgmma_unsupported(call, 100), "needs compute capability 9.0, found 10.0");
+  EXPECT_GT(attend_wgmma_workspace(call), 0U);
+  for (const auto& [height, width] : {std::pair{16, 8}, {4, 32}, {128, 1}}) {
+    call.layout.region_height = height;
+    call.layout.region_width = width;
+    EXPECT_EQ(attend_wgmma_unsupported(call, 90), "");
+  }
+  call.layout.head_dim = 96;
+  EXPECT_EQ(attend_wgmma_unsupported(call, 90), "head_dim must be 64 or 128, found 96");
+  call.layout.head_dim = 64;
+  call.layout.region_height = call.layout.region_width = 8;
+  EXPECT_EQ(attend_wgmma_unsupported(call, 90), "token order needs regions of exactly 128 tokens, found 8 x 8");
+  call.region_order = true;
+  EXPECT_EQ(attend_wgmma_unsupported(call, 90), "");
+  call.layout.region_height = 17;
+  EXPECT_EQ(attend_wgmma_unsupported(call, 90), "regions may have 128 tokens at most, found 17 x 8");
+}
+
+}  // namespace
+}  // namespace draft::gpu

@@ -1,0 +1,21 @@
+#pragma once
+// Tensor maps: what the copy engine of sm_90 must know of a tensor. The driver encodes them; it is asked for the
+// function at run time, so nothing links against libcuda.
+
+#include <cuda.h>
+
+#include <array>
+
+#include "kernels/attend/wgmma/tile_box.hpp"
+
+namespace draft::gpu {
+
+/// The maps of one tensor of a call; those that no block lies in are left zero.
+using TensorMaps = std::array<CUtensorMap, kTileMaps>;
+
+/// The maps of `tensor`, [heads, tokens, head_dim] on the device and aligned to 16 bytes: boxes of 64 channels,
+/// 128-byte swizzle, zeros outside. Host work only. Throws Error that names the map and its extents if the driver
+/// refuses.
+TensorMaps encode_maps(const TileGrid& grid, Element element, const void* tensor);
+
+}  // namespace draft::gpu

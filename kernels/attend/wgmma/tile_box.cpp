@@ -1,0 +1,33 @@
+#include "kernels/attend/wgmma/tile_box.hpp"
+
+namespace draft::gpu {
+
+MapShape TileGrid::shape(int map) const {
+  const auto dim = static_cast<std::uint64_t>(layout_.head_dim), heads = static_cast<std::uint64_t>(layout_.heads);
+  const auto tokens = static_cast<std::uint64_t>(layout_.tokens());
+  const std::uint64_t head = tokens * dim;
+  if (!region_order_ && map == 0) {
+    const auto width = static_cast<std::uint64_t>(layout_.width), height = static_cast<std::uint64_t>(layout_.height);
+    return {0,
+            {dim, width, height, static_cast<std::uint64_t>(layout_.frames), heads},
+            {dim, width * dim, static_cast<std::uint64_t>(frame_tokens_) * dim, head},
+            {kSlabChannels, static_cast<std::uint32_t>(layout_.region_width),
+             static_cast<std::uint32_t>(layout_.region_height), 1, 1}};
+  }
+  constexpr std::array<std::uint32_t, 5> kRowsBox{kSlabChannels, kTileRows, 1, 1, 1};
+  if (!region_order_) {
+    const int rows = map == 1 ? layout_.text : 0;
+    return {layout_.offset(0, video_),
+            {dim, static_cast<std::uint64_t>(rows), 1, 1, heads},
+            {dim, dim, dim, head},
+            kRowsBox};
+  }
+  if (!cut(map)) return {0, {dim, tokens, 1, 1, heads}, {dim, dim, dim, head}, kRowsBox};
+  // The tokens of the map's blocks: columns cut at the right edge (1), rows at the lower one (2), both, end of text.
+  const int right = layout_.width % layout_.region_width, lower = layout_.height % layout_.region_height;
+  const int sizes[kTileMaps] = {block_tokens_, right * layout_.region_height, lower * layout_.region_width,
+                                right * lower, block_tokens_ == kTileRows ? 0 : layout_.text % block_tokens_};
+  return {0, {dim, static_cast<std::uint64_t>(sizes[map]), tokens, 1, heads}, {dim, dim, dim, head}, kRowsBox};
+}
+
+}  // namespace draft::gpu

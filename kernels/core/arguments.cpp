@@ -1,0 +1,68 @@
+// What the host decides before a launch: valid layouts and pointers, and what the device runs.
+
+#include "kernels/core/arguments.hpp"
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "kernels/core/cuda_check.hpp"
+
+namespace draft::gpu {
+namespace {
+
+void require_within(const char* field, std::int64_t found, std::int64_t least, std::int64_t most) {
+  if (found >= least && found <= most) return;
+  throw std::invalid_argument(std::string("layout: ") + field + " must be from " + std::to_string(least) + " to " +
+                              std::to_string(most) + ", found " + std::to_string(found));
+}
+
+}  // namespace
+
+void require_valid(const Layout& layout) {
+  constexpr std::int64_t kMostTokens = INT32_MAX;
+  require_within("heads", layout.heads, 1, 65535);
+  require_within("frames", layout.frames, 1, kMostTokens);
+  require_within("height", layout.height, 1, kMostTokens);
+  require_within("width", layout.width, 1, kMostTokens);
+  require_within("text", layout.text, 0, kMostTokens);
+  require_within("region height", layout.region_height, 1, 1 << 15);
+  require_within("region width", layout.region_width, 1, 1 << 15);
+  require_within("head_dim", layout.head_dim, 8, 2048);
+  if (layout.head_dim % 8 != 0) {
+    throw std::invalid_argument("layout: head_dim must be a multiple of 8, found " + std::to_string(layout.head_dim));
+  }
+  // The products, in steps that cannot overflow.
+  const std::int64_t frame = static_cast<std::int64_t>(layout.height) * layout.width;
+  require_within("tokens of a frame", frame, 1, kMostTokens);
+  require_within("tokens", frame * layout.frames + layout.text, 1, kMostTokens);
+  // token_at() divides by region_height * width, also where the region is taller than the frame.
+  require_within("tokens of a row of regions", static_cast<std::int64_t>(layout.region_height) * layout.width, 1,
+                 kMostTokens);
+  const std::int64_t rows =
+      (static_cast<std::int64_t>(layout.height) + layout.region_height - 1) / layout.region_height;
+  const std::int64_t columns =
+      (static_cast<std::int64_t>(layout.width) + layout.region_width - 1) / layout.region_width;
+  const std::int64_t tokens = static_cast<std::int64_t>(layout.region_height) * layout.region_width;
+  require_within("blocks", rows * columns * layout.frames + (layout.text + tokens - 1) / tokens, 1, kMostBlocks);
+}
+
+void require_aligned(const char* name, const void* pointer, std::size_t bytes) {
+  if (pointer != nullptr && reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0) return;
+  throw std::invalid_argument(
+      std::string(name) + ": wanted a device pointer aligned to " + std::to_string(bytes) + " bytes, found " +
+      (pointer == nullptr ? "null" : std::to_string(reinterpret_cast<std::uintptr_t>(pointer))));
+}
+
+int device_capability() {
+  int device = 0, major = 0, minor = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "cudaDeviceGetAttribute");
+  return 10 * major + minor;
+}
+
+bool built_for_sm90a() { return DRAFT_BUILT_FOR_SM90A != 0; }  // kernels/CMakeLists.txt
+bool runs_sm90a() { return built_for_sm90a() && device_capability() == 90; }
+
+}  // namespace draft::gpu

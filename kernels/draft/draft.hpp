@@ -1,0 +1,97 @@
+#pragma once
+// From tokens to the blocks that attention computes: pooling, draft map, selection, kept-block lists; and the
+// reordering that puts a region's tokens side by side. Conventions: kernels.hpp.
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/core/layout.hpp"
+
+namespace draft::gpu {
+
+enum class Pool { average, maximum };
+
+/// As the reference's rules; `logits` and `row` read S~, `softmax` and `released` read A_draft.
+enum class Rule { logits, softmax, released, row };
+
+/// How many entries a rule keeps, per head or per block row; with `all_ties` those that equal the last one too.
+struct Cut {
+  std::int64_t count;
+  bool by_row;
+  bool all_ties;
+};
+
+/// The reference's kept_count and released_kept_count on a [regions, regions] map.
+/// Throws std::invalid_argument unless 0 <= sparsity < 1.
+Cut rule_cut(Rule rule, double sparsity, std::int64_t regions);
+
+/// Mean or maximum of each channel over each region's real tokens; text is left out. Sums in fp32.
+void pool(const Layout& layout, Element element, Pool kind,
+          const void* rows,  // [heads, tokens, head_dim], token order
+          float* pooled,     // [heads, regions, head_dim]
+          cudaStream_t stream);
+
+/// S~ = Q~ K~^T in fp32, unscaled.
+void draft_logits(const Layout& layout,
+                  const float* pooled_q,  // [heads, regions, head_dim]
+                  const float* pooled_k,  // [heads, regions, head_dim]
+                  float* logits,          // [heads, regions, regions]
+                  cudaStream_t stream);
+
+/// A_draft = softmax of each row of S~ * scale. `probabilities` may be `logits`.
+void softmax_rows(const Layout& layout, float scale,
+                  const float* logits,   // [heads, regions, regions]
+                  float* probabilities,  // [heads, regions, regions]
+                  cudaStream_t stream);
+
+/// A_draft = softmax of each row of S~ * scale, straight from the pooled rows: draft_logits and softmax_rows in one
+/// kernel where the GPU and the map's size allow it (probabilities.cu), both of them one after the other
+/// elsewhere. Equal to theirs but for the rounding of sums.
+void draft_probabilities(const Layout& layout, float scale,
+                         const float* pooled_q,  // [heads, regions, head_dim]
+                         const float* pooled_k,  // [heads, regions, head_dim]
+                         float* probabilities,   // [heads, regions, regions]
+                         cudaStream_t stream);
+
+/// Bytes of scratch that find_thresholds fills and write_lists of the same layout and rule reads.
+std::size_t workspace_bytes(const Layout& layout);
+
+enum Status : std::int32_t { kFine = 0, kNaNScore = 1 };
+
+/// The exact cut of `rule` in each head or block row; of equal scores the lower row-major index is kept first,
+/// and -0 equals 0. A head with a NaN score gets kNaNScore and its lists must not be used.
+void find_thresholds(const Layout& layout, Rule rule, double sparsity,
+                     const float* scores,   // [heads, regions, regions], S~ or A_draft as the rule wants
+                     void* workspace,       // workspace_bytes(layout)
+                     std::int32_t* status,  // [heads], Status
+                     cudaStream_t stream);
+
+/// Blocks are numbered regions first, then text blocks. Text columns are kept in every row; text rows keep all.
+struct BlockLists {
+  std::uint16_t* columns;  // [heads, blocks, blocks]: a row's kept columns, ascending; the rest is not written
+  std::int32_t* counts;    // [heads, blocks]: kept columns of each block row, text included
+  std::uint16_t* order;    // [heads, blocks]: block rows by falling count, equal counts by rising row
+  std::uint8_t* mask;      // [heads, regions, regions]: 1 where kept, or null if nobody asks
+};
+
+/// The kept-block lists of the thresholds in `workspace`.
+void write_lists(const Layout& layout, Rule rule,
+                 const float* scores,  // [heads, regions, regions], those of find_thresholds
+                 void* workspace,      // workspace_bytes(layout)
+                 const BlockLists& lists, cudaStream_t stream);
+
+/// Token order -> region order, text behind; any element of 2 bytes.
+void reorder(const Layout& layout,
+             const void* rows,  // [heads, tokens, head_dim], token order
+             void* reordered,   // [heads, tokens, head_dim], region order
+             cudaStream_t stream);
+
+/// The inverse of reorder().
+void restore(const Layout& layout,
+             const void* reordered,  // [heads, tokens, head_dim], region order
+             void* rows,             // [heads, tokens, head_dim], token order
+             cudaStream_t stream);
+
+}  // namespace draft::gpu

@@ -1,0 +1,67 @@
+#pragma once
+// From Q and K to the kept-block lists: the functions of draft.hpp as one call, or one after the other as steps.
+// Conventions: kernels.hpp.
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "kernels/core/cuda_check.hpp"
+#include "kernels/draft/draft.hpp"
+
+namespace draft::gpu {
+
+/// What decides which blocks are kept.
+struct DraftRule {
+  Pool pool = Pool::average;
+  Rule rule = Rule::softmax;
+  double sparsity = 0.9;  // 0 <= sparsity < 1
+  float scale = 0.0F;     // softmax scale; of rules that read A_draft
+};
+
+/// One call of a pipeline.
+struct MaskCall {
+  Element element = Element::bfloat16;
+  DraftRule how;
+  const void* q = nullptr;  // [heads, tokens, head_dim], token order
+  const void* k = nullptr;  // [heads, tokens, head_dim], token order
+  BlockLists lists{};       // as write_lists; written
+};
+
+/// The scratch memory for calls of one layout, one call at a time. Not to be moved: steps point into it.
+class MaskPipeline {
+ public:
+  /// Throws std::invalid_argument if the layout is not valid, Error if the device has no room.
+  explicit MaskPipeline(const Layout& layout);
+  MaskPipeline(const MaskPipeline&) = delete;
+  MaskPipeline& operator=(const MaskPipeline&) = delete;
+
+  /// The call in its steps: "pool_q", "pool_k", "map" (A_draft or S~, as the rule wants), "select", "lists", in this
+  /// order on one stream. Enqueueing throws std::invalid_argument or Error.
+  struct Step {
+    const char* name;
+    std::function<void(cudaStream_t)> enqueue;
+  };
+  [[nodiscard]] std::vector<Step> steps(const MaskCall& call) const;
+
+  /// Enqueues all steps.
+  void enqueue(const MaskCall& call, cudaStream_t stream) const;
+
+  /// Of each head, what the last selection found: Status. Waits for the device.
+  [[nodiscard]] std::vector<std::int32_t> status() const { return status_.download(); }
+  /// Waits for the device; throws Error if the last selection met a NaN.
+  void require_fine() const;
+
+ private:
+  void make_map(const DraftRule& how, cudaStream_t stream) const;
+
+  Layout layout_;
+  DeviceBuffer<float> q_, k_;   // pooled, [heads, regions, head_dim]
+  DeviceBuffer<float> scores_;  // [heads, regions, regions]
+  DeviceBuffer<std::uint8_t> workspace_;
+  DeviceBuffer<std::int32_t> status_;
+};
+
+}  // namespace draft::gpu

@@ -1,0 +1,113 @@
+// Idea:     pooled[r, c] = mean or maximum over the real tokens u of region r of rows[u, c] (eq. 2).
+// Map:      one block of 256 threads a region and head. A thread owns 8 channels (one 16-byte vector) and every
+//           (256 / vectors of a row)-th token of the region; 8 loads are in flight a thread. The threads' parts
+//           of a channel meet in shared memory.
+// Needs:    head_dim a multiple of 8, 16-byte aligned pointers, bfloat16 or float16; sm_80 on.
+// Costs:    reads 2 * heads * video * head_dim bytes once, past the L1; writes 4 * heads * regions * head_dim.
+// Numerics: fp32 sums in a fixed order (bit-identical runs), one rounding a division by |R|; a maximum is exact
+//           and a NaN stays one. Text is left out.
+
+#include "kernels/draft/draft.hpp"
+#include "kernels/core/arguments.hpp"
+#include "kernels/core/cuda_check.hpp"
+#include "kernels/core/element.cuh"
+
+namespace draft::gpu {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kLoads = 8;
+
+template <Pool kPool>
+__device__ float join(float a, float b) {
+  if constexpr (kPool == Pool::average) return a + b;
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+  return larger;
+}
+
+template <Element kElement, Pool kPool>
+__global__ void __launch_bounds__(kThreads, 4)
+    pool_kernel(Layout layout, const uint4* __restrict__ rows, float* __restrict__ pooled) {
+  __shared__ float parts[kThreads * kVector];  // [slots, head_dim]
+  const int vectors = layout.head_dim / kVector;
+  const int slots = kThreads / vectors;  // tokens that the block reads at a time
+  const int slot = static_cast<int>(threadIdx.x) / vectors;
+  const int vector = static_cast<int>(threadIdx.x) % vectors;
+  const int region = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
+  const Box box = layout.box(region);
+  const int size = box.rows * box.columns;
+
+  constexpr float kStart = kPool == Pool::average ? 0.0F : -INFINITY;
+  float sum[kVector];
+#pragma unroll
+  for (float& channel : sum) channel = kStart;
+
+  if (slot < slots) {
+    const uint4* first = rows + layout.offset(head, box.first) / kVector + vector;
+    const int row_step = slots / box.columns, column_step = slots % box.columns;
+    int row = slot / box.columns, column = slot % box.columns;
+    for (int token = slot; token < size; token += slots * kLoads) {
+      uint4 packed[kLoads];
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) {
+        if (token + i * slots < size) {
+          packed[i] = __ldcs(first + static_cast<std::int64_t>(row * layout.width + column) * vectors);
+        }
+        row += row_step;
+        column += column_step;
+        if (column >= box.columns) {
+          column -= box.columns;
+          ++row;
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) {
+        if (token + i * slots < size) {
+          float wide[kVector];
+          widen<kElement>(packed[i], wide);
+#pragma unroll
+          for (int c = 0; c < kVector; ++c) sum[c] = join<kPool>(sum[c], wide[c]);
+        }
+      }
+    }
+    float* part = parts + slot * layout.head_dim + vector * kVector;
+#pragma unroll
+    for (int c = 0; c < kVector; ++c) part[c] = sum[c];
+  }
+  __syncthreads();
+
+  float* out = pooled + (static_cast<std::int64_t>(head) * layout.regions() + region) * layout.head_dim;
+  for (int channel = static_cast<int>(threadIdx.x); channel < layout.head_dim; channel += kThreads) {
+    float total = kStart;
+    for (int s = 0; s < slots; ++s) total = join<kPool>(total, parts[s * layout.head_dim + channel]);
+    out[channel] = kPool == Pool::average ? total / static_cast<float>(size) : total;
+  }
+}
+
+template <Element kElement>
+void launch(const Layout& layout, Pool kind, const void* rows, float* pooled, cudaStream_t stream) {
+  const dim3 grid(layout.regions(), layout.heads);
+  const auto* vectors = static_cast<const uint4*>(rows);
+  if (kind == Pool::average) {
+    pool_kernel<kElement, Pool::average><<<grid, kThreads, 0, stream>>>(layout, vectors, pooled);
+  } else {
+    pool_kernel<kElement, Pool::maximum><<<grid, kThreads, 0, stream>>>(layout, vectors, pooled);
+  }
+  check_launch("pool_kernel");
+}
+
+}  // namespace
+
+void pool(const Layout& layout, Element element, Pool kind, const void* rows, float* pooled, cudaStream_t stream) {
+  require_valid(layout);
+  require_aligned("pool: rows", rows);
+  require_aligned("pool: pooled", pooled);
+  if (element == Element::bfloat16) {
+    launch<Element::bfloat16>(layout, kind, rows, pooled, stream);
+  } else {
+    launch<Element::float16>(layout, kind, rows, pooled, stream);
+  }
+}
+
+}  // namespace draft::gpu

@@ -1,0 +1,103 @@
+#include <cmath>
+
+#include "kernels/testing/gpu_test.hpp"
+
+namespace draft::gpu {
+namespace {
+
+using Pooling = GpuTest;
+
+std::vector<float> pool_on_gpu(const Layout& layout, Element element, Pool kind,
+                               const std::vector<std::uint16_t>& bits) {
+  const DeviceBuffer<std::uint16_t> rows{std::span(bits)};
+  const Guarded<float> pooled(static_cast<std::size_t>(layout.heads) * layout.regions() * layout.head_dim);
+  const Stream stream;
+  pool(layout, element, kind, rows.data(), pooled.data(), stream.get());
+  stream.wait();
+  return pooled.read();
+}
+
+draft::Pool same(Pool kind) { return kind == Pool::average ? draft::Pool::average : draft::Pool::maximum; }
+
+/// Numbers of one head that are farther from `wanted` than `tolerance`, NaN included.
+Index outside(const Matrix& wanted, const Matrix& tolerance, const float* found) {
+  Index count = 0;
+  for (Index i = 0; i < wanted.size(); ++i) {
+    count += !(std::abs(static_cast<double>(found[i]) - wanted.data()[i]) <= tolerance.data()[i]);
+  }
+  return count;
+}
+
+/// A sum of n fp32 terms in any order is off by at most (n - 1) roundings of the sum of magnitudes, the division
+/// by one more: n * 2^-24 * mean |x|, and twice that for the terms of second order. A maximum is exact.
+Matrix tolerance_of(const Matrix& rows, const Partition& partition, Pool kind) {
+  Matrix magnitude = draft::pool_regions(rows.cwiseAbs(), partition, draft::Pool::average);
+  for (Index r = 0; r < magnitude.rows(); ++r) {
+    magnitude.row(r) *= kind == Pool::average ? 2.0 * kRoundoff * static_cast<double>(partition.size(r)) : 0.0;
+  }
+  return magnitude;
+}
+
+// Given random rows on every swept layout, claim: pooled rows are the reference's, for both kinds and elements.
+TEST_F(Pooling, IsTheReferencesOnEveryLayout) {
+  for (const Layout& layout : swept_layouts()) {
+    for (const Element element : {Element::bfloat16, Element::float16}) {
+      for (const double mean : {0.0, -6.0}) {  // all negative: a maximum must not start from 0
+        const Tensor tensor = random_tensor(layout, element, 7, mean);
+        for (const Pool kind : {Pool::average, Pool::maximum}) {
+          const std::vector<float> found = pool_on_gpu(layout, element, kind, tensor.bits);
+          for (int head = 0; head < layout.heads; ++head) {
+            const Matrix& rows = tensor.heads[head];
+            const Partition partition = partition_of(layout);
+            EXPECT_EQ(outside(draft::pool_regions(rows, partition, same(kind)), tolerance_of(rows, partition, kind),
+                              found.data() + static_cast<std::size_t>(head) * layout.regions() * layout.head_dim),
+                      0)
+                << to_string(layout) << " head " << head;
+          }
+        }
+      }
+    }
+  }
+}
+
+// Negative control: the mean over padded regions (the released code's, on a grid that does not divide) is outside.
+TEST_F(Pooling, TheCheckRefusesMeansOverPadding) {
+  const Layout layout{.heads = 1, .frames = 2, .height = 9, .width = 17, .text = 3};
+  const Tensor tensor = random_tensor(layout, Element::bfloat16, 3);
+  const Partition partition = partition_of(layout);
+  Matrix padded = draft::pool_regions(tensor.heads[0], partition, draft::Pool::average);
+  for (Index r = 0; r < padded.rows(); ++r) padded.row(r) *= static_cast<double>(partition.size(r)) / 128.0;
+  const std::vector<float> found = pool_on_gpu(layout, Element::bfloat16, Pool::average, tensor.bits);
+  EXPECT_GT(outside(padded, tolerance_of(tensor.heads[0], partition, Pool::average), found.data()), 0);
+}
+
+TEST_F(Pooling, RunsAreBitIdentical) {
+  const Layout layout{.heads = 3, .frames = 2, .height = 45, .width = 80, .text = 77};
+  const Tensor tensor = random_tensor(layout, Element::bfloat16, 11);
+  const std::vector<float> first = pool_on_gpu(layout, Element::bfloat16, Pool::average, tensor.bits);
+  for (int run = 0; run < 20; ++run) {
+    EXPECT_EQ(pool_on_gpu(layout, Element::bfloat16, Pool::average, tensor.bits), first);
+  }
+}
+
+// Given one NaN, claim: its region's channel is NaN in both poolings and nothing else is.
+TEST_F(Pooling, ANaNStaysInItsRegionAndChannel) {
+  const Layout layout{.heads = 1, .frames = 1, .height = 16, .width = 32, .text = 1, .head_dim = 64};
+  Tensor tensor = random_tensor(layout, Element::bfloat16, 5);
+  tensor.bits[static_cast<std::size_t>((9 * 32 + 20) * 64 + 33)] = 0x7fc0;  // row 9, column 20: region 3
+  for (const Pool kind : {Pool::average, Pool::maximum}) {
+    const std::vector<float> found = pool_on_gpu(layout, Element::bfloat16, kind, tensor.bits);
+    for (std::size_t i = 0; i < found.size(); ++i) EXPECT_EQ(std::isnan(found[i]), i == 3 * 64 + 33) << i;
+  }
+}
+
+TEST_F(Pooling, RefusesPointersThatAreNotAligned) {
+  const Layout layout;
+  const DeviceBuffer<float> memory(4096);
+  EXPECT_THROW(pool(layout, Element::float16, Pool::average, nullptr, memory.data(), nullptr), std::invalid_argument);
+  EXPECT_THROW(pool(layout, Element::float16, Pool::average, memory.data(), memory.data() + 1, nullptr),
+               std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace draft::gpu

@@ -1,0 +1,123 @@
+#pragma once
+// Matrix products of a warpgroup on sm_90a (wgmma): asynchronous, four warps together, sums in fp32 registers.
+// Warp w of the group holds rows 16 w to 16 w + 15 of a product; sums[4 n + 2 h + i] of lane l is row
+// 16 w + l / 4 + 8 h, column 8 n + l % 4 * 2 + i. Descriptors: wgmma_descriptor.hpp.
+//
+// Between begin_products() and the wait for them nothing may touch the sums or the A registers of a product: the
+// waits take them as operands, so that the compiler moves no use across.
+
+#include <cstdint>
+
+#include "kernels/core/layout.hpp"
+
+namespace draft::gpu {
+
+/// Before the first of a row of products whose registers other instructions have touched.
+__device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+
+// An asm statement names each of its registers: the macros below spell out 32 and 64 of them. They end with this file.
+#define DRAFT_NAMES_32                                                                                             \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
+  "%24, %25, %26, %27, %28, %29, %30, %31"
+#define DRAFT_NAMES_64                                                                                                 \
+  DRAFT_NAMES_32                                                                                                       \
+      ", "                                                                                                             \
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, " \
+      "%54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define DRAFT_SUMS_8(sums, i)                                                                                   \
+  "+f"(sums[i]), "+f"(sums[i + 1]), "+f"(sums[i + 2]), "+f"(sums[i + 3]), "+f"(sums[i + 4]), "+f"(sums[i + 5]), \
+      "+f"(sums[i + 6]), "+f"(sums[i + 7])
+#define DRAFT_SUMS_32(sums, i) \
+  DRAFT_SUMS_8(sums, i), DRAFT_SUMS_8(sums, i + 8), DRAFT_SUMS_8(sums, i + 16), DRAFT_SUMS_8(sums, i + 24)
+#define DRAFT_SUMS_64(sums) DRAFT_SUMS_32(sums, 0), DRAFT_SUMS_32(sums, 32)
+#define DRAFT_LEFT_8(p, n)                                                                                      \
+  "r"(p[n][0]), "r"(p[n][1]), "r"(p[n][2]), "r"(p[n][3]), "r"(p[n + 1][0]), "r"(p[n + 1][1]), "r"(p[n + 1][2]), \
+      "r"(p[n + 1][3])
+
+/// Waits until at most kOpen committed groups are open; `sums` may be used then.
+template <int kOpen>
+__device__ inline void wait_for_products(float (&sums)[64]) {
+  asm volatile("wgmma.wait_group.sync.aligned %64;" : DRAFT_SUMS_64(sums) : "n"(kOpen) : "memory");
+}
+/// Waits for all groups; then `sums` may be used and `left`, the A registers, be written.
+__device__ inline void wait_for_products(float (&sums)[64], const std::uint32_t (&left)[8][4]) {
+  asm volatile("wgmma.wait_group.sync.aligned 0;"
+               : DRAFT_SUMS_64(sums)
+               : DRAFT_LEFT_8(left, 0), DRAFT_LEFT_8(left, 2), DRAFT_LEFT_8(left, 4), DRAFT_LEFT_8(left, 6)
+               : "memory");
+}
+__device__ inline void wait_for_products(float (&sums)[32], const std::uint32_t (&left)[8][4]) {
+  asm volatile("wgmma.wait_group.sync.aligned 0;"
+               : DRAFT_SUMS_32(sums, 0)
+               : DRAFT_LEFT_8(left, 0), DRAFT_LEFT_8(left, 2), DRAFT_LEFT_8(left, 4), DRAFT_LEFT_8(left, 6)
+               : "memory");
+}
+
+// TURNED is 1 where B's rows are summed over, so that it is read transposed, and 0 where its channels are.
+#define DRAFT_LEFT_IN_REGISTERS(TYPE, N, NAMES, SUMS, A0, A1, A2, A3, B, ADD, TURNED)    \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " ADD                                   \
+               ", 0;\n"                                                                  \
+               "wgmma.mma_async.sync.aligned.m64n" N "k16.f32." TYPE "." TYPE " {" NAMES \
+               "}, "                                                                     \
+               "{" A0 ", " A1 ", " A2 ", " A3 "}, " B ", p, 1, 1, " TURNED ";\n}"        \
+               : SUMS                                                                    \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
+
+/// sums[64 x 128] (+)= A[64 x 16] B[128 x 16]^T; A in registers, B in shared memory with its channels side by side.
+template <Element kElement>
+__device__ inline void multiply_by_rows(float (&sums)[64], const std::uint32_t (&a)[4], std::uint64_t b,
+                                        int accumulate) {
+  if constexpr (kElement == Element::bfloat16) {
+    DRAFT_LEFT_IN_REGISTERS("bf16", "128", DRAFT_NAMES_64, DRAFT_SUMS_64(sums), "%64", "%65", "%66", "%67", "%68",
+                            "%69", "0");
+  } else {
+    DRAFT_LEFT_IN_REGISTERS("f16", "128", DRAFT_NAMES_64, DRAFT_SUMS_64(sums), "%64", "%65", "%66", "%67", "%68",
+                            "%69", "0");
+  }
+}
+
+/// sums[64 x 128] += A[64 x 16] B[16 x 128]; A in registers, B in shared memory.
+template <Element kElement>
+__device__ inline void multiply_left(float (&sums)[64], const std::uint32_t (&a)[4], std::uint64_t b) {
+  constexpr int accumulate = 1;
+  if constexpr (kElement == Element::bfloat16) {
+    DRAFT_LEFT_IN_REGISTERS("bf16", "128", DRAFT_NAMES_64, DRAFT_SUMS_64(sums), "%64", "%65", "%66", "%67", "%68",
+                            "%69", "1");
+  } else {
+    DRAFT_LEFT_IN_REGISTERS("f16", "128", DRAFT_NAMES_64, DRAFT_SUMS_64(sums), "%64", "%65", "%66", "%67", "%68",
+                            "%69", "1");
+  }
+}
+/// sums[64 x 64] += A[64 x 16] B[16 x 64].
+template <Element kElement>
+__device__ inline void multiply_left(float (&sums)[32], const std::uint32_t (&a)[4], std::uint64_t b) {
+  constexpr int accumulate = 1;
+  if constexpr (kElement == Element::bfloat16) {
+    DRAFT_LEFT_IN_REGISTERS("bf16", "64", DRAFT_NAMES_32, DRAFT_SUMS_32(sums, 0), "%32", "%33", "%34", "%35", "%36",
+                            "%37", "1");
+  } else {
+    DRAFT_LEFT_IN_REGISTERS("f16", "64", DRAFT_NAMES_32, DRAFT_SUMS_32(sums, 0), "%32", "%33", "%34", "%35", "%36",
+                            "%37", "1");
+  }
+}
+
+/// sums[64 x 128] (+)= A[64 x 8] B[128 x 8]^T in TF32; A in registers, B in shared memory, channels side by side.
+__device__ inline void multiply_tf32(float (&sums)[64], const std::uint32_t (&a)[4], std::uint64_t b, int accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k8.f32.tf32.tf32 {" DRAFT_NAMES_64
+      "}, {%64, %65, %66, %67}, %68, p, 1, 1;\n}"
+      : DRAFT_SUMS_64(sums)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+}
+
+#undef DRAFT_LEFT_IN_REGISTERS
+#undef DRAFT_LEFT_8
+#undef DRAFT_SUMS_64
+#undef DRAFT_SUMS_32
+#undef DRAFT_SUMS_8
+#undef DRAFT_NAMES_64
+#undef DRAFT_NAMES_32
+
+}  // namespace draft::gpu

@@ -1,0 +1,109 @@
+#pragma once
+// The bounds' sweeps over a head's n x n logits (reference/bounds/logit_sweep.hpp, reference/bounds/mask_sweep.hpp) on the GPU.
+// Conventions: kernels.hpp. Rows are video tokens in token order; text rows are not swept.
+//
+// | function            | file           | from -> to                                                          |
+// | ------------------- | -------------- | ------------------------------------------------------------------- |
+// | sweep_logits        | logits.cu | Q, K -> statistics of S by block, block mass, log-sum-exp           |
+// | block_mass          | logits.cu | Q, K -> block mass ("oracle") and log-sum-exp alone                 |
+// | sweep_deviations    | deviations.cu  | Q, K and a pooled map -> histogram of |S_uv - S~_ij|                |
+// | dense_output        | masks.cu  | Q, K, V -> dense O in fp32                                          |
+// | sweep_masks         | masks.cu  | Q, K, V and a family of nested masks -> what each mask does         |
+// | sum_outputs         | mask_rows.cu   | dense O -> its sums and extremes                                    |
+// | checked_probabilities, check_rows | row_check.cu | step 1 of Theorem 3.5's proof, element by element, some rows |
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/core/layout.hpp"
+
+namespace draft::gpu {
+
+/// What is swept. Needs sm_80 on and head_dim 64 or 128; regions may have any size.
+struct SweepCall {
+  Layout layout;
+  Element element = Element::bfloat16;
+  double scale = 0.0;       // softmax scale
+  const void* q = nullptr;  // [heads, tokens, head_dim], token order
+  const void* k = nullptr;  // [heads, tokens, head_dim]
+  const void* v = nullptr;  // [heads, tokens, head_dim]; null where only Q and K are read
+};
+
+/// P summed over blocks: dense softmax over video and text columns. The first three as reference LogitStats.
+struct BlockMass {
+  double* mass;       // [heads, regions, regions]
+  double* text_mass;  // [heads, regions]; zeros without text
+  double* lse;        // [heads, video], natural logarithm
+};
+/// S, unscaled, in each block, [heads, regions, regions] each.
+struct BlockStats {
+  double* minimum;
+  double* maximum;
+  double* mean;
+  double* centred_square;  // sum of (S - mean)^2
+};
+
+/// Scratch of sweep_logits and block_mass: at most 1 GiB, or what one block row needs.
+std::size_t logit_sweep_scratch(const Layout& layout);
+void sweep_logits(const SweepCall& call, void* scratch, const BlockMass& mass, const BlockStats& stats,
+                  cudaStream_t stream);
+void block_mass(const SweepCall& call, void* scratch, const BlockMass& mass, cudaStream_t stream);
+
+/// Bins of relative width 1/256 as reference LogHistogram's, over the 32 octaves up to `largest`'s.
+inline constexpr int kDeviationBins = 32 * 256;
+/// Upper edge of a bin: bin 0 holds all that is at most its edge.
+float deviation_edge(float largest, int bin);
+/// Adds to `counts` how many |S_uv - S~_ij| fall into each bin; those above the last edge fall into the last bin.
+void sweep_deviations(const SweepCall& call,
+                      const float* pooled,    // S~, unscaled, [heads, regions, regions]
+                      const float* largest,   // [heads], an upper bound of the deviations
+                      std::uint64_t* counts,  // [heads, kDeviationBins], set to 0 by the caller
+                      cudaStream_t stream);
+
+/// O of dense attention.
+void dense_output(const SweepCall& call, float* dense /* [heads, video, head_dim] */, cudaStream_t stream);
+
+/// Sums over a head's dense output: of O^2, of |O|, the lowest and the highest O.
+std::size_t output_sums_scratch(const Layout& layout);
+void sum_outputs(const Layout& layout,
+                 const float* dense,  // [heads, video, head_dim]
+                 void* scratch,
+                 double* sums,  // [heads, 4]
+                 cudaStream_t stream);
+
+/// Nested masks as reference/bounds/mask_levels.hpp has them: the first mask that keeps a block, `masks` if none does.
+struct NestedMasks {
+  const std::uint8_t* levels;  // [heads, regions, regions]
+  int masks;                   // 1 to 254
+};
+/// As reference MaskEffect; a row that keeps nothing has P^M = 0 and output 0.
+struct MaskEffects {
+  double* dropped;        // mu_u, [heads, masks, video]
+  double* kept;           // [heads, masks, video]
+  double* probs_error2;   // ||P_u - P^M_u||_2^2, [heads, masks, video]
+  double* output_error2;  // ||O_u - O^M_u||_2^2, [heads, masks, video]
+  double* sums;           // of |O - O^M|, of O * O^M, of (O^M)^2, [heads, masks, 3]
+};
+/// Scratch of sweep_masks: 4 regions^2 + 48 (masks + 1) (video + regions) bytes a head, and a little more.
+std::size_t mask_sweep_scratch(const Layout& layout, int masks);
+void sweep_masks(const SweepCall& call,
+                 const double* lse,   // block_mass's
+                 const float* dense,  // dense_output's
+                 const NestedMasks& family, void* scratch, const MaskEffects& effects, cudaStream_t stream);
+
+/// Step 1's identity is summed element by element on video tokens 0, 128, 256, ...
+inline constexpr int kCheckedEvery = 128;
+inline int checked_rows(const Layout& layout) { return (layout.video() + kCheckedEvery - 1) / kCheckedEvery; }
+/// log P in fp64 of `rows` checked rows of one head: video tokens kCheckedEvery * first, kCheckedEvery * (first + 1), ...
+void checked_probabilities(const SweepCall& call, int head, int first, int rows,
+                           double* log_probabilities,  // [rows, tokens], token order
+                           cudaStream_t stream);
+/// ||P_u - P^M_u||_1 of the same rows under each mask; -1 where the row keeps nothing.
+void check_rows(const Layout& layout, const NestedMasks& family, int head, int first, int rows,
+                const double* log_probabilities,  // [rows, tokens], as checked_probabilities wrote them
+                double* row_l1,                   // [masks, rows]
+                cudaStream_t stream);
+
+}  // namespace draft::gpu

@@ -1,0 +1,210 @@
+#pragma once
+// What the sweeps' kernels share: 64 queries of one block row stand against tiles of 64 keys, whose rows are
+// listed two tiles ahead and copied one tile ahead.
+
+#include <cmath>
+#include <limits>
+
+#include "kernels/core/block_rows.cuh"
+#include "kernels/ptx/mma.cuh"
+#include "kernels/sweep/arguments.hpp"
+
+namespace draft::gpu {
+
+inline constexpr int kTile = 64;  // queries, and keys
+inline constexpr int kSweepThreads = 128;
+inline constexpr int kWarpRows = kTile / (kSweepThreads / 32);
+inline constexpr int kAhead = 3;  // lists of keys: this tile's, the next one's, and the one that is being written
+inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
+inline constexpr double kLn2 = 0.69314718055994530942;
+inline constexpr double kLog2E = 1.44269504088896340736;
+
+/// Tiles of queries that a region which no edge cuts needs.
+__host__ __device__ inline int tiles_a_region(const Layout& layout) {
+  const int rows = layout.region_height < layout.height ? layout.region_height : layout.height;
+  const int columns = layout.region_width < layout.width ? layout.region_width : layout.width;
+  return (rows * columns + kTile - 1) / kTile;
+}
+/// Columns of a block row: the regions, then all of the text as one.
+__host__ __device__ inline int block_columns(const Layout& layout) { return layout.regions() + (layout.text > 0); }
+
+__device__ inline int lane_id() { return static_cast<int>(threadIdx.x) % 32; }
+__device__ inline int warp_id() { return static_cast<int>(threadIdx.x) / 32; }
+
+/// The tile of keys in hand. Its tokens come first, -1 behind them.
+struct alignas(16) SweepTile {  // 16: what is read of one in one piece holds nothing of another thing
+  int tokens[kTile];
+  int keys;   // 0: there is no such tile
+  int group;  // the block column (regions: text), or the level that first keeps the tile's blocks
+  bool ends;  // this is the last tile of a block column
+};
+
+/// Walks all key blocks of a block row, text first. By level, a tile holds keys of several blocks of one level;
+/// else of one block. One warp walks; where it stands is kept in shared memory, for want of registers.
+template <bool kByLevel>
+struct alignas(16) SweepWalk {
+  const std::uint16_t* columns;  // regions in the order of their level; null: rising
+  const std::int32_t* ends;      // [levels]: how many of them are at most of this level; null: one level
+  int levels, blocks;
+  int place;  // of the block in hand; -1: text
+  int start;  // in that block of the next tile's first row
+  int group;
+  BlockRows rows;
+
+  /// To be called by one whole warp, as write_next. `map`: in token order.
+  __device__ void begin(const BlockMap& map, bool with_text, const std::uint16_t* the_columns,
+                        const std::int32_t* the_ends, int the_levels) {
+    if (lane_id() == 0) {
+      columns = the_columns;
+      ends = the_ends;
+      levels = the_levels;
+      blocks = map.regions;
+      group = 0;
+      go_to(map, with_text && map.tokens > map.text_first ? -1 : 0);
+    }
+    __syncwarp();
+  }
+
+  /// Writes the next tile's rows and goes on. Behind the last key: no keys, and group = levels.
+  __device__ void write_next(const BlockMap& map, SweepTile& tile) {
+    int filled = 0;
+    const int own_group = group;
+    while (place < blocks && filled < kTile && group == own_group) {
+      const int taken = min(kTile - filled, rows.count - start);
+      for (int row = lane_id(); row < taken; row += 32) tile.tokens[filled + row] = rows.token(start + row);
+      filled += taken;
+      __syncwarp();  // every lane has read
+      if (lane_id() == 0) {
+        start += taken;
+        if (start == rows.count) go_to(map, place + 1);
+      }
+      __syncwarp();
+      if (!kByLevel) break;
+    }
+    for (int row = filled + lane_id(); row < kTile; row += 32) tile.tokens[row] = -1;
+    if (lane_id() == 0) {
+      tile.keys = filled;
+      tile.group = own_group;
+      tile.ends = start == 0;
+    }
+  }
+
+ private:
+  __device__ void go_to(const BlockMap& map, int next) {
+    place = next;
+    start = 0;
+    if (next >= blocks) {
+      group = levels;
+    } else if (next < 0) {
+      const int text = map.tokens - map.text_first;
+      rows = {.first = map.text_first, .count = text, .columns = text, .stride = 0, .reciprocal = 0};
+      group = kByLevel ? 0 : blocks;
+    } else {
+      rows = map.rows(columns == nullptr ? next : columns[next]);
+      if (!kByLevel) {
+        group = next;
+      } else if (ends != nullptr) {
+        while (next >= ends[group]) ++group;
+      }
+    }
+  }
+};
+
+/// Starts copying the rows of a tile; zeros where there is no token. `head`: the tensor's part of the head.
+template <int kDim>
+__device__ void copy_rows(std::uint32_t to, const void* head, const int (&tokens)[kTile]) {
+  constexpr int kChunks = kDim / 8, kStep = kSweepThreads / kChunks;
+  const int chunk = static_cast<int>(threadIdx.x) % kChunks, first = static_cast<int>(threadIdx.x) / kChunks;
+  const std::uint16_t* own = static_cast<const std::uint16_t*>(head) + chunk * 8;
+  // Every kStep rows the swizzle repeats: kStep is a multiple of 8.
+  const std::uint32_t own_to = to + chunk_offset<kDim>(first, chunk);
+#pragma unroll
+  for (int i = 0; i < kTile / kStep; ++i) {
+    const int token = tokens[first + i * kStep];
+    copy_async(own_to + i * kStep * kDim * 2, own + static_cast<std::int64_t>(max(token, 0)) * kDim, token >= 0);
+  }
+}
+/// Waits for all groups of copies but the last.
+__device__ inline void wait_for_older_copies() { asm volatile("cp.async.wait_group 1;" ::: "memory"); }
+
+/// The tokens of tile number `tile` of a region's queries; -1 behind its end.
+__device__ inline void list_queries(const BlockRows& rows, int tile, int (&tokens)[kTile]) {
+  const int row = static_cast<int>(threadIdx.x), own = tile * kTile + row;
+  if (row < kTile) tokens[row] = own < rows.count ? rows.token(own) : -1;
+}
+
+/// S of a warp's 16 queries and 64 keys: s[n][2 half + i] is row lane / 4 + 8 half, key 8 n + 2 (lane % 4) + i.
+template <Element kElement, int kDim>
+__device__ void multiply_logits(float (&s)[kTile / 8][4], std::uint32_t q_tile, std::uint32_t k_tile) {
+  int lane = lane_id();
+  not_ahead(lane);
+  // Of this lane's row of a matrix in chunk 0; chunk 2 d is one XOR away, 16 rows a constant.
+  const std::uint32_t q_row = q_tile + chunk_offset<kDim>(warp_id() * kWarpRows + (lane & 15), lane >> 4);
+  const std::uint32_t k_row = k_tile + chunk_offset<kDim>((lane & 7) + (lane >> 4) * 8, lane >> 3 & 1);
+#pragma unroll
+  for (auto& part : s) part[0] = part[1] = part[2] = part[3] = 0.0F;
+#pragma unroll
+  for (int d = 0; d < kDim / 16; ++d) {
+    std::uint32_t a[4];
+    load_matrices(a, q_row ^ (d * 32));
+#pragma unroll
+    for (int n = 0; n < kTile / 16; ++n) {
+      std::uint32_t b[4];
+      load_matrices(b, (k_row ^ (d * 32)) + n * 16 * kDim * 2);
+      multiply_add<kElement>(s[2 * n], a, b[0], b[1]);
+      multiply_add<kElement>(s[2 * n + 1], a, b[2], b[3]);
+    }
+  }
+}
+
+/// The largest of a row of the tile, the same in the four lanes that hold it. Keys behind `keys` are left out.
+__device__ inline float highest_in_row(const float (&s)[kTile / 8][4], int half) {
+  float highest = fmaxf(s[0][2 * half], s[0][2 * half + 1]);
+#pragma unroll
+  for (int n = 1; n < kTile / 8; ++n) highest = fmaxf(highest, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
+  highest = fmaxf(highest, __shfl_xor_sync(~0U, highest, 1));
+  return fmaxf(highest, __shfl_xor_sync(~0U, highest, 2));
+}
+/// Keys behind `keys` get the logit -infinity: weight 0.
+__device__ inline void leave_out_padding(float (&s)[kTile / 8][4], int keys) {
+  if (keys == kTile) return;  // the same for the whole CTA
+#pragma unroll
+  for (int n = 0; n < kTile / 8; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (n * 8 + (lane_id() & 3) * 2 + (i & 1) >= keys) s[n][i] = -kInfinity;
+    }
+  }
+}
+
+template <typename T>
+__device__ T sum_of_quad(T value) {
+  value += __shfl_xor_sync(~0U, value, 1);
+  return value + __shfl_xor_sync(~0U, value, 2);
+}
+
+/// 2^exponent of a whole number of at most 127, exactly; 0 below -126 and for NaN. Running maxima are whole powers
+/// of two, so that taking a sum to a new one rounds nothing.
+__device__ inline float power_of_two(float exponent) {
+  return exponent >= -126.0F ? __int_as_float((static_cast<int>(exponent) + 127) << 23) : 0.0F;
+}
+/// The same for doubles: at most 1023, 0 below -1022.
+__device__ inline double power_of_two(double exponent) {
+  return exponent >= -1022.0 ? __longlong_as_double(static_cast<long long>(static_cast<int>(exponent) + 1023) << 52)
+                             : 0.0;
+}
+
+/// Calls launch.operator()<element, head_dim>().
+template <typename Launch>
+void for_element_and_dim(const SweepCall& call, const Launch& launch) {
+  const bool short_rows = call.layout.head_dim == 64;
+  if (call.element == Element::bfloat16) {
+    short_rows ? launch.template operator()<Element::bfloat16, 64>()
+               : launch.template operator()<Element::bfloat16, 128>();
+  } else {
+    short_rows ? launch.template operator()<Element::float16, 64>()
+               : launch.template operator()<Element::float16, 128>();
+  }
+}
+
+}  // namespace draft::gpu

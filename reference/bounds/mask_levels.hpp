@@ -1,0 +1,35 @@
+#pragma once
+// Nested masks as one number a block: which of them is the first to keep it.
+
+#include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+#include <vector>
+
+#include "reference/bounds/mask_sweep.hpp"
+
+namespace draft {
+
+using Level = std::uint8_t;
+
+/// A family prepared for look-up: level(a, b) is the first mask that keeps the block, or `masks` if none does.
+struct Levels {
+  explicit Levels(const MaskFamily& family) : regions(family.regions), parent(&family.parent), masks(family.cuts.size()) {
+    if (masks >= 255) throw std::invalid_argument("mask family: wanted fewer than 255 masks");
+    level.reserve(family.ranking.rank.size());
+    for (const std::uint32_t rank : family.ranking.rank) {
+      const auto first = std::upper_bound(family.cuts.begin(), family.cuts.end(), static_cast<Index>(rank));
+      level.push_back(static_cast<Level>(first - family.cuts.begin()));
+    }
+  }
+  [[nodiscard]] Level at(Index row_atom, Index column_atom) const {
+    return level[static_cast<std::size_t>((*parent)[row_atom] * regions + (*parent)[column_atom])];
+  }
+
+  Index regions;
+  const std::vector<Index>* parent;
+  std::size_t masks;
+  std::vector<Level> level;  // [regions * regions]
+};
+
+}  // namespace draft

@@ -1,0 +1,280 @@
+#include "reference/bounds/mask_sweep.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "reference/exponential.hpp"
+#include "reference/bounds/mask_levels.hpp"
+#include "reference/bounds/masked_row.hpp"
+#include "reference/norm.hpp"
+#include "reference/parallel.hpp"
+
+namespace draft {
+namespace {
+
+/// Below this mass squares of its parts lose digits and vanish, and so does the mass itself in the end, though softmax
+/// over the columns is well defined: such rows are computed again with their own maximum.
+constexpr double kTrustedMass = 1e-100;
+
+/// Below this dropped mass the difference of two outputs is all rounding: it is taken between what is dropped and what is
+/// kept instead, each with its own softmax. O - O^M = mu (O^D - O^M).
+constexpr double kTrustedDifference = 1e-14;
+
+/// Step 1's identity is summed element by element on one token in this many: n^2 work a mask otherwise.
+constexpr Index kCheckedEvery = 128;
+
+/// Sums over a chunk that are added up in chunk order afterwards, so that threads do not show.
+struct ChunkSums {
+  DenseSums dense;
+  std::vector<std::vector<MaskEffect>> effects;  // row vectors left empty
+};
+
+/// What one mask keeps or drops of one row: the sum of P and of P^2.
+struct Part {
+  double mass = 0.0, square = 0.0;
+};
+
+/// One row under one mask.
+struct MaskedPlace {
+  Index row_atom, row;  // of the chunk
+  std::size_t family, mask;
+  Index checked;        // its place among the checked rows, or -1
+};
+
+struct Worker {
+  const Stripes& stripes;
+  const LogSums& lse;
+  const std::vector<Levels>& families;
+  MaskSweep& result;
+  Matrix probs;                 // [chunk rows, segment columns]
+  Matrix mass, square;          // sum of P and of P^2 by row and column atom
+  Matrix product;               // P_block V_block, [chunk rows, head_dim]
+  Matrix dense;                 // [chunk rows, head_dim]
+  Matrix text;                  // the text columns' part of it
+  std::vector<Index> checked;   // rows of the chunk whose P is kept whole
+  Matrix checked_probs;         // [checked rows, tokens]
+  std::vector<std::vector<Matrix>> kept;  // [family][level], unnormalised output first kept at that level
+  Matrix row_logits;            // of logits_of, [1, tokens]
+  Index logits_of = -1;         // a row, in region order
+
+  void chunk(const Run& rows, ChunkSums& sums);
+  void multiply(const Run& rows, const Run& columns, Index atom);
+  void family(const Run& rows, std::size_t f, ChunkSums& sums);
+  void row(const Run& rows, const MaskedPlace& place, const Part& keeps, const Part& drops, MaskEffect& sums);
+  void check_row(const MaskedPlace& place, double kept_mass, double dropped_mass, const MaskedRow* exact,
+                 MaskEffect& sums) const;
+  [[nodiscard]] bool is_kept(const MaskedPlace& place, Index column_atom) const {
+    return column_atom == stripes.atom_count() || families[place.family].at(place.row_atom, column_atom) <= place.mask;
+  }
+  MaskedRow own_softmax(Index row, const std::function<bool(Index)>& columns);
+};
+
+/// Whole rows lie side by side: one long vector addition instead of one a row.
+void add_rows(Matrix& sum, const Matrix& term, Index top, Index height) {
+  const Index first = top * sum.cols(), size = height * sum.cols();
+  Eigen::Map<Eigen::ArrayXd>(sum.data() + first, size) += Eigen::Map<const Eigen::ArrayXd>(term.data() + first, size);
+}
+
+void Worker::multiply(const Run& rows, const Run& columns, Index atom) {
+  const Index first = stripes.atom_first(atom), size = stripes.atom_size(atom);
+  product.noalias() = probs.middleCols(first - columns.first, size) * stripes.v.middleRows(first, size);
+  dense += product;
+  if (atom == stripes.atom_count()) {
+    text = product;
+    return;
+  }
+  for (Index a = rows.first_atom; a < rows.last_atom; ++a) {
+    const Index top = stripes.atom_first(a) - rows.first, height = stripes.atom_size(a);
+    for (std::size_t f = 0; f < families.size(); ++f) {
+      const Level level = families[f].at(a, atom);
+      if (level < families[f].masks) add_rows(kept[f][level], product, top, height);
+    }
+  }
+}
+
+void Worker::chunk(const Run& rows, ChunkSums& sums) {
+  const Index dim = stripes.q.cols();
+  mass.resize(rows.size, stripes.column_atoms());
+  square.resize(rows.size, stripes.column_atoms());
+  checked.clear();
+  for (Index r = 0; r < rows.size; ++r) {
+    if (stripes.atoms.order()[rows.first + r] % kCheckedEvery == 0) checked.push_back(r);
+  }
+  checked_probs.resize(static_cast<Index>(checked.size()), stripes.grid.tokens());
+  dense.setZero(rows.size, dim);
+  text.setZero(rows.size, dim);
+  product.resize(rows.size, dim);
+  for (auto& levels : kept) {
+    for (Matrix& output : levels) output.setZero(rows.size, dim);
+  }
+  for (const Run& columns : stripes.columns) {
+    stripes.logits(rows.first, rows.size, columns.first, columns.size, probs);
+    for (Index r = 0; r < rows.size; ++r) {
+      auto p = probs.row(r).array();
+      p = stripes.scale * (p - lse.highest[rows.first + r]) - lse.rest[rows.first + r];
+      exponentiate(probs.row(r).array());
+      for (Index b = columns.first_atom; b < columns.last_atom; ++b) {
+        const auto piece = probs.row(r).segment(stripes.atom_first(b) - columns.first, stripes.atom_size(b));
+        mass(r, b) = piece.sum();
+        square(r, b) = piece.squaredNorm();
+      }
+    }
+    for (std::size_t i = 0; i < checked.size(); ++i) {
+      checked_probs.row(static_cast<Index>(i)).segment(columns.first, columns.size) = probs.row(checked[i]);
+    }
+    for (Index b = columns.first_atom; b < columns.last_atom; ++b) multiply(rows, columns, b);
+  }
+  sums.dense = {safe_norm(dense), dense.cwiseAbs().sum(), dense.minCoeff(), dense.maxCoeff()};
+  sums.effects.resize(families.size());
+  for (std::size_t f = 0; f < families.size(); ++f) family(rows, f, sums);
+}
+
+void Worker::family(const Run& rows, std::size_t f, ChunkSums& sums) {
+  const Levels& levels = families[f];
+  sums.effects[f].resize(levels.masks);
+  for (std::size_t m = 1; m < levels.masks; ++m) kept[f][m] += kept[f][m - 1];
+  std::vector<double> by_mass(levels.masks + 1), by_square(levels.masks + 1);
+  Index next_checked = 0;
+  for (Index a = rows.first_atom; a < rows.last_atom; ++a) {
+    for (Index u = stripes.atom_first(a); u < stripes.atom_first(a) + stripes.atom_size(a); ++u) {
+      const Index r = u - rows.first;
+      std::fill(by_mass.begin(), by_mass.end(), 0.0);
+      std::fill(by_square.begin(), by_square.end(), 0.0);
+      for (Index b = 0; b < stripes.atom_count(); ++b) {
+        const Level level = levels.at(a, b);
+        by_mass[level] += mass(r, b);
+        by_square[level] += square(r, b);
+      }
+      const bool is_checked = next_checked < checked_probs.rows() && checked[next_checked] == r;
+      Part keeps;
+      if (stripes.grid.text > 0) keeps = {mass(r, stripes.atom_count()), square(r, stripes.atom_count())};
+      for (std::size_t m = 0; m < levels.masks; ++m) {
+        keeps.mass += by_mass[m];
+        keeps.square += by_square[m];
+        Part drops;  // summed from the dropped side: 1 - kept would lose a small mu's digits
+        for (std::size_t l = levels.masks; l > m; --l) {
+          drops.mass += by_mass[l];
+          drops.square += by_square[l];
+        }
+        row(rows, {a, r, f, m, is_checked ? next_checked : -1}, keeps, drops, sums.effects[f][m]);
+      }
+      if (is_checked) ++next_checked;
+    }
+  }
+}
+
+MaskedRow Worker::own_softmax(Index row, const std::function<bool(Index)>& columns) {
+  if (logits_of != row) stripes.logits(row, 1, 0, stripes.grid.tokens(), row_logits);
+  logits_of = row;
+  return masked_row(stripes, row_logits, columns);
+}
+
+void Worker::row(const Run& rows, const MaskedPlace& place, const Part& keeps, const Part& drops, MaskEffect& sums) {
+  const Index r = place.row, u = rows.first + r;
+  MaskEffect& effect = result.effects[place.family][place.mask];
+  effect.dropped[u] = drops.mass;
+  effect.kept[u] = keeps.mass;
+  // P - P^M is P on what is dropped and -mu P^M on what is kept: ||P - P^M|| = mu sqrt(a + b) with a and b the sums of
+  // squares of either part's own softmax.
+  double kept_sharpness = 0.0, dropped_sharpness = 0.0;
+  Eigen::RowVectorXd sparse;
+  std::optional<MaskedRow> exact;
+  if (keeps.mass >= kTrustedMass) {
+    kept_sharpness = keeps.square / (keeps.mass * keeps.mass);
+    sparse = (kept[place.family][place.mask].row(r) + text.row(r)) / keeps.mass;
+  } else {
+    exact = own_softmax(u, [&](Index column_atom) { return is_kept(place, column_atom); });
+    kept_sharpness = exact->probs_square;
+    sparse = exact->output;  // zero where the row keeps nothing
+  }
+  Eigen::RowVectorXd error = dense.row(r) - sparse;
+  if (drops.mass == 0.0) {
+    error.setZero();
+  } else if (drops.mass < kTrustedDifference) {
+    const MaskedRow lost = own_softmax(u, [&](Index column_atom) { return !is_kept(place, column_atom); });
+    dropped_sharpness = lost.probs_square;
+    error = drops.mass * (lost.output - sparse);
+  } else {
+    dropped_sharpness = drops.square / (drops.mass * drops.mass);
+  }
+  effect.probs_error[u] = drops.mass * std::sqrt(kept_sharpness + dropped_sharpness);
+  effect.output_error[u] = safe_norm(error);
+  sums.output_error1 += error.lpNorm<1>();
+  sums.output_dot += dense.row(r).dot(sparse);
+  sums.output_norm = std::hypot(sums.output_norm, safe_norm(sparse));
+  if (place.checked >= 0) check_row(place, keeps.mass, drops.mass, exact ? &*exact : nullptr, sums);
+}
+
+void Worker::check_row(const MaskedPlace& place, double kept_mass, double dropped_mass, const MaskedRow* exact,
+                       MaskEffect& sums) const {
+  if (exact != nullptr && !exact->keeps) return;
+  double l1 = 0.0;
+  for (Index b = 0; b < stripes.column_atoms(); ++b) {
+    const Index first = stripes.atom_first(b), size = stripes.atom_size(b);
+    const auto p = checked_probs.row(place.checked).segment(first, size).array();
+    if (!is_kept(place, b)) {
+      l1 += p.sum();
+    } else if (exact != nullptr) {
+      l1 += (exact->probs.segment(first, size).array() - p).abs().sum();
+    } else {
+      l1 += (p / kept_mass - p).abs().sum();
+    }
+  }
+  sums.row_l1_max = std::max(sums.row_l1_max, l1);
+  sums.row_l1_residual = std::max(sums.row_l1_residual, std::abs(l1 - 2.0 * dropped_mass));
+  ++sums.rows_checked;
+}
+
+void add(DenseSums& total, const DenseSums& part) {
+  total.norm = std::hypot(total.norm, part.norm);
+  total.absolute += part.absolute;
+  total.lowest = std::min(total.lowest, part.lowest);
+  total.highest = std::max(total.highest, part.highest);
+}
+
+void add(MaskEffect& total, const MaskEffect& part) {
+  total.output_error1 += part.output_error1;
+  total.output_dot += part.output_dot;
+  total.output_norm = std::hypot(total.output_norm, part.output_norm);
+  total.row_l1_max = std::max(total.row_l1_max, part.row_l1_max);
+  total.row_l1_residual = std::max(total.row_l1_residual, part.row_l1_residual);
+  total.rows_checked += part.rows_checked;
+}
+
+}  // namespace
+
+MaskSweep sweep_masks(const Stripes& stripes, const LogSums& lse, std::span<const MaskFamily> families, int threads,
+                      const Progress& progress) {
+  const std::vector<Levels> levels(families.begin(), families.end());
+  const Index video = stripes.grid.video();
+  MaskSweep result;
+  result.dense.lowest = std::numeric_limits<double>::infinity();
+  result.dense.highest = -result.dense.lowest;
+  for (const Levels& family : levels) {
+    MaskEffect blank;
+    blank.dropped = blank.kept = blank.probs_error = blank.output_error = Vector::Zero(video);
+    result.effects.emplace_back(family.masks, blank);
+  }
+  std::vector<ChunkSums> sums(stripes.rows.size());
+  parallel_for(static_cast<Index>(stripes.rows.size()), threads, [&] {
+    auto worker = std::make_shared<Worker>(Worker{stripes, lse, levels, result, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
+    for (const Levels& family : levels) worker->kept.emplace_back(family.masks);
+    return [&stripes, &sums, &progress, worker](Index item) {
+      worker->chunk(stripes.rows[item], sums[item]);
+      if (progress) progress(stripes.rows[item].size);
+    };
+  });
+  for (const ChunkSums& part : sums) {
+    add(result.dense, part.dense);
+    for (std::size_t f = 0; f < levels.size(); ++f) {
+      for (std::size_t m = 0; m < levels[f].masks; ++m) add(result.effects[f][m], part.effects[f][m]);
+    }
+  }
+  return result;
+}
+
+}  // namespace draft

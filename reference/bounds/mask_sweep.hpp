@@ -1,0 +1,56 @@
+#pragma once
+// Second sweep over a head's logits: what every mask drops and what its sparse output is, for all
+// masks of all partitions at once. A block's P V product is computed once and added once for each
+// family of nested masks, however many sparsities the family holds.
+
+#include <vector>
+
+#include "reference/draft_mask.hpp"
+#include "reference/bounds/logit_sweep.hpp"
+#include "reference/stripes.hpp"
+
+namespace draft {
+
+/// Masks of one ranking over one partition, growing with the cut.
+struct MaskFamily {
+  Index regions;               // of the partition
+  std::vector<Index> parent;   // atom -> region
+  Ranking ranking;
+  std::vector<Index> cuts;     // rising, without repeats: mask m keeps the blocks of rank < cuts[m]
+};
+
+/// What one mask does to the head's video rows. Rows are in region order of the atoms. P is dense
+/// attention, P^M attention under the mask; both over video and text columns, text always kept.
+/// A row that keeps nothing has P^M = 0 and output 0.
+struct MaskEffect {
+  Vector dropped;         // mu_u, [video]
+  Vector kept;            // 1 - mu_u, summed from the kept side so that neither loses digits, [video]
+  Vector probs_error;     // ||P_u - P^M_u||_2, [video]; no squares, which would vanish where mu is below 1e-154
+  Vector output_error;    // ||O_u - O^M_u||_2, [video]
+  double output_error1 = 0.0;   // sum |O - O^M|
+  double output_dot = 0.0;      // sum O * O^M
+  double output_norm = 0.0;     // root of sum (O^M)^2
+  double row_l1_max = 0.0;      // max ||P_u - P^M_u||_1 over the checked rows that keep something
+  double row_l1_residual = 0.0; // max | ||P_u - P^M_u||_1 - 2 mu_u | over the same rows, element by element
+  Index rows_checked = 0;       // video tokens 0, 128, 256, ... in original order that keep something
+};
+
+/// Dense output over the video rows.
+struct DenseSums {
+  double norm = 0.0, absolute = 0.0;    // root of sum O^2, sum |O|
+  double lowest = 0.0, highest = 0.0;   // extremes of O
+};
+
+struct MaskSweep {
+  DenseSums dense;
+  std::vector<std::vector<MaskEffect>> effects;  // [family][cut]
+};
+
+/// `lse` is sweep_logits(...).lse of the same stripes. Rows whose kept mass is below 1e-100 or whose
+/// dropped mass is below 1e-14 are computed again with their own maximum, so that no ratio of vanishing numbers and no
+/// difference of equal ones is taken. Memory: O(tokens * head_dim) a thread and
+/// O(tokens) a mask. The result does not depend on the number of threads.
+MaskSweep sweep_masks(const Stripes& stripes, const LogSums& lse, std::span<const MaskFamily> families, int threads,
+                      const Progress& progress = {});
+
+}  // namespace draft
