@@ -24,7 +24,7 @@ default_dir=$ROOT/build/release
 while [ $# -gt 0 ]; do
   case $1 in
     --build-dir) [ $# -ge 2 ] || fail "--build-dir needs a folder"; build_dir=$2; shift 2 ;;
-    --sanitize) options=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DDRAFT_SANITIZE=ON); default_dir=$ROOT/build/asan
+    --sanitize) options=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DDRAFT_SANITIZE=address); default_dir=$ROOT/build/asan
                 with_torch=; sanitize=1; shift ;;
     --no-torch) with_torch=; shift ;;
     -h|--help) usage; exit 0 ;;

@@ -12,8 +12,26 @@
 
 #include "kernels/core/cuda_check.hpp"
 
+#if defined(DRAFT_PROFILE)
+#include <nvtx3/nvToolsExt.h>
+#endif
+
 namespace draft {
 namespace {
+
+/// A range under the work's name on Nsight's timeline, in builds with DRAFT_PROFILE; nothing in others.
+class NamedRange {
+ public:
+#if defined(DRAFT_PROFILE)
+  explicit NamedRange(const std::string& name) { nvtxRangePushA(name.c_str()); }
+  ~NamedRange() { nvtxRangePop(); }
+#else
+  explicit NamedRange(const std::string& /*name*/) {}
+  ~NamedRange() {}
+#endif
+  NamedRange(const NamedRange&) = delete;
+  NamedRange& operator=(const NamedRange&) = delete;
+};
 
 /// Where the samples that Google Benchmark reports end: a benchmark's name is its place among the works.
 class SampleCollector : public benchmark::BenchmarkReporter {
@@ -93,6 +111,7 @@ class Sampler {
 
   /// Of one of `calls` runs in a row.
   double milliseconds(const TimedWork& work, int calls) const {
+    const NamedRange range(work.name);
     gpu::check(cudaMemsetAsync(flushed_.data(), 0, flushed_.bytes(), stream_.get()), "cudaMemsetAsync");
     begin_.record(stream_.get());
     for (int call = 0; call < calls; ++call) work.enqueue(stream_.get());
