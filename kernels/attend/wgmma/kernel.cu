@@ -1,10 +1,10 @@
 // Idea:     O = softmax(scale Q K^T) V over the kept blocks of each block row (eq. 5), one pass with a running
 //           shift: nothing of size tokens^2 is stored. Dense attention is every block kept.
-// Map:      one CTA a multiprocessor, which takes block rows (128 queries of a head) from a counter. Warps 0 to 3
-//           schedule, load and store (mainloop_load.cuh); two consumer warpgroups have 64 of the queries each and
-//           go through the kept blocks, 128 keys at a time (mainloop_mma.cuh). A group starts S of a block, then
-//           O += P V of the block before, that of another block row too, and computes the softmax of S while the other
-//           group's products run. Q and P stay in registers. The design is FlashAttention-3's (arXiv 2407.08608). Dense
+// Map:      one CTA a multiprocessor, which takes block rows (128 queries of a head) from a counter. Warps 0 to 2
+//           load (mainloop_load.cuh), schedule (tile_scheduler.cuh) and store (epilogue.cuh); two consumer warpgroups
+//           have 64 of the queries each and go through the kept blocks, 128 keys at a time (mainloop_mma.cuh). A group
+//           starts S of a block, then O += P V of the block before, also across block rows, and computes the softmax of
+//           S while the other group's products run. Q and P stay in registers. The design is FlashAttention-3's (arXiv 2407.08608). Dense
 //           at head_dim 128, CTAs go in pairs that share every load of K and V.
 // Needs:    sm_90a; head_dim 64 or 128; bf16 or fp16; q, k, v, o aligned to 16 bytes; token order with regions of 128
 //           tokens, or region order with regions of at most 128; lists as write_lists makes them, or none for dense.
@@ -14,8 +14,8 @@
 // Numerics: S, the softmax and O in fp32, base 2; P rounded to the element type before P V. Keys that do not exist
 //           weigh 0 whatever the logits are. A row without a key has output 0 and lse = -inf. The order of sums is
 //           fixed by the lists, whichever CTA takes a block row: same input, same bits. With bf16 no maximum is taken
-//           after the first block (Guard::after); block rows in which something overflowed, or that are not finite,
-//           are done again by a second launch, which looks at every logit (Guard::before), as fp16's only one does.
+//           after the first block (MaximumTracking::first_block); block rows in which something overflowed, or that are not finite,
+//           are done again by a second launch, which looks at every logit (MaximumTracking::every_block), as fp16's only one does.
 
 #include <algorithm>
 #include <stdexcept>
@@ -27,6 +27,8 @@
 #include "kernels/attend/wgmma/tensor_map.hpp"
 #include "kernels/attend/wgmma/mainloop_mma.cuh"
 #include "kernels/attend/wgmma/mainloop_load.cuh"
+#include "kernels/attend/wgmma/epilogue.cuh"
+#include "kernels/attend/wgmma/tile_scheduler.cuh"
 
 namespace draft::gpu {
 namespace {
@@ -40,7 +42,7 @@ constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 
 #endif
 
-template <Element kElement, int kDim, Guard kGuard, bool kPair>
+template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair>
 __global__ void __launch_bounds__(kThreads, 1) attend_wgmma_kernel(const __grid_constant__ WgmmaCall call) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) unsigned char tiles[];  // Q, Q, then the ring
@@ -59,11 +61,11 @@ __global__ void __launch_bounds__(kThreads, 1) attend_wgmma_kernel(const __grid_
   if (warp < 4) {
     give_registers<kProducerRegisters>();
     if (warp == 0) load<kDim, kPair>(call, state, q_tiles, lane);
-    if (warp == 1) schedule<kPair>(call, state, lane);
-    if (warp == 2) store<kDim>(call, state, q_tiles, lane);
+    if (warp == 1) schedule_tiles<kPair>(call, state, lane);
+    if (warp == 2) store_outputs<kDim>(call, state, q_tiles, lane);
   } else {
     take_registers<kConsumerRegisters>();
-    Consumer<kElement, kDim, kGuard, kPair>{call, state, q_tiles, {warp / 4 - 1}, warp % 4, lane, {}}.consume();
+    Consumer<kElement, kDim, kMaximum, kPair>{call, state, q_tiles, {warp / 4 - 1}, warp % 4, lane, {}}.consume();
   }
   if constexpr (kPair) meet_cluster();  // neither ends while the other may still write to it
 #else
@@ -78,18 +80,18 @@ int multiprocessors() {
   return count;
 }
 
-/// One launch over the works of `call`.
-template <Element kElement, int kDim, Guard kGuard, bool kPair>
+/// One launch over the work tiles of `call`.
+template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair>
 void launch(const WgmmaCall& call, cudaStream_t stream) {
   constexpr int kShared = TileSizes<kDim>::kSharedBytes;
-  const auto kernel = attend_wgmma_kernel<kElement, kDim, kGuard, kPair>;
+  const auto kernel = attend_wgmma_kernel<kElement, kDim, kMaximum, kPair>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "cudaFuncSetAttribute");
   cudaLaunchAttribute pair{};
   pair.id = cudaLaunchAttributeClusterDimension;
   pair.val.clusterDim.x = 2;
   pair.val.clusterDim.y = pair.val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(std::min(multiprocessors(), call.works));
+  config.gridDim = dim3(std::min(multiprocessors(), call.work_tiles));
   config.blockDim = dim3(kThreads);
   config.dynamicSmemBytes = kShared;
   config.stream = stream;
@@ -99,26 +101,26 @@ void launch(const WgmmaCall& call, cudaStream_t stream) {
     config.gridDim = dim3(2);
     int at_a_time = 0;  // some multiprocessors may have no free neighbour
     check(cudaOccupancyMaxActiveClusters(&at_a_time, kernel, &config), "cudaOccupancyMaxActiveClusters");
-    const int pairs = call.works / call.blocks * ((call.blocks + 1) / 2);
+    const int pairs = call.work_tiles / call.blocks * ((call.blocks + 1) / 2);
     config.gridDim = dim3(2 * std::max(std::min(at_a_time, pairs), 1));
   }
   check(cudaLaunchKernelEx(&config, kernel, call), "cudaLaunchKernelEx of attend_wgmma_kernel");
 }
 
-/// fp16 once; bf16 twice, the second time what the first could not do, mostly nothing.
+/// fp16: one launch. bf16: a second one computes the work tiles again in which the first overflowed, mostly none.
 template <Element kElement, int kDim>
 void launch_all(WgmmaCall call, cudaStream_t stream) {
   const bool dense = call.counts == nullptr;
-  constexpr Guard kFirst = kElement == Element::bfloat16 ? Guard::after : Guard::before;
+  constexpr MaximumTracking kFirst = kElement == Element::bfloat16 ? MaximumTracking::first_block : MaximumTracking::every_block;
   if constexpr (kDim == 128) {
     dense ? launch<kElement, kDim, kFirst, true>(call, stream) : launch<kElement, kDim, kFirst, false>(call, stream);
   } else {
     launch<kElement, kDim, kFirst, false>(call, stream);
   }
-  if constexpr (kFirst == Guard::after) {
-    call.only_again = true;
-    ++call.taken;
-    launch<kElement, kDim, Guard::before, false>(call, stream);
+  if constexpr (kFirst == MaximumTracking::first_block) {
+    call.only_recompute = true;
+    ++call.next_tile;
+    launch<kElement, kDim, MaximumTracking::every_block, false>(call, stream);
   }
 }
 
@@ -132,8 +134,8 @@ bool has_partial_blocks(const Layout& layout) {
          layout.width % layout.region_width != 0;
 }
 
-/// The workspace, in integers: the two launches' counters, Again's count and `found`, which are cleared before, and
-/// Again's works.
+/// The workspace, in integers: the two launches' tile counters, RecomputeList's count and `listed`, which are cleared
+/// before a launch, and RecomputeList's tiles.
 std::size_t cleared_integers(const Layout& layout) {
   return 3 + static_cast<std::size_t>(layout.heads) * layout.blocks();
 }
@@ -167,7 +169,7 @@ void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
     throw std::invalid_argument("attend_wgmma: " + reason);
   }
   const bool dense = call.counts == nullptr;
-  const int works = call.layout.heads * call.layout.blocks();
+  const int work_tiles = call.layout.heads * call.layout.blocks();
   int* const integers = static_cast<int*>(workspace);
   WgmmaCall launched{.q = {},
                      .k = {},
@@ -175,7 +177,7 @@ void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
                      .o = {},
                      .grid = TileGrid(call.layout, call.region_order),
                      .blocks = call.layout.blocks(),
-                     .works = works,
+                     .work_tiles = work_tiles,
                      .tokens = call.layout.tokens(),
                      .partial_blocks = has_partial_blocks(call.layout),
                      .partial_end = call.layout.text % kTileRows != 0,
@@ -184,9 +186,9 @@ void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
                      .columns = call.columns,
                      .counts = call.counts,
                      .order = dense ? nullptr : call.order,  // it would only matter to the end of uneven rows
-                     .taken = integers,
-                     .again = {integers + 2, integers + 3, integers + 3 + works},
-                     .only_again = false};
+                     .next_tile = integers,
+                     .recompute = {integers + 2, integers + 3, integers + 3 + work_tiles},
+                     .only_recompute = false};
   const auto encode = [&](CUtensorMap(&to)[kTileMaps], const void* tensor) {
     std::ranges::copy(encode_maps(launched.grid, call.element, tensor), to);
   };

@@ -1,10 +1,10 @@
 #pragma once
-// The two consumer warpgroups of an attend_wgmma CTA: 64 of a block row's 128 queries each, block after block.
+// The math side of an attend_wgmma CTA's mainloop: two consumer warpgroups with 64 of a block row's 128 queries each.
 // Conventions: pipeline.cuh.
 
-#include "kernels/attend/row_softmax.cuh"
-#include "kernels/ptx/wgmma.cuh"
 #include "kernels/attend/wgmma/pipeline.cuh"
+#include "kernels/attend/wgmma/softmax.cuh"
+#include "kernels/ptx/wgmma.cuh"
 
 namespace draft::gpu {
 
@@ -28,32 +28,32 @@ __device__ void start_outputs(float (&o)[kSums], const std::uint32_t (&p)[8][4],
   commit_products();
 }
 
-/// The two consumer warpgroups' turns at the tensor cores. Each has a named barrier: its owner waits there for the
-/// other group to pass. Both have the same blocks and so as many turns. The second group passes once before it
-/// begins, and the first waits once more after its end, so every arrival is met.
-struct TensorCoreTurns {
+/// The consumer warpgroups use the tensor cores by turns: each has a named barrier, where it waits until the other group
+/// has started its products. Both have the same blocks and so as many turns. The second group arrives once before it
+/// begins and the first waits once more at its end, so that arrivals and waits are equally many.
+struct TensorCoreOrder {
   int group;
   __device__ void begin() const {
-    if (group == 1) pass();
+    if (group == 1) arrive();
   }
   __device__ void wait() const { named_sync(1 + group, 2 * kGroup); }
-  __device__ void pass() const { named_arrive(2 - group, 2 * kGroup); }
+  __device__ void arrive() const { named_arrive(2 - group, 2 * kGroup); }
   __device__ void end() const {
     if (group == 0) wait();
   }
 };
 
-template <Element kElement, int kDim, Guard kGuard, bool kPair>
+template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair>
 struct Consumer {
   using Sizes = TileSizes<kDim>;
   const WgmmaCall& call;
   PipelineState& state;
   std::uint32_t q_tiles;
-  TensorCoreTurns turns;
+  TensorCoreOrder tensor_cores;
   int warp, lane;  // warp: of the group's four
-  Ring<Sizes::kStages> ring;
+  StageRing<Sizes::kStages> ring;
 
-  __device__ int first_row() const { return turns.group * 64 + warp * 16; }  // of this warp, in the tile
+  __device__ int first_row() const { return tensor_cores.group * 64 + warp * 16; }  // of this warp's 16, in the tile
   __device__ std::uint64_t staged(int stage, std::uint32_t leading) const {
     return matrix_descriptor(q_tiles + (2 + stage) * Sizes::kTileBytes, leading, kEightRows);
   }
@@ -64,69 +64,69 @@ struct Consumer {
     ring.advance();
     return stage;
   }
-  /// Of a pair, the other CTA too waits for this one's warps: its copies fill both.
+  /// In a pair the other CTA's copies fill this stage too, so it also waits for this CTA's warps.
   __device__ void free_tile(int stage) const {
     __syncwarp();
     const std::uint32_t empty = shared_address(&state.empty[stage]);
     if (lane == 0) arrive(empty);
     if (kPair && lane == 1) arrive_in_cluster(address_in_cluster(empty, static_cast<int>(blockIdx.x) % 2 ^ 1));
   }
-  /// Gives -inf to the logits of what is no token. One lane reads which rows are, the one that frees the stage.
+  /// Sets the logits of rows that are no tokens to -inf. Only the lane that frees the stage reads which rows are.
   __device__ void mask(float (&s)[64], int stage, bool last) const {
     if (!call.partial_blocks && !(last && call.partial_end)) return;
-    uint4 real{};
-    if (lane == 0) real = state.real[stage];
-    real = make_uint4(__shfl_sync(0xffffffffU, real.x, 0), __shfl_sync(0xffffffffU, real.y, 0),
-                      __shfl_sync(0xffffffffU, real.z, 0), __shfl_sync(0xffffffffU, real.w, 0));
-    if ((real.x & real.y & real.z & real.w) != ~0U) mask_columns(s, real, lane);
+    uint4 rows{};
+    if (lane == 0) rows = state.token_rows[stage];
+    rows = make_uint4(__shfl_sync(0xffffffffU, rows.x, 0), __shfl_sync(0xffffffffU, rows.y, 0),
+                      __shfl_sync(0xffffffffU, rows.z, 0), __shfl_sync(0xffffffffU, rows.w, 0));
+    if ((rows.x & rows.y & rows.z & rows.w) != ~0U) mask_columns(s, rows, lane);
   }
 
-  /// The count of the work at `place`, once it is there; -1: there is no more work.
-  __device__ int count_at(Place place) const {
-    wait_for_phase(shared_address(&state.work_full[place.index]), place.parity);
-    return __shfl_sync(0xffffffffU, state.works[place.index].count, 0);
+  /// The count of the work tile in `slot`, once it is full; -1: there are no more.
+  __device__ int count_at(Slot slot) const {
+    wait_for_phase(shared_address(&state.tile_full[slot.index]), slot.parity);
+    return __shfl_sync(0xffffffffU, state.tiles[slot.index].count, 0);
   }
-  /// This warp's rows of Q, once they are there: the products then read K alone from shared memory.
-  __device__ void load_queries(std::uint32_t (&q)[kDim / 16][4], Place place) const {
-    wait_for_phase(shared_address(&state.q_full[place.index]), place.parity);
-    const std::uint32_t tile = q_tiles + place.index * Sizes::kTileBytes;
+  /// Loads this warp's rows of Q to registers, once they are there: the products then read only K from shared memory.
+  __device__ void load_queries(std::uint32_t (&q)[kDim / 16][4], Slot slot) const {
+    wait_for_phase(shared_address(&state.q_full[slot.index]), slot.parity);
+    const std::uint32_t tile = q_tiles + slot.index * Sizes::kTileBytes;
 #pragma unroll
     for (int d = 0; d < kDim / 16; ++d) {
       load_matrices(q[d], tile + swizzled_offset(first_row() + lane % 16, 2 * d + lane / 16));
     }
   }
 
-  /// The first S of a block row of `count` blocks that follows none with blocks: nothing else is multiplied meanwhile.
+  /// The first S of a block row of `count` blocks, where no P V of a block row before it runs at the same time.
   __device__ void first_scores(int count, const std::uint32_t (&q)[kDim / 16][4], float (&s)[64]) {
     const int k_stage = next_tile();
-    turns.wait();
+    tensor_cores.wait();
     start_scores<kElement, kDim>(s, q, staged(k_stage, 16));
-    turns.pass();
+    tensor_cores.arrive();
     wait_for_products<0>(s);
     mask(s, k_stage, count == 1);
     free_tile(k_stage);
   }
 
-  /// From the first S of a block row to the weights of its last block, which O still lacks. Tiles are waited for in the
-  /// ring's order: K1, V0, K2, V1, ...
+  /// The mainloop of a block row: from its first S to the weights P of its last block, whose P V last_outputs() adds.
+  /// Stages are waited for in the ring's order: K1, V0, K2, V1, ...
   __device__ void attend_blocks(int count, const std::uint32_t (&q)[kDim / 16][4], float (&s)[64],
-                                std::uint32_t (&p)[8][4], float (&o)[kDim / 2], RowSoftmax<kGuard>& softmax) {
+                                std::uint32_t (&p)[8][4], float (&o)[kDim / 2], RowSoftmax<kMaximum>& softmax) {
     softmax.begin(s);
     softmax.weigh(s);
     pack_weights<kElement>(p, s);
     clear(o);
     for (int j = 1; j < count; ++j) {
       const int k_stage = next_tile();
-      turns.wait();
+      tensor_cores.wait();
       start_scores<kElement, kDim>(s, q, staged(k_stage, 16));
       const int v_stage = next_tile();
       start_outputs<kElement>(o, p, staged(v_stage, kSlabBytes));
-      turns.pass();
+      tensor_cores.arrive();
       wait_for_products<1>(s);
       mask(s, k_stage, j == count - 1);
       free_tile(k_stage);
       softmax.exponents(s);
-      // Before the exponentials, although they need no O: then the conversions to P go in between them.
+      // Waited for before the exponentials, though they need no O: the conversions to P then interleave with them.
       wait_for_products(o, p);
       free_tile(v_stage);
       softmax.scale_down(o);
@@ -136,22 +136,22 @@ struct Consumer {
     }
   }
 
-  /// The last P V of a block row, beside the first S of the next one if that has blocks (next_count > 0; else `q` and
-  /// `s` stay as they are). The ring then holds this V before that K.
-  __device__ void last_outputs(int next_count, Place next, std::uint32_t (&q)[kDim / 16][4], float (&s)[64],
+  /// The last P V of a block row, together with the first S of the next one if that has blocks (next_count > 0; else `q`
+  /// and `s` stay as they are). In the ring this V stands before that K.
+  __device__ void last_outputs(int next_count, Slot next, std::uint32_t (&q)[kDim / 16][4], float (&s)[64],
                                const std::uint32_t (&p)[8][4], float (&o)[kDim / 2]) {
-    const Ring<Sizes::kStages> v = ring;
+    const StageRing<Sizes::kStages> v = ring;
     ring.advance();
     const std::uint32_t v_full = shared_address(&state.full[v.stage]);
-    // Two ways to the end: a condition between a product and its wait would make ptxas wait for each.
+    // Two whole branches: with a condition between a product and its wait, ptxas would wait for each product.
     if (next_count > 0) {
       load_queries(q, next);
       const int k_stage = next_tile();
-      turns.wait();
+      tensor_cores.wait();
       start_scores<kElement, kDim>(s, q, staged(k_stage, 16));
       wait_for_phase(v_full, v.parity);
       start_outputs<kElement>(o, p, staged(v.stage, kSlabBytes));
-      turns.pass();
+      tensor_cores.arrive();
       wait_for_products<1>(s);
       mask(s, k_stage, next_count == 1);
       free_tile(k_stage);
@@ -164,65 +164,47 @@ struct Consumer {
     free_tile(v.stage);
   }
 
-  /// Puts this warp's rows of O where its rows of Q were, for the storer, and writes their lse.
-  __device__ void hand_over(const float (&o)[kDim / 2], const float (&lse)[2], Place place, const Work& work) const {
-    const std::uint32_t tile = q_tiles + place.index * Sizes::kTileBytes;
-#pragma unroll
-    for (int c = 0; c < kDim / 16; ++c) {
-      store_matrices(tile + swizzled_offset(first_row() + lane % 16, 2 * c + lane / 16),
-                     pack<kElement>(o[8 * c], o[8 * c + 1]), pack<kElement>(o[8 * c + 2], o[8 * c + 3]),
-                     pack<kElement>(o[8 * c + 4], o[8 * c + 5]), pack<kElement>(o[8 * c + 6], o[8 * c + 7]));
-    }
-    publish_to_copy_engine();
-    arrive_warp(state.o_full[place.index], lane);
-    if (lane % 4 != 0) return;
-    float* rows = call.lse + static_cast<std::int64_t>(work.head) * call.tokens;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = first_row() + half * 8 + lane / 4;
-      if (call.grid.holds(work.box.map, work.box.rows, work.box.columns, row)) {
-        rows[call.grid.token(work.box, row)] = lse[half];
-      }
-    }
-  }
-
-  /// Ends a work: its O and log-sum-exp.
-  __device__ void finish(float (&o)[kDim / 2], RowSoftmax<kGuard>& softmax, Place place) const {
-    const Work& work = state.works[place.index];
+  /// Puts this warp's rows of O where its rows of Q were, for the store warp, and writes their lse: epilogue.cuh.
+  __device__ void hand_over(const float (&o)[kDim / 2], const float (&lse)[2], Slot slot, const WorkTile& tile) const;
+  /// Ends a work tile: its O and log-sum-exp.
+  __device__ void finish(float (&o)[kDim / 2], RowSoftmax<kMaximum>& softmax, Slot slot) const {
+    const WorkTile& tile = state.tiles[slot.index];
     float lse[2];
     const bool sound = softmax.finish(o, lse);
-    hand_over(o, lse, place, work);
-    if (kGuard == Guard::after && __any_sync(0xffffffffU, !sound) && lane == 0) call.again.add(work.index);
-    arrive_lanes(state.work_empty[place.index]);
+    hand_over(o, lse, slot, tile);
+    if (kMaximum == MaximumTracking::first_block && __any_sync(0xffffffffU, !sound) && lane == 0) {
+      call.recompute.add(tile.index);
+    }
+    arrive_lanes(state.tile_empty[slot.index]);
   }
 
   __device__ void consume() {
-    turns.begin();
+    tensor_cores.begin();
     std::uint32_t q[kDim / 16][4], p[8][4];
     float s[64], o[kDim / 2];
-    int n = 0, count = count_at(Place(0));
+    int n = 0, count = count_at(Slot(0));
     while (count >= 0) {
       if (count == 0) {
-        wait_for_phase(shared_address(&state.q_full[Place(n).index]), Place(n).parity);
-        RowSoftmax<kGuard> softmax(call.scale);
+        wait_for_phase(shared_address(&state.q_full[Slot(n).index]), Slot(n).parity);
+        RowSoftmax<kMaximum> softmax(call.scale);
         clear(o);
-        finish(o, softmax, Place(n));
-        count = count_at(Place(++n));
+        finish(o, softmax, Slot(n));
+        count = count_at(Slot(++n));
         continue;
       }
-      load_queries(q, Place(n));
+      load_queries(q, Slot(n));
       first_scores(count, q, s);
       do {
-        RowSoftmax<kGuard> softmax(call.scale);
+        RowSoftmax<kMaximum> softmax(call.scale);
         attend_blocks(count, q, s, p, o, softmax);
-        const Place place(n);
-        count = count_at(Place(++n));
-        last_outputs(count, Place(n), q, s, p, o);
+        const Slot slot(n);
+        count = count_at(Slot(++n));
+        last_outputs(count, Slot(n), q, s, p, o);
         softmax.scale_down(o);
-        finish(o, softmax, place);
+        finish(o, softmax, slot);
       } while (count > 0);
     }
-    turns.end();
+    tensor_cores.end();
   }
 
  private:

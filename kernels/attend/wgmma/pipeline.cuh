@@ -1,21 +1,21 @@
 #pragma once
-// What the warps of an attend_wgmma CTA share: tiles of Q, K and V, the works, and the barriers that hand them
-// over, in pairs: full and empty.
+// What the warps of an attend_wgmma CTA share: tiles of Q, K and V in shared memory, the work tiles that the tile
+// scheduler gives out, and the barriers between producers and consumers, in pairs: full and empty.
 //
-// | what          | filled by              | emptied by                | places           |
-// | ------------- | ---------------------- | ------------------------- | ---------------- |
-// | K and V tiles | copy engine (loader)   | 8 consumer warps, of a pair 16 | a ring of stages |
-// | Q tile        | copy engine (loader)   | storer, with O            | 2                |
-// | O, in Q's tile | 8 consumer warps      | storer: it frees Q's tile | 2                |
-// | work          | scheduler              | loader, storer, 8 consumer warps | 2         |
+// | what           | full: arrivals of     | empty: arrivals of                                 | slots                |
+// | -------------- | --------------------- | -------------------------------------------------- | -------------------- |
+// | K and V tiles  | TMA (load warp)       | 8 consumer warps, of a pair 16                     | a ring of stages     |
+// | Q tile         | TMA (load warp)       | store warp, once it has written O                  | 2                    |
+// | O, in Q's tile | 8 consumer warps      | store warp: it frees Q's tile                      | 2                    |
+// | work tile      | tile scheduler's warp | load warp, store warp, 8 consumer warps            | 2                    |
 //
-// A work is one block row of one head. Every role walks the same works, and in each the same blocks, so each knows
-// place and parity by counting; a work without blocks still moves its Q and O, so that those never fall out of step.
-// The last work, count -1, ends every role; nobody waits for it to be emptied.
-// The ring needs two stages at least: a consumer holds K of block j while it waits for V of block j - 1, the next.
+// A work tile is one block row of one head. Every warp goes through the same work tiles, and in each through the same
+// blocks, so each knows slot and parity by counting. A work tile without blocks still moves its Q and O, which keeps
+// them in step. The last work tile has count -1 and ends every warp; no warp waits for it to be emptied.
+// The ring needs at least two stages: a consumer holds K of block j while it waits for V of block j - 1, the next tile.
 //
-// A pair is a cluster of two CTAs that go through the same blocks in step, for two block rows: each has the copy
-// engine write one slab of every K and V tile into both, which halves what L2 is asked for.
+// A pair is a cluster of two CTAs that go through the same blocks in step, for two block rows: each CTA's TMA writes
+// one slab of every K and V tile into both, which halves what is read from L2.
 
 #include <cuda.h>
 
@@ -29,13 +29,13 @@
 
 namespace draft::gpu {
 
-/// The works that have to be done again with Guard::before, found by the kernel itself: a list of its own.
-struct Again {
-  int* count;  // how many; 0 at first
-  int* found;  // [works]: 1 if it is among them; 0 at first
-  int* works;  // [works]: the first *count
-  __device__ void add(int work) const {
-    if (atomicExch(found + work, 1) == 0) works[atomicAdd(count, 1)] = work;
+/// Work tiles in which a sum overflowed, found by the kernel itself: a second launch computes them again.
+struct RecomputeList {
+  int* count;   // how many; 0 at first
+  int* listed;  // [work tiles]: 1 if it is in the list; 0 at first
+  int* tiles;   // [work tiles]: the first *count
+  __device__ void add(int tile) const {
+    if (atomicExch(listed + tile, 1) == 0) tiles[atomicAdd(count, 1)] = tile;
   }
 };
 
@@ -44,7 +44,7 @@ struct WgmmaCall {
   CUtensorMap q[kTileMaps], k[kTileMaps], v[kTileMaps], o[kTileMaps];
   TileGrid grid;
   int blocks;  // block rows, and block columns, of a head
-  int works;   // heads * blocks
+  int work_tiles;  // heads * blocks
   int tokens;
   bool partial_blocks;  // a block at any place may have fewer than 128 tokens
   bool partial_end;     // the text's last block has: it is the last of every list that holds it
@@ -53,9 +53,9 @@ struct WgmmaCall {
   const std::uint16_t* columns;  // as Attention
   const std::int32_t* counts;
   const std::uint16_t* order;
-  int* taken;  // how many works have been given out beside the first of each CTA; not used by pairs
-  Again again;
-  bool only_again;  // the works are those of `again`, else all
+  int* next_tile;  // work tiles given out beside the first of each CTA; not used by pairs
+  RecomputeList recompute;
+  bool only_recompute;  // the work tiles are those of `recompute`, else all
 };
 
 inline constexpr int kConsumerWarps = 8;
@@ -69,16 +69,16 @@ struct TileSizes {
 };
 
 /// One block row of one head.
-struct Work {
+struct WorkTile {
   int head;
   int row;    // in the head's blocks
-  int count;  // kept blocks; -1: there is no more work
-  int index;  // in the call's works
+  int count;  // kept blocks; -1: there are no more work tiles
+  int index;  // in the call's work tiles
   TileBox box;
   std::uint16_t columns[32];  // the first of the list
 };
 
-/// Coordinates of a block of keys, and its map, columns and rows in one word.
+/// A block of keys: its box's coordinates, and in one word the number of its tensor map, its columns and its rows.
 struct alignas(16) PackedBox {
   int x, y, z;
   std::uint32_t shape;
@@ -89,10 +89,10 @@ struct PipelineState {
   static_assert(TileSizes<64>::kStages <= kMostStages && TileSizes<128>::kStages <= kMostStages);
   std::uint64_t full[kMostStages], empty[kMostStages];
   std::uint64_t q_full[2], q_empty[2], o_full[2];
-  std::uint64_t work_full[2], work_empty[2];
-  uint4 real[kMostStages];  // of a stage that holds K: which of its 128 rows are tokens
-  Work works[2];
-  PackedBox boxes[2][32];  // the loader's own
+  std::uint64_t tile_full[2], tile_empty[2];
+  uint4 token_rows[kMostStages];  // of a stage that holds K: which of its 128 rows are tokens
+  WorkTile tiles[2];
+  PackedBox boxes[2][32];  // used by the load warp alone
 
   __device__ void init(int consumer_warps) {
     for (int i = 0; i < kMostStages; ++i) {
@@ -103,17 +103,17 @@ struct PipelineState {
       barrier_init(shared_address(&q_full[i]), 1);
       barrier_init(shared_address(&q_empty[i]), 1);
       barrier_init(shared_address(&o_full[i]), kConsumerWarps);
-      barrier_init(shared_address(&work_full[i]), 32);
-      barrier_init(shared_address(&work_empty[i]), 32 * (2 + kConsumerWarps));
+      barrier_init(shared_address(&tile_full[i]), 32);
+      barrier_init(shared_address(&tile_empty[i]), 32 * (2 + kConsumerWarps));
     }
   }
 };
 
-/// A place in the ring of K and V tiles.
+/// Which stage of the ring of K and V tiles comes next.
 template <int kStages>
-struct Ring {
+struct StageRing {
   int stage = 0;
-  std::uint32_t parity = 0;  // of the phase in which the stage is filled; emptied before: parity ^ 1
+  std::uint32_t parity = 0;  // of the barrier's phase that ends when the stage is full; empty: parity ^ 1
   __device__ void advance() {
     if (++stage == kStages) {
       stage = 0;
@@ -122,11 +122,11 @@ struct Ring {
   }
 };
 
-/// Where the n-th work of a CTA stands in what has two places: works and Q (O) tiles.
-struct Place {
+/// The slot of a CTA's n-th work tile, and of its Q (O) tile: there are two.
+struct Slot {
   int index;
-  std::uint32_t parity;  // of the phase in which it is filled; emptied before: parity ^ 1
-  __device__ explicit Place(int n) : index(n & 1), parity(static_cast<std::uint32_t>(n >> 1 & 1)) {}
+  std::uint32_t parity;  // of the barrier's phase that ends when the slot is full; empty: parity ^ 1
+  __device__ explicit Slot(int n) : index(n & 1), parity(static_cast<std::uint32_t>(n >> 1 & 1)) {}
 };
 
 /// One arrival of the warp, after all its lanes.
@@ -135,8 +135,8 @@ __device__ inline void arrive_warp(std::uint64_t& barrier, int lane) {
   if (lane == 0) arrive(shared_address(&barrier));
 }
 
-/// An arrival of each lane, where each wrote or read what is handed over: rare enough to cost nothing, and what
-/// race detectors, which go by threads, understand.
+/// An arrival of each lane that wrote or read the data. It happens once a work tile and costs nothing there; race
+/// detectors, which follow threads, need it.
 __device__ inline void arrive_lanes(std::uint64_t& barrier) { arrive(shared_address(&barrier)); }
 
 }  // namespace draft::gpu

@@ -55,16 +55,16 @@ __device__ inline void pack_weights(std::uint32_t (&p)[8][4], const float (&s)[6
   for (int i = 0; i < 32; ++i) p[i / 4][i % 4] = pack<kElement>(s[2 * i], s[2 * i + 1]);
 }
 
-/// How a row's weights are kept within the range of P's element type. They are 2^(scale2 s - shift), the shift being
-/// the first block's maximum until they have grown.
-enum class Guard {
-  before,  // no exponent above 8 is let through: for every input and element type
-  after,   // sums above 2^24 are scaled down after their block: a third of the arithmetic less, for bf16, whose range
-           // is fp32's. Logits that rise by more than about 96 / log2 e from one block to the next overflow; then
-           // finish() says so
+/// How a row's weights stay within the range of P's element type. They are 2^(scale2 s - shift); the shift is at first
+/// the first block's maximum.
+enum class MaximumTracking {
+  every_block,  // the shift follows each block's maximum: no exponent above 8. For every input and element type
+  first_block,  // sums above 2^24 are scaled down after their block: a third less arithmetic, for bf16, whose range is
+                // fp32's. Logits that rise by more than about 96 / log2 e from one block to the next overflow; then
+                // finish() returns false
 };
 
-template <Guard kGuard>
+template <MaximumTracking kMaximum>
 class RowSoftmax {
  public:
   __device__ explicit RowSoftmax(float scale) : scale2_(scale * kLog2E) {}
@@ -79,9 +79,10 @@ class RowSoftmax {
   /// A later block's logits become exponents.
   __device__ void exponents(float (&s)[64]) {
     subtract(s);
-    if constexpr (kGuard == Guard::before) {
-      // As integers, floats above 0 stand in their order and above all others, so that this is the maximum, or
-      // something below 0 if that is; NaN with a plus sign is above all. Three operands an instruction.
+    if constexpr (kMaximum == MaximumTracking::every_block) {
+      // Compared as integers: positive floats keep their order and stand above all others, and NaN with a plus sign
+      // above them. So this is the maximum, or some negative number if the maximum is negative. vimax3 takes three
+      // operands.
       int most = __vimax3_s32(__float_as_int(s[0]), __float_as_int(s[1]), __float_as_int(s[2]));
 #pragma unroll
       for (int i = 3; i < 63; i += 2) most = __vimax3_s32(most, __float_as_int(s[i]), __float_as_int(s[i + 1]));
@@ -109,16 +110,17 @@ class RowSoftmax {
     }
   }
 
-  /// After weigh(), and after the weights have been packed: a branch in between would keep the two apart.
+  /// Called after weigh() and after the weights are packed: a branch between those two would stop ptxas from interleaving
+  /// them.
   __device__ void look_at_sums() {
-    if constexpr (kGuard == Guard::after) {
+    if constexpr (kMaximum == MaximumTracking::first_block) {
       rises_ = __any_sync(0xffffffffU, fmaxf(total_[0], total_[1]) > kMostSum);
       if (rises_) raise_by_sums();
     }
   }
 
-  /// Brings O, which holds every block before the last that exponents() saw, to the present shift. Guard `after`
-  /// needs it once more when O is complete.
+  /// Brings O, which holds every block before the last that exponents() saw, to the current shift. With `first_block`
+  /// it is called once more when O is complete.
   template <int kSums>
   __device__ void scale_down(float (&o)[kSums]) {
     if (!rises_) return;
@@ -128,7 +130,7 @@ class RowSoftmax {
   }
 
   /// After the last block: divides O by the sums (0 where a row has no key) and gives the rows' log-sum-exp. False if
-  /// something overflowed or is not finite; always true with guard `before`.
+  /// something overflowed or is not finite; always true with `every_block`.
   template <int kSums>
   __device__ bool finish(float (&o)[kSums], float (&lse)[2]) const {
     bool sound = true;
@@ -142,11 +144,11 @@ class RowSoftmax {
 #pragma unroll
       for (int i = 0; i < kSums / 4; ++i) {
         float &left = o[4 * i + 2 * half], &right = o[4 * i + 2 * half + 1];
-        if constexpr (kGuard == Guard::after) zero = fmaf(left, 0.0F, fmaf(right, 0.0F, zero));
+        if constexpr (kMaximum == MaximumTracking::first_block) zero = fmaf(left, 0.0F, fmaf(right, 0.0F, zero));
         left *= inverse;
         right *= inverse;
       }
-      if constexpr (kGuard == Guard::after) sound = sound && sum < kLargestSum && zero == 0.0F;
+      if constexpr (kMaximum == MaximumTracking::first_block) sound = sound && sum < kLargestSum && zero == 0.0F;
     }
     return sound;
   }

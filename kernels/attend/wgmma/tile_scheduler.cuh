@@ -1,0 +1,76 @@
+#pragma once
+// The tile scheduler of an attend_wgmma CTA: which block row comes next. One producer warp runs it. Conventions:
+// pipeline.cuh.
+
+#include "kernels/attend/wgmma/pipeline.cuh"
+
+namespace draft::gpu {
+
+/// The work tiles of a CTA, in its order; called by a whole warp. They go head by head, so that all CTAs read one head's
+/// K and V, and within a head in the order of the call. A single CTA's first work tile is its own index, the others
+/// come from a counter. A pair takes two block rows of a head, and pairs take them by turns, since all are equally long;
+/// where a head has an odd number of block rows, both CTAs compute its last one, to the same bits.
+template <bool kPair>
+struct TileScheduler {
+  const WgmmaCall& call;
+  int lane;
+  int position = static_cast<int>(kPair ? blockIdx.x / 2 : blockIdx.x);
+  int work_tiles = call.only_recompute ? *call.recompute.count : call.work_tiles;
+
+  __device__ void advance() {
+    if constexpr (kPair) {
+      position += static_cast<int>(gridDim.x) / 2;
+    } else {
+      if (lane == 0) position = static_cast<int>(gridDim.x) + atomicAdd(call.next_tile, 1);
+      position = __shfl_sync(0xffffffffU, position, 0);
+    }
+  }
+  /// The current work tile, or -1.
+  __device__ int index() const {
+    if constexpr (kPair) {
+      const int pairs = (call.blocks + 1) / 2, head = position / pairs;
+      const int row = min(position % pairs * 2 + static_cast<int>(blockIdx.x) % 2, call.blocks - 1);
+      return position < call.work_tiles / call.blocks * pairs ? head * call.blocks + row : -1;
+    } else {
+      return position >= work_tiles ? -1 : call.only_recompute ? call.recompute.tiles[position] : position;
+    }
+  }
+};
+
+/// Gives out the work tiles until there are none.
+template <bool kPair>
+__device__ inline void schedule_tiles(const WgmmaCall& call, PipelineState& state, int lane) {
+  TileScheduler<kPair> scheduler{call, lane};
+  for (int n = 0;; ++n) {
+    const Slot slot(n);
+    wait_for_phase(shared_address(&state.tile_empty[slot.index]), slot.parity ^ 1);
+    if (n > 0) scheduler.advance();
+    WorkTile& tile = state.tiles[slot.index];
+    const int next = scheduler.index();
+    const bool any = next >= 0;
+    if (any) {
+      const int head = next / call.blocks;
+      const int row = call.order == nullptr ? next % call.blocks : call.order[next];
+      const int list = head * call.blocks + row;
+      const int count = call.counts == nullptr ? call.blocks : call.counts[list];
+      int column = lane;
+      if (call.columns != nullptr && lane < count) {
+        column = call.columns[static_cast<std::int64_t>(list) * call.blocks + lane];
+      }
+      tile.columns[lane] = static_cast<std::uint16_t>(column);
+      if (lane == 0) {
+        tile.head = head;
+        tile.row = row;
+        tile.count = count;
+        tile.index = next;
+        tile.box = call.grid.box(row);
+      }
+    } else if (lane == 0) {
+      tile.count = -1;
+    }
+    arrive_lanes(state.tile_full[slot.index]);
+    if (!any) return;
+  }
+}
+
+}  // namespace draft::gpu
