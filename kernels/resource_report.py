@@ -75,7 +75,7 @@ def check(folder, architectures):
     for report in reports:
         text = report.read_text()
         for kernel in kernels(text):
-            print(f"{report.stem:14} {kernel['arch']:7} {kernel['registers']} registers  {kernel['name']}")
+            print(f"{str(report.relative_to(folder)).split(".")[0]:24} {kernel['arch']:7} {kernel['registers']} registers  {kernel['name']}")
         for sentence in complaints(text, architectures):
             print(f"{report.name}: {sentence}")
             failed = 1
