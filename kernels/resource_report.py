@@ -56,7 +56,7 @@ def complaints(text, architectures):
 def tee(command):
     result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     # ptxas speaks on nvcc's stderr; what it says besides the report is for the reader of the build.
-    loud = [l for l in result.stderr.splitlines() if not re.match(r"ptxas info|\s+\d+ bytes stack frame", l)]
+    loud = [line for line in result.stderr.splitlines() if not re.match(r"ptxas info|\s+\d+ bytes stack frame", line)]
     if loud:
         print("\n".join(loud), file=sys.stderr)
     if result.returncode == 0 and "-o" in command and "ptxas info" in result.stderr:
@@ -75,7 +75,8 @@ def check(folder, architectures):
     for report in reports:
         text = report.read_text()
         for kernel in kernels(text):
-            print(f"{str(report.relative_to(folder)).split(".")[0]:24} {kernel['arch']:7} {kernel['registers']} registers  {kernel['name']}")
+            source = str(report.relative_to(folder)).partition(".")[0]
+            print(f"{source:24} {kernel['arch']:7} {kernel['registers']} registers  {kernel['name']}")
         for sentence in complaints(text, architectures):
             print(f"{report.name}: {sentence}")
             failed = 1
@@ -83,18 +84,26 @@ def check(folder, architectures):
 
 
 def self_test():
-    report = ("ptxas info    : Compiling entry function '_Z1k' for 'sm_80'\n"
-              "ptxas info    : Function properties for _Z1k\n"
-              "    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n"
-              "ptxas info    : Used 64 registers, used 1 barriers, 8192 bytes smem, 400 bytes cmem[0]\n")
+    report = (
+        "ptxas info    : Compiling entry function '_Z1k' for 'sm_80'\n"
+        "ptxas info    : Function properties for _Z1k\n"
+        "    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n"
+        "ptxas info    : Used 64 registers, used 1 barriers, 8192 bytes smem, 400 bytes cmem[0]\n"
+    )
     assert complaints(report, ["sm_80"]) == [], complaints(report, ["sm_80"])
     assert kernels(report)[0]["registers"] == 64
     assert complaints(report, ["sm_80", "sm_90a"]) == ["no kernel was compiled for sm_90a"]
-    for good, bad in [("0 bytes stack frame", "8 bytes stack frame"), ("0 bytes spill stores", "4 bytes spill stores"),
-                      ("0 bytes spill loads", "4 bytes spill loads"), ("Used 64 registers", "")]:
+    for good, bad in [
+        ("0 bytes stack frame", "8 bytes stack frame"),
+        ("0 bytes spill stores", "4 bytes spill stores"),
+        ("0 bytes spill loads", "4 bytes spill loads"),
+        ("Used 64 registers", ""),
+    ]:
         assert len(complaints(report.replace(good, bad), ["sm_80"])) == 1, bad
-    notes = ["(C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to ...",
-             "(C7508) Potential Performance Loss: 'setmaxnreg' ignored; unable to determine register count at entry."]
+    notes = [
+        "(C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to ...",
+        "(C7508) Potential Performance Loss: 'setmaxnreg' ignored; unable to determine register count at entry.",
+    ]
     for note in notes:
         assert len(complaints(report + "ptxas info    : " + note, [])) == 1, note
         speaks = [sys.executable, "-c", "import sys; sys.stderr.write(sys.argv[1])", note]
