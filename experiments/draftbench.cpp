@@ -12,18 +12,18 @@
 #include <system_error>
 #include <utility>
 
-#include "experiments/tools/about.hpp"
-#include "experiments/questions/bounds.hpp"
-#include "experiments/tools/compare.hpp"
 #include "experiments/flops/flops.hpp"
-#include "experiments/tools/generate.hpp"
-#include "experiments/tools/inspect.hpp"
-#include "experiments/timing/latency.hpp"
-#include "experiments/tools/list.hpp"
-#include "experiments/timing/overhead.hpp"
+#include "experiments/questions/all.hpp"
+#include "experiments/questions/bounds.hpp"
 #include "experiments/questions/pooling.hpp"
 #include "experiments/questions/regions.hpp"
-#include "experiments/questions/all.hpp"
+#include "experiments/timing/latency.hpp"
+#include "experiments/timing/overhead.hpp"
+#include "experiments/tools/about.hpp"
+#include "experiments/tools/compare.hpp"
+#include "experiments/tools/generate.hpp"
+#include "experiments/tools/inspect.hpp"
+#include "experiments/tools/list.hpp"
 #include "experiments/verify/verify.hpp"
 #include "harness/options.hpp"
 #include "harness/record/provenance.hpp"
@@ -68,13 +68,14 @@ int run(int argc, char** argv) {
   const std::string first = argc > 1 ? argv[1] : "--help";
   const auto is_first = [&](const CLI::App* subcommand) { return subcommand->get_name() == first; };
   if (!first.starts_with('-') && std::as_const(app).get_subcommands(is_first).empty()) {  // CLI11 would not name it
-    return report("'" + first + "' is no subcommand; wanted run, inspect, bounds, pooling, regions, flops, generate, "
+    return report("'" + first +
+                  "' is no subcommand; wanted run, inspect, bounds, pooling, regions, flops, generate, "
                   "verify, latency, overhead, compare, list or about");
   }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {  // --help
-    std::ostringstream text;  // not std::cout, which is flushed at once and forgets why that failed
+    std::ostringstream text;            // not std::cout, which is flushed at once and forgets why that failed
     const int shown = app.exit(help, text, text);
     fmt::print("{}", text.str());
     return shown;
@@ -83,8 +84,10 @@ int run(int argc, char** argv) {
   } catch (const draft::UsageError& error) {
     return report(error.what());
   } catch (const std::bad_alloc&) {
-    return report(fmt::format("{}: out of memory: this process held up to {} bytes and the system gave it no more; fewer "
-                              "--threads need less", task(argc, argv), draft::peak_memory()));
+    return report(
+        fmt::format("{}: out of memory: this process held up to {} bytes and the system gave it no more; fewer "
+                    "--threads need less",
+                    task(argc, argv), draft::peak_memory()));
   } catch (const std::system_error& error) {
     if (std::ferror(stdout) != 0) return report("stdout cannot be written: " + error.code().message());
     return report(task(argc, argv) + ": stopped by a failure of the system: " + error.what());

@@ -3,14 +3,14 @@
 
 #include <set>
 
-#include "experiments/questions/bounds.hpp"
 #include "experiments/flops/flops.hpp"
-#include "experiments/timing/latency.hpp"
-#include "experiments/study/maps.hpp"
+#include "experiments/questions/bounds.hpp"
 #include "experiments/questions/pooling.hpp"
 #include "experiments/questions/regions.hpp"
-#include "harness/record/metric_table.hpp"
+#include "experiments/study/maps.hpp"
+#include "experiments/timing/latency.hpp"
 #include "harness/dump/synthetic.hpp"
+#include "harness/record/metric_table.hpp"
 #include "harness/temporary_directory.hpp"
 
 namespace draft {

@@ -45,7 +45,8 @@ class Nvml {
   [[nodiscard]] std::optional<std::string> driver() const {
     std::array<char, 96> version{};
     const auto ask = function<int (*)(char*, unsigned)>("nvmlSystemGetDriverVersion");
-    if (device_ == nullptr || ask == nullptr || ask(version.data(), static_cast<unsigned>(version.size())) != 0) return {};
+    if (device_ == nullptr || ask == nullptr || ask(version.data(), static_cast<unsigned>(version.size())) != 0)
+      return {};
     return version.data();
   }
 

@@ -10,8 +10,8 @@
 namespace draft {
 
 /// Makes the first visible GPU this thread's device and remembers that this run uses it. Throws UsageError, in
-/// one line with `who` needs it and the cure where it is known, if the build has no kernels, no GPU is visible or its driver is
-/// older than this build's CUDA runtime.
+/// one line with `who` needs it and the cure where it is known, if the build has no kernels, no GPU is visible or its
+/// driver is older than this build's CUDA runtime.
 void require_gpu(const std::string& who = "--device cuda");
 
 /// Why require_gpu() would throw, or "".
@@ -31,8 +31,8 @@ struct GpuState {
 /// Absent values all over if this run uses no GPU or NVML is not there.
 GpuState gpu_state();
 
-/// The bits' names, such as "sw_power_cap", in the order of the bits; "unknown" for bits without one. That the GPU idles
-/// is no reason.
+/// The bits' names, such as "sw_power_cap", in the order of the bits; "unknown" for bits without one. That the GPU
+/// idles is no reason.
 std::vector<std::string> throttle_names(std::uint64_t throttle);
 
 /// Is one of the reasons heat or a brake of the hardware, other than the power cap that a busy GPU runs into?

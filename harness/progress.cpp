@@ -11,17 +11,16 @@
 namespace draft {
 namespace {
 
-constexpr double kSilence = 2.0;            // seconds
-constexpr double kTerminalInterval = 0.2;   // seconds
-constexpr double kPlainInterval = 10.0;     // seconds
-constexpr double kLongest = 359'999.0;      // 99:59:59: longer is no estimate
+constexpr double kSilence = 2.0;           // seconds
+constexpr double kTerminalInterval = 0.2;  // seconds
+constexpr double kPlainInterval = 10.0;    // seconds
+constexpr double kLongest = 359'999.0;     // 99:59:59: longer is no estimate
 
 }  // namespace
 
 ProgressSink ProgressSink::standard_error() {
-  return {&std::cerr, isatty(STDERR_FILENO) == 1, [] {
-            return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-          }};
+  return {&std::cerr, isatty(STDERR_FILENO) == 1,
+          [] { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }};
 }
 
 ProgressLine::ProgressLine(std::string label, Index total, bool quiet, ProgressSink sink)

@@ -53,14 +53,10 @@ bool is_hidden(char32_t code) {
 
 std::string escaped(char32_t code) {
   switch (code) {
-    case '\n':
-      return "\\n";
-    case '\r':
-      return "\\r";
-    case '\t':
-      return "\\t";
-    default:
-      break;
+    case '\n': return "\\n";
+    case '\r': return "\\r";
+    case '\t': return "\\t";
+    default: break;
   }
   const auto number = static_cast<unsigned>(code);
   if (number < 0x80) return fmt::format("\\x{:02x}", number);

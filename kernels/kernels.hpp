@@ -23,6 +23,6 @@
 
 #include "kernels/attend/attention.hpp"
 #include "kernels/core/layout.hpp"
-#include "kernels/draft/pipeline.hpp"
 #include "kernels/draft/draft.hpp"
+#include "kernels/draft/pipeline.hpp"
 #include "kernels/sweep/sweeps.hpp"

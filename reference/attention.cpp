@@ -28,7 +28,7 @@ struct RowPiece {
 struct Worker {
   const Stripes& stripes;
   const BlockMask& mask;
-  Matrix& o;     // region order
+  Matrix& o;  // region order
   Vector& lse;
   Matrix scaled_q, logits, sum;
   Vector highest, total;

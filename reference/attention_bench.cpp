@@ -27,8 +27,7 @@ const Problem& problem() {
 }
 
 void count_flops(benchmark::State& state, double flops) {
-  state.counters["GFLOP/s"] =
-      benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
 }
 
 /// One product, its rows spread over the cores as the reference spreads its row chunks.
@@ -69,7 +68,9 @@ void masks_in_one_pass(benchmark::State& state) {
     for (Index i = 0; i < state.range(0); ++i) {
       const auto& [pool, rule, sparsity] = choice[static_cast<std::size_t>(i)];
       const DraftMap map = draft_scores(problem(), partition, pool);
-      families.push_back({partition.regions(), parents(partition, partition), rank_by_rule(map, rule),
+      families.push_back({partition.regions(),
+                          parents(partition, partition),
+                          rank_by_rule(map, rule),
                           {rule_cut(map, rule, sparsity)}});
     }
     const LogitStats stats = sweep_logits(stripes, {}, 0);

@@ -44,8 +44,8 @@ Index released_kept_count(double sparsity, Index blocks);
 /// A total order of the blocks, within the head or within each block row.
 struct Ranking {
   Index regions = 0;
-  bool by_row = false;                // rank counts within the block row, else within the head
-  std::vector<std::uint32_t> rank;    // [regions * regions], 0 = kept first
+  bool by_row = false;              // rank counts within the block row, else within the head
+  std::vector<std::uint32_t> rank;  // [regions * regions], 0 = kept first
 };
 
 /// Orders by falling score; equal scores by rising index. Throws on a NaN score.

@@ -22,8 +22,8 @@ TEST(Counts, AreExactWhereDecimalsHaveNoDouble) {
     for (int percent = 0; percent < 100; ++percent) {
       const Index kept_times_100 = (100 - percent) * blocks;
       EXPECT_EQ(kept_count(percent / 100.0, blocks), (kept_times_100 + 99) / 100) << percent << "% of " << blocks;
-      EXPECT_EQ(released_kept_count(percent / 100.0, blocks),
-                std::min(blocks, blocks - percent * blocks / 100 + 1)) << percent << "% of " << blocks;
+      EXPECT_EQ(released_kept_count(percent / 100.0, blocks), std::min(blocks, blocks - percent * blocks / 100 + 1))
+          << percent << "% of " << blocks;
     }
   }
   EXPECT_EQ(kept_count(0.999999, 4), 1);

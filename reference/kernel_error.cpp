@@ -37,8 +37,8 @@ std::vector<Columns> kept_columns(const Stripes& stripes, const BlockMask& mask,
     if (block < stripes.atom_count() && b < stripes.atom_count() && !mask.kept(block, b)) continue;
     const Index first = stripes.atom_first(b);
     for (Index done = 0; done < stripes.atom_size(b);) {
-      const bool joins = !kept.empty() && kept.back().first + kept.back().size == first + done &&
-                         kept.back().size < kMostColumns;
+      const bool joins =
+          !kept.empty() && kept.back().first + kept.back().size == first + done && kept.back().size < kMostColumns;
       if (!joins) kept.push_back({first + done, 0});
       const Index piece = std::min(kMostColumns - kept.back().size, stripes.atom_size(b) - done);
       kept.back().size += piece;
@@ -67,8 +67,9 @@ KernelTruth::KernelTruth(const Problem& problem, RegionSize region, KernelFormat
 RowsTruth KernelTruth::rows(const BlockMask& mask, Index block) const {
   const Index regions = partition().regions();
   if (mask.regions() != regions || block < 0 || block >= blocks()) {
-    throw std::invalid_argument(fmt::format("kernel truth: wanted a mask of {} regions and a block below {}, found {} and {}",
-                                            regions, blocks(), mask.regions(), block));
+    throw std::invalid_argument(
+        fmt::format("kernel truth: wanted a mask of {} regions and a block below {}, found {} and {}", regions,
+                    blocks(), mask.regions(), block));
   }
   const bool text = block >= regions;
   const Index first = text ? stripes_.grid.video() + (block - regions) * region_tokens_ : stripes_.atom_first(block);
@@ -78,8 +79,12 @@ RowsTruth KernelTruth::rows(const BlockMask& mask, Index block) const {
   for (const Columns& piece : columns) keys += piece.size;
 
   const Index dim = stripes_.q.cols();
-  RowsTruth truth{{}, Matrix::Zero(count, dim), Vector::Constant(count, -kInfinity), Matrix::Zero(count, dim),
-                  Vector::Zero(count), Vector::Zero(count)};
+  RowsTruth truth{{},
+                  Matrix::Zero(count, dim),
+                  Vector::Constant(count, -kInfinity),
+                  Matrix::Zero(count, dim),
+                  Vector::Zero(count),
+                  Vector::Zero(count)};
   for (Index r = 0; r < count; ++r) truth.tokens.push_back(text ? first + r : partition().order()[first + r]);
   if (keys == 0) return truth;
 

@@ -60,12 +60,12 @@ class KernelTruth {
 
 /// What a kernel got wrong, over all rows added. Ratios above 1 are failures, as is every NaN.
 struct KernelError {
-  std::optional<double> rel_l2() const;  // none where O is 0 throughout: then it would be relative to nothing
-  double max_abs = 0.0;                  // |O' - O|
+  std::optional<double> rel_l2() const;      // none where O is 0 throughout: then it would be relative to nothing
+  double max_abs = 0.0;                      // |O' - O|
   std::optional<double> worst_block_rel_l2;  // ||O' - O|| / ||O|| of the worst block row whose O is not 0
   Index worst_block = -1;                    // -1 where there is none
-  double element_over_bound = 0.0;  // largest |O' - O| / o_bound
-  double row_over_tolerance = 0.0;  // largest ||O'_u - O_u|| / row_tolerance
+  double element_over_bound = 0.0;           // largest |O' - O| / o_bound
+  double row_over_tolerance = 0.0;           // largest ||O'_u - O_u|| / row_tolerance
   double lse_max_abs = 0.0;
   double lse_over_bound = 0.0;
   Index rows = 0;

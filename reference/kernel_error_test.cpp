@@ -22,8 +22,8 @@ double rounded(double x, KernelFormat format) {
 /// A kernel on the CPU: float32, tiles of `tile` keys with a running maximum, P and O rounded to the format.
 /// `slack`: the maximum is only followed when it rose by more. `backwards`: from the last tile to the first. `lost`: a
 /// key that it forgets.
-Output kernel(const Problem& problem, const Partition& partition, const BlockMask& mask, KernelFormat format, Index tile,
-              float slack, bool backwards = false, Index lost = -1) {
+Output kernel(const Problem& problem, const Partition& partition, const BlockMask& mask, KernelFormat format,
+              Index tile, float slack, bool backwards = false, Index lost = -1) {
   const Matrix allowed = naive::allowed(partition, mask);
   Output output{Matrix::Zero(problem.q.rows(), problem.q.cols()), Vector(problem.q.rows())};
   const Eigen::MatrixXf q = problem.q.cast<float>(), k = problem.k.cast<float>(), v = problem.v.cast<float>();
@@ -53,7 +53,8 @@ Output kernel(const Problem& problem, const Partition& partition, const BlockMas
         sum += static_cast<float>(rounded(static_cast<double>(p), format)) * v.row(c);
       }
     }
-    output.lse[u] = total > 0.0F ? static_cast<double>(shift + std::log(total)) : -std::numeric_limits<double>::infinity();
+    output.lse[u] =
+        total > 0.0F ? static_cast<double>(shift + std::log(total)) : -std::numeric_limits<double>::infinity();
     for (Index d = 0; d < v.cols() && total > 0.0F; ++d) {
       output.o(u, d) = rounded(static_cast<double>(sum[d] / total), format);
     }
@@ -137,7 +138,8 @@ Problem exact_at_its_maximum(KernelFormat format) {
   Vector weight(problem.k.rows());
   for (Index key = 0; key < weight.size(); ++key) {
     const double steps = std::ldexp(1.0, format.bits);
-    weight[key] = key < 16 ? std::exp(-1.0) : 1.0 - static_cast<double>(key * 37 % (static_cast<Index>(steps) / 2)) / steps;
+    weight[key] =
+        key < 16 ? std::exp(-1.0) : 1.0 - static_cast<double>(key * 37 % (static_cast<Index>(steps) / 2)) / steps;
     double left = std::log(weight[key]);
     for (Index part = 0; part < 3; ++part) {
       problem.k(key, part) = rounded(left, format);
@@ -208,7 +210,8 @@ TEST_P(Formats, PlantedErrorsAreSeen) {
   EXPECT_EQ(error.worst_block, 1);
 
   // One column of 300 is forgotten.
-  const Output forgetful = kernel(problem, truth.partition(), mask, GetParam(), 64, 0.0F, false, problem.grid.tokens() - 1);
+  const Output forgetful =
+      kernel(problem, truth.partition(), mask, GetParam(), 64, 0.0F, false, problem.grid.tokens() - 1);
   EXPECT_GT(judge(truth, mask, forgetful).row_over_tolerance, 1.0);
 
   wrong = right;

@@ -16,8 +16,8 @@ void require_at_least(const char* axis, Index found, Index wanted) {
 
 void require_shape(const std::string& source, const char* name, const Matrix& found, Index rows, Index cols) {
   if (found.rows() != rows || found.cols() != cols) {
-    throw std::invalid_argument(fmt::format("{}: {} must be [{}, {}], found [{}, {}]", source, name, rows, cols,
-                                            found.rows(), found.cols()));
+    throw std::invalid_argument(
+        fmt::format("{}: {} must be [{}, {}], found [{}, {}]", source, name, rows, cols, found.rows(), found.cols()));
   }
 }
 

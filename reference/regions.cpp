@@ -18,8 +18,7 @@ std::vector<Index> regular_starts(Index extent, Index step) {
 void require_starts(const std::vector<Index>& starts, Index extent, const char* axis) {
   const bool ascending = std::adjacent_find(starts.begin(), starts.end(), std::greater_equal<>()) == starts.end();
   if (starts.empty() || starts.front() != 0 || starts.back() >= extent || !ascending) {
-    throw std::invalid_argument(
-        fmt::format("partition: {} starts must ascend from 0 and stay below {}", axis, extent));
+    throw std::invalid_argument(fmt::format("partition: {} starts must ascend from 0 and stay below {}", axis, extent));
   }
 }
 
@@ -35,8 +34,8 @@ std::vector<Index> merged(std::vector<Index> all) {
 
 void require_rows(const Matrix& rows, const Grid& grid, const char* what) {
   if (rows.rows() != grid.tokens()) {
-    throw std::invalid_argument(fmt::format("{}: wanted {} rows (grid {}), found {}", what, grid.tokens(),
-                                            to_string(grid), rows.rows()));
+    throw std::invalid_argument(
+        fmt::format("{}: wanted {} rows (grid {}), found {}", what, grid.tokens(), to_string(grid), rows.rows()));
   }
 }
 

@@ -55,8 +55,8 @@ TEST(Regions, ARegionLargerThanTheGridIsTheFrame) {
 TEST(Regions, PoolingAveragesRealTokensOnly) {
   const Partition partition(kRagged, RegionSize{4, 4});
   const Matrix mean = pool_regions(token_rows(kRagged), partition, Pool::average);
-  EXPECT_EQ(mean(3, 0), (32.0 + 33.0 + 34.0) / 3.0);       // row 4, columns 4 to 6 of frame 0
-  EXPECT_EQ(mean(7, 0), (67.0 + 68.0 + 69.0) / 3.0);       // the same of frame 1
+  EXPECT_EQ(mean(3, 0), (32.0 + 33.0 + 34.0) / 3.0);  // row 4, columns 4 to 6 of frame 0
+  EXPECT_EQ(mean(7, 0), (67.0 + 68.0 + 69.0) / 3.0);  // the same of frame 1
   const Matrix high = pool_regions(token_rows(kRagged), partition, Pool::maximum);
   EXPECT_EQ(high(0, 0), 24.0);  // row 3, column 3
   EXPECT_EQ(high(0, 1), 0.0);   // a maximum of negative numbers is by channel: token 0's -0

@@ -52,7 +52,8 @@ Stripes::Stripes(const Problem& problem, const Partition& finest)
       v(reorder(problem.v, finest)),
       rows(runs(*this, atom_count(), kRowChunk)),
       columns(runs(*this, column_atoms(), kColumnSegment)),
-      careful(static_cast<double>(q.cols()) * std::numeric_limits<double>::epsilon() * scale * longest_row(q) * longest_row(k) >
+      careful(static_cast<double>(q.cols()) * std::numeric_limits<double>::epsilon() * scale * longest_row(q) *
+                  longest_row(k) >
               kMostRounding) {}
 
 }  // namespace draft

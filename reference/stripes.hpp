@@ -19,12 +19,10 @@ struct Run {
 struct Stripes {
   Stripes(const Problem& problem, const Partition& atoms);
 
-  [[nodiscard]] Index atom_count() const { return atoms.regions(); }                        // video
+  [[nodiscard]] Index atom_count() const { return atoms.regions(); }  // video
   [[nodiscard]] Index column_atoms() const { return atoms.regions() + (grid.text > 0 ? 1 : 0); }
   [[nodiscard]] Index atom_first(Index atom) const { return atoms.offset(atom); }
-  [[nodiscard]] Index atom_size(Index atom) const {
-    return atom < atoms.regions() ? atoms.size(atom) : grid.text;
-  }
+  [[nodiscard]] Index atom_size(Index atom) const { return atom < atoms.regions() ? atoms.size(atom) : grid.text; }
 
   /// S, unscaled, of these rows and columns, given by their first place and count: [rows, columns]. By one matrix
   /// product where its rounding moves no scaled logit by more than 1e-9; else each entry as if in twice the precision,
@@ -34,10 +32,10 @@ struct Stripes {
   Grid grid;
   Partition atoms;
   double scale;
-  Matrix q, k, v;             // [tokens, head_dim], region order, text last
-  std::vector<Run> rows;      // video rows only
-  std::vector<Run> columns;   // video, then text
-  bool careful;               // whether logits() takes the second way
+  Matrix q, k, v;            // [tokens, head_dim], region order, text last
+  std::vector<Run> rows;     // video rows only
+  std::vector<Run> columns;  // video, then text
+  bool careful;              // whether logits() takes the second way
 };
 
 }  // namespace draft

@@ -52,15 +52,14 @@ void require_measurable(const Problem& problem) {
   }
   // In base-2 logarithms: the products themselves may overflow.
   constexpr double kMost = 1023.0;
-  const double multiple =
-      8.0 * static_cast<double>(problem.head_dim()) * static_cast<double>(problem.grid.tokens());
+  const double multiple = 8.0 * static_cast<double>(problem.head_dim()) * static_cast<double>(problem.grid.tokens());
   const double logits = std::log2(multiple) + std::log2(q) + std::log2(k);
   if (logits + std::max(0.0, std::log2(problem.scale)) > kMost) {
-    throw std::invalid_argument(
-        fmt::format("{}: q and k: logits and the bounds' multiples of them must stay in float64's range, wanted "
-                    "8 head_dim tokens max|q| max|k| max(1, softmax_scale) below 2^{}, found 2^{:.0f} (max|q| = {:.3g}, "
-                    "max|k| = {:.3g}, softmax_scale = {:.3g})",
-                    problem.source, kMost, logits + std::max(0.0, std::log2(problem.scale)), q, k, problem.scale));
+    throw std::invalid_argument(fmt::format(
+        "{}: q and k: logits and the bounds' multiples of them must stay in float64's range, wanted "
+        "8 head_dim tokens max|q| max|k| max(1, softmax_scale) below 2^{}, found 2^{:.0f} (max|q| = {:.3g}, "
+        "max|k| = {:.3g}, softmax_scale = {:.3g})",
+        problem.source, kMost, logits + std::max(0.0, std::log2(problem.scale)), q, k, problem.scale));
   }
   if (std::log2(v) + std::log2(multiple) > kMost) {
     throw std::invalid_argument(

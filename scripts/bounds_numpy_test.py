@@ -35,8 +35,18 @@ def write_dump(path, grid, heads, text, dim, spread, seed, smooth, change):
     n = frames * height * width
     f, y, x = np.meshgrid(np.arange(frames), np.arange(height), np.arange(width), indexing="ij")
     with h5py.File(path, "w") as file:
-        file.attrs.update({"format": "draftattention-qkv", "version": 1, "model": "numpy", "source": "test",
-                           "frames": frames, "height": height, "width": width, "text_tokens": text})
+        file.attrs.update(
+            {
+                "format": "draftattention-qkv",
+                "version": 1,
+                "model": "numpy",
+                "source": "test",
+                "frames": frames,
+                "height": height,
+                "width": width,
+                "text_tokens": text,
+            }
+        )
         group = file.create_group("captures/layer0_step1")
         group.attrs.update({"layer": 0, "step": 1, "timestep": 0.5})
         tensors = []
@@ -157,7 +167,9 @@ class Head:
         om = pm @ self.v
         mu = np.where(kept, 0.0, self.p).sum(axis=1)
         mu = mu.astype(float).astype(mu.dtype)  # 0 where no double holds it
-        difference = np.where(kept, -mu[:, None] * pm, self.p)  # P - P^M; a subtraction would leave nothing of a small mu
+        difference = np.where(
+            kept, -mu[:, None] * pm, self.p
+        )  # P - P^M; a subtraction would leave nothing of a small mu
         recall = np.where(kept, self.p, 0.0).sum(axis=1)
         lost = softmax(self.scale * self.s, ~kept)
         error = mu[:, None] * ((lost - pm) @ self.v)  # O - O^M, for the same reason
@@ -181,8 +193,9 @@ class Head:
             "output_rel_l2": share(norm(error), norm(self.o)),
             "output_rel_l1": share(np.abs(error).sum(), np.abs(self.o).sum()),
             "output_cosine": share((self.o * om).sum(), norm(self.o) * norm(om)),
-            "output_psnr": None if not mu.any() or not self.o.any() else
-            20 * np.log10(np.abs(self.o).max() * np.sqrt(error.size) / norm(error)),
+            "output_psnr": None
+            if not mu.any() or not self.o.any()
+            else 20 * np.log10(np.abs(self.o).max() * np.sqrt(error.size) / norm(error)),
             "step_1_bound": 2 * math.sqrt(self.n) * mu.max(),
             "bound_sharp_mu": np.sqrt(2 * (mu**2).sum()),
             "output_error_max": per_row.max(),
@@ -233,21 +246,34 @@ class Head:
         bound = 2 * math.sqrt(n) * mu_bound(s_min, scaled)
         ratios = [m / mu_bound(kept_share[i], scaled) for m, i in zip(mu, self.region) if m > 0]
         # A softmax that underflows orders blocks of probability 0 by position: the theorem says nothing of such masks.
-        thresholds = all(self.scale * (row[~kept].max(initial=-np.inf) - row[kept].min(initial=np.inf)) <=
-                         1e-12 * (1 + self.scale * np.abs(row).max()) for row, kept in zip(st, kept_blocks))
+        thresholds = all(
+            self.scale * (row[~kept].max(initial=-np.inf) - row[kept].min(initial=np.inf))
+            <= 1e-12 * (1 + self.scale * np.abs(row).max())
+            for row, kept in zip(st, kept_blocks)
+        )
         out = {
-            "delta_logits": delta, "delta_scaled": scaled,
-            "delta_p50": quantile(0.5), "delta_p90": quantile(0.9),
-            "delta_p99": quantile(0.99), "delta_p999": quantile(0.999),
+            "delta_logits": delta,
+            "delta_scaled": scaled,
+            "delta_p50": quantile(0.5),
+            "delta_p90": quantile(0.9),
+            "delta_p99": quantile(0.99),
+            "delta_p999": quantile(0.999),
             "logits_rms_deviation": np.sqrt((deviation**2).mean()),
-            "logits_frobenius": fro, "bound_3_3": delta * n, "tightness_3_3": share(fro, delta * n),
-            "delta_block_row": where[0], "delta_block_column": where[1],
+            "logits_frobenius": fro,
+            "bound_3_3": delta * n,
+            "tightness_3_3": share(fro, delta * n),
+            "delta_block_row": where[0],
+            "delta_block_column": where[1],
             "delta_half_block_share": (block >= delta / 2).mean(),
-            "delta_radii": radii.max(), "radii_tightness": share(delta, radii.max()),
-            "bound_3_5": bound, "bound_3_5_paper_delta": 2 * math.sqrt(n) * mu_bound(s_min, delta),
-            "vacuity_3_5": bound / math.sqrt(2 * n), "tightness_3_5": share(left, bound),
+            "delta_radii": radii.max(),
+            "radii_tightness": share(delta, radii.max()),
+            "bound_3_5": bound,
+            "bound_3_5_paper_delta": 2 * math.sqrt(n) * mu_bound(s_min, delta),
+            "vacuity_3_5": bound / math.sqrt(2 * n),
+            "tightness_3_5": share(left, bound),
             "bound_sharp": math.sqrt(2 * n) * mu_bound(s_min, scaled),
-            "bound_blocks": from_blocks(block), "bound_radii": from_blocks(radii),
+            "bound_blocks": from_blocks(block),
+            "bound_radii": from_blocks(radii),
             "step_2_max_ratio": max(ratios, default=0.0),
         }
         if not thresholds:
@@ -259,7 +285,9 @@ class Head:
 class BoundsAgainstNumPy(unittest.TestCase):
     def compare(self, found, wanted, name, where):
         if wanted is None or found == NOT_APPLICABLE:
-            self.assertTrue(wanted is None and found == NOT_APPLICABLE, f"{where}: {name}: NumPy {wanted}, found {found}")
+            self.assertTrue(
+                wanted is None and found == NOT_APPLICABLE, f"{where}: {name}: NumPy {wanted}, found {found}"
+            )
             return
         tolerance = ROUNDING_ONLY.get(name, RELATIVE * abs(wanted) + SMALLEST) + self.rounding.get(name, 0.0)
         self.assertTrue(abs(found - wanted) <= tolerance, f"{where}: {name}: NumPy {wanted!r}, found {found!r}")
@@ -272,8 +300,21 @@ class BoundsAgainstNumPy(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             dump, out = os.path.join(folder, "d.h5"), os.path.join(folder, "r.jsonl")
             write_dump(dump, grid, heads, text, dim, spread, 5, smooth, change)
-            subprocess.run([PROGRAM, "bounds", dump, "--region", ",".join(f"{h}x{w}" for h, w in regions),
-                            "--sparsity", ",".join(map(str, SPARSITIES)), "--out", out, "--quiet"], check=True)
+            subprocess.run(
+                [
+                    PROGRAM,
+                    "bounds",
+                    dump,
+                    "--region",
+                    ",".join(f"{h}x{w}" for h, w in regions),
+                    "--sparsity",
+                    ",".join(map(str, SPARSITIES)),
+                    "--out",
+                    out,
+                    "--quiet",
+                ],
+                check=True,
+            )
             with open(out) as lines:
                 records = [json.loads(line) for line in lines]
             with h5py.File(dump) as file:
@@ -318,6 +359,7 @@ class BoundsAgainstNumPy(unittest.TestCase):
     def test_one_region_holds_all_the_mass(self):
         """Logits 0 and X: recall, errors and bounds down to where doubles end, and beyond."""
         for logit in (300, 354, 360, 600, 700, 1000, 1e5):
+
             def change(q, k, _v, logit=logit):
                 q[:], k[:] = 1, 0
                 k[:, :16] = logit
@@ -328,6 +370,7 @@ class BoundsAgainstNumPy(unittest.TestCase):
 
     def test_zeros(self):
         for names in ("v", "q", "k", "qkv"):
+
             def change(*tensors, names=names):
                 for name, tensor in zip("qkv", tensors):
                     if name in names:
@@ -342,8 +385,15 @@ class BoundsAgainstNumPy(unittest.TestCase):
         # An error of 1e-12 is a difference of outputs that has four digits.
         self.rounding = dict.fromkeys(("output_error_max", "output_rel_l2", "output_rel_l1"), 1e-14)
         self.rounding |= {"output_bound_max_ratio": 1e-3, "output_psnr": 1e-2}
-        self.check((2, 6, 10), 2, [(4, 4)], 1, 0, dim=4, change=lambda q, k, v: (np.multiply(q, 20, out=q),
-                                                                               np.multiply(k, 20, out=k)))
+        self.check(
+            (2, 6, 10),
+            2,
+            [(4, 4)],
+            1,
+            0,
+            dim=4,
+            change=lambda q, k, v: (np.multiply(q, 20, out=q), np.multiply(k, 20, out=k)),
+        )
 
     def test_numbers_of_any_size(self):
         """Powers of ten that squares do not survive; the softmax scale stays, so that attention is even or one-hot."""
@@ -351,8 +401,15 @@ class BoundsAgainstNumPy(unittest.TestCase):
             with self.subTest(size=size):
                 self.open_checks = size > 1
                 self.ties = size < 1
-                self.check((2, 5, 9), 0, [(4, 4)], 1, 0, dim=4, change=lambda *tensors, size=size: [
-                    np.multiply(x, size, out=x) for x in tensors])
+                self.check(
+                    (2, 5, 9),
+                    0,
+                    [(4, 4)],
+                    1,
+                    0,
+                    dim=4,
+                    change=lambda *tensors, size=size: [np.multiply(x, size, out=x) for x in tensors],
+                )
 
     def test_one_token(self):
         self.check((1, 1, 1), 0, [(8, 16)], 1, 0, dim=4)

@@ -61,20 +61,36 @@ def words(text):
 
 def parse(arguments):
     parser = OneLineParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  scripts/capture_video_model.py --model Wan-AI/Wan2.1-T2V-1.3B-Diffusers \\\n"
-               "    --prompt \"A cat walks on grass\" --height 480 --width 832 --frames 81 \\\n"
-               "    --layers 0,15,29 --at 12,25 --out wan.h5")
+        '    --prompt "A cat walks on grass" --height 480 --width 832 --frames 81 \\\n'
+        "    --layers 0,15,29 --at 12,25 --out wan.h5",
+    )
     add = parser.add_argument
     add("--model", required=True, metavar="FOLDER|NAME", help="diffusers pipeline, a local folder or a hub name")
     add("--out", required=True, metavar="FILE", help="dump to write (.h5)")
-    add("--layers", required=True, type=numbers, metavar="LIST", help="blocks from 0; HunyuanVideo's single-stream "
-        "ones follow its dual-stream ones")
-    add("--at", required=True, type=numbers, metavar="LIST", help="denoising steps to capture, from 0: turns of the "
-        "pipeline's loop")
+    add(
+        "--layers",
+        required=True,
+        type=numbers,
+        metavar="LIST",
+        help="blocks from 0; HunyuanVideo's single-stream ones follow its dual-stream ones",
+    )
+    add(
+        "--at",
+        required=True,
+        type=numbers,
+        metavar="LIST",
+        help="denoising steps to capture, from 0: turns of the pipeline's loop",
+    )
     add("--heads", type=numbers, metavar="LIST", help="heads to store (default: all)")
-    add("--branch", choices=BRANCHES, default="cond", help="passes of a step to capture under classifier-free guidance "
-        "(default cond)")
+    add(
+        "--branch",
+        choices=BRANCHES,
+        default="cond",
+        help="passes of a step to capture under classifier-free guidance (default cond)",
+    )
     add("--prompt", required=True, type=words, metavar="TEXT")
     add("--negative-prompt", type=words, metavar="TEXT", help="of classifier-free guidance (default: the pipeline's)")
     add("--height", type=whole, metavar="N", help="pixels (default: the pipeline's)")
@@ -82,16 +98,31 @@ def parse(arguments):
     add("--frames", type=whole, metavar="N", help="of the video (default: the pipeline's)")
     add("--steps", type=whole, default=50, metavar="N", help="denoising steps (default 50)")
     add("--guidance", type=finite, metavar="X", help="guidance scale (default: the pipeline's)")
-    add("--true-guidance", type=finite, metavar="X", help="HunyuanVideo's scale of classifier-free guidance beside the "
-        "embedded one, which makes a second pass a step (default: none)")
+    add(
+        "--true-guidance",
+        type=finite,
+        metavar="X",
+        help="HunyuanVideo's scale of classifier-free guidance beside the "
+        "embedded one, which makes a second pass a step (default: none)",
+    )
     add("--seed", type=seed, default=0, metavar="N", help="of the noise, drawn on the CPU (default 0)")
-    add("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16",
-        help="of the model (default bfloat16)")
+    add(
+        "--dtype",
+        choices=("bfloat16", "float16", "float32"),
+        default="bfloat16",
+        help="of the model (default bfloat16)",
+    )
     add("--device", metavar="DEVICE", help="cuda, cuda:1, cpu (default: cuda where there is one)")
     add("--no-output", dest="output", action="store_false", help="leave out `o`, the model's own attention output")
     add("--stop-after-last-capture", dest="stop", action="store_true", help="end the run there")
-    add("--compression", type=int, choices=range(10), default=1, metavar="0-9",
-        help="gzip's level, 0 for none (default 1)")
+    add(
+        "--compression",
+        type=int,
+        choices=range(10),
+        default=1,
+        metavar="0-9",
+        help="gzip's level, 0 for none (default 1)",
+    )
     options = parser.parse_args(arguments)
     late = [step for step in options.at if step >= options.steps]
     if late:
@@ -121,10 +152,21 @@ def main(arguments=None):
         pipeline = pipelines.load(options.model, options.dtype, options.device)
         call = pipelines.arguments(pipeline, options)
         names = capture.capture_run(
-            pipeline, lambda: pipeline(**call), options.out, layers=options.layers, at=options.at, heads=options.heads,
-            branches=options.branches, model=pipelines.model_name(options.model), prompt=options.prompt,
-            negative_prompt=options.negative_prompt, source=pipelines.source(pipeline, options), output=options.output,
-            stop=options.stop, compression=options.compression)
+            pipeline,
+            lambda: pipeline(**call),
+            options.out,
+            layers=options.layers,
+            at=options.at,
+            heads=options.heads,
+            branches=options.branches,
+            model=pipelines.model_name(options.model),
+            prompt=options.prompt,
+            negative_prompt=options.negative_prompt,
+            source=pipelines.source(pipeline, options),
+            output=options.output,
+            stop=options.stop,
+            compression=options.compression,
+        )
     except (ValueError, ImportError, OSError) as error:
         print(f"capture_video_model: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

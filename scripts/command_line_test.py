@@ -14,8 +14,21 @@ import unittest.mock
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "draftbench"
-SUBCOMMANDS = ["run", "inspect", "bounds", "pooling", "regions", "flops", "generate", "verify", "latency",
-               "overhead", "compare", "list", "about"]
+SUBCOMMANDS = [
+    "run",
+    "inspect",
+    "bounds",
+    "pooling",
+    "regions",
+    "flops",
+    "generate",
+    "verify",
+    "latency",
+    "overhead",
+    "compare",
+    "list",
+    "about",
+]
 
 
 class CommandLine(unittest.TestCase):
@@ -32,8 +45,9 @@ class CommandLine(unittest.TestCase):
         return done
 
     def dump(self, kind="block-smooth", name="small.h5", grid="2x8x16", heads=2):
-        self.call("generate", kind, "--out", name, "--grid", grid, "--heads", str(heads), "--head-dim", "64",
-                  "--text", "3")
+        self.call(
+            "generate", kind, "--out", name, "--grid", grid, "--heads", str(heads), "--head-dim", "64", "--text", "3"
+        )
         return name
 
     def refused(self, *arguments, says):
@@ -121,10 +135,13 @@ class CommandLine(unittest.TestCase):
     def test_a_run_reads_its_own_records_whatever_a_dump_numbers(self):
         import h5py  # only this test and a few others need it
         import record_file
+
         dump = self.dump()
         with h5py.File(self.path(dump), "r+") as file:
             for capture in file["captures"].values():
-                capture.attrs.update({"layer": -1, "step": -2**63, "steps": 2**63 - 1, "model_heads": [-5, 2**63 - 1]})
+                capture.attrs.update(
+                    {"layer": -1, "step": -(2**63), "steps": 2**63 - 1, "model_heads": [-5, 2**63 - 1]}
+                )
         command = ["bounds", dump, "--rule", "row", "--sparsity", "0.5", "--out", "r.jsonl", "--quiet"]
         self.call(*command)
         first = self.text("r.jsonl")
@@ -146,6 +163,7 @@ class CommandLine(unittest.TestCase):
 
     def test_a_capture_with_a_comma_can_be_chosen(self):
         import h5py
+
         dump = self.dump()
         with h5py.File(self.path(dump), "r+") as file:
             [name] = list(file["captures"])
@@ -164,7 +182,10 @@ class CommandLine(unittest.TestCase):
 
     def test_a_fifo_is_no_file_of_records(self):
         os.mkfifo(self.path("fifo"))
-        self.write("good.jsonl", [{"schema": 1, "experiment": "x", "input": {}, "config": {}, "metrics": {"a": 1}, "status": "ok"}])
+        self.write(
+            "good.jsonl",
+            [{"schema": 1, "experiment": "x", "input": {}, "config": {}, "metrics": {"a": 1}, "status": "ok"}],
+        )
         for names in (("fifo", "good.jsonl"), ("good.jsonl", "fifo")):
             self.refused("compare", *names, says=["fifo", "wanted a file, found a FIFO"])
 
@@ -193,6 +214,7 @@ class CommandLine(unittest.TestCase):
 
     def test_an_error_relative_to_nothing_is_not_applicable(self):
         import h5py  # only these two tests need it
+
         dump = self.dump(kind="iid", name="zero.h5")
         with h5py.File(self.path(dump), "r+") as file:
             for capture in file["captures"].values():
@@ -209,6 +231,7 @@ class CommandLine(unittest.TestCase):
     def test_logits_that_no_double_holds_are_refused(self):
         import h5py
         import numpy as np
+
         dump = self.path(self.dump(kind="iid", name="large.h5"))
         with h5py.File(dump, "r+") as file:
             for capture in file["captures"].values():
@@ -226,8 +249,11 @@ class CommandLine(unittest.TestCase):
         with open(self.path(dump), "rb") as file:
             sound = file.read()
         at = sound.index(b"timestep\0")
-        for name, content in (("name", sound[:at + 4] + b"\0" + sound[at + 5:]), ("cut", sound[:len(sound) // 2]),
-                              ("type", sound[:at + 16] + b"\x0f" + sound[at + 17:])):
+        for name, content in (
+            ("name", sound[: at + 4] + b"\0" + sound[at + 5 :]),
+            ("cut", sound[: len(sound) // 2]),
+            ("type", sound[: at + 16] + b"\x0f" + sound[at + 17 :]),
+        ):
             with open(self.path(name + ".h5"), "wb") as file:
                 file.write(content)
             for command in ("inspect", "bounds", "pooling", "regions", "run", "verify", "latency", "overhead"):
@@ -237,6 +263,7 @@ class CommandLine(unittest.TestCase):
 
     def test_names_of_a_dump_are_shown_escaped(self):
         import h5py  # only this test and a few others need it
+
         dump = self.dump()
         name, model = "\x1b[31mX\u202e", "a\nb\x9b2J"
         with h5py.File(self.path(dump), "r+") as file:
@@ -277,7 +304,9 @@ class CommandLine(unittest.TestCase):
         summary = "24 cells compared, 24 with latency: 0 worse, 0 changed, 0 better; 0 only in OLD, 0 only in NEW\n"
         same = self.call("compare", old, old).stdout
         self.assertTrue(same.endswith("\n" + summary), same)
-        self.assertRegex(same.splitlines()[-2], r"^latency: a change of 1\.0\d\d would have been found; all cells together: 1\.000")
+        self.assertRegex(
+            same.splitlines()[-2], r"^latency: a change of 1\.0\d\d would have been found; all cells together: 1\.000"
+        )
         new = self.write("new.jsonl", reversed(records))
         self.assertEqual(self.call("compare", old, new, "--strict").stdout, same)
         worse = json.loads(json.dumps(records))
@@ -323,7 +352,9 @@ class CommandLine(unittest.TestCase):
         for option in ("--accuracy-floor", "--metric-tolerance"):
             self.refused("compare", old, old, option, "nan", says=[option, "at least 0", "nan"])
         for rows in ("-1", "1e3", ""):
-            self.refused("compare", old, old, "--rows", rows, says=["--rows: wanted a whole number from 0", f"'{rows}'"])
+            self.refused(
+                "compare", old, old, "--rows", rows, says=["--rows: wanted a whole number from 0", f"'{rows}'"]
+            )
         self.refused("compare", old, old, "--quiet=3", says=["--quiet"])
         self.refused("bounds", self.dump(), "--sparsity", "0.5,,0.9", says=["--sparsity", "found ''"])
 
@@ -360,7 +391,9 @@ class CommandLine(unittest.TestCase):
             self.refused(command, "wan_512p", "--sparsity", "1", says=["--sparsity", "1"])
         self.refused("latency", "wan_512p", "--order", "token,sideways", says=["--order", "sideways", "gather"])
         for value in ("-1", "nan", "60001"):
-            self.refused("latency", "wan_512p", "--sustain", value, says=["--sustain: wanted a number from 0 to 60000", value])
+            self.refused(
+                "latency", "wan_512p", "--sustain", value, says=["--sustain: wanted a number from 0 to 60000", value]
+            )
         for call in ("0x1x1x1", "none.h5", "wan"):
             self.refused("latency", call, says=["CALL", "no such file", "wanted wan_512p", call])
         self.refused("verify", "none.h5", "--blocks", "-1", says=["--blocks: wanted a whole number from 0", "'-1'"])

@@ -15,8 +15,11 @@ import dump_rules
 from dump_rules import DumpError
 
 FILTERS = {h5z.FILTER_DEFLATE: "gzip", h5z.FILTER_SHUFFLE: "shuffle", h5z.FILTER_FLETCHER32: "fletcher32"}
-FLOATS = {"float16": (h5t.IEEE_F16LE, h5t.IEEE_F16BE), "float32": (h5t.IEEE_F32LE, h5t.IEEE_F32BE),
-          "float64": (h5t.IEEE_F64LE, h5t.IEEE_F64BE)}
+FLOATS = {
+    "float16": (h5t.IEEE_F16LE, h5t.IEEE_F16BE),
+    "float32": (h5t.IEEE_F32LE, h5t.IEEE_F32BE),
+    "float64": (h5t.IEEE_F64LE, h5t.IEEE_F64BE),
+}
 GZIP_AT_MOST = 1032  # how much smaller deflate makes anything
 
 
@@ -50,7 +53,7 @@ class Output:
         def whole():
             rest = memoryview(data).cast("B")
             while len(rest):
-                rest = rest[self._file.write(rest):]
+                rest = rest[self._file.write(rest) :]
             return len(data)
 
         return self._try(whole, len(data))
@@ -109,8 +112,9 @@ class Attributes:
             count = h5a.get_num_attrs(node)
         except (OSError, RuntimeError) as error:
             names = ", ".join(repr(name) for name in known if not self._is_told(name))
-            raise DumpError(path, f"attributes {names} of {where}", "readable attributes or none of that name",
-                            error) from error
+            raise DumpError(
+                path, f"attributes {names} of {where}", "readable attributes or none of that name", error
+            ) from error
         if len(self._names) != count:
             raise DumpError(path, f"attributes of {where}", f"{count} readable ones", len(self._names))
         object_bytes = 0
@@ -119,8 +123,12 @@ class Attributes:
                 attribute = h5a.open(node, name)
                 object_bytes += attribute.get_type().get_size() * attribute.get_space().get_simple_extent_npoints()
             if object_bytes > dump_rules.LARGEST_ATTRIBUTE:
-                raise DumpError(path, f"attributes of {where}", f"at most {dump_rules.LARGEST_ATTRIBUTE} bytes in all",
-                                f"{object_bytes} up to {name.decode(errors='replace')}")
+                raise DumpError(
+                    path,
+                    f"attributes of {where}",
+                    f"at most {dump_rules.LARGEST_ATTRIBUTE} bytes in all",
+                    f"{object_bytes} up to {name.decode(errors='replace')}",
+                )
 
     def _is_told(self, name):
         """Whether HDF5 can say if there is an attribute of that name; behind a damaged one it cannot."""
@@ -154,8 +162,12 @@ class Attributes:
         with reading(self._path, self.at(name), "a readable attribute"):
             kind = attribute.get_type()
             if not kind.is_variable_str() and kind.get_size() > dump_rules.LARGEST_ATTRIBUTE:
-                raise DumpError(self._path, self.at(name), f"a string of at most {dump_rules.LARGEST_ATTRIBUTE} bytes",
-                                kind.get_size())
+                raise DumpError(
+                    self._path,
+                    self.at(name),
+                    f"a string of at most {dump_rules.LARGEST_ATTRIBUTE} bytes",
+                    kind.get_size(),
+                )
             values = np.empty(attribute.shape, attribute.dtype)
             attribute.read(values)
             raw = values.reshape(-1)[0] if kind.is_variable_str() else values.tobytes().rstrip(b"\0")
@@ -192,7 +204,10 @@ def link(path, parent, name, where, wanted):
             return None
         kind = parent.links.get_info(name).type
         if kind != h5l.TYPE_HARD:
-            found = {h5l.TYPE_SOFT: "a soft link, which may lead out of it", h5l.TYPE_EXTERNAL: "a link to another file"}.get(kind, "another link")
+            found = {
+                h5l.TYPE_SOFT: "a soft link, which may lead out of it",
+                h5l.TYPE_EXTERNAL: "a link to another file",
+            }.get(kind, "another link")
             raise DumpError(path, where, f"{wanted} in this file", found)
         found = h5py.h5o.open(parent, name)
     if not isinstance(found, {"a group": h5g.GroupID, "a dataset": h5d.DatasetID}[wanted]):
@@ -229,14 +244,22 @@ def element(path, where, dataset):
     mark = attributes.text("dtype") if attributes.has("dtype") else None
     with reading(path, where, "a readable element type"):
         kind = dataset.get_type()
-        if (kind.get_class() == h5t.INTEGER and kind.get_size() == 2 and kind.get_sign() == h5t.SGN_NONE
-                and mark == "bfloat16"):
+        if (
+            kind.get_class() == h5t.INTEGER
+            and kind.get_size() == 2
+            and kind.get_sign() == h5t.SGN_NONE
+            and mark == "bfloat16"
+        ):
             return mark
         for name, types in FLOATS.items():
             if mark in (None, name) and any(kind.equal(one) for one in types):
                 return name
-    raise DumpError(path, where, "float16, float32, float64, or uint16 with dtype = 'bfloat16'",
-                    f"{_type_name(kind)} with dtype = {mark!r}")
+    raise DumpError(
+        path,
+        where,
+        "float16, float32, float64, or uint16 with dtype = 'bfloat16'",
+        f"{_type_name(kind)} with dtype = {mark!r}",
+    )
 
 
 def shape_of(path, where, dataset):
@@ -264,11 +287,19 @@ def check_storage(path, where, dataset):
     for what in (shape, chunk):
         claimed = what[0] * what[1] * what[2] * size
         if claimed > most:
-            raise DumpError(path, where, f"at most the {most} bytes that a file of {file_bytes} bytes can hold",
-                            f"{list(what)}, {claimed} bytes")
+            raise DumpError(
+                path,
+                where,
+                f"at most the {most} bytes that a file of {file_bytes} bytes can hold",
+                f"{list(what)}, {claimed} bytes",
+            )
     if math.prod(chunk) * size > dump_rules.LARGEST_CHUNK:
-        raise DumpError(path, where, f"chunks of at most {dump_rules.LARGEST_CHUNK} bytes",
-                        f"{list(chunk)}, {math.prod(chunk) * size} bytes")
+        raise DumpError(
+            path,
+            where,
+            f"chunks of at most {dump_rules.LARGEST_CHUNK} bytes",
+            f"{list(chunk)}, {math.prod(chunk) * size} bytes",
+        )
     if layout != h5d.CHUNKED:
         wanted, stored = shape[0] * shape[1] * shape[2] * size, dataset.get_storage_size()
         end = (dataset.get_offset() or 0) + stored

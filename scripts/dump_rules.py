@@ -14,12 +14,12 @@ VERSION = 1
 LONGEST_AXIS = 1_000_000
 MOST_HEADS = LARGEST_HEAD_DIM = 65_536
 MOST_CAPTURES = 4096
-LARGEST_CHUNK = 2 ** 27  # bytes
-LARGEST_ATTRIBUTE = 2 ** 24  # bytes
+LARGEST_CHUNK = 2**27  # bytes
+LARGEST_ATTRIBUTE = 2**24  # bytes
 MOST_CHUNK_TOKENS = 4096
 GRID_MINIMUM = {"frames": 1, "height": 1, "width": 1, "text_tokens": 0}
 ELEMENTS = ("float16", "float32", "float64")
-LARGEST_INTEGER = 2 ** 63 - 1
+LARGEST_INTEGER = 2**63 - 1
 LONGEST_FOUND = 200  # characters of a value in a message
 
 
@@ -107,8 +107,10 @@ def name(path, value):
 
 def grid(path, values):
     """frames, height, width and text_tokens as integers within their range."""
-    return {axis: integer(path, f"attribute {axis} of /", values[axis], least, LONGEST_AXIS)
-            for axis, least in GRID_MINIMUM.items()}
+    return {
+        axis: integer(path, f"attribute {axis} of /", values[axis], least, LONGEST_AXIS)
+        for axis, least in GRID_MINIMUM.items()
+    }
 
 
 def tokens(grid):
@@ -121,8 +123,9 @@ def shape(path, where, found, wanted_tokens):
         rank = "" if len(found) == 3 else f"rank 3, not {len(found)}: "
         raise DumpError(path, where, f"{rank}shape [heads >= 1, {wanted_tokens} tokens, head_dim >= 1]", list(found))
     if found[0] > MOST_HEADS or found[2] > LARGEST_HEAD_DIM:
-        raise DumpError(path, where, f"at most {MOST_HEADS} heads and a head_dim of at most {LARGEST_HEAD_DIM}",
-                        list(found))
+        raise DumpError(
+            path, where, f"at most {MOST_HEADS} heads and a head_dim of at most {LARGEST_HEAD_DIM}", list(found)
+        )
 
 
 def chunk_tokens(tokens, head_dim, size):

@@ -15,8 +15,14 @@ from fuzzing import dump_seeds  # noqa: E402
 from qkv_dump import DumpError, DumpWriter, read_dump  # noqa: E402
 
 PROGRAM = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "draftbench"
-ROOT = dict(model="seed", source="fuzzing", frames=dump_seeds.FRAMES, height=dump_seeds.HEIGHT, width=dump_seeds.WIDTH,
-            text_tokens=dump_seeds.TEXT)
+ROOT = dict(
+    model="seed",
+    source="fuzzing",
+    frames=dump_seeds.FRAMES,
+    height=dump_seeds.HEIGHT,
+    width=dump_seeds.WIDTH,
+    text_tokens=dump_seeds.TEXT,
+)
 CALL = dict(layer=0, step=1, timestep=0.5)
 
 
@@ -86,8 +92,11 @@ class Rules(unittest.TestCase):
     def test_a_disagreement_is_found(self):
         """The check can fail: a sound dump that the table calls unsound, and the reverse."""
         sound, broken = dump_rules_cases.CASES[:2]
-        for case in (dump_rules_cases.Case("", "word", sound.edit), dump_rules_cases.Case("", None, broken.edit),
-                     dump_rules_cases.Case("", "another word", broken.edit)):
+        for case in (
+            dump_rules_cases.Case("", "word", sound.edit),
+            dump_rules_cases.Case("", None, broken.edit),
+            dump_rules_cases.Case("", "another word", broken.edit),
+        ):
             self.sound("dump.h5")
             with self.assertRaises(AssertionError):
                 self.run_case(case)

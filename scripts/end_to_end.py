@@ -24,19 +24,30 @@ PARTS = ("quality", "speed", "pictures")
 
 def parse(arguments):
     parser = OneLineParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example:\n  scripts/end_to_end.py --out results/video")
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  scripts/end_to_end.py --out results/video",
+    )
     parser.add_argument("--weights", default=os.path.join(ROOT, "data", "minidit.safetensors"), metavar="FILE")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the records and pictures")
-    parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS), metavar="LIST",
-                        help=f"some of {','.join(PARTS)} (default all)")
+    parser.add_argument(
+        "--parts",
+        type=lambda text: text.split(","),
+        default=list(PARTS),
+        metavar="LIST",
+        help=f"some of {','.join(PARTS)} (default all)",
+    )
     parser.add_argument("--clips", type=int, default=32, help="prompts, each with a seed of its own (default 32)")
     parser.add_argument("--grid", default="8x32x48", help="FRAMESxHEIGHTxWIDTH tokens of the clips (default 8x32x48)")
     parser.add_argument("--steps", type=int, default=30, help="denoising steps (default 30)")
     parser.add_argument("--batch", type=int, default=8, help="clips at a time (default 8)")
-    parser.add_argument("--kernel", default="auto", help="of the sparse calls: auto, torch, or a kernel of draftattention")
+    parser.add_argument(
+        "--kernel", default="auto", help="of the sparse calls: auto, torch, or a kernel of draftattention"
+    )
     parser.add_argument("--seconds", type=float, default=math.inf, help="start nothing more after so long")
-    parser.add_argument("--lpips", metavar="FILE", help="AlexNet's weights, of scripts/lpips_weights.py (default: no LPIPS)")
+    parser.add_argument(
+        "--lpips", metavar="FILE", help="AlexNet's weights, of scripts/lpips_weights.py (default: no LPIPS)"
+    )
     parser.add_argument("--commit", metavar="HASH", help="the commit to record, for a tree without git")
     return parser.parse_args(arguments)
 
@@ -54,8 +65,14 @@ def dense_kernel(name, device):
         return name
     if device.type != "cuda":
         return "torch"
-    return next((row["name"] for row in sorted(draftattention.kernels(), key=lambda row: row["name"] != "wgmma")
-                 if row["here"] == ""), "torch")
+    return next(
+        (
+            row["name"]
+            for row in sorted(draftattention.kernels(), key=lambda row: row["name"] != "wgmma")
+            if row["here"] == ""
+        ),
+        "torch",
+    )
 
 
 def main(arguments=None):
@@ -66,7 +83,9 @@ def main(arguments=None):
     if options.clips < 1 or options.batch < 1:
         return refuse(f"--clips, --batch: wanted at least 1, found {options.clips}, {options.batch}")
     if options.steps < 3:
-        return refuse(f"--steps: wanted at least 3, since attention is looked at a third of the way, found {options.steps}")
+        return refuse(
+            f"--steps: wanted at least 3, since attention is looked at a third of the way, found {options.steps}"
+        )
     try:
         import torch
 
@@ -91,7 +110,9 @@ def main(arguments=None):
     if options.parts == ["speed"] and device.type != "cuda":
         return refuse("--parts speed: wanted a GPU, found none")
     try:
-        setup = quality.Setup(clips=options.clips, batch=options.batch, grid=parse_grid(options.grid), steps=options.steps)
+        setup = quality.Setup(
+            clips=options.clips, batch=options.batch, grid=parse_grid(options.grid), steps=options.steps
+        )
         lpips = perceptual.find_lpips(options.lpips, device)
     except ValueError as error:
         return refuse(error)
@@ -106,8 +127,9 @@ def main(arguments=None):
         speed.run(model, dense, machine, build, weights, times, nvml)
     if "quality" in options.parts:
         try:
-            whole = study.run(configurations.configurations(options.kernel, dense),
-                              options.seconds - (time.monotonic() - begin))
+            whole = study.run(
+                configurations.configurations(options.kernel, dense), options.seconds - (time.monotonic() - begin)
+            )
         except RuntimeError as error:
             print(f"end_to_end: {error}", file=sys.stderr)
             return 1

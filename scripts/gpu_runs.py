@@ -13,9 +13,16 @@ import torch
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # NVML's documented clock event reasons; idling is none that slows a kernel down.
-THROTTLE_BITS = {0x2: "applications_clocks_setting", 0x4: "sw_power_cap", 0x8: "hw_slowdown", 0x10: "sync_boost",
-                 0x20: "sw_thermal_slowdown", 0x40: "hw_thermal_slowdown", 0x80: "hw_power_brake_slowdown",
-                 0x100: "display_clock_setting"}
+THROTTLE_BITS = {
+    0x2: "applications_clocks_setting",
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal_slowdown",
+    0x40: "hw_thermal_slowdown",
+    0x80: "hw_power_brake_slowdown",
+    0x100: "display_clock_setting",
+}
 
 
 def throttle_names(bits):
@@ -32,8 +39,9 @@ class Nvml:
             self._library = ctypes.CDLL("libnvidia-ml.so.1")
         except OSError:
             self._library = None
-        self._found = (self._call("nvmlInit_v2") and
-                       self._call("nvmlDeviceGetHandleByUUID", f"GPU-{uuid}".encode(), ctypes.byref(self._device)))
+        self._found = self._call("nvmlInit_v2") and self._call(
+            "nvmlDeviceGetHandleByUUID", f"GPU-{uuid}".encode(), ctypes.byref(self._device)
+        )
 
     def _call(self, name, *arguments):
         """Whether the function is there and succeeded."""
@@ -62,12 +70,19 @@ class Nvml:
 
 def machine_info(nvml):
     """CPU, memory, GPU and driver. nvml: a timing.Nvml."""
-    info = {"cpu": _cpu_model(), "cores": os.cpu_count(),
-            "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1), "gpu": None}
+    info = {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
+        "gpu": None,
+    }
     if torch.cuda.is_available():
         device = torch.cuda.get_device_properties(0)
-        info |= {"gpu": device.name, "gpu_memory_gb": round(device.total_memory / 1e9, 1),
-                 "compute_capability": f"{device.major}.{device.minor}"}
+        info |= {
+            "gpu": device.name,
+            "gpu_memory_gb": round(device.total_memory / 1e9, 1),
+            "compute_capability": f"{device.major}.{device.minor}",
+        }
         if nvml.driver():
             info["driver"] = nvml.driver()
         info |= {key: value for key, value in nvml.state().items() if key != "throttle_reasons"}
@@ -83,8 +98,16 @@ def build_info(commit=None):
         changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
         dirty = None if changes is None else changes != ""
     cudnn = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None
-    return {"commit": commit, "dirty": dirty, "type": "python", "compiler": f"Python {platform.python_version()}",
-            "flags": "", "cuda": torch.version.cuda, "torch": torch.__version__, "cudnn": cudnn}
+    return {
+        "commit": commit,
+        "dirty": dirty,
+        "type": "python",
+        "compiler": f"Python {platform.python_version()}",
+        "flags": "",
+        "cuda": torch.version.cuda,
+        "torch": torch.__version__,
+        "cudnn": cudnn,
+    }
 
 
 def _git(*arguments):
@@ -104,12 +127,18 @@ def _cpu_model():
         return "unknown"
 
 
-def make_record(experiment, source, config, metrics, machine, build, status="ok", reason="", timing=None, notes=None,
-                arrays=None):
+def make_record(
+    experiment, source, config, metrics, machine, build, status="ok", reason="", timing=None, notes=None, arrays=None
+):
     """One record; source: its `input`. A metric that is not finite leaves the metrics and makes the record `failed`."""
     wrong = [f"metric {name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
-    record = {"schema": 1, "experiment": experiment, "input": source, "config": config,
-              "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)}}
+    record = {
+        "schema": 1,
+        "experiment": experiment,
+        "input": source,
+        "config": config,
+        "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},
+    }
     for key, value in (("timing", timing), ("arrays", arrays)):
         if value is not None:
             record[key] = value

@@ -39,8 +39,12 @@ LEFT_OUT = (
     ("kernels_test", TOOLS, "Lists.SayWhatTheMaskSaysAndRowsStandLongestFirst", "600 selections, up to 990 regions"),
     ("kernels_test", ALL_BUT_MEMCHECK, "*OnEveryLayout*", "all shapes; bounds, which shapes decide, are memcheck's"),
     ("kernels_test", ALL_BUT_MEMCHECK, "LogitSweeps.DeviationsAreTheReferences", "all shapes, likewise"),
-    ("experiments_gpu_test", ("initcheck",), "Verifying.OneWrongBlockIndexIsFound",
-     "the mistake that it plants copies whole lists, and what stands behind a list's end is never written"),
+    (
+        "experiments_gpu_test",
+        ("initcheck",),
+        "Verifying.OneWrongBlockIndexIsFound",
+        "the mistake that it plants copies whole lists, and what stands behind a list's end is never written",
+    ),
 )
 
 
@@ -88,8 +92,14 @@ def run(command, timeout, **more):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GTEST_")} | more
     with tempfile.TemporaryFile() as output:
         start = time.monotonic()
-        running = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                   env=environment, start_new_session=True)
+        running = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
         try:
             status = running.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -123,8 +133,11 @@ def read_results(path):
 
 def read_summary(tool, output):
     """(errors, warnings) that the sanitizer counts, summed over its summaries; None if there is none."""
-    word = r"RACECHECK SUMMARY: \d+ hazards? displayed \((\d+) errors?, (\d+) warnings?\)" if tool == "racecheck" \
+    word = (
+        r"RACECHECK SUMMARY: \d+ hazards? displayed \((\d+) errors?, (\d+) warnings?\)"
+        if tool == "racecheck"
         else r"ERROR SUMMARY: (\d+) errors?()"
+    )
     found = re.findall(r"^=+ " + word, output, re.MULTILINE)
     return tuple(sum(int(count[i] or 0) for count in found) for i in (0, 1)) if found else None
 
@@ -196,7 +209,7 @@ def read_unittest(output):
 
 
 def failed_unittests(output):
-    """"test_name (module.Class...)", each once however many subtests of it failed."""
+    """ "test_name (module.Class...)", each once however many subtests of it failed."""
     return sorted(set(re.findall(r"^(?:FAIL|ERROR): (\S+ \([^)]*\))", output, re.MULTILINE)))
 
 
@@ -265,9 +278,15 @@ def parse(arguments):
     )
     parser.add_argument("--build", required=True, metavar="DIR", help="build folder with draftbench and the tests")
     parser.add_argument("--out", required=True, metavar="FILE", help="JSON Lines file to append the records to")
-    parser.add_argument("--suites", type=lambda text: text.split(","), metavar="LIST",
-                        help=f"some of {','.join((*SUITES, PACKAGE))} (default: all; {PACKAGE} where it was built)")
-    parser.add_argument("--python", default=sys.executable, metavar="P", help=f"with PyTorch, for {PACKAGE} (default: this)")
+    parser.add_argument(
+        "--suites",
+        type=lambda text: text.split(","),
+        metavar="LIST",
+        help=f"some of {','.join((*SUITES, PACKAGE))} (default: all; {PACKAGE} where it was built)",
+    )
+    parser.add_argument(
+        "--python", default=sys.executable, metavar="P", help=f"with PyTorch, for {PACKAGE} (default: this)"
+    )
     parser.add_argument("--sanitizers", action="store_true", help=f"then run each suite under {', '.join(TOOLS)} too")
     parser.add_argument("--filter", metavar="F", help="gtest's filter of all runs (sanitizers' default: small tests)")
     parser.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for each run (default 600)")
@@ -304,9 +323,14 @@ def main(arguments=None):
                     metrics, reasons, output = measure_package(options.build, options.python, options.timeout)
                 else:
                     metrics, reasons, output = measure(options.build, suite, tool, chosen, options.timeout)
-                record = {"schema": 1, "experiment": "gpu_tests", "input": {},
-                          "config": {"suite": suite, "tool": tool, "filter": chosen, "device": "cuda"},
-                          "metrics": metrics, "status": "failed" if reasons else "ok"}
+                record = {
+                    "schema": 1,
+                    "experiment": "gpu_tests",
+                    "input": {},
+                    "config": {"suite": suite, "tool": tool, "filter": chosen, "device": "cuda"},
+                    "metrics": metrics,
+                    "status": "failed" if reasons else "ok",
+                }
                 if reasons:
                     record["reason"] = "; ".join(reasons)
                     print("".join(f"  | {line}\n" for line in output.splitlines()), end="", file=sys.stderr)

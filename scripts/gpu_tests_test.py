@@ -19,7 +19,7 @@ import gpu_tests  # noqa: E402
 
 MACHINE = {"machine": {"cpu": "fake", "gpu": "fake GPU"}, "build": {"commit": "abc", "dirty": False}}
 # A suite finds gtest's output file among its arguments, like every fake below that needs it.
-FIND_JSON = 'for word; do case $word in --gtest_output=json:*) json=${word#--gtest_output=json:};; esac; done\n'
+FIND_JSON = "for word; do case $word in --gtest_output=json:*) json=${word#--gtest_output=json:};; esac; done\n"
 SANITIZER = """#!/bin/sh
 [ "$1 $3 $4" = "--tool --error-exitcode 86" ] || exit 99
 tool=$2
@@ -140,7 +140,8 @@ class GpuTests(unittest.TestCase):
         (self.folder / "tests" / "gpu_any_test.py").write_text(
             "import unittest\nclass Any(unittest.TestCase):\n"
             "    def test_first(self):\n        pass\n"
-            f"    def test_second(self):\n        {test}\n")
+            f"    def test_second(self):\n        {test}\n"
+        )
 
     def test_the_packages_tests_are_a_suite(self):
         tests = gpu_tests.TESTS
@@ -159,9 +160,11 @@ class GpuTests(unittest.TestCase):
             self.assertEqual([one[:21] for one in found], reasons)
         self.package("self.skipTest('no kernel')")
         for name in ("gpu_one_test.py", "gpu_two_test.py"):  # the same names twice, failing beside a skipped one
-            (self.folder / "tests" / name).write_text("import unittest\nclass Any(unittest.TestCase):\n"
-                                                      "    def test_nan(self):\n        for i in range(3):\n"
-                                                      "            with self.subTest(i):\n                self.fail('x')\n")
+            (self.folder / "tests" / name).write_text(
+                "import unittest\nclass Any(unittest.TestCase):\n"
+                "    def test_nan(self):\n        for i in range(3):\n"
+                "            with self.subTest(i):\n                self.fail('x')\n"
+            )
         metrics, found, output = gpu_tests.measure_package(build, sys.executable, 60)
         self.assertEqual([metrics[name] for name in ("tests", "passed", "failed", "skipped")], [4, 1, 2, 1], output)
         self.assertRegex(found[0], r"^failed: test_nan \(gpu_one_test.Any\S*\), test_nan \(gpu_two_test.Any\S*\)$")
@@ -169,7 +172,9 @@ class GpuTests(unittest.TestCase):
             (self.folder / "tests" / name).unlink()
         self.package("import os; os.kill(os.getpid(), 11)")
         self.assertEqual(gpu_tests.measure_package(build, sys.executable, 60)[1], ["no test results, ended by SIGSEGV"])
-        (self.folder / "tests" / "gpu_any_test.py").write_text("import unittest\nraise unittest.SkipTest('no PyTorch')\n")
+        (self.folder / "tests" / "gpu_any_test.py").write_text(
+            "import unittest\nraise unittest.SkipTest('no PyTorch')\n"
+        )
         self.assertEqual(gpu_tests.measure_package(build, sys.executable, 60)[1], ["every test was skipped"])
 
     def test_suites_can_be_chosen(self):
@@ -273,8 +278,11 @@ class GpuTests(unittest.TestCase):
         self.assertFalse(self.out.exists())
         self.out.write_text('{"schema": 1}\n{"sch')
         refused("not whole")
-        for text, says in (("notes\n", "jsonl:1: wanted one JSON object"), ('{"schema": 2}\n', "jsonl:1: schema: wanted 1, found 2"),
-                           ("[]\n", "jsonl:1: wanted a record")):
+        for text, says in (
+            ("notes\n", "jsonl:1: wanted one JSON object"),
+            ('{"schema": 2}\n', "jsonl:1: schema: wanted 1, found 2"),
+            ("[]\n", "jsonl:1: wanted a record"),
+        ):
             self.out.write_text(text)
             refused(says)
             self.assertEqual(self.out.read_text(), text, "what is no file of records stays as it is")

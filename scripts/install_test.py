@@ -33,8 +33,13 @@ class Install(unittest.TestCase):
         self.surroundings = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
     def call(self, *command, status=0, **variables):
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=self.folder,
-                              env=self.surroundings | variables)
+        done = subprocess.run(
+            [str(part) for part in command],
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env=self.surroundings | variables,
+        )
         self.assertEqual(done.returncode, status, f"{command}: {done.stdout}{done.stderr}")
         return done.stdout
 
@@ -49,7 +54,9 @@ class Install(unittest.TestCase):
         python = prefix / "bin" / "python3"
         where = self.call(python, "-c", "import qkv_dump; print(qkv_dump.__file__)").strip()
         self.assertEqual(where, str(prefix / "share" / "draftbench" / "scripts" / "qkv_dump.py"))
-        found = self.call(python, "-c", "import importlib.util as u; print(u.find_spec('draftattention').origin)").strip()
+        found = self.call(
+            python, "-c", "import importlib.util as u; print(u.find_spec('draftattention').origin)"
+        ).strip()
         self.assertTrue(found.startswith(str(prefix)), found)
         path = f"{prefix / 'bin'}{os.pathsep}{os.environ['PATH']}"
         # matplotlib and the rest are the build's Python's, which may be an environment itself.
@@ -59,7 +66,9 @@ class Install(unittest.TestCase):
         self.assertIn("Theorem 3.5", (self.folder / "report" / "report.md").read_text())
         self.assertIn("usage", self.call("draftbench-capture", "--help", PATH=path))
 
-    @unittest.skipIf(sys.prefix != sys.base_prefix, "skipped: this Python is a virtual environment, without a user's folder")
+    @unittest.skipIf(
+        sys.prefix != sys.base_prefix, "skipped: this Python is a virtual environment, without a user's folder"
+    )
     def test_the_users_own_folder(self):
         prefix = self.folder / "home" / ".local"
         self.install(prefix)

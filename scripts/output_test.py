@@ -15,9 +15,14 @@ import zlib
 import h5py
 
 PROGRAM = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "draftbench"
-RECORD = {"schema": 1, "experiment": "latency", "input": {"sha256": "ab", "capture": "c", "head": 0},
-          "config": {"kernel": "mma", "device": "cuda", "region": [8, 16], "sparsity": 0.9},
-          "metrics": {"kernel_rel_l2": 0.001, "check_3_5": 1.0, "kept_share": 0.1}, "status": "ok"}
+RECORD = {
+    "schema": 1,
+    "experiment": "latency",
+    "input": {"sha256": "ab", "capture": "c", "head": 0},
+    "config": {"kernel": "mma", "device": "cuda", "region": [8, 16], "sparsity": 0.9},
+    "metrics": {"kernel_rel_l2": 0.001, "check_3_5": 1.0, "kept_share": 0.1},
+    "status": "ok",
+}
 
 
 def closed(*streams):
@@ -60,9 +65,22 @@ class Output(unittest.TestCase):
 
     def test_what_is_no_record_file_is_left_alone(self):
         whole = json.dumps(RECORD).encode() + b"\n"
-        for content in (b"notes", b"notes\n", b"{\n \"a\": 1\n}\n", b"a,b\n1,2", b"\x89HDF\r\n\x1a\n", b"{}", b"\n", b"\0",
-                        b'{"schema": 2, "experiment": "x"', whole + b"x", whole + b'{"title": "x', whole + b"\0\0",
-                        json.dumps(RECORD | {"schema": 2}).encode() + b"\n", json.dumps([RECORD]).encode()):
+        for content in (
+            b"notes",
+            b"notes\n",
+            b'{\n "a": 1\n}\n',
+            b"a,b\n1,2",
+            b"\x89HDF\r\n\x1a\n",
+            b"{}",
+            b"\n",
+            b"\0",
+            b'{"schema": 2, "experiment": "x"',
+            whole + b"x",
+            whole + b'{"title": "x',
+            whole + b"\0\0",
+            json.dumps(RECORD | {"schema": 2}).encode() + b"\n",
+            json.dumps([RECORD]).encode(),
+        ):
             with open(self.path("n.txt"), "wb") as file:
                 file.write(content)
             os.utime(self.path("n.txt"), (1, 1))
@@ -83,7 +101,11 @@ class Output(unittest.TestCase):
     def test_generate_replaces_dumps_alone(self):
         dump = self.dump()
         self.dump()
-        for name, content in (("n.txt", b"notes"), ("r.jsonl", json.dumps(RECORD).encode()), ("x.h5", b"\x89HDF\r\n\x1a\n")):
+        for name, content in (
+            ("n.txt", b"notes"),
+            ("r.jsonl", json.dumps(RECORD).encode()),
+            ("x.h5", b"\x89HDF\r\n\x1a\n"),
+        ):
             with open(self.path(name), "wb") as file:
                 file.write(content)
             self.refused("generate", "iid", "--out", name, says=[name, "wanted a new file or a dump to replace"])
@@ -117,8 +139,9 @@ class Output(unittest.TestCase):
             resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 
         for name in (dump, "new.h5"):
-            self.refused("generate", "iid", "--out", name, "--grid", "4x16x32", "--head-dim", "64", says=[name],
-                         preexec_fn=limit)
+            self.refused(
+                "generate", "iid", "--out", name, "--grid", "4x16x32", "--head-dim", "64", says=[name], preexec_fn=limit
+            )
         with open(self.path(dump), "rb") as file:
             self.assertEqual(file.read(), before)
         self.assertEqual(os.listdir(self.folder), [dump])
@@ -129,7 +152,9 @@ class Output(unittest.TestCase):
             for capture in file["captures"].values():
                 capture["q"][...] = capture["k"][...] = 1e200
         done = self.call("bounds", "d.h5", "--out", "r.jsonl", "--quiet", status=2)
-        self.assertRegex(done.stderr, r"\Adraftbench: d\.h5[^\n]*wanted[^\n]*\n\Z|\Adraftbench: d\.h5[^\n]*must[^\n]*\n\Z")
+        self.assertRegex(
+            done.stderr, r"\Adraftbench: d\.h5[^\n]*wanted[^\n]*\n\Z|\Adraftbench: d\.h5[^\n]*must[^\n]*\n\Z"
+        )
         self.assertNotIn("not foreseen", done.stderr)
         self.assertEqual(done.stderr.count("d.h5"), 1)
 
@@ -148,8 +173,9 @@ class Output(unittest.TestCase):
             for capture in file["captures"].values():
                 for tensor in "qkv":
                     del capture[tensor]
-                    made = capture.create_dataset(tensor, (1, 2**17, 2**9), "f4", chunks=(1, 2**15, 2**9),
-                                                  compression=9)
+                    made = capture.create_dataset(
+                        tensor, (1, 2**17, 2**9), "f4", chunks=(1, 2**15, 2**9), compression=9
+                    )
                     zeros = zlib.compress(bytes(2**26), 9)
                     for token in range(0, 2**17, 2**15):
                         made.id.write_direct_chunk((0, token, 0), zeros)
@@ -163,8 +189,17 @@ class Output(unittest.TestCase):
     def test_stdout_that_is_full(self):
         dump = self.dump()
         old = self.write("old.jsonl", RECORD)
-        for command in (["list"], ["about"], ["--help"], ["bounds", "--help"], ["inspect", dump], ["compare", old, old],
-                        ["compare", old, old, "--json"], ["flops"], ["pooling", dump, "--sparsity", "0.5"]):
+        for command in (
+            ["list"],
+            ["about"],
+            ["--help"],
+            ["bounds", "--help"],
+            ["inspect", dump],
+            ["compare", old, old],
+            ["compare", old, old, "--json"],
+            ["flops"],
+            ["pooling", dump, "--sparsity", "0.5"],
+        ):
             with open("/dev/full", "w") as full:
                 self.refused(*command, says=["stdout cannot be written: No space left on device"], stdout=full)
         with open("/dev/full", "w") as full:
@@ -217,12 +252,25 @@ class Output(unittest.TestCase):
         self.assertGreater(len(kept), 0)
         self.call(*command)
         with open(self.path("r.jsonl")) as file:
-            self.assertEqual([json.loads(line) for line in file][:len(kept)], kept)
-        self.refused("pooling", dump, "--sparsity", "0.5", "--out", "none.jsonl", says=["none.jsonl"],
-                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard)))
+            self.assertEqual([json.loads(line) for line in file][: len(kept)], kept)
+        self.refused(
+            "pooling",
+            dump,
+            "--sparsity",
+            "0.5",
+            "--out",
+            "none.jsonl",
+            says=["none.jsonl"],
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard)),
+        )
         self.assertFalse(os.path.exists(self.path("none.jsonl")))
-        self.refused("inspect", dump, "--check", says=["small.h5", "ulimit -f"],
-                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
+        self.refused(
+            "inspect",
+            dump,
+            "--check",
+            says=["small.h5", "ulimit -f"],
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+        )
 
     # --- records from elsewhere ---
 
@@ -234,24 +282,30 @@ class Output(unittest.TestCase):
 
         text = json.dumps(RECORD)
         for line, says in (
-                (json.dumps(RECORD | {"schema": 2}), "schema: wanted 1, which this version reads, found the later 2"),
-                (json.dumps(RECORD | {"schema": "1"}), 'schema: wanted 1, found "1"'),
-                (json.dumps({k: v for k, v in RECORD.items() if k != "schema"}), "schema: wanted 1, found no such key"),
-                (json.dumps(RECORD | {"config": None}), "config: wanted an object, found null"),
-                (json.dumps(RECORD | {"config": [1]}), "config: wanted an object, found a list of 1"),
-                (with_part("config", sparsity="0.9"), 'config.sparsity: wanted a number from 0 to below 1, found "0.9"'),
-                (with_part("config", sparsity=float("nan")), "config.sparsity: wanted JSON, found 'NaN'"),
-                (with_part("config", region=[8]), "config.region: wanted two whole numbers"),
-                (with_part("metrics", kept_share=None), "metrics.kept_share: wanted a finite number"),
-                (with_part("metrics", kept_share="1"), "metrics.kept_share: wanted a finite number"),
-                (with_part("metrics", kept_share=10 ** 400), "metrics.kept_share: wanted a number that float64 holds"),
-                (text.replace('"mma"', '{"a":' * 10 ** 6 + "1" + "}" * 10 ** 6), "wanted at most 32 levels, found more"),
-                (text.replace('"mma"', "[" * 10 ** 6), "wanted at most 32 levels, found more"),
-                (text.replace('"mma"', '"mma", "kernel": "blas"'), "config.kernel: wanted one such member, found two"),
-                (text.replace('"kept_share"', '"a\\u001b[31m|<script>\\n"').replace(" 0.1}", " null}"),
-                 "metrics.a\\x1b[31m|<script>\\n: wanted"),
-                ("{}", "schema: wanted 1, found no such key"), ("null", "wanted one JSON object, found null"),
-                ("", "wanted one JSON object"), (text[:50], "line 2"), (text + text, "line 2")):
+            (json.dumps(RECORD | {"schema": 2}), "schema: wanted 1, which this version reads, found the later 2"),
+            (json.dumps(RECORD | {"schema": "1"}), 'schema: wanted 1, found "1"'),
+            (json.dumps({k: v for k, v in RECORD.items() if k != "schema"}), "schema: wanted 1, found no such key"),
+            (json.dumps(RECORD | {"config": None}), "config: wanted an object, found null"),
+            (json.dumps(RECORD | {"config": [1]}), "config: wanted an object, found a list of 1"),
+            (with_part("config", sparsity="0.9"), 'config.sparsity: wanted a number from 0 to below 1, found "0.9"'),
+            (with_part("config", sparsity=float("nan")), "config.sparsity: wanted JSON, found 'NaN'"),
+            (with_part("config", region=[8]), "config.region: wanted two whole numbers"),
+            (with_part("metrics", kept_share=None), "metrics.kept_share: wanted a finite number"),
+            (with_part("metrics", kept_share="1"), "metrics.kept_share: wanted a finite number"),
+            (with_part("metrics", kept_share=10**400), "metrics.kept_share: wanted a number that float64 holds"),
+            (text.replace('"mma"', '{"a":' * 10**6 + "1" + "}" * 10**6), "wanted at most 32 levels, found more"),
+            (text.replace('"mma"', "[" * 10**6), "wanted at most 32 levels, found more"),
+            (text.replace('"mma"', '"mma", "kernel": "blas"'), "config.kernel: wanted one such member, found two"),
+            (
+                text.replace('"kept_share"', '"a\\u001b[31m|<script>\\n"').replace(" 0.1}", " null}"),
+                "metrics.a\\x1b[31m|<script>\\n: wanted",
+            ),
+            ("{}", "schema: wanted 1, found no such key"),
+            ("null", "wanted one JSON object, found null"),
+            ("", "wanted one JSON object"),
+            (text[:50], "line 2"),
+            (text + text, "line 2"),
+        ):
             new = self.write("new.jsonl", RECORD, line)
             for pair in ((old, new), (new, old)):
                 self.refused("compare", *pair, says=["new.jsonl: line 2: ", says])
@@ -270,12 +324,14 @@ class Output(unittest.TestCase):
     def test_a_long_line_and_many_records(self):
         with open(self.path("long.jsonl"), "wb") as file:
             file.write(b'{"schema": 1, "experiment": "')
-            file.truncate(2 ** 30)  # NUL bytes, and no end
-        limit = lambda: resource.setrlimit(resource.RLIMIT_DATA, (2 ** 30, 2 ** 30))  # beside the libraries' own pages
+            file.truncate(2**30)  # NUL bytes, and no end
+        limit = lambda: resource.setrlimit(resource.RLIMIT_DATA, (2**30, 2**30))  # beside the libraries' own pages
         limited = {} if "asan" in PROGRAM else {"preexec_fn": limit}  # AddressSanitizer reserves terabytes
         old = self.write("old.jsonl", RECORD)
-        self.refused("compare", "long.jsonl", old, says=["long.jsonl: line 1: wanted at most 268435456 bytes"], **limited)
-        many = self.write("many.jsonl", *(RECORD | {"input": {"sha256": "ab", "head": i}} for i in range(10 ** 5)))
+        self.refused(
+            "compare", "long.jsonl", old, says=["long.jsonl: line 1: wanted at most 268435456 bytes"], **limited
+        )
+        many = self.write("many.jsonl", *(RECORD | {"input": {"sha256": "ab", "head": i}} for i in range(10**5)))
         self.assertIn("100000 cells compared", self.call("compare", many, many).stdout)
 
     # --- gates ---
@@ -298,27 +354,42 @@ class Output(unittest.TestCase):
 
     def test_metrics_that_are_not_applicable(self):
         for name, lost in (("kernel_rel_l2", "worse"), ("kept_share", "changed"), ("check_3_5", "worse")):
-            for before, after, verdict in (("not_applicable", "not_applicable", None), (1.0, "not_applicable", lost),
-                                           ("not_applicable", 1.0, "changed")):
-                old, new = (self.write(side, RECORD | {"metrics": {name: value}})
-                            for side, value in (("old", before), ("new", after)))
+            for before, after, verdict in (
+                ("not_applicable", "not_applicable", None),
+                (1.0, "not_applicable", lost),
+                ("not_applicable", 1.0, "changed"),
+            ):
+                old, new = (
+                    self.write(side, RECORD | {"metrics": {name: value}})
+                    for side, value in (("old", before), ("new", after))
+                )
                 done = self.call("compare", old, new, "--json", status=1 if verdict == "worse" else 0)
-                self.assertEqual([finding["verdict"] for finding in json.loads(done.stdout)["findings"]],
-                                 [verdict] if verdict else [])
+                self.assertEqual(
+                    [finding["verdict"] for finding in json.loads(done.stdout)["findings"]],
+                    [verdict] if verdict else [],
+                )
                 self.call("compare", old, new, "--strict", status=1 if verdict else 0)
 
     def test_latency_for_programs(self):
         def cells(slower):
-            return [RECORD | {"input": {"sha256": "ab", "head": head}, "machine": {"gpu": "A"},
-                              "timing": {"samples_ms": [(1 + 0.001 * ((7 * i + head) % 10)) * slower(head) for i in range(10)]}}
-                    for head in range(12)]
+            return [
+                RECORD
+                | {
+                    "input": {"sha256": "ab", "head": head},
+                    "machine": {"gpu": "A"},
+                    "timing": {"samples_ms": [(1 + 0.001 * ((7 * i + head) % 10)) * slower(head) for i in range(10)]},
+                }
+                for head in range(12)
+            ]
 
         old = self.write("old.jsonl", *cells(lambda head: 1.0))
         new = self.write("new.jsonl", *cells(lambda head: 1.08 if head else 1.3))
         done = self.call("compare", old, new, "--json", status=1)
         found = json.loads(done.stdout)
-        self.assertEqual([(f["metric"], f["verdict"]) for f in found["findings"]],
-                         [("common_drift", "worse"), ("median_ms", "worse")])
+        self.assertEqual(
+            [(f["metric"], f["verdict"]) for f in found["findings"]],
+            [("common_drift", "worse"), ("median_ms", "worse")],
+        )
         self.assertAlmostEqual(found["drift"]["ratio"], 1.08, delta=0.005)
         self.assertEqual([cell["change"] for cell in found["latency"]].count("slower"), 1)
         for cell in found["latency"]:

@@ -49,22 +49,49 @@ def whole(least):
 
 def parse(arguments):
     parser = OneLineParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example:\n  scripts/peers.py hunyuan_768p --sparsity 0.6,0.8,0.9 --out results/gpu/peers.jsonl")
-    parser.add_argument("input", metavar="DUMP|SHAPE", help="a dump, or wan_512p, wan_768p, hunyuan_768p, or "
-                        "HEADSxFRAMESxHEIGHTxWIDTH[+TEXT] for random normal tensors")
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  scripts/peers.py hunyuan_768p --sparsity 0.6,0.8,0.9 --out results/gpu/peers.jsonl",
+    )
+    parser.add_argument(
+        "input",
+        metavar="DUMP|SHAPE",
+        help="a dump, or wan_512p, wan_768p, hunyuan_768p, or "
+        "HEADSxFRAMESxHEIGHTxWIDTH[+TEXT] for random normal tensors",
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="JSON Lines file to append records to")
-    parser.add_argument("--sparsity", type=list_of(float, "numbers in (0, 1)", lambda s: 0 < s < 1), metavar="LIST",
-                        default=[0.6, 0.8, 0.9], help="shares of blocks left out (default 0.6,0.8,0.9); dense always")
-    parser.add_argument("--kernels", type=list_of(str, "names"), metavar="LIST", default=[],
-                        help="kernels by name (default: wgmma, mma and all peers)")
+    parser.add_argument(
+        "--sparsity",
+        type=list_of(float, "numbers in (0, 1)", lambda s: 0 < s < 1),
+        metavar="LIST",
+        default=[0.6, 0.8, 0.9],
+        help="shares of blocks left out (default 0.6,0.8,0.9); dense always",
+    )
+    parser.add_argument(
+        "--kernels",
+        type=list_of(str, "names"),
+        metavar="LIST",
+        default=[],
+        help="kernels by name (default: wgmma, mma and all peers)",
+    )
     parser.add_argument("--rule", choices=RULES, default="softmax", help="how blocks are selected (default softmax)")
     parser.add_argument("--pool", choices=POOLS, default="avg", help="how regions are pooled (default avg)")
     parser.add_argument("--rounds", type=whole(1), default=5, metavar="N", help="samples of each kernel (default 5)")
-    parser.add_argument("--captures", "--capture", type=list_of(str, "names"), metavar="LIST", default=[],
-                        help="a dump's captures by name (default: all)")
-    parser.add_argument("--heads", type=list_of(int, "numbers of heads", lambda h: h >= 0), metavar="LIST", default=[],
-                        help="a dump's heads (default: all)")
+    parser.add_argument(
+        "--captures",
+        "--capture",
+        type=list_of(str, "names"),
+        metavar="LIST",
+        default=[],
+        help="a dump's captures by name (default: all)",
+    )
+    parser.add_argument(
+        "--heads",
+        type=list_of(int, "numbers of heads", lambda h: h >= 0),
+        metavar="LIST",
+        default=[],
+        help="a dump's heads (default: all)",
+    )
     parser.add_argument("--head-dim", type=whole(1), default=128, metavar="N", help="of a shape (default 128)")
     parser.add_argument("--seed", type=whole(0), default=1, metavar="N", help="of tensors and orders (default 1)")
     parser.add_argument("--commit", metavar="HASH", help="the commit to record, for a tree without git")

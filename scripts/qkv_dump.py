@@ -39,6 +39,7 @@ TENSORS = ("q", "k", "v", "o")
 
 # ---------------------------------------------------------------------------------------------------- bfloat16
 
+
 def to_bfloat16_bits(values):
     """float array -> uint16 array of bfloat16 bits, rounded to nearest even; NaN stays NaN."""
     single = np.ascontiguousarray(values, dtype=np.float32)
@@ -77,9 +78,11 @@ def _as_storable(path, where, array):
 
 # ------------------------------------------------------------------------------------------------------ writing
 
+
 def replaceable(path):
     """The file that a dump is written to: `path`, or what it leads to by links. An older dump, which OpenDump takes, or
     an empty file may be replaced. Raises DumpError for what else may stand there: notes, a folder, a device, a FIFO."""
+
     def refuse(found):
         raise DumpError(path, "file", "a new file or a dump to replace", found)
 
@@ -110,8 +113,10 @@ class DumpWriter:
         self.path = os.fspath(path)
         self._target = replaceable(self.path)
         grid = dump_rules.grid(self.path, dict(frames=frames, height=height, width=width, text_tokens=text_tokens))
-        texts = {name: dump_rules.text(self.path, f"attribute {name} of /", value)
-                 for name, value in (("model", model), ("source", source))}
+        texts = {
+            name: dump_rules.text(self.path, f"attribute {name} of /", value)
+            for name, value in (("model", model), ("source", source))
+        }
         self._root = dict(format=FORMAT, version=VERSION, **texts, **grid)
         self._tokens = dump_rules.tokens(grid)
         self._compression = dump_rules.integer(self.path, "compression", compression, 0, 9)
@@ -153,8 +158,23 @@ class DumpWriter:
         if self._output.error is not None:
             raise DumpError(self.path, "file", "to write all of it", self._output.error.strerror)
 
-    def add(self, name, q, k, v, o=None, *, layer, step, timestep, steps=None, prompt=None, branch=None,
-            softmax_scale=None, model_heads=None):
+    def add(
+        self,
+        name,
+        q,
+        k,
+        v,
+        o=None,
+        *,
+        layer,
+        step,
+        timestep,
+        steps=None,
+        prompt=None,
+        branch=None,
+        softmax_scale=None,
+        model_heads=None,
+    ):
         """Add one capture. q, o: [heads, tokens, head_dim]; k, v: the same or fewer heads (a whole divisor).
 
         `timestep` in the model's own unit; `model_heads` lists, for each stored head, its index in the model.
@@ -176,15 +196,18 @@ class DumpWriter:
             dump_rules.shape(self.path, f"{where}/{dataset}", array.shape, self._tokens)
         shape = dump_rules.heads(self.path, where, {n: a.shape for n, (a, _) in arrays.items()})
         dump_rules.same(self.path, where, self._shape, shape)
-        attributes = self._attributes(where, shape[0], layer, step, timestep, steps, prompt, branch, softmax_scale,
-                                      model_heads)
+        attributes = self._attributes(
+            where, shape[0], layer, step, timestep, steps, prompt, branch, softmax_scale, model_heads
+        )
         for dataset, (array, element) in arrays.items():
             _check_finite(self.path, f"{where}/{dataset}", array, element)
         text_bytes = dump_rules.text_bytes(self.path, self._text_bytes, attributes)
         group = self._file["captures"].create_group(name)
         for dataset, (array, element) in arrays.items():
             chunk = (1, dump_rules.chunk_tokens(*array.shape[1:], array.itemsize), array.shape[2])
-            packed = dict(shuffle=True, compression="gzip", compression_opts=self._compression) if self._compression else {}
+            packed = (
+                dict(shuffle=True, compression="gzip", compression_opts=self._compression) if self._compression else {}
+            )
             stored = group.create_dataset(dataset, data=array, chunks=chunk, **packed)
             if element == "bfloat16":
                 stored.attrs["dtype"] = element
@@ -196,12 +219,15 @@ class DumpWriter:
 
     def _attributes(self, where, heads, layer, step, timestep, steps, prompt, branch, softmax_scale, model_heads):
         """The attributes of a capture that are known, each as the file holds it."""
+
         def at(name):
             return f"attribute {name} of {where}"
 
-        known = dict(layer=dump_rules.integer(self.path, at("layer"), layer),
-                     step=dump_rules.integer(self.path, at("step"), step),
-                     timestep=dump_rules.number(self.path, at("timestep"), timestep))
+        known = dict(
+            layer=dump_rules.integer(self.path, at("layer"), layer),
+            step=dump_rules.integer(self.path, at("step"), step),
+            timestep=dump_rules.number(self.path, at("timestep"), timestep),
+        )
         if steps is not None:
             known["steps"] = dump_rules.integer(self.path, at("steps"), steps)
         for name, value in (("prompt", prompt), ("branch", branch)):
@@ -216,11 +242,14 @@ class DumpWriter:
                 raise DumpError(self.path, at("model_heads"), f"{heads} integers", repr(model_heads)) from None
             if len(listed) != heads:
                 raise DumpError(self.path, at("model_heads"), f"{heads} indices", len(listed))
-            known["model_heads"] = np.array([dump_rules.integer(self.path, at("model_heads"), h) for h in listed], np.int64)
+            known["model_heads"] = np.array(
+                [dump_rules.integer(self.path, at("model_heads"), h) for h in listed], np.int64
+            )
         return known
 
 
 # ------------------------------------------------------------------------------------------------------ reading
+
 
 @dataclass(frozen=True)
 class Capture:
@@ -302,8 +331,9 @@ class OpenDump:
             if dataset is None:
                 continue
             with dump_hdf5.reading(self.path, where, "a readable dataset"):
-                dump_rules.shape(self.path, where, dump_hdf5.shape_of(self.path, where, dataset),
-                                 dump_rules.tokens(self.root))
+                dump_rules.shape(
+                    self.path, where, dump_hdf5.shape_of(self.path, where, dataset), dump_rules.tokens(self.root)
+                )
                 element = dump_hdf5.element(self.path, where, dataset)
                 dump_hdf5.check_storage(self.path, where, dataset)
             shapes[tensor] = dataset.shape
@@ -354,7 +384,9 @@ def read_dump(path) -> Iterator[Capture]:
     with OpenDump(path) as dump:
         for name, attributes in dump.captures.items():
             arrays = {n: dump.decoded(name, n) if dump.has(name, n) else None for n in TENSORS}
-            yield Capture(name=name, **{n: dump.root[n] for n in ("model", "source", *GRID_MINIMUM)}, **attributes, **arrays)
+            yield Capture(
+                name=name, **{n: dump.root[n] for n in ("model", "source", *GRID_MINIMUM)}, **attributes, **arrays
+            )
 
 
 def _read_root(path, attributes):

@@ -20,7 +20,9 @@ CALL = dict(layer=1, step=10, timestep=0.75)
 def arrays(heads=2, kv_heads=2, tokens=TOKENS, dim=8, dtype=np.float32, seed=0):
     """q, k, v, o of one capture, standard normal."""
     rng = np.random.default_rng(seed)
-    return {name: rng.standard_normal((heads if name in "qo" else kv_heads, tokens, dim)).astype(dtype) for name in "qkvo"}
+    return {
+        name: rng.standard_normal((heads if name in "qo" else kv_heads, tokens, dim)).astype(dtype) for name in "qkvo"
+    }
 
 
 class DumpTest(unittest.TestCase):
@@ -64,25 +66,29 @@ class RoundTrip(DumpTest):
 
     def test_bfloat16_rounds_to_nearest_even(self):
         # Given 1 + half an ulp and 1 + one and a half ulps (ulp 2^-7): ties go to the even neighbour.
-        half = 2.0 ** -8
+        half = 2.0**-8
         rounded = from_bfloat16_bits(to_bfloat16_bits(np.array([1 + half, 1 + 3 * half, -3.0, np.inf])))
         self.assertEqual(rounded.tolist(), [1.0, 1 + 4 * half, -3.0, np.inf])
         self.assertTrue(np.isnan(from_bfloat16_bits(to_bfloat16_bits(np.array([np.nan]))))[0])
         # Claim: relative error at most 2^-8 over random values.
         values = np.random.default_rng(0).standard_normal(10_000).astype(np.float32)
         error = np.abs(from_bfloat16_bits(to_bfloat16_bits(values)) - values)
-        self.assertTrue((error <= 2.0 ** -8 * np.abs(values)).all())
+        self.assertTrue((error <= 2.0**-8 * np.abs(values)).all())
 
     def test_attributes_and_defaults(self):
         with DumpWriter(self.path, model="m", source="s", **GRID) as dump:
-            dump.add("a", **arrays(), **CALL, steps=30, prompt="p", branch="cond", softmax_scale=0.5, model_heads=[7, 3])
+            dump.add(
+                "a", **arrays(), **CALL, steps=30, prompt="p", branch="cond", softmax_scale=0.5, model_heads=[7, 3]
+            )
             dump.add("b", **{**arrays(), "o": None}, **CALL)
         first, second = read_dump(self.path)
         self.assertEqual((first.layer, first.step, first.timestep, first.steps), (1, 10, 0.75, 30))
-        self.assertEqual((first.prompt, first.branch, first.softmax_scale, first.model_heads), ("p", "cond", 0.5, [7, 3]))
+        self.assertEqual(
+            (first.prompt, first.branch, first.softmax_scale, first.model_heads), ("p", "cond", 0.5, [7, 3])
+        )
         self.assertEqual((first.frames, first.height, first.width, first.text_tokens), (2, 3, 4, 5))
         self.assertEqual((second.steps, second.prompt, second.model_heads, second.o), (None, None, None, None))
-        self.assertEqual(second.softmax_scale, 8 ** -0.5)
+        self.assertEqual(second.softmax_scale, 8**-0.5)
 
     def test_grouped_query_heads(self):
         self.write(heads=6, kv_heads=2)
@@ -124,8 +130,13 @@ class Writer(DumpTest):
     def test_refuses_what_a_reader_refuses(self):
         bad = arrays()
         bad["v"][1, 2, 3] = np.nan
-        cases = {"29 tokens": arrays(tokens=30), "whole divisor": arrays(heads=3, kv_heads=2), "1 NaN or Inf, first at (1, 2, 3)": bad,
-                 "float16": arrays(dtype=np.int32), "head_dim >= 1": arrays(dim=0)}
+        cases = {
+            "29 tokens": arrays(tokens=30),
+            "whole divisor": arrays(heads=3, kv_heads=2),
+            "1 NaN or Inf, first at (1, 2, 3)": bad,
+            "float16": arrays(dtype=np.int32),
+            "head_dim >= 1": arrays(dim=0),
+        }
         for words, given in cases.items():
             with self.subTest(words=words), self.assertRaises(DumpError) as caught:
                 with DumpWriter(self.path, model="m", source="s", **GRID) as dump:
@@ -189,7 +200,9 @@ except DumpError as error:
     print(error)
     sys.exit(7)
 """
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=os.path.dirname(__file__))
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, cwd=os.path.dirname(__file__)
+        )
         self.assertEqual((done.returncode, done.stderr), (7, ""), done.stdout)
         self.assertIn("file: wanted to write all of it, found File too large", done.stdout)
         self.assertEqual(os.listdir(self._folder.name), [])
@@ -249,6 +262,7 @@ class Reader(DumpTest):
             group = file["captures/capture0"]
             del group[name]
             group.create_dataset(name, data=array).attrs.update(attributes)
+
         self.change(edit)
 
     def test_shapes_and_types(self):

@@ -56,22 +56,60 @@ REQUIRED = {
     "config": OBJECT,
     "status": (f"one of {', '.join(STATUSES)}", lambda value: isinstance(value, str) and value in STATUSES),
 }
-OPTIONAL = {"metrics": OBJECT, "timing": OBJECT, "arrays": OBJECT, "machine": OBJECT, "build": OBJECT, "reason": TEXT,
-            "time": TEXT, "notes": ("an object or text", lambda value: isinstance(value, (dict, str)))}
+OPTIONAL = {
+    "metrics": OBJECT,
+    "timing": OBJECT,
+    "arrays": OBJECT,
+    "machine": OBJECT,
+    "build": OBJECT,
+    "reason": TEXT,
+    "time": TEXT,
+    "notes": ("an object or text", lambda value: isinstance(value, (dict, str))),
+}
 TOP = {**REQUIRED, **OPTIONAL}
 FIELDS = {  # what readers count on; other names may hold anything. Null is the same as no value.
     "input": {
-        **dict.fromkeys(("dump", "sha256", "capture", "model", "resolution", "shape", "data", "prompts", "weights_sha256"), TEXT),
+        **dict.fromkeys(
+            ("dump", "sha256", "capture", "model", "resolution", "shape", "data", "prompts", "weights_sha256"), TEXT
+        ),
         **dict.fromkeys(("layer", "step", "steps", "model_head"), WHOLE),  # a dump's: it may count from anywhere
-        **dict.fromkeys(("head", "heads", "head_dim", "text_tokens", "tokens", "layers", "clips", "batch", "first_seed",
-                         "probe_clips"), COUNT),
+        **dict.fromkeys(
+            (
+                "head",
+                "heads",
+                "head_dim",
+                "text_tokens",
+                "tokens",
+                "layers",
+                "clips",
+                "batch",
+                "first_seed",
+                "probe_clips",
+            ),
+            COUNT,
+        ),
         **dict.fromkeys(("frames", "height", "width"), SIDE),
         "grid": OBJECT,
         "shift": NUMBER,
     },
     "config": {
-        **dict.fromkeys(("policy", "pool", "rule", "kernel", "device", "order", "element", "part", "method", "model",
-                         "resolution", "counting"), TEXT),
+        **dict.fromkeys(
+            (
+                "policy",
+                "pool",
+                "rule",
+                "kernel",
+                "device",
+                "order",
+                "element",
+                "part",
+                "method",
+                "model",
+                "resolution",
+                "counting",
+            ),
+            TEXT,
+        ),
         "region": REGION,
         "sparsity": SPARSITY,
         "seed": COUNT,
@@ -93,8 +131,9 @@ FIELDS = {  # what readers count on; other names may hold anything. Null is the 
         "throttle_reasons": TEXTS,
     },
     "build": {"commit": TEXT, "dirty": FLAG, "compiler": TEXT},
-    "arrays": dict.fromkeys(("psnr", "ssim", "lpips", "distance", "one_step", "contrast", "psnr_matched", "effective_blocks"),
-                            NUMBERS),
+    "arrays": dict.fromkeys(
+        ("psnr", "ssim", "lpips", "distance", "one_step", "contrast", "psnr_matched", "effective_blocks"), NUMBERS
+    ),
 }
 GRID = dict.fromkeys(("frames", "height", "width"), SIDE)
 
@@ -166,5 +205,7 @@ def _bad_maps(arrays):
         size = size or len(rows)
         lengths = {len(rows), *map(len, rows)}
         if lengths != {size}:
-            return f"arrays.{name}: wanted {size} rows of {size}, found sides {', '.join(map(str, sorted(lengths)[:4]))}"
+            return (
+                f"arrays.{name}: wanted {size} rows of {size}, found sides {', '.join(map(str, sorted(lengths)[:4]))}"
+            )
     return None

@@ -10,13 +10,35 @@ from typing import Optional
 SOUND = {
     "schema": 1,
     "experiment": "bounds",
-    "input": {"dump": "a.h5", "sha256": "ab", "capture": "c", "layer": 3, "step": 7, "head": 1,
-              "grid": {"frames": 2, "height": 8, "width": 16}, "text_tokens": 3, "head_dim": 64},
-    "config": {"policy": "draft", "pool": "avg", "rule": "softmax", "region": [8, 16], "sparsity": 0.5,
-               "device": "cpu"},
+    "input": {
+        "dump": "a.h5",
+        "sha256": "ab",
+        "capture": "c",
+        "layer": 3,
+        "step": 7,
+        "head": 1,
+        "grid": {"frames": 2, "height": 8, "width": 16},
+        "text_tokens": 3,
+        "head_dim": 64,
+    },
+    "config": {
+        "policy": "draft",
+        "pool": "avg",
+        "rule": "softmax",
+        "region": [8, 16],
+        "sparsity": 0.5,
+        "device": "cpu",
+    },
     "metrics": {"attention_recall": 0.5, "check_3_3": 1},
-    "timing": {"samples_ms": [1.0, 2.0, 3.0], "median_ms": 2.0, "p10_ms": 1.0, "p90_ms": 3.0, "tflops_kept": 0.5,
-               "warmup": 2, "l2_flush": 1024},
+    "timing": {
+        "samples_ms": [1.0, 2.0, 3.0],
+        "median_ms": 2.0,
+        "p10_ms": 1.0,
+        "p90_ms": 3.0,
+        "tflops_kept": 0.5,
+        "warmup": 2,
+        "l2_flush": 1024,
+    },
     "machine": {"cpu": "a", "gpu": None},
     "build": {"commit": "ab", "dirty": False},
     "status": "ok",
@@ -49,8 +71,9 @@ def changed(path, value):
 
 def field(path, word, *values):
     """A case for each value of a field; `word` is True where the refusal must name the field."""
-    return [Case(f"{path} = {json.dumps(value)[:40]}", path if word else None, changed(path, value))
-            for value in values]
+    return [
+        Case(f"{path} = {json.dumps(value)[:40]}", path if word else None, changed(path, value)) for value in values
+    ]
 
 
 def good(path, *values):
@@ -88,46 +111,75 @@ CASES = [
     *bad("schema", 0, 2, 1.0, True, "1"),
     *bad("experiment", "", 3, []),
     *[without(name, name) for name in ("schema", "experiment", "input", "config", "status")],
-    *[case for name in ("input", "config", "metrics", "timing", "machine", "build", "arrays")
-      for case in bad(name, [1], "x", 3)],
-    *bad("status", "OK", "", ["ok"]), *good("status", "skipped", "failed"),
-    *bad("reason", 3), *bad("time", 3), *good("notes", "x", {"a": [1]}), *bad("notes", 3, []),
-    without("metrics", None), without("timing", None),
+    *[
+        case
+        for name in ("input", "config", "metrics", "timing", "machine", "build", "arrays")
+        for case in bad(name, [1], "x", 3)
+    ],
+    *bad("status", "OK", "", ["ok"]),
+    *good("status", "skipped", "failed"),
+    *bad("reason", 3),
+    *bad("time", 3),
+    *good("notes", "x", {"a": [1]}),
+    *bad("notes", 3, []),
+    without("metrics", None),
+    without("timing", None),
     Case("neither metrics nor timing", "metrics", changed("timing", {}).replace(b'"metrics"', b'"none"')),
     *good("something", None, [], {"a": [1, "b"]}),
     # Whole numbers of dumps may be any; others count.
     *[case for name in ("layer", "step", "steps", "model_head") for case in good(f"input.{name}", None, *WHOLE)],
     *[case for name in ("layer", "step", "steps", "model_head") for case in bad(f"input.{name}", *NO_WHOLE)],
-    *[case for name in ("head", "text_tokens", "head_dim", "tokens", "clips")
-      for case in bad(f"input.{name}", -1, *NO_WHOLE)],
-    *good("config.seed", 0, 2**63, 2**64 - 1), *bad("config.seed", -1, *NO_WHOLE),
+    *[
+        case
+        for name in ("head", "text_tokens", "head_dim", "tokens", "clips")
+        for case in bad(f"input.{name}", -1, *NO_WHOLE)
+    ],
+    *good("config.seed", 0, 2**63, 2**64 - 1),
+    *bad("config.seed", -1, *NO_WHOLE),
     text("a seed of -0", None, b'"policy"', b'"seed": -0, "policy"'),
-    *bad("input.frames", 0, -1, 2.0), *good("input.frames", 1, 2**64 - 1),
-    *bad("input.grid", [2, 8, 16]), *bad("input.grid.frames", 0), *bad("input.grid.height", 1.5),
+    *bad("input.frames", 0, -1, 2.0),
+    *good("input.frames", 1, 2**64 - 1),
+    *bad("input.grid", [2, 8, 16]),
+    *bad("input.grid.frames", 0),
+    *bad("input.grid.height", 1.5),
     *good("input.grid.width", None),
-    *bad("input.model", 3), *bad("input.shift", "x"),
+    *bad("input.model", 3),
+    *bad("input.shift", "x"),
     # The config.
     *good("config.region", [1, 2**64 - 1]),
     *bad("config.region", [8], [8, 0], [8.0, 16], [8, 2**64], [8, 16, 1], "8x16"),
-    *good("config.sparsity", 0, 0.0, -0.0, 0.999), *bad("config.sparsity", 1, 1.0, -1e-300, "0.5", True),
-    *bad("config.kernel", 5), *bad("config.sustain_ms", 0, -1), *bad("config.dense_steps", 1.5, -0.1),
+    *good("config.sparsity", 0, 0.0, -0.0, 0.999),
+    *bad("config.sparsity", 1, 1.0, -1e-300, "0.5", True),
+    *bad("config.kernel", 5),
+    *bad("config.sustain_ms", 0, -1),
+    *bad("config.dense_steps", 1.5, -0.1),
     *good("config.heads", 3, "all"),
-    *bad("config.heads", -1), *bad("config.seconds", -1),
+    *bad("config.heads", -1),
+    *bad("config.seconds", -1),
     # What was measured.
     *good("metrics.attention_recall", 0, -1e308, 5e-324, "not_applicable", 2**70, LARGEST, LARGEST + 2**970 - 1),
     *bad("metrics.attention_recall", None, True, "0.5", "", [1], {}),
-    *good("timing.samples_ms", [1], [5e-324, 1e308]), *bad("timing.samples_ms", [], 1, "1", {}),
-    *[Case(f"samples_ms {json.dumps(value)}", "timing.samples_ms", changed("timing.samples_ms", value))
-      for value in ([0], [-1], [None], ["1"], [1, 0])],
+    *good("timing.samples_ms", [1], [5e-324, 1e308]),
+    *bad("timing.samples_ms", [], 1, "1", {}),
+    *[
+        Case(f"samples_ms {json.dumps(value)}", "timing.samples_ms", changed("timing.samples_ms", value))
+        for value in ([0], [-1], [None], ["1"], [1, 0])
+    ],
     *[case for name in ("median_ms", "p10_ms", "p90_ms") for case in bad(f"timing.{name}", 0, -1, "1", True)],
-    *bad("timing.tflops_kept", -1), *good("timing.tflops_kept", 0), *bad("timing.warmup", -1),
+    *bad("timing.tflops_kept", -1),
+    *good("timing.tflops_kept", 0),
+    *bad("timing.warmup", -1),
     *bad("timing.l2_flush", -1, True),
     *bad("timing.calls_per_sample", -1, 1.5),
     # Where.
-    *bad("machine.gpu", 5), *bad("machine.driver", []), *bad("machine.sm_clock_before_mhz", "x"),
+    *bad("machine.gpu", 5),
+    *bad("machine.driver", []),
+    *bad("machine.sm_clock_before_mhz", "x"),
     *bad("machine.throttle_reasons", "x", [1]),
     *good("machine.throttle_reasons", [], ["idle"]),
-    *bad("build.dirty", "yes", 0), *bad("build.commit", 3), *bad("build.compiler", 3),
+    *bad("build.dirty", "yes", 0),
+    *bad("build.commit", 3),
+    *bad("build.compiler", 3),
     # Arrays, which most readers leave out.
     *good("arrays", {}, MAPS, {"psnr": [1, 2.5]}, {"more": "x"}),
     *bad("arrays.psnr", 3, ["x"], [None]),
@@ -139,11 +191,14 @@ CASES = [
     arrays("32 levels", None, b'{"a": ' + b"[" * 30 + b"]" * 30 + b"}"),
     arrays("33 levels", "arrays", b'{"a": ' + b"[" * 31 + b"]" * 31 + b"}"),
     arrays("10000 members", None, b"{" + b", ".join(b'"%d": 1' % i for i in range(10_000)) + b"}"),
-    arrays("10001 members", "wanted at most 10000 members",
-           b"{" + b", ".join(b'"%d": 1' % i for i in range(10_001)) + b"}"),
+    arrays(
+        "10001 members", "wanted at most 10000 members", b"{" + b", ".join(b'"%d": 1' % i for i in range(10_001)) + b"}"
+    ),
     # Text.
-    Case("an empty line", "one JSON object", b""), Case("a line of spaces", "one JSON object", b"  \t"),
-    Case("a list", "wanted", b"[1]"), Case("words", "one JSON object", b"hello"),
+    Case("an empty line", "one JSON object", b""),
+    Case("a line of spaces", "one JSON object", b"  \t"),
+    Case("a list", "wanted", b"[1]"),
+    Case("words", "one JSON object", b"hello"),
     Case("two records", "one JSON object", SOUND_LINE * 2),
     Case("the end of a line of another system", None, SOUND_LINE + b"\r"),
     Case("a mark of byte order within", "one JSON object", b"\xef\xbb\xbf" + SOUND_LINE),
@@ -153,6 +208,7 @@ CASES = [
     text("a pair of surrogates", None, b'"a.h5"', b'"\\ud83d\\ude00"'),
     text("no UTF-8", "wanted", b'"a.h5"', b'"\xff"'),
     text("a control character", "wanted", b'"a.h5"', b'"\x01"'),
-    text("too small", None, b"0.5", b"1e-400"), text("too large", "wanted", b"0.5", b"1e400"),
+    text("too small", None, b"0.5", b"1e-400"),
+    text("too large", "wanted", b"0.5", b"1e400"),
     text("a whole number too large", "wanted", b'"check_3_3": 1', b'"check_3_3": ' + str(LARGEST + 2**970).encode()),
 ]

@@ -55,7 +55,8 @@ def main(arguments=None):
         from reporting.paper import Paper
     except ImportError as error:
         print(
-            f"report: needs numpy, scipy and matplotlib (Debian: python3-numpy, python3-scipy, python3-matplotlib): {error}", file=sys.stderr
+            f"report: needs numpy, scipy and matplotlib (Debian: python3-numpy, python3-scipy, python3-matplotlib): {error}",
+            file=sys.stderr,
         )
         return 2
     gc.disable()  # nothing of a record is garbage, and looking for it takes a third of the time

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "experiments/input/call.hpp"
 #include "experiments/device/lists.hpp"
+#include "experiments/input/call.hpp"
 
 namespace draft {
 

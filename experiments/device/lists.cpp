@@ -15,14 +15,10 @@ std::size_t lines(const gpu::Layout& layout) {
 }
 gpu::Rule gpu_rule(Rule rule) {
   switch (rule) {
-    case Rule::logits:
-      return gpu::Rule::logits;
-    case Rule::softmax:
-      return gpu::Rule::softmax;
-    case Rule::released:
-      return gpu::Rule::released;
-    case Rule::row:
-      return gpu::Rule::row;
+    case Rule::logits: return gpu::Rule::logits;
+    case Rule::softmax: return gpu::Rule::softmax;
+    case Rule::released: return gpu::Rule::released;
+    case Rule::row: return gpu::Rule::row;
   }
   throw std::invalid_argument("rule: not one of logits, softmax, released, row");
 }

@@ -6,8 +6,8 @@
 #include <memory>
 #include <vector>
 
-#include "experiments/input/shape.hpp"
 #include "experiments/input/heads.hpp"
+#include "experiments/input/shape.hpp"
 #include "experiments/input/timed_options.hpp"
 #include "harness/numbers/element.hpp"
 

@@ -69,10 +69,8 @@ double sparse_share(const TransformerShape& shape, DenseRule rule) {
   const auto steps = static_cast<double>(shape.steps);
   const auto layers = static_cast<double>(shape.layers);
   switch (rule) {
-    case DenseRule::none:
-      return 1;
-    case DenseRule::first_quarter:
-      return 0.75;
+    case DenseRule::none: return 1;
+    case DenseRule::first_quarter: return 0.75;
     case DenseRule::released: {
       const double dense_layers = shape.cross_tokens > 0 ? 1 : 2;
       return (steps - kReleasedDenseSteps) / steps * (layers - dense_layers) / layers;

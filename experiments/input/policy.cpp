@@ -80,14 +80,10 @@ BlockMask whole_rows_mask(Index regions, Index kept) {
 
 std::string to_string(MaskPolicy policy) {
   switch (policy) {
-    case MaskPolicy::draft:
-      return "draft";
-    case MaskPolicy::random:
-      return "random";
-    case MaskPolicy::uneven:
-      return "uneven";
-    case MaskPolicy::worst:
-      return "worst";
+    case MaskPolicy::draft: return "draft";
+    case MaskPolicy::random: return "random";
+    case MaskPolicy::uneven: return "uneven";
+    case MaskPolicy::worst: return "worst";
   }
   return "unknown";
 }

@@ -9,18 +9,18 @@ namespace {
 
 void print_bounds(const std::vector<Record>& records) {
   StudyTable table("Theorems 3.3 and 3.5, means over heads; bounds of ||P - P^M||_F as shares of sqrt(2n)",
-                   {"region", "pool", "rule", "sparsity", "heads", "3.3 held", "3.3 tight", "3.5 held", "eq.10 < trivial",
-                    "measured", "sharp mu", "blocks", "radii", "sharp", "eq.10"});
+                   {"region", "pool", "rule", "sparsity", "heads", "3.3 held", "3.3 tight", "3.5 held",
+                    "eq.10 < trivial", "measured", "sharp mu", "blocks", "radii", "sharp", "eq.10"});
   for (const Record& region : distinct_values(records, "region")) {
     for (const Record& pool : distinct_values(records, "pool")) {
       for (const Record& rule : distinct_values(records, "rule")) {
         for (const Record& sparsity : distinct_values(records, "sparsity")) {
-          const Group group =
-              with_config({{"region", region}, {"pool", pool}, {"rule", rule}, {"sparsity", sparsity}});
+          const Group group = with_config({{"region", region}, {"pool", pool}, {"rule", rule}, {"sparsity", sparsity}});
           const Index heads = count_records(records, group, [](const Record&) { return true; });
           if (heads == 0) continue;
           const auto flags = [&](const std::string& flag) {
-            return count_records(records, group, [&](const Record& metrics) { return metric_of(metrics, flag) == 1.0; });
+            return count_records(records, group,
+                                 [&](const Record& metrics) { return metric_of(metrics, flag) == 1.0; });
           };
           const auto share = [&](const std::string& name) {
             return metric_text(ratio(mean_metric(records, group, name), mean_metric(records, group, "trivial_bound")));
@@ -28,10 +28,11 @@ void print_bounds(const std::vector<Record>& records) {
           table.row({region_name(region), pool, rule, number(sparsity), fmt::to_string(heads),
                      fmt::to_string(flags("check_3_3")), metric_text(mean_metric(records, group, "tightness_3_3")),
                      fmt::to_string(flags("check_3_5")),
-                     fmt::to_string(count_records(records, group, [](const Record& metrics) {
-                       const MetricValue vacuity = metric_of(metrics, "vacuity_3_5");
-                       return vacuity.applicable() && vacuity.number() < 1.0;
-                     })),
+                     fmt::to_string(count_records(records, group,
+                                                  [](const Record& metrics) {
+                                                    const MetricValue vacuity = metric_of(metrics, "vacuity_3_5");
+                                                    return vacuity.applicable() && vacuity.number() < 1.0;
+                                                  })),
                      share("probs_frobenius"), share("bound_sharp_mu"), share("bound_blocks"), share("bound_radii"),
                      share("bound_sharp"), share("bound_3_5")});
         }
@@ -55,10 +56,10 @@ StudyExperiment bounds_experiment(const Options& options) {
 }
 
 CLI::App* add_bounds(CLI::App& parent, int& status) {
-  return add_study_command(parent, status, "bounds",
-                           "Checks Theorems 3.3 and 3.5: both sides, every proof step, tightness, sharper bounds",
-                           "draftbench bounds data/minidit_512p.h5 --rule softmax,row --sparsity 0.5,0.9 --out bounds.jsonl",
-                           [](const Options& options) { return std::vector{bounds_experiment(options)}; });
+  return add_study_command(
+      parent, status, "bounds", "Checks Theorems 3.3 and 3.5: both sides, every proof step, tightness, sharper bounds",
+      "draftbench bounds data/minidit_512p.h5 --rule softmax,row --sparsity 0.5,0.9 --out bounds.jsonl",
+      [](const Options& options) { return std::vector{bounds_experiment(options)}; });
 }
 
 }  // namespace draft

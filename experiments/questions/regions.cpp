@@ -9,8 +9,8 @@ namespace {
 
 void print_regions(const std::vector<Record>& records) {
   StudyTable table("Region sizes, means over heads: recall of attention mass, relative L2 output error",
-                   {"sparsity", "region", "heads", "recall draft", "oracle", "random", "error draft", "oracle", "random",
-                    "empty rows"});
+                   {"sparsity", "region", "heads", "recall draft", "oracle", "random", "error draft", "oracle",
+                    "random", "empty rows"});
   for (const Record& sparsity : distinct_values(records, "sparsity")) {
     for (const Record& region : distinct_values(records, "region")) {
       const auto by = [&](const char* policy) {
@@ -43,9 +43,10 @@ StudyExperiment regions_experiment(const Options& options) {
 }
 
 CLI::App* add_regions(CLI::App& parent, int& status) {
-  return add_study_command(parent, status, "regions", "Compares region sizes (Table 5)",
-                           "draftbench regions data/minidit_512p.h5 --region 8x16,16x16 --sparsity 0.9 --out regions.jsonl",
-                           [](const Options& options) { return std::vector{regions_experiment(options)}; });
+  return add_study_command(
+      parent, status, "regions", "Compares region sizes (Table 5)",
+      "draftbench regions data/minidit_512p.h5 --region 8x16,16x16 --sparsity 0.9 --out regions.jsonl",
+      [](const Options& options) { return std::vector{regions_experiment(options)}; });
 }
 
 }  // namespace draft

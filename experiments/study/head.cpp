@@ -206,8 +206,14 @@ Metrics HeadStudy::metrics(std::size_t i) const {
   const std::size_t p = plan_->partition_index(cell.region);
   const MaskEffect& effect = plan_->second.effects[plan_->place[i].first][plan_->place[i].second];
   const Slack& slack = plan_->slack;
-  const MaskMeasurement measured{plan_->problem, plan_->partitions[p], plan_->masks[i], effect, plan_->second.dense,
-                                 mask_error(effect, plan_->longest_value, slack.output), slack, units()};
+  const MaskMeasurement measured{plan_->problem,
+                                 plan_->partitions[p],
+                                 plan_->masks[i],
+                                 effect,
+                                 plan_->second.dense,
+                                 mask_error(effect, plan_->longest_value, slack.output),
+                                 slack,
+                                 units()};
   Metrics metrics;
   if (cell.with_bounds && cell.policy == Policy::draft) {
     const PoolingError& pooling = plan_->pooling.at({p, cell.pool});

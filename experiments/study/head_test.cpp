@@ -61,8 +61,10 @@ TEST(HeadStudy, RegionSizesTogetherAreRegionSizesAlone) {
   }
   HeadStudy all(head(), together, {});
   for (std::size_t first = 0; first < together.size(); first += 20) {
-    HeadStudy one(head(), {together.begin() + static_cast<std::ptrdiff_t>(first),
-                           together.begin() + static_cast<std::ptrdiff_t>(first) + 20}, {});
+    HeadStudy one(head(),
+                  {together.begin() + static_cast<std::ptrdiff_t>(first),
+                   together.begin() + static_cast<std::ptrdiff_t>(first) + 20},
+                  {});
     for (std::size_t i = 0; i < 20; ++i) {
       const Metrics found = all.metrics(first + i), wanted = one.metrics(i);
       ASSERT_EQ(found.size(), wanted.size());

@@ -39,8 +39,9 @@ nlohmann::ordered_json rounded_rows(const Matrix& matrix) {
 }
 
 void print_maps(const std::vector<Record>& records) {
-  StudyTable table("Where each head's dense attention goes, shares of its mass; recall of the mask shown in the maps",
-                   {"capture", "head", "same region", "same frame", "same position", "text", "effective blocks", "recall"});
+  StudyTable table(
+      "Where each head's dense attention goes, shares of its mass; recall of the mask shown in the maps",
+      {"capture", "head", "same region", "same frame", "same position", "text", "effective blocks", "recall"});
   for (const Record& record : records) {
     const auto shown = [&](const char* name) { return metric_text(metric_of(record["metrics"], name)); };
     table.row({record["input"]["capture"], fmt::to_string(record["input"]["head"].get<Index>()),

@@ -50,7 +50,8 @@ TEST(HeadCharacter, OfOneHeavyRegion) {
   EXPECT_NEAR(metric(metrics, "mass_text"), 4.0 * e / sum, 1e-13);
   EXPECT_NEAR(metric(metrics, "mass_same_region"), (16.0 * 16.0 * e + 32.0 * 16.0 + 24.0 * 8.0) / (72.0 * sum), 1e-13);
   EXPECT_NEAR(metric(metrics, "mass_same_frame"), (24.0 * (16.0 * e + 8.0) + 48.0 * 24.0) / (72.0 * sum), 1e-13);
-  const double blocks = entropy_of({16.0 * e / video, 16.0 / video, 16.0 / video, 8.0 / video, 8.0 / video, 8.0 / video});
+  const double blocks =
+      entropy_of({16.0 * e / video, 16.0 / video, 16.0 / video, 8.0 / video, 8.0 / video, 8.0 / video});
   EXPECT_NEAR(metric(metrics, "effective_blocks"), std::exp(blocks), 1e-12);
 }
 

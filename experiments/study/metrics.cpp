@@ -54,23 +54,24 @@ void append_mask_metrics(Metrics& metrics, const MaskMeasurement& m) {
   const double output_error = safe_norm(m.effect.output_error);
   const double peak = std::max(std::abs(m.dense.lowest), std::abs(m.dense.highest));
   const MaskError& error = m.error;
-  metrics.insert(metrics.end(), {
-      {"attention_recall", recall.mean()},
-      {"attention_recall_p05", quantile({recall.begin(), recall.end()}, 0.05)},
-      {"attention_recall_min", recall.minCoeff()},
-      {"max_dropped_mass", error.max_dropped},
-      {"mean_dropped_mass", error.mean_dropped},
-      {"min_kept_fraction", kept_tokens(m.partition, m.mask).smallest},
-      {"kept_blocks", static_cast<double>(m.mask.kept_blocks())},
-      {"total_blocks", static_cast<double>(m.partition.regions() * m.partition.regions())},
-      {"empty_rows", static_cast<double>(m.mask.empty_rows())},
-      {"probs_frobenius", error.probs_frobenius},
-      {"trivial_bound", error.trivial_bound},
-      {"output_rel_l2", ratio(output_error, m.dense.norm)},
-      {"output_rel_l1", ratio(m.effect.output_error1, m.dense.absolute)},
-      {"output_cosine", ratio(m.effect.output_dot, m.dense.norm * m.effect.output_norm)},
-      {"output_psnr", psnr(peak, output_error, values)},
-  });
+  metrics.insert(metrics.end(),
+                 {
+                     {"attention_recall", recall.mean()},
+                     {"attention_recall_p05", quantile({recall.begin(), recall.end()}, 0.05)},
+                     {"attention_recall_min", recall.minCoeff()},
+                     {"max_dropped_mass", error.max_dropped},
+                     {"mean_dropped_mass", error.mean_dropped},
+                     {"min_kept_fraction", kept_tokens(m.partition, m.mask).smallest},
+                     {"kept_blocks", static_cast<double>(m.mask.kept_blocks())},
+                     {"total_blocks", static_cast<double>(m.partition.regions() * m.partition.regions())},
+                     {"empty_rows", static_cast<double>(m.mask.empty_rows())},
+                     {"probs_frobenius", error.probs_frobenius},
+                     {"trivial_bound", error.trivial_bound},
+                     {"output_rel_l2", ratio(output_error, m.dense.norm)},
+                     {"output_rel_l1", ratio(m.effect.output_error1, m.dense.absolute)},
+                     {"output_cosine", ratio(m.effect.output_dot, m.dense.norm * m.effect.output_norm)},
+                     {"output_psnr", psnr(peak, output_error, values)},
+                 });
 }
 
 void append_mask_bound_metrics(Metrics& metrics, const MaskMeasurement& m) {
@@ -78,22 +79,24 @@ void append_mask_bound_metrics(Metrics& metrics, const MaskMeasurement& m) {
   const Slack& slack = m.slack;
   const MetricValue check_output = held(error.output_judged_max, 1.0, slack.relative);
   const bool has_values = longest_row(m.problem.v) > 0.0;
-  metrics.insert(metrics.end(), {
-      {"step_1_row_l1_max", m.effect.row_l1_max},
-      {"step_1_residual", m.effect.row_l1_residual},
-      {"step_1_rows_checked", static_cast<double>(m.effect.rows_checked)},
-      {"step_1_bound", error.step_1_bound},
-      {"bound_sharp_mu", error.bound_sharp_mu},
-      {"output_error_max", m.units.of_values(error.output_error_max)},
-      {"output_bound_max_ratio",
-       has_values ? tightness(error.output_ratio_max, 1.0, check_output) : MetricValue::not_applicable()},
-      // ||P_u - P^M_u||_1 = 2 mu_u is an identity of numbers of order one.
-      {"check_step_1",
-       both_held(held(m.effect.row_l1_residual, 0.0, slack.relative, slack.identity),
-                 held(error.probs_frobenius, error.step_1_bound, slack.relative, slack.probs_floor))},
-      {"check_sharp_mu", held(error.probs_frobenius, error.bound_sharp_mu, slack.relative, slack.probs_floor)},
-      {"check_output", check_output},
-  });
+  metrics.insert(
+      metrics.end(),
+      {
+          {"step_1_row_l1_max", m.effect.row_l1_max},
+          {"step_1_residual", m.effect.row_l1_residual},
+          {"step_1_rows_checked", static_cast<double>(m.effect.rows_checked)},
+          {"step_1_bound", error.step_1_bound},
+          {"bound_sharp_mu", error.bound_sharp_mu},
+          {"output_error_max", m.units.of_values(error.output_error_max)},
+          {"output_bound_max_ratio",
+           has_values ? tightness(error.output_ratio_max, 1.0, check_output) : MetricValue::not_applicable()},
+          // ||P_u - P^M_u||_1 = 2 mu_u is an identity of numbers of order one.
+          {"check_step_1",
+           both_held(held(m.effect.row_l1_residual, 0.0, slack.relative, slack.identity),
+                     held(error.probs_frobenius, error.step_1_bound, slack.relative, slack.probs_floor))},
+          {"check_sharp_mu", held(error.probs_frobenius, error.bound_sharp_mu, slack.relative, slack.probs_floor)},
+          {"check_output", check_output},
+      });
 }
 
 void append_pooling_metrics(Metrics& metrics, const Problem& problem, const PoolingError& pooling,
@@ -104,24 +107,24 @@ void append_pooling_metrics(Metrics& metrics, const Problem& problem, const Pool
   const MetricValue check_radii = held(over, 0.0, slack.deviation, slack.logit);
   const auto quantile = [&](double p) { return units.of_logits(deviations.quantile(p)); };
   metrics.insert(metrics.end(), {
-      {"delta_logits", units.of_logits(pooling.delta)},
-      {"delta_scaled", pooling.delta * problem.scale},
-      {"delta_p50", quantile(0.5)},
-      {"delta_p90", quantile(0.9)},
-      {"delta_p99", quantile(0.99)},
-      {"delta_p999", quantile(0.999)},
-      {"logits_rms_deviation", units.of_logits(pooling.frobenius / n)},
-      {"logits_frobenius", units.of_logits(pooling.frobenius)},
-      {"bound_3_3", units.of_logits(pooling.bound)},
-      {"tightness_3_3", tightness(pooling.frobenius, pooling.bound, check)},
-      {"delta_block_row", static_cast<double>(pooling.block_row)},
-      {"delta_block_column", static_cast<double>(pooling.block_column)},
-      {"delta_half_block_share", pooling.half_block_share},
-      {"delta_radii", units.of_logits(pooling.delta_radii)},
-      {"radii_tightness", tightness(pooling.delta, pooling.delta_radii, check_radii)},
-      {"check_3_3", check},
-      {"check_radii_delta", check_radii},
-  });
+                                    {"delta_logits", units.of_logits(pooling.delta)},
+                                    {"delta_scaled", pooling.delta * problem.scale},
+                                    {"delta_p50", quantile(0.5)},
+                                    {"delta_p90", quantile(0.9)},
+                                    {"delta_p99", quantile(0.99)},
+                                    {"delta_p999", quantile(0.999)},
+                                    {"logits_rms_deviation", units.of_logits(pooling.frobenius / n)},
+                                    {"logits_frobenius", units.of_logits(pooling.frobenius)},
+                                    {"bound_3_3", units.of_logits(pooling.bound)},
+                                    {"tightness_3_3", tightness(pooling.frobenius, pooling.bound, check)},
+                                    {"delta_block_row", static_cast<double>(pooling.block_row)},
+                                    {"delta_block_column", static_cast<double>(pooling.block_column)},
+                                    {"delta_half_block_share", pooling.half_block_share},
+                                    {"delta_radii", units.of_logits(pooling.delta_radii)},
+                                    {"radii_tightness", tightness(pooling.delta, pooling.delta_radii, check_radii)},
+                                    {"check_3_3", check},
+                                    {"check_radii_delta", check_radii},
+                                });
 }
 
 void append_threshold_metrics(Metrics& metrics, const MaskMeasurement& m, const DraftMap& map,
@@ -129,28 +132,29 @@ void append_threshold_metrics(Metrics& metrics, const MaskMeasurement& m, const 
   append_mask_bound_metrics(metrics, m);
   const double left = m.error.probs_frobenius;
   const double relative = m.slack.relative, floor = m.slack.probs_floor;
-  const ThresholdBounds bounds =
-      threshold_bounds(m.partition, map, pooling, m.mask, m.effect, row_region, m.units);
+  const ThresholdBounds bounds = threshold_bounds(m.partition, map, pooling, m.mask, m.effect, row_region, m.units);
   const auto if_thresholds = [&](MetricValue value) {
     return bounds.thresholds ? value : MetricValue::not_applicable();
   };
   const MetricValue check_bound = held(left, bounds.bound, relative, floor);
   const MetricValue check_step_2 = held(bounds.step_2_ratio, 1.0, relative);
-  metrics.insert(metrics.end(), {
-      {"bound_3_5", bounds.bound},
-      {"bound_3_5_paper_delta", bounds.bound_paper_delta},
-      {"vacuity_3_5", bounds.bound / m.error.trivial_bound},
-      {"tightness_3_5", if_thresholds(tightness(left, bounds.bound, check_bound))},
-      {"bound_sharp", bounds.bound_sharp},
-      {"bound_blocks", bounds.bound_blocks},
-      {"bound_radii", bounds.bound_radii},
-      {"step_2_max_ratio", if_thresholds(tightness(bounds.step_2_ratio, 1.0, check_step_2))},
-      {"check_step_2", if_thresholds(check_step_2)},
-      {"check_3_5", if_thresholds(both_held(check_bound, held(left, bounds.bound_paper_delta, relative, floor)))},
-      {"check_sharp", if_thresholds(held(left, bounds.bound_sharp, relative, floor))},
-      {"check_blocks", held(left, bounds.bound_blocks, relative, floor)},
-      {"check_radii", held(left, bounds.bound_radii, m.slack.against_exact, floor)},
-  });
+  metrics.insert(
+      metrics.end(),
+      {
+          {"bound_3_5", bounds.bound},
+          {"bound_3_5_paper_delta", bounds.bound_paper_delta},
+          {"vacuity_3_5", bounds.bound / m.error.trivial_bound},
+          {"tightness_3_5", if_thresholds(tightness(left, bounds.bound, check_bound))},
+          {"bound_sharp", bounds.bound_sharp},
+          {"bound_blocks", bounds.bound_blocks},
+          {"bound_radii", bounds.bound_radii},
+          {"step_2_max_ratio", if_thresholds(tightness(bounds.step_2_ratio, 1.0, check_step_2))},
+          {"check_step_2", if_thresholds(check_step_2)},
+          {"check_3_5", if_thresholds(both_held(check_bound, held(left, bounds.bound_paper_delta, relative, floor)))},
+          {"check_sharp", if_thresholds(held(left, bounds.bound_sharp, relative, floor))},
+          {"check_blocks", held(left, bounds.bound_blocks, relative, floor)},
+          {"check_radii", held(left, bounds.bound_radii, m.slack.against_exact, floor)},
+      });
 }
 
 bool all_checks_hold(const Metrics& metrics) {

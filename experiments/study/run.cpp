@@ -142,8 +142,9 @@ bool write_head(HeadStudy& study, const HeadPlan& plan, const std::vector<StudyE
 
 }  // namespace
 
-void append_draft_cells(std::vector<Cell>& cells, const std::vector<RegionSize>& regions, const std::vector<Pool>& pools,
-                        const std::vector<Rule>& rules, const std::vector<double>& sparsities, bool with_bounds) {
+void append_draft_cells(std::vector<Cell>& cells, const std::vector<RegionSize>& regions,
+                        const std::vector<Pool>& pools, const std::vector<Rule>& rules,
+                        const std::vector<double>& sparsities, bool with_bounds) {
   for (const RegionSize region : regions) {
     for (const Pool pool : pools) {
       for (const Rule rule : rules) {
@@ -173,7 +174,8 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
   const std::unique_ptr<Sweeps> sweeps = make_sweeps(options.device);
   RecordLog log(options.out);
   Collected collected;
-  ProgressLine progress("measuring heads", 2 * dump.info().grid.video() * static_cast<Index>(tasks.size()), options.quiet);
+  ProgressLine progress("measuring heads", 2 * dump.info().grid.video() * static_cast<Index>(tasks.size()),
+                        options.quiet);
   std::vector<PlannedHead> heads;
   for (const HeadTask& task : tasks) {
     const Json input = input_of(dump.info(), sha256, task);
@@ -217,8 +219,9 @@ CLI::App* add_study_command(CLI::App& parent, int& status, const std::string& na
   CLI::App* command = parent.add_subcommand(name, question);
   command->footer("Example: " + example);
   const auto options = std::make_shared<Options>();
-  add_options(*command, *options,
-              {.dump = true, .captures = true, .pool = true, .region = true, .rule = true, .sparsity = true, .compute = true});
+  add_options(
+      *command, *options,
+      {.dump = true, .captures = true, .pool = true, .region = true, .rule = true, .sparsity = true, .compute = true});
   command->callback([options, experiments, &status] { status = run_experiments(*options, experiments(*options)); });
   return command;
 }

@@ -18,9 +18,9 @@ using Record = nlohmann::ordered_json;
 
 /// One question: the cells that answer it, and the table that shows the answer.
 struct StudyExperiment {
-  std::string name;           // the record's `experiment`
+  std::string name;  // the record's `experiment`
   std::vector<Cell> cells;
-  bool with_maps = false;     // records carry the draft map, the block mass and the mask
+  bool with_maps = false;  // records carry the draft map, the block mass and the mask
   void (*table)(const std::vector<Record>& records) = nullptr;  // prints this experiment's records to stdout
 };
 
@@ -37,8 +37,9 @@ CLI::App* add_study_command(CLI::App& parent, int& status, const std::string& na
                             std::vector<StudyExperiment> (*experiments)(const Options& options));
 
 /// Adds a draft cell for each region, pooling, rule and sparsity.
-void append_draft_cells(std::vector<Cell>& cells, const std::vector<RegionSize>& regions, const std::vector<Pool>& pools,
-                        const std::vector<Rule>& rules, const std::vector<double>& sparsities, bool with_bounds = false);
+void append_draft_cells(std::vector<Cell>& cells, const std::vector<RegionSize>& regions,
+                        const std::vector<Pool>& pools, const std::vector<Rule>& rules,
+                        const std::vector<double>& sparsities, bool with_bounds = false);
 
 /// Adds oracle and random cells for each region and sparsity: the two ends of the scale at equal budget.
 void append_scale_ends(std::vector<Cell>& cells, const std::vector<RegionSize>& regions,

@@ -12,7 +12,8 @@ double longest_product(const Problem& problem) { return longest_row(problem.q) *
 
 Slack reference_slack(const Problem& problem) {
   constexpr double kRoundoff = std::numeric_limits<double>::epsilon();
-  const double longest = longest_product(problem), logit = static_cast<double>(problem.head_dim()) * kRoundoff * longest;
+  const double longest = longest_product(problem),
+               logit = static_cast<double>(problem.head_dim()) * kRoundoff * longest;
   constexpr double kSums = 1e-10;
   // The factors that may be as large as float64 goes meet those that may be 0 first: 0 times infinity is no slack.
   const double relative = kSums + std::expm1(16.0 * kRoundoff * problem.scale * longest);

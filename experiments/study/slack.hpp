@@ -17,8 +17,9 @@ struct Slack {
 };
 
 /// float64 sweeps. Both sides are sums of up to n^2 = 1e10 rounded terms, which stay below sqrt(1e10) eps = 2e-11
-/// relative; a logit is off by head_dim eps m, m = max ||q|| max ||k||, and P relatively to one that knows the exact logits
-/// by as much, scaled. Of the same logits, differences and exponents are taken on both sides: each rounds scale m by eps.
+/// relative; a logit is off by head_dim eps m, m = max ||q|| max ||k||, and P relatively to one that knows the exact
+/// logits by as much, scaled. Of the same logits, differences and exponents are taken on both sides: each rounds scale
+/// m by eps.
 Slack reference_slack(const Problem& problem);
 
 /// fp32 sweeps on tensor cores, u = 2^-24, m = max ||q|| max ||k||, products of the 16-bit inputs exact:

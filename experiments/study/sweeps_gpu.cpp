@@ -52,10 +52,10 @@ void GpuSweeps::load(const Problem& problem, std::span<const Partition> partitio
   }
   const double rounding = problem.scale * single_precision_slack(problem).logit;
   if (rounding > kMostRounding) {
-    throw UsageError(fmt::format("{}: --device cuda wants scaled logits whose rounding in fp32 stays below {}, found {:.3g} "
-                                 "(softmax_scale x longest row of q x longest row of k = {:.3g}); use --device cpu",
-                                 problem.source, kMostRounding, rounding,
-                                 problem.scale * longest_row(problem.q) * longest_row(problem.k)));
+    throw UsageError(fmt::format(
+        "{}: --device cuda wants scaled logits whose rounding in fp32 stays below {}, found {:.3g} "
+        "(softmax_scale x longest row of q x longest row of k = {:.3g}); use --device cpu",
+        problem.source, kMostRounding, rounding, problem.scale * longest_row(problem.q) * longest_row(problem.k)));
   }
   problem_ = &problem;
   partitions_ = partitions;

@@ -9,8 +9,8 @@
 #include "experiments/study/metrics.hpp"
 #include "harness/gpu.hpp"
 #include "harness/numbers/half_tensor.hpp"
-#include "harness/record/metric_table.hpp"
 #include "harness/options.hpp"
+#include "harness/record/metric_table.hpp"
 #include "reference/attention.hpp"
 #include "reference/naive.hpp"
 
@@ -205,7 +205,8 @@ TEST_F(GpuSweepsTest, OneBlockHoldsAllTheMass) {
   const std::unique_ptr<Sweeps> sweeps = make_sweeps("cuda");
   std::vector<Cell> cells;
   for (const Rule rule : {Rule::logits, Rule::softmax, Rule::released, Rule::row}) {
-    for (const double sparsity : {0.3, 0.5, 0.9}) cells.push_back({Policy::draft, Pool::average, rule, {4, 4}, sparsity, true});
+    for (const double sparsity : {0.3, 0.5, 0.9})
+      cells.push_back({Policy::draft, Pool::average, rule, {4, 4}, sparsity, true});
   }
   for (const double sparsity : {0.3, 0.5, 0.9}) cells.push_back({Policy::random, {}, {}, {4, 4}, sparsity, true});
   Index compared = 0;
@@ -221,8 +222,8 @@ TEST_F(GpuSweepsTest, OneBlockHoldsAllTheMass) {
       EXPECT_EQ(metrics_failure(json_of(found), "cuda"), "");
       EXPECT_TRUE(all_checks_hold(found));
       for (const char* name : {"attention_recall", "attention_recall_min", "max_dropped_mass", "probs_frobenius",
-                               "bound_sharp_mu", "step_1_bound", "step_1_row_l1_max", "step_1_rows_checked", "bound_3_5",
-                               "delta_logits", "logits_frobenius", "tightness_3_5"}) {
+                               "bound_sharp_mu", "step_1_bound", "step_1_row_l1_max", "step_1_rows_checked",
+                               "bound_3_5", "delta_logits", "logits_frobenius", "tightness_3_5"}) {
         // Chance's masks have no bounds, and Theorem 3.5 none for masks that do not threshold the map.
         ASSERT_EQ(has_number(found, name), has_number(wanted, name)) << name;
         if (!has_number(wanted, name)) continue;
@@ -232,8 +233,7 @@ TEST_F(GpuSweepsTest, OneBlockHoldsAllTheMass) {
       }
       for (const char* name : {"output_rel_l2", "output_rel_l1"}) {
         const double rounding = single_precision_slack(problem).output.noise + 8.0 * weight;
-        EXPECT_LE(std::abs(metric(found, name) - metric(wanted, name)),
-                  32.0 * rounding * (1.0 + metric(wanted, name)))
+        EXPECT_LE(std::abs(metric(found, name) - metric(wanted, name)), 32.0 * rounding * (1.0 + metric(wanted, name)))
             << name;
       }
     }

@@ -178,8 +178,8 @@ TEST(WideRange, OneBlockHoldsAllTheMass) {
         const Wide mu = (with ? 16 * lost * e : 16 * (1 + lost * e)) / total;
         const Wide kept = (with ? 16 * (1 + c * e) : 16 * c * e) / total;
         const Wide light = with ? lost : c, heavy = with ? c : lost;  // regions beside the heavy one on its side
-        const Wide sharpness = (light > 0 ? 1 / (16 * light) : Wide(0)) +
-                               (1 + heavy * e * e) / (16 * (1 + heavy * e) * (1 + heavy * e));
+        const Wide sharpness =
+            (light > 0 ? 1 / (16 * light) : Wide(0)) + (1 + heavy * e * e) / (16 * (1 + heavy * e) * (1 + heavy * e));
         recall += kept / 4;
         least = std::min(least, kept);
         frobenius2 += 16 * mu * mu * sharpness;
@@ -286,14 +286,15 @@ double unit_of(const std::string& name, double logits, double values) {
   return name == "output_error_max" ? values : 1.0;
 }
 
-// Given a head in other units (powers of two up to 1e150 and down to 1e-160, the scale S as before), claim: every metric
-// is the same, in its unit. Only eq. 10 with the unscaled delta knows the difference.
+// Given a head in other units (powers of two up to 1e150 and down to 1e-160, the scale S as before), claim: every
+// metric is the same, in its unit. Only eq. 10 with the unscaled delta knows the difference.
 TEST(WideRange, UnitsDoNotMatter) {
   const std::vector<Cell> cells = all_cells();
   const Problem plain = naive::random_problem({2, 5, 7, 3}, 8, 1.5, 14);
   HeadStudy wanted_study(plain, cells, {});
-  const std::vector<std::array<int, 3>> exponents{{500, 490, 500},  {-530, -400, -530}, {500, -500, 0}, {-530, 500, 900},
-                                                  {0, 0, -1000},    {40, 0, 31},        {0, -100, 0},   {300, 300, -300}};
+  const std::vector<std::array<int, 3>> exponents{{500, 490, 500},  {-530, -400, -530}, {500, -500, 0},
+                                                  {-530, 500, 900}, {0, 0, -1000},      {40, 0, 31},
+                                                  {0, -100, 0},     {300, 300, -300}};
   for (const auto& [q, k, v] : exponents) {
     SCOPED_TRACE(std::to_string(q) + ", " + std::to_string(k) + ", " + std::to_string(v));
     Problem problem = plain;
@@ -362,7 +363,8 @@ TEST(WideRange, Zeros) {
       EXPECT_EQ(metrics_failure(json, "cpu"), "");
       EXPECT_TRUE(all_checks_hold(metrics));
       const bool no_values = problem.v.isZero(0.0), no_logits = zeros != "v";
-      for (const char* name : {"output_rel_l2", "output_rel_l1", "output_cosine", "output_psnr", "output_bound_max_ratio"}) {
+      for (const char* name :
+           {"output_rel_l2", "output_rel_l1", "output_cosine", "output_psnr", "output_bound_max_ratio"}) {
         if (no_values) {
           EXPECT_TRUE(is_not_applicable(json.at(name))) << name;
         }
@@ -408,8 +410,10 @@ TEST(WideRange, AMapThatUnderflowsIsNoThreshold) {
   const double logit[] = {0.0, 10.0, 20.0, 2000.0};  // by position the first two come before the third
   for (Index token = 0; token < 32; ++token) problem.k(token, 0) = logit[token / 8];
   problem.v.setOnes();
-  HeadStudy study(problem, {{Policy::draft, Pool::average, Rule::softmax, kRegion, 0.5, true},
-                            {Policy::draft, Pool::average, Rule::row, kRegion, 0.5, true}}, {});
+  HeadStudy study(problem,
+                  {{Policy::draft, Pool::average, Rule::softmax, kRegion, 0.5, true},
+                   {Policy::draft, Pool::average, Rule::row, kRegion, 0.5, true}},
+                  {});
   const Json softmax = json_of(study.metrics(0)), row = json_of(study.metrics(1));
   for (const char* name : {"check_3_5", "check_step_2", "check_sharp", "tightness_3_5", "step_2_max_ratio"}) {
     EXPECT_TRUE(is_not_applicable(softmax.at(name))) << name;

@@ -81,9 +81,9 @@ CLI::App* add_latency(CLI::App& parent, int& status) {
                 {"token", "region", "gather"});
   add_text_list(*command, "--policy", options->policies, "What keeps blocks: draft (default), random, uneven, worst",
                 {"draft", "random", "uneven", "worst"});
-  CLI::Option* sustain =
-      command->add_option("--sustain", options->sustain_ms,
-                          "Milliseconds that a sample lasts at least, of calls in a row (default 0: one call a sample)");
+  CLI::Option* sustain = command->add_option(
+      "--sustain", options->sustain_ms,
+      "Milliseconds that a sample lasts at least, of calls in a row (default 0: one call a sample)");
   require_number(sustain->type_name("MS"), 0.0, 60'000.0);
   command->callback([options, &status] {
 #if defined(DRAFT_HAS_CUDA)

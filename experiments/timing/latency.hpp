@@ -4,8 +4,8 @@
 // Command:  draftbench latency DUMP|SHAPE [--kernel NAMES] [--order ORDERS] [--policy POLICIES] --out FILE.jsonl
 // Output:   records "latency": samples of one call by CUDA events, with the rate over kept blocks, the speed-up over
 //           the dense time of the same run, kernel and order, and the projection to a whole video
-//           (experiments/timing/projection.hpp). With --sustain, records "latency_sustained": samples of many calls in a row,
-//           at the clock that the power limit then leaves.
+//           (experiments/timing/projection.hpp). With --sustain, records "latency_sustained": samples of many calls in
+//           a row, at the clock that the power limit then leaves.
 
 #include <string>
 #include <vector>

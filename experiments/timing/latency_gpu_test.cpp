@@ -8,13 +8,13 @@
 #include "experiments/device/call.hpp"
 #include "experiments/timing/latency.hpp"
 #include "experiments/timing/overhead.hpp"
+#include "harness/compare/timing_match.hpp"
+#include "harness/dump/synthetic.hpp"
 #include "harness/gpu.hpp"
-#include "harness/timing/gpu_timing.hpp"
 #include "harness/numbers/half_tensor.hpp"
 #include "harness/record/metric_table.hpp"
-#include "harness/dump/synthetic.hpp"
 #include "harness/temporary_directory.hpp"
-#include "harness/compare/timing_match.hpp"
+#include "harness/timing/gpu_timing.hpp"
 
 namespace draft {
 namespace {
@@ -161,8 +161,8 @@ TEST_F(Timed, WorkIsSampledAsOftenAsPlannedAndErrorsStayAlone) {
   EXPECT_TRUE(times[1].samples_ms.empty());
 }
 
-// Given work of about 0.1 ms and samples of 5 ms at least, claim: a sample is of many runs, the warm-up's one aside, and
-// stands for one of them: far below 5 ms. What takes longer than a sample runs once.
+// Given work of about 0.1 ms and samples of 5 ms at least, claim: a sample is of many runs, the warm-up's one aside,
+// and stands for one of them: far below 5 ms. What takes longer than a sample runs once.
 TEST_F(Timed, SustainedSamplesAreOfRunsInARow) {
   const gpu::DeviceBuffer<std::uint8_t> memory(std::size_t{256} << 20);
   int runs = 0;
@@ -170,13 +170,15 @@ TEST_F(Timed, SustainedSamplesAreOfRunsInARow) {
     ++runs;
     gpu::check(cudaMemsetAsync(memory.data(), 0, memory.bytes(), stream), "cudaMemsetAsync");
   };
-  const WorkTimes many = time_on_gpu({{"sets memory", set_memory}}, {.samples = 3, .warmup = 0, .at_least_ms = 5}).at(0);
+  const WorkTimes many =
+      time_on_gpu({{"sets memory", set_memory}}, {.samples = 3, .warmup = 0, .at_least_ms = 5}).at(0);
   ASSERT_EQ(many.error, "");
   EXPECT_EQ(many.warmup, 1);
   EXPECT_GT(many.calls, 4);
   EXPECT_EQ(runs, 1 + 3 * many.calls);
   EXPECT_LT(many.median_ms(), 2.5);
-  const WorkTimes one = time_on_gpu({{"sets memory", set_memory}}, {.samples = 3, .warmup = 2, .at_least_ms = 1e-3}).at(0);
+  const WorkTimes one =
+      time_on_gpu({{"sets memory", set_memory}}, {.samples = 3, .warmup = 2, .at_least_ms = 1e-3}).at(0);
   EXPECT_EQ(one.calls, 1);
 }
 

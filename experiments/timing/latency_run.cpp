@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "experiments/input/kernels.hpp"
-#include "experiments/timing/projection.hpp"
 #include "experiments/study/run.hpp"
+#include "experiments/timing/projection.hpp"
 #include "harness/progress.hpp"
 
 namespace draft {

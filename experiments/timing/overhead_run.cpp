@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "experiments/input/kernels.hpp"
-#include "experiments/timing/latency.hpp"
 #include "experiments/study/run.hpp"
+#include "experiments/timing/latency.hpp"
 #include "harness/progress.hpp"
 
 namespace draft {
@@ -48,8 +48,8 @@ std::vector<OverheadRun::Part> OverheadRun::parts(const Group& group, const gpu:
   const gpu::MaskCall draft = call_->draft(group.pool, group.rule, group.sparsity, lists);
   std::vector<Part> parts;
   for (const auto& step : pipeline.steps(draft)) parts.push_back({step.name, TokenOrder::token, step.enqueue, ""});
-  parts.push_back({"draft", TokenOrder::token,
-                   [&pipeline, draft](cudaStream_t stream) { pipeline.enqueue(draft, stream); }, ""});
+  parts.push_back(
+      {"draft", TokenOrder::token, [&pipeline, draft](cudaStream_t stream) { pipeline.enqueue(draft, stream); }, ""});
   parts.push_back({"reorder", TokenOrder::gather, call_->reorder(), ""});
   parts.push_back({"restore", TokenOrder::gather, call_->restore(), ""});
   for (const auto& [name, order] :

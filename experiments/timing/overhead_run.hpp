@@ -41,7 +41,8 @@ class OverheadRun {
 
   void choose_kernel();
   void time(const Group& group, const gpu::MaskPipeline& pipeline);
-  [[nodiscard]] std::vector<Part> parts(const Group& group, const gpu::MaskPipeline& pipeline, const DeviceLists& lists);
+  [[nodiscard]] std::vector<Part> parts(const Group& group, const gpu::MaskPipeline& pipeline,
+                                        const DeviceLists& lists);
   void record(const Group& group, const std::vector<Part>& parts, const std::vector<Json>& configs,
               const KeptCounts& counts, const std::vector<WorkTimes>& times);
   void append(Json record);

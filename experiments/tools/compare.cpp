@@ -81,7 +81,12 @@ void print_findings(const Comparison& comparison, std::size_t rows) {
   std::stable_sort(findings.begin(), findings.end(), [](const Finding& a, const Finding& b) {
     return a.verdict != b.verdict ? a.verdict < b.verdict : severity(a) > severity(b);
   });
-  Table table({{"", Align::left}, {"cell", Align::left}, {"metric", Align::left}, {"old"}, {"new"}, {"new/old"},
+  Table table({{"", Align::left},
+               {"cell", Align::left},
+               {"metric", Align::left},
+               {"old"},
+               {"new"},
+               {"new/old"},
                {"note", Align::left}});
   const std::size_t count = rows == 0 ? findings.size() : std::min(rows, findings.size());
   for (std::size_t i = 0; i < count; ++i) {
@@ -128,7 +133,9 @@ void print_latencies(const Comparison& comparison, std::size_t rows) {
 
 /// The comparison for programs.
 Json json_of(const Comparison& comparison) {
-  const auto side = [](Shift shift) { return shift == Shift::slower ? "slower" : shift == Shift::faster ? "faster" : "none"; };
+  const auto side = [](Shift shift) {
+    return shift == Shift::slower ? "slower" : shift == Shift::faster ? "faster" : "none";
+  };
   Json json{{"cells", comparison.cells}, {"latencies", comparison.latencies}};
   for (const char* list : {"findings", "latency", "only_before", "only_after", "notes"}) json[list] = Json::array();
   for (const Finding& finding : comparison.findings) {
@@ -187,9 +194,10 @@ int compare_files(const Request& request) {
                                  comparison.only_after.size()));
   }
   if (comparison.measured == 0) {  // a gate must not let pass what it did not look at
-    throw UsageError(fmt::format("{} and {}: wanted a cell with something to compare, found {} in both, without a "
-                                 "metric or a latency that both sides have",
-                                 request.before, request.after, comparison.cells));
+    throw UsageError(
+        fmt::format("{} and {}: wanted a cell with something to compare, found {} in both, without a "
+                    "metric or a latency that both sides have",
+                    request.before, request.after, comparison.cells));
   }
   if (request.json) fmt::print("{}\n", record_line(json_of(comparison)));
   if (!request.quiet && !request.json) print_comparison(comparison, request.rows);
@@ -233,7 +241,8 @@ CLI::App* add_compare(CLI::App& parent, int& status) {
   const auto request = std::make_shared<Request>();
   require_file_name(
       command->add_option("OLD", request->before, "Records to compare with: JSON Lines")->type_name("")->required());
-  require_file_name(command->add_option("NEW", request->after, "Records to judge: JSON Lines")->type_name("")->required());
+  require_file_name(
+      command->add_option("NEW", request->after, "Records to judge: JSON Lines")->type_name("")->required());
   add_compare_options(*command, request->options);
   require_whole_number(
       command->add_option("--rows", request->rows, fmt::format("Rows of the table at most, 0: all ({})", kRows))

@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "harness/options.hpp"
 #include "harness/dump/synthetic.hpp"
+#include "harness/options.hpp"
 #include "harness/text.hpp"
 
 namespace draft {

@@ -11,8 +11,8 @@
 
 #include "harness/dump/dump.hpp"
 #include "harness/numbers/element.hpp"
-#include "harness/record/provenance.hpp"
 #include "harness/numbers/synthetic.hpp"
+#include "harness/record/provenance.hpp"
 #include "harness/temporary_directory.hpp"
 
 namespace draft {

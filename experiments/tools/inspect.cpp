@@ -98,7 +98,8 @@ void inspect(Options options, bool check) {
   options.captures = chosen_captures(info, options);
   for (const Index head : options.heads) {
     if (head >= info.heads) {
-      throw UsageError(fmt::format("{}: --heads: wanted 0 to {}, found {}", shown(info.path.string()), info.heads - 1, head));
+      throw UsageError(
+          fmt::format("{}: --heads: wanted 0 to {}, found {}", shown(info.path.string()), info.heads - 1, head));
     }
   }
   print_header(info);

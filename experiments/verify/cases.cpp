@@ -13,7 +13,8 @@ std::vector<VerifyCase> verify_cases(const Options& options) {
   const auto rules = chosen_or(options.rules, {Rule::softmax, Rule::row});
   const auto sparsities = chosen_or(options.sparsities, {0.0, 0.5, 0.9});
   std::vector<VerifyCase> cases;
-  for (const RegionSize region : chosen_or(options.regions, {RegionSize{8, 16}, RegionSize{8, 8}, RegionSize{16, 16}})) {
+  for (const RegionSize region :
+       chosen_or(options.regions, {RegionSize{8, 16}, RegionSize{8, 8}, RegionSize{16, 16}})) {
     cases.push_back({Keep::uneven, region});
     for (const double sparsity : sparsities) {
       if (sparsity == 0.0) {

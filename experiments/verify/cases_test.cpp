@@ -47,7 +47,8 @@ TEST(VerifyCases, JudgedBlocksHoldTheExtremesAndTheEdges) {
   EXPECT_LE(some.size(), 12U);
   EXPECT_GE(some.size(), 9U);
   EXPECT_TRUE(std::is_sorted(some.begin(), some.end()));
-  for (const Index block : {0, 37, 61, 99, 101}) EXPECT_TRUE(std::binary_search(some.begin(), some.end(), block)) << block;
+  for (const Index block : {0, 37, 61, 99, 101})
+    EXPECT_TRUE(std::binary_search(some.begin(), some.end(), block)) << block;
   EXPECT_EQ(judged_blocks({5}, 1, 32), std::vector<Index>{0});
 }
 

@@ -42,13 +42,15 @@ void keep_judged(const GroupMasks& masks, const JudgedCase& judged, const Kernel
 
 /// Why a run's record is a failure, or "".
 std::string failure(const JudgedRun& run, const KernelError& error) {
-  if (run.guard_bytes > 0) return fmt::format("{} bytes beside the outputs or the scratch were written to", run.guard_bytes);
+  if (run.guard_bytes > 0)
+    return fmt::format("{} bytes beside the outputs or the scratch were written to", run.guard_bytes);
   if (run.unwritten > 0) return fmt::format("{} output numbers are NaN or were not written", run.unwritten);
   if (!run.repeats) return "a second run on the same input gave other bits";
   if (!error.fine()) {
-    return fmt::format("wanted at most 1 of what rounding explains, found {:.3g} (element), {:.3g} (row), {:.3g} (lse); "
-                       "worst block row {}",
-                       error.element_over_bound, error.row_over_tolerance, error.lse_over_bound, error.worst_block);
+    return fmt::format(
+        "wanted at most 1 of what rounding explains, found {:.3g} (element), {:.3g} (row), {:.3g} (lse); "
+        "worst block row {}",
+        error.element_over_bound, error.row_over_tolerance, error.lse_over_bound, error.worst_block);
   }
   return "";
 }
@@ -70,7 +72,8 @@ const std::vector<Json>& Verification::run() {
   for (std::size_t first = 0; first < tasks.size();) {
     std::size_t last = first;
     while (last < tasks.size() && last - first < kGroup && tasks[last].capture == tasks[first].capture) ++last;
-    group({tasks.begin() + static_cast<std::ptrdiff_t>(first), tasks.begin() + static_cast<std::ptrdiff_t>(last)}, progress);
+    group({tasks.begin() + static_cast<std::ptrdiff_t>(first), tasks.begin() + static_cast<std::ptrdiff_t>(last)},
+          progress);
     first = last;
   }
   return records_;
@@ -92,13 +95,16 @@ void Verification::group(const std::vector<HeadTask>& tasks, ProgressLine& progr
   for (std::size_t head = 0; head < tasks.size(); ++head) judge_head(tasks[head], head, judged, runs, progress);
 }
 
-void Verification::run_kernels(const std::vector<HeadTask>& tasks, std::vector<JudgedCase>& judged, std::vector<JudgedRun>& runs) {
+void Verification::run_kernels(const std::vector<HeadTask>& tasks, std::vector<JudgedCase>& judged,
+                               std::vector<JudgedRun>& runs) {
   const DumpInfo& info = dump_.info();
-  HeadGroup group(info.grid, static_cast<Index>(tasks.size()), info.head_dim, element_, tasks[0].capture->softmax_scale);
+  HeadGroup group(info.grid, static_cast<Index>(tasks.size()), info.head_dim, element_,
+                  tasks[0].capture->softmax_scale);
   for (std::size_t head = 0; head < tasks.size(); ++head) {
     const Problem problem = rounded_head(tasks[head]);
     group.upload(static_cast<Index>(head), to_bits(problem.q, element_, problem.source + ": q"),
-                 to_bits(problem.k, element_, problem.source + ": k"), to_bits(problem.v, element_, problem.source + ": v"));
+                 to_bits(problem.k, element_, problem.source + ": k"),
+                 to_bits(problem.v, element_, problem.source + ": v"));
   }
   for (std::size_t c = 0; c < cases_.size(); ++c) {
     const GroupMasks masks = group.masks(cases_[c], options_.seed);
@@ -109,8 +115,8 @@ void Verification::run_kernels(const std::vector<HeadTask>& tasks, std::vector<J
     for (const gpu::AttentionKernel& kernel : kernels_) {
       for (const bool region_order : {false, true}) {
         const KernelRun run = group.run(kernel, masks, region_order);
-        JudgedRun& kept = runs.emplace_back(JudgedRun{c, kernel.name, region_order, run.unsupported, run.guard_bytes,
-                                                      run.unwritten, run.repeats, {}, {}});
+        JudgedRun& kept = runs.emplace_back(JudgedRun{
+            c, kernel.name, region_order, run.unsupported, run.guard_bytes, run.unwritten, run.repeats, {}, {}});
         if (run.unsupported.empty()) keep_judged(masks, own, run, kept);
       }
     }
@@ -118,7 +124,7 @@ void Verification::run_kernels(const std::vector<HeadTask>& tasks, std::vector<J
 }
 
 void Verification::judge_head(const HeadTask& task, std::size_t head, const std::vector<JudgedCase>& judged,
-                const std::vector<JudgedRun>& runs, ProgressLine& progress) {
+                              const std::vector<JudgedRun>& runs, ProgressLine& progress) {
   const Problem problem = rounded_head(task);
   const KernelFormat format = element_ == Element::bfloat16 ? kBfloat16Format : kFloat16Format;
   std::unique_ptr<KernelTruth> truth;
@@ -131,7 +137,9 @@ void Verification::judge_head(const HeadTask& task, std::size_t head, const std:
     const std::vector<Index>& blocks = judged[c].blocks[head];
     std::vector<RowsTruth> rows(blocks.size());
     parallel_for(static_cast<Index>(blocks.size()), options_.threads, [&] {
-      return [&](Index i) { rows[static_cast<std::size_t>(i)] = truth->rows(judged[c].masks[head], blocks[static_cast<std::size_t>(i)]); };
+      return [&](Index i) {
+        rows[static_cast<std::size_t>(i)] = truth->rows(judged[c].masks[head], blocks[static_cast<std::size_t>(i)]);
+      };
     });
     for (const JudgedRun& run : runs) {
       if (run.the_case == c) record(task, run, judged[c].masks[head], blocks, rows, head);
@@ -140,8 +148,8 @@ void Verification::judge_head(const HeadTask& task, std::size_t head, const std:
   }
 }
 
-void Verification::record(const HeadTask& task, const JudgedRun& run, const BlockMask& mask, const std::vector<Index>& blocks,
-            const std::vector<RowsTruth>& rows, std::size_t head) {
+void Verification::record(const HeadTask& task, const JudgedRun& run, const BlockMask& mask,
+                          const std::vector<Index>& blocks, const std::vector<RowsTruth>& rows, std::size_t head) {
   Json config = config_of(cases_[run.the_case]);
   config["element"] = to_string(element_);
   config["order"] = run.region_order ? "region" : "token";
@@ -181,7 +189,7 @@ void Verification::record(const HeadTask& task, const JudgedRun& run, const Bloc
 }
 
 KernelError Verification::judge(const JudgedRun& run, std::size_t head, const std::vector<Index>& blocks,
-                  const std::vector<RowsTruth>& rows) const {
+                                const std::vector<RowsTruth>& rows) const {
   KernelError error;
   std::size_t at = 0;
   for (std::size_t i = 0; i < blocks.size(); ++i) {

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "experiments/input/heads.hpp"
-#include "experiments/verify/verify.hpp"
 #include "experiments/verify/kernels.hpp"
+#include "experiments/verify/verify.hpp"
 #include "harness/progress.hpp"
 #include "reference/kernel_error.hpp"
 

@@ -13,7 +13,8 @@ std::vector<Index> GroupMasks::tokens(Index block) const {
   std::vector<Index> tokens;
   if (block >= layout.regions()) {
     const Index first = layout.video() + (block - layout.regions()) * layout.region_tokens();
-    for (Index t = first; t < std::min<Index>(first + layout.region_tokens(), layout.tokens()); ++t) tokens.push_back(t);
+    for (Index t = first; t < std::min<Index>(first + layout.region_tokens(), layout.tokens()); ++t)
+      tokens.push_back(t);
     return tokens;
   }
   const gpu::Box box = layout.box(static_cast<int>(block));
@@ -126,7 +127,8 @@ KernelRun HeadGroup::run(const gpu::AttentionKernel& kernel, const GroupMasks& m
     stream_.wait();
     std::vector<std::uint16_t> o_bits = o.read();
     std::vector<float> lse_numbers = lse.read();
-    result.guard_bytes = std::max(result.guard_bytes, o.guards_written() + lse.guards_written() + workspace.guards_written());
+    result.guard_bytes =
+        std::max(result.guard_bytes, o.guards_written() + lse.guards_written() + workspace.guards_written());
     if (again) {
       result.repeats = o_bits == result.o && std::equal(lse_numbers.begin(), lse_numbers.end(), result.lse.begin());
     } else {

@@ -5,12 +5,12 @@
 #include <fstream>
 
 #include "experiments/verify/verify.hpp"
+#include "harness/dump/synthetic.hpp"
 #include "harness/gpu.hpp"
 #include "harness/record/metric_table.hpp"
-#include "harness/dump/synthetic.hpp"
 #include "harness/temporary_directory.hpp"
-#include "kernels/core/cuda_check.hpp"
 #include "kernels/attend/toy.hpp"
+#include "kernels/core/cuda_check.hpp"
 
 namespace draft {
 namespace {
@@ -152,7 +152,8 @@ TEST_F(Verifying, ComparesWithABaseline) {
   std::vector<Json> better = records();  // an earlier run that was ten times as exact
   std::ofstream file(directory_ / "better.jsonl");
   for (Json& record : better) {
-    if (record["status"] == "ok") record["metrics"]["kernel_rel_l2"] = 0.1 * record["metrics"]["kernel_rel_l2"].get<double>();
+    if (record["status"] == "ok")
+      record["metrics"]["kernel_rel_l2"] = 0.1 * record["metrics"]["kernel_rel_l2"].get<double>();
     file << record.dump() << '\n';
   }
   file.close();

@@ -40,7 +40,8 @@ std::vector<std::string> line_of(const Json& config) {
                                ? fmt::format("{} {} {}", config["pool"].get<std::string>(),
                                              config["rule"].get<std::string>(), number(config["sparsity"]))
                                : config["policy"].get<std::string>();
-  return {config["kernel"], fmt::format("{}x{}", config["region"][0].get<Index>(), config["region"][1].get<Index>()), mask};
+  return {config["kernel"], fmt::format("{}x{}", config["region"][0].get<Index>(), config["region"][1].get<Index>()),
+          mask};
 }
 
 }  // namespace
@@ -67,13 +68,23 @@ void print_verification(const std::vector<Json>& records) {
                                   input["head"].get<Index>(), record.value("reason", "")));
     }
   }
-  fmt::print("Kernels against the float64 reference under one mask; the worst over heads and token orders.\n"
-             "Shares of what rounding explains: above 1 is a failure.\n");
-  Table table({{"kernel", Align::left}, {"region", Align::left}, {"mask", Align::left}, {"runs"}, {"failed"},
-               {"rel. L2"}, {"worst block"}, {"element"}, {"row"}, {"lse"}});
+  fmt::print(
+      "Kernels against the float64 reference under one mask; the worst over heads and token orders.\n"
+      "Shares of what rounding explains: above 1 is a failure.\n");
+  Table table({{"kernel", Align::left},
+               {"region", Align::left},
+               {"mask", Align::left},
+               {"runs"},
+               {"failed"},
+               {"rel. L2"},
+               {"worst block"},
+               {"element"},
+               {"row"},
+               {"lse"}});
   for (const auto& [key, line] : lines) {
-    table.add_row({key[0], key[1], key[2], fmt::to_string(line.runs), fmt::to_string(line.failed), number(line.rel_l2, 3),
-                   number(line.block, 3), number(line.element, 3), number(line.row, 3), number(line.lse, 3)});
+    table.add_row({key[0], key[1], key[2], fmt::to_string(line.runs), fmt::to_string(line.failed),
+                   number(line.rel_l2, 3), number(line.block, 3), number(line.element, 3), number(line.row, 3),
+                   number(line.lse, 3)});
   }
   table.print();
   for (const std::string& note : notes) fmt::print("{}\n", note);

@@ -24,7 +24,8 @@ int verify(const VerifyOptions& options, const std::vector<gpu::AttentionKernel>
   Verification verification(options, kernels);
   const std::vector<Json>& records = verification.run();
   if (!options.quiet) print_verification(records);
-  bool fine = std::none_of(records.begin(), records.end(), [](const Json& record) { return record["status"] == "failed"; });
+  bool fine =
+      std::none_of(records.begin(), records.end(), [](const Json& record) { return record["status"] == "failed"; });
   if (!options.baseline.empty()) {
     const Comparison comparison = compare(before, records, options.compare);
     if (comparison.measured == 0) {
@@ -38,7 +39,8 @@ int verify(const VerifyOptions& options, const std::vector<gpu::AttentionKernel>
 #endif
 
 CLI::App* add_verify(CLI::App& parent, int& status) {
-  CLI::App* command = parent.add_subcommand("verify", "Holds every GPU attention kernel to the float64 reference on a dump");
+  CLI::App* command =
+      parent.add_subcommand("verify", "Holds every GPU attention kernel to the float64 reference on a dump");
   command->footer("Example: draftbench verify data/minidit_ragged.h5 --kernel mma --out verify.jsonl");
   const auto options = std::make_shared<VerifyOptions>();
   add_options(*command, *options,
@@ -51,8 +53,8 @@ CLI::App* add_verify(CLI::App& parent, int& status) {
       command->add_option("--blocks", options->blocks, "Block rows judged of each head and case (default 32; 0: all)")
           ->type_name("N"),
       0);
-  require_file_name(
-      command->add_option("--baseline", options->baseline, "Records of an earlier run to compare with")->type_name("FILE"));
+  require_file_name(command->add_option("--baseline", options->baseline, "Records of an earlier run to compare with")
+                        ->type_name("FILE"));
   add_compare_options(*command, options->compare);
   command->callback([options, &status] {
 #if defined(DRAFT_HAS_CUDA)

@@ -26,7 +26,7 @@ enum class Verdict { regression, change, improvement };
 /// One thing that differs between the two records of a cell.
 struct Finding {
   Verdict verdict;
-  Json cell;           // the new record's experiment, input and config; of several cells: what they share, as experiment
+  Json cell;  // the new record's experiment, input and config; of several cells: what they share, as experiment
   std::string metric;  // a metric's name, "median_ms", "status", or of several cells "common_drift" or "group_drift"
   Json before, after;  // numbers; text for a status; null where there is none
   std::string note;    // e.g. the reason of a failure, or clocks that differ; may be empty
@@ -65,13 +65,15 @@ struct Comparison {
 ///   regression; another metric that is no longer there is a change.
 /// - kNotApplicable on both sides is equal. An error or a check that applied and does not any more is a regression, for
 ///   nobody holds it now; any other metric that begins or ceases to be applicable is a change.
-/// - What is broken by itself is a regression where it is new, in a new cell too: a failed record, a check that is not 1,
+/// - What is broken by itself is a regression where it is new, in a new cell too: a failed record, a check that is not
+/// 1,
 ///   a share of a tolerance above 1.
-/// - Latency: timing.samples_ms of two ok records, by judge_latencies() over all judged cells at once. Cells that changed
+/// - Latency: timing.samples_ms of two ok records, by judge_latencies() over all judged cells at once. Cells that
+/// changed
 ///   are findings of their own; a drift beyond the ratio of all of them, or of those that share a value of config or of
 ///   input (capture, layer, head), is one finding. A timing that is gone, or has fewer than kFewestSamples
-///   where the old one had enough, is a regression. Not judged, with a note: too few on the old side already, another GPU
-///   (another processor where config.device is cpu), another l2_flush.
+///   where the old one had enough, is a regression. Not judged, with a note: too few on the old side already, another
+///   GPU (another processor where config.device is cpu), another l2_flush.
 /// Metrics are compared wherever neither record is skipped.
 Comparison compare(const std::vector<Json>& before, const std::vector<Json>& after, const CompareOptions& options);
 

@@ -174,9 +174,9 @@ TEST(LatencyChange, ManyChangedCells) {
   EXPECT_LE(false_groups, kTrials / 100);
 }
 
-// Given: a cell slower by its detectable ratio, as one pair of equal runs tells it. Claim: another pair finds it in four
-// of five comparisons at least, whatever the noise (19 of 20 is aimed at, but the threshold is an estimate from 20 samples
-// itself); slower by a third of that, in less than half.
+// Given: a cell slower by its detectable ratio, as one pair of equal runs tells it. Claim: another pair finds it in
+// four of five comparisons at least, whatever the noise (19 of 20 is aimed at, but the threshold is an estimate from 20
+// samples itself); slower by a third of that, in less than half.
 TEST(LatencyChange, DetectableChangesAreDetected) {
   Random random(4);
   for (const auto& [cells, samples] :
@@ -185,13 +185,12 @@ TEST(LatencyChange, DetectableChangesAreDetected) {
       const Noise noise = kNoises[kind].second;
       int found = 0, found_less = 0;
       for (int trial = 0; trial < kTrials; ++trial) {
-        const auto equal = runs(
-            random, noise, [](std::size_t) { return 0.0; }, cells, samples);
+        const auto equal = runs(random, noise, [](std::size_t) { return 0.0; }, cells, samples);
         const double least = std::log(judge_latencies(equal, kRatio).cells[1].detectable);
         EXPECT_GE(least, std::log(kRatio));
         const auto by = [&](double shift) {
-          const auto one = runs(
-              random, noise, [&](std::size_t cell) { return cell == 1 ? shift : 0.0; }, cells, samples);
+          const auto one =
+              runs(random, noise, [&](std::size_t cell) { return cell == 1 ? shift : 0.0; }, cells, samples);
           return judge_latencies(one, kRatio).cells[1].shift == Shift::slower ? 1 : 0;
         };
         found += by(least);
@@ -209,8 +208,7 @@ TEST(LatencyChange, EqualAndFew) {
   Random random(5);
   for (const std::size_t cells : {1U, 3U, 7U, 8U, 40U}) {
     for (const std::size_t samples : {3U, 4U, 5U, 10U, 2000U}) {
-      std::vector<CellSamples> made = runs(
-          random, kNoises[0].second, [](std::size_t) { return 0.0; }, cells, samples);
+      std::vector<CellSamples> made = runs(random, kNoises[0].second, [](std::size_t) { return 0.0; }, cells, samples);
       for (CellSamples& cell : made) cell.after = cell.before;
       const LatencyChanges same = judge_latencies(made, kRatio);
       EXPECT_FALSE(alarms(same));

@@ -15,8 +15,8 @@ std::vector<double> timing_samples(const Json& record);
 /// processor where config.device is "cpu"), same l2_flush, at least kFewestSamples samples each.
 std::string why_not_comparable(const Json& before, const Json& after);
 
-/// Whether the old record has enough samples and the new one, of the same GPU and l2_flush, has not: nobody watches over
-/// that latency any more.
+/// Whether the old record has enough samples and the new one, of the same GPU and l2_flush, has not: nobody watches
+/// over that latency any more.
 bool has_lost_samples(const Json& before, const Json& after);
 
 /// "SM clock 1980 MHz, now 1755 MHz" if the lowest clocks that the records tell (keys sm_clock* of machine and timing)

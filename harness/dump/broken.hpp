@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "harness/dump/dump.hpp"
-#include "harness/dump/writer.hpp"
 #include "harness/dump/hdf5_attribute_writer.hpp"
+#include "harness/dump/writer.hpp"
 #include "harness/temporary_directory.hpp"
 
 namespace draft {

@@ -7,10 +7,10 @@
 #include <cstring>
 #include <vector>
 
-#include "harness/dump/rules.hpp"
-#include "harness/dump/wire.hpp"
 #include "harness/dump/hdf5_attributes.hpp"
 #include "harness/dump/hdf5_links.hpp"
+#include "harness/dump/rules.hpp"
+#include "harness/dump/wire.hpp"
 
 namespace draft {
 namespace {

@@ -5,9 +5,9 @@
 #include <filesystem>
 
 #include "harness/dump/dump.hpp"
+#include "harness/dump/hdf5_handles.hpp"
 #include "harness/dump/process.hpp"
 #include "harness/dump/tensor.hpp"
-#include "harness/dump/hdf5_handles.hpp"
 
 namespace draft {
 

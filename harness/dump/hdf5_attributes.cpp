@@ -32,21 +32,16 @@ hsize_t attribute_count(hid_t id) {
 std::string describe_type(hid_t type) {
   const std::size_t bits = 8 * H5Tget_size(type);
   switch (H5Tget_class(type)) {
-    case H5T_INTEGER:
-      return fmt::format("{}int{}", H5Tget_sign(type) == H5T_SGN_NONE ? "u" : "", bits);
+    case H5T_INTEGER: return fmt::format("{}int{}", H5Tget_sign(type) == H5T_SGN_NONE ? "u" : "", bits);
     case H5T_FLOAT: {
       std::size_t exponent_bits = 0;
       H5Tget_fields(type, nullptr, nullptr, &exponent_bits, nullptr, nullptr);
       return fmt::format("float{} with {} exponent bits", bits, exponent_bits);
     }
-    case H5T_STRING:
-      return "string";
-    case H5T_COMPOUND:
-      return "compound";
-    case H5T_ENUM:
-      return "enum";
-    default:
-      return "another type";
+    case H5T_STRING: return "string";
+    case H5T_COMPOUND: return "compound";
+    case H5T_ENUM: return "enum";
+    default: return "another type";
   }
 }
 
@@ -95,17 +90,10 @@ std::string AttributeReader::text(const char* name) const {
     value.resize(size);
     if (H5Aread(found.attribute.id(), found.type.id(), value.data()) < 0) refuse_unreadable(name);
     switch (H5Tget_strpad(found.type.id())) {
-      case H5T_STR_NULLTERM:
-        value.resize(std::min(value.find('\0'), value.size()));
-        break;
-      case H5T_STR_NULLPAD:
-        value.resize(value.find_last_not_of('\0') + 1);
-        break;
-      case H5T_STR_SPACEPAD:
-        value.resize(value.find_last_not_of(' ') + 1);
-        break;
-      default:
-        refuse_unreadable(name);
+      case H5T_STR_NULLTERM: value.resize(std::min(value.find('\0'), value.size())); break;
+      case H5T_STR_NULLPAD: value.resize(value.find_last_not_of('\0') + 1); break;
+      case H5T_STR_SPACEPAD: value.resize(value.find_last_not_of(' ') + 1); break;
+      default: refuse_unreadable(name);
     }
   }
   if (const char* fault = fault_of_text(value)) {

@@ -49,12 +49,8 @@ Matrix DumpHead::matrix() const {
       copy<std::uint16_t>(decoded.data(),
                           [own = all_numbers(element).data()](std::uint16_t bits) { return own[bits]; });
       break;
-    case Element::float32:
-      copy<float>(decoded.data(), [](float x) { return static_cast<double>(x); });
-      break;
-    case Element::float64:
-      copy<double>(decoded.data(), [](double x) { return x; });
-      break;
+    case Element::float32: copy<float>(decoded.data(), [](float x) { return static_cast<double>(x); }); break;
+    case Element::float64: copy<double>(decoded.data(), [](double x) { return x; }); break;
   }
   const double* first = decoded.data();
   const double* end = first + decoded.size();

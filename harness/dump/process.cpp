@@ -88,7 +88,8 @@ void contain(int socket, int answers, std::uintmax_t file_bytes, pid_t parent, b
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(nothing, stream);
   close_all_but(socket, answers);
   for (const int number : {SIGTERM, SIGXCPU, SIGALRM, SIGCHLD}) signal(number, SIG_DFL);
-  for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGXFSZ}) signal(number, SIG_IGN);  // the parent's to answer
+  for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGXFSZ})
+    signal(number, SIG_IGN);  // the parent's to answer
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);

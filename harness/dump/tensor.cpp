@@ -8,9 +8,9 @@
 #include <optional>
 
 #include "harness/dump/dump.hpp"
-#include "harness/dump/rules.hpp"
 #include "harness/dump/hdf5_attributes.hpp"
 #include "harness/dump/hdf5_links.hpp"
+#include "harness/dump/rules.hpp"
 
 namespace draft::hdf5 {
 namespace {
@@ -38,14 +38,10 @@ std::optional<Element> element_of(hid_t type, const AttributeReader& attributes)
 /// How an element lies in this machine's memory.
 Type memory_type(Element element) {
   switch (element) {
-    case Element::bfloat16:
-      return Type(H5Tcopy(H5T_NATIVE_UINT16));
-    case Element::float32:
-      return Type(H5Tcopy(H5T_NATIVE_FLOAT));
-    case Element::float64:
-      return Type(H5Tcopy(H5T_NATIVE_DOUBLE));
-    default:
-      return float16_type();
+    case Element::bfloat16: return Type(H5Tcopy(H5T_NATIVE_UINT16));
+    case Element::float32: return Type(H5Tcopy(H5T_NATIVE_FLOAT));
+    case Element::float64: return Type(H5Tcopy(H5T_NATIVE_DOUBLE));
+    default: return float16_type();
   }
 }
 

@@ -7,9 +7,9 @@
 #include <filesystem>
 #include <string>
 
+#include "harness/dump/hdf5_handles.hpp"
 #include "harness/dump/process.hpp"
 #include "harness/numbers/element.hpp"
-#include "harness/dump/hdf5_handles.hpp"
 #include "reference/problem.hpp"
 
 namespace draft::hdf5 {

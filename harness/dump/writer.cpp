@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "harness/dump/dump.hpp"
-#include "harness/dump/rules.hpp"
 #include "harness/dump/hdf5_attribute_writer.hpp"
 #include "harness/dump/hdf5_handles.hpp"
+#include "harness/dump/rules.hpp"
 
 namespace draft {
 namespace {
@@ -178,18 +178,12 @@ struct DumpWriter::State {
     };
     herr_t status = -1;
     switch (layout.element) {
-      case Element::float16:
-        status = store(std::uint16_t{}, float16_type().id(), to_float16);
-        break;
-      case Element::bfloat16:
-        status = store(std::uint16_t{}, H5T_NATIVE_UINT16, to_bfloat16);
-        break;
+      case Element::float16: status = store(std::uint16_t{}, float16_type().id(), to_float16); break;
+      case Element::bfloat16: status = store(std::uint16_t{}, H5T_NATIVE_UINT16, to_bfloat16); break;
       case Element::float32:
         status = store(float{}, H5T_NATIVE_FLOAT, [](double x) { return static_cast<float>(x); });
         break;
-      case Element::float64:
-        status = store(double{}, H5T_NATIVE_DOUBLE, [](double x) { return x; });
-        break;
+      case Element::float64: status = store(double{}, H5T_NATIVE_DOUBLE, [](double x) { return x; }); break;
     }
     if (status < 0) refuse(fmt::format("{} head {}", tensor.path, head), "to write", last_reason());
     tensor.written[static_cast<std::size_t>(head)] = true;

@@ -36,8 +36,8 @@ std::vector<std::uint16_t> to_bits(const Matrix& rows, Element element, const st
   for_each_number(rows.size(), [&](Index i) {
     const std::uint16_t own = encode_half(rows.data()[i], format);
     if ((own & format.infinity()) == format.infinity()) {
-      throw UsageError(fmt::format("{}: wanted numbers within the range of {}, found {}", what, to_string(element),
-                                   rows.data()[i]));
+      throw UsageError(
+          fmt::format("{}: wanted numbers within the range of {}, found {}", what, to_string(element), rows.data()[i]));
     }
     bits[static_cast<std::size_t>(i)] = own;
   });
@@ -58,7 +58,8 @@ double from_bits(std::uint16_t bits, Element element) { return all_numbers(eleme
 
 void round_to(Matrix& rows, Element element) {
   const HalfFormat format = format_of(element);
-  for_each_number(rows.size(), [&](Index i) { rows.data()[i] = decode_half(encode_half(rows.data()[i], format), format); });
+  for_each_number(rows.size(),
+                  [&](Index i) { rows.data()[i] = decode_half(encode_half(rows.data()[i], format), format); });
 }
 
 }  // namespace draft

@@ -14,13 +14,13 @@ namespace {
 
 // All amplitudes are powers of two and the normal numbers have 16 fraction bits: sums and products of
 // a few of them fit a double, so that no compiler's rounding (such as fused multiply-add) shows.
-constexpr double kSmoothNoise = 1.0 / 16.0;      // within a region, against 1 between regions
-constexpr double kPeak = 4.0;                    // query = kPeak * the key it looks at
-constexpr double kNegativeOffset = 2.0;          // of Q; K has its negative
-constexpr double kNegativeNoise = 1.0 / 4.0;     // normal numbers stay within 6: signs never flip
-constexpr double kFocus = 1.0 / 2.0;             // query of a block row that prefers half of the keys
+constexpr double kSmoothNoise = 1.0 / 16.0;   // within a region, against 1 between regions
+constexpr double kPeak = 4.0;                 // query = kPeak * the key it looks at
+constexpr double kNegativeOffset = 2.0;       // of Q; K has its negative
+constexpr double kNegativeNoise = 1.0 / 4.0;  // normal numbers stay within 6: signs never flip
+constexpr double kFocus = 1.0 / 2.0;          // query of a block row that prefers half of the keys
 constexpr double kFocusNoise = 1.0 / 8.0;
-constexpr Index kFocusedOneOf = 4;               // 1/4 of the rows x 1/2 of the columns holds 12.5% of the blocks
+constexpr Index kFocusedOneOf = 4;  // 1/4 of the rows x 1/2 of the columns holds 12.5% of the blocks
 
 enum class Stream : std::uint64_t { query, key, value, region_query, region_key, target };
 

@@ -29,7 +29,7 @@ struct SyntheticSpec {
   SyntheticKind kind = SyntheticKind::iid;
   Grid grid;
   Index heads = 1;
-  Index kv_heads = 1;   // a whole divisor of heads
+  Index kv_heads = 1;  // a whole divisor of heads
   Index head_dim = 64;
   std::uint64_t seed = 1;
 };

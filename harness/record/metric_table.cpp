@@ -190,7 +190,8 @@ std::string metrics_failure(const Json& metrics, const std::string& device) {
     add(fmt::format("metric {} is {:.6g}, possible is at most {}, {:.6g}", lower, low.number(), upper, high.number()));
   }
   const MetricValue kept = metric_of(metrics, "attention_recall"), dropped = metric_of(metrics, "mean_dropped_mass");
-  if (kept.applicable() && dropped.applicable() && !(std::abs(kept.number() + dropped.number() - 1.0) <= 2.0 * rounding)) {
+  if (kept.applicable() && dropped.applicable() &&
+      !(std::abs(kept.number() + dropped.number() - 1.0) <= 2.0 * rounding)) {
     add(fmt::format("metrics attention_recall and mean_dropped_mass are {:.6g} and {:.6g}, possible is a sum of 1",
                     kept.number(), dropped.number()));
   }

@@ -22,9 +22,15 @@ TEST(MetricTable, EveryEntryIsFoundByItsName) {
 
 // Claim: what can be passes, at the ends of the range and as far beyond as rounding leads.
 TEST(MetricTable, PossibleValuesPass) {
-  const Json metrics{{"attention_recall", 1.0 + 5e-11}, {"mean_dropped_mass", 0.0}, {"output_cosine", -1.0},
-                     {"output_psnr", -3.0},             {"kept_blocks", 3},         {"total_blocks", 3},
-                     {"output_rel_l2", kNotApplicable}, {"check_3_5", 1.0},         {"some_other", -7}};
+  const Json metrics{{"attention_recall", 1.0 + 5e-11},
+                     {"mean_dropped_mass", 0.0},
+                     {"output_cosine", -1.0},
+                     {"output_psnr", -3.0},
+                     {"kept_blocks", 3},
+                     {"total_blocks", 3},
+                     {"output_rel_l2", kNotApplicable},
+                     {"check_3_5", 1.0},
+                     {"some_other", -7}};
   EXPECT_EQ(metrics_failure(metrics, "cpu"), "");
   EXPECT_EQ(metrics_failure({{"attention_recall", 1.00002}}, "cuda"), "");
   EXPECT_EQ(metrics_failure(Json::object(), "cpu"), "");
@@ -41,7 +47,8 @@ TEST(MetricTable, ImpossibleValuesAreNamed) {
   EXPECT_EQ(failure({{"bound_3_3", -2}}), "metric bound_3_3 is -2, possible are 0 to any");
   EXPECT_EQ(failure({{"output_psnr", kInfinity}}), "metric output_psnr is inf");
   EXPECT_EQ(failure({{"unheard_of", std::nan("")}}), "metric unheard_of is nan");
-  EXPECT_EQ(failure({{"attention_recall", kNotApplicable}}), "metric attention_recall is not applicable, wanted a number");
+  EXPECT_EQ(failure({{"attention_recall", kNotApplicable}}),
+            "metric attention_recall is not applicable, wanted a number");
   EXPECT_EQ(failure({{"delta_logits", "7"}}), "metric delta_logits is \"7\", wanted a number");
   EXPECT_EQ(failure({{"delta_logits", nullptr}}), "metric delta_logits is null, wanted a number");
   EXPECT_EQ(failure({{"check_3_3", 2}, {"step_1_row_l1_max", 3}}),
@@ -64,7 +71,7 @@ TEST(MetricValue, RatiosThatAreRelativeToNothing) {
   EXPECT_EQ(ratio(0.0, 2.0), MetricValue(0.0));
   EXPECT_FALSE(ratio(0.0, 0.0).applicable());
   EXPECT_FALSE(ratio(1.0, 0.0).applicable());
-  EXPECT_FALSE(ratio(1e200, 1e-200).applicable());  // no double holds it
+  EXPECT_FALSE(ratio(1e200, 1e-200).applicable());             // no double holds it
   EXPECT_TRUE(std::isnan(ratio(std::nan(""), 1.0).number()));  // a NaN must show
   EXPECT_FALSE(ratio(MetricValue::not_applicable(), MetricValue(1.0)).applicable());
   EXPECT_THROW(static_cast<void>(MetricValue::not_applicable().number()), std::bad_optional_access);

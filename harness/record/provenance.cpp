@@ -51,9 +51,8 @@ nlohmann::ordered_json machine_info() {
 }
 
 nlohmann::ordered_json build_info() {
-  return {{"commit", kGitCommit},    {"dirty", kGitDirty},      {"type", kBuildType},
-          {"compiler", kCompiler}, {"flags", kCompilerFlags}, {"cuda", cuda_version()},
-          {"hdf5", hdf5_version()}};
+  return {{"commit", kGitCommit},    {"dirty", kGitDirty},     {"type", kBuildType},    {"compiler", kCompiler},
+          {"flags", kCompilerFlags}, {"cuda", cuda_version()}, {"hdf5", hdf5_version()}};
 }
 
 std::uint64_t peak_memory() {

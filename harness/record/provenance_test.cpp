@@ -47,8 +47,7 @@ TEST(Provenance, MachineBuildAndTime) {
   EXPECT_TRUE(machine["gpu"].is_null());
   EXPECT_FALSE(build_info()["compiler"].get<std::string>().empty());
   std::string time = utc_time();
-  std::replace_if(
-      time.begin(), time.end(), [](char c) { return c >= '0' && c <= '9'; }, '0');
+  std::replace_if(time.begin(), time.end(), [](char c) { return c >= '0' && c <= '9'; }, '0');
   EXPECT_EQ(time, "0000-00-00T00:00:00Z");
 }
 

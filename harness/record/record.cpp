@@ -13,9 +13,9 @@
 #include <memory>
 #include <utility>
 
+#include "harness/options.hpp"
 #include "harness/record/line_reader.hpp"
 #include "harness/record/metric_table.hpp"
-#include "harness/options.hpp"
 #include "harness/record/provenance.hpp"
 #include "harness/text.hpp"
 
@@ -159,8 +159,7 @@ void for_each_record(const std::filesystem::path& path, const std::function<void
 
 std::vector<Json> read_records(const std::filesystem::path& path) {
   std::vector<Json> records;
-  for_each_record(
-      path, [&](Json record) { records.push_back(std::move(record)); }, "arrays");
+  for_each_record(path, [&](Json record) { records.push_back(std::move(record)); }, "arrays");
   return records;
 }
 

@@ -7,8 +7,8 @@
 #include <unordered_set>
 #include <vector>
 
-#include "harness/record/schema.hpp"
 #include "harness/record/metric_value.hpp"
+#include "harness/record/schema.hpp"
 
 namespace draft {
 
@@ -45,8 +45,8 @@ class RecordLog {
   /// Nothing is remembered between runs and nothing is written.
   RecordLog() = default;
   /// Opens or creates the file and remembers which cells are done. A last line that is the beginning of a record,
-  /// left by a kill, is cut off and reported on stderr; a last record that lacks only its line's end gets one before the
-  /// next. A file that was created and got no record is removed again. An empty path is the same as no path. Throws
+  /// left by a kill, is cut off and reported on stderr; a last record that lacks only its line's end gets one before
+  /// the next. A file that was created and got no record is removed again. An empty path is the same as no path. Throws
   /// UsageError, and leaves the file as it is, if it cannot be opened, is no file, is being written by another run, is
   /// where stdout or stderr goes, or has a line that is no record (parse_record).
   explicit RecordLog(const std::filesystem::path& path);

@@ -67,7 +67,8 @@ TEST(RecordSchema, EveryFieldIsNamed) {
   for (const char* key : {"schema", "experiment", "input", "config", "status"}) {
     EXPECT_NE(parsed(without(key)).find(std::string(key) + ": wanted "), std::string::npos) << parsed(without(key));
   }
-  for (const char* key : {"metrics", "timing", "machine", "build", "notes", "time"}) EXPECT_EQ(parsed(without(key)), "");
+  for (const char* key : {"metrics", "timing", "machine", "build", "notes", "time"})
+    EXPECT_EQ(parsed(without(key)), "");
   Json bare = full_record();
   bare.erase("metrics");
   bare.erase("timing");
@@ -80,8 +81,10 @@ TEST(RecordSchema, EveryFieldIsNamed) {
   EXPECT_EQ(parsed(with("/status", "fine")), at + "status: wanted ok, failed or skipped, found \"fine\"");
   EXPECT_EQ(parsed(with("/config/sparsity", "0.9")),
             at + "config.sparsity: wanted a number from 0 to below 1, found \"0.9\"");
-  EXPECT_EQ(parsed(with("/config/sparsity", 1.5)), at + "config.sparsity: wanted a number from 0 to below 1, found 1.5");
-  EXPECT_EQ(parsed(with("/config/sparsity", 1.0)), at + "config.sparsity: wanted a number from 0 to below 1, found 1.0");
+  EXPECT_EQ(parsed(with("/config/sparsity", 1.5)),
+            at + "config.sparsity: wanted a number from 0 to below 1, found 1.5");
+  EXPECT_EQ(parsed(with("/config/sparsity", 1.0)),
+            at + "config.sparsity: wanted a number from 0 to below 1, found 1.0");
   EXPECT_EQ(parsed(with("/config/region", {8})),
             at + "config.region: wanted two whole numbers of at least 1, found a list of 1");
   EXPECT_EQ(parsed(with("/config/region", {8, 0})),

@@ -28,10 +28,10 @@ TimedWork MatmulMark::work() const {
             const float one = 1.0F, zero = 0.0F;
             cublasContext* const handle = state->blas.handle();
             gpu::check_blas(gpu::blas_library().set_stream(handle, stream), "cublasSetStream");
-            gpu::check_blas(gpu::blas_library().gemm_ex_64(
-                                handle, CUBLAS_OP_T, CUBLAS_OP_N, kSide, kSide, kSide, &one, state->b.data(),
-                                CUDA_R_16BF, kSide, state->a.data(), CUDA_R_16BF, kSide, &zero, state->c.data(),
-                                CUDA_R_16BF, kSide, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+            gpu::check_blas(gpu::blas_library().gemm_ex_64(handle, CUBLAS_OP_T, CUBLAS_OP_N, kSide, kSide, kSide, &one,
+                                                           state->b.data(), CUDA_R_16BF, kSide, state->a.data(),
+                                                           CUDA_R_16BF, kSide, &zero, state->c.data(), CUDA_R_16BF,
+                                                           kSide, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
                             "cublasGemmEx of 8192 x 8192 x 8192");
           }};
 }

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "kernels/core/arguments.hpp"
 #include "kernels/attend/wgmma/kernel.hpp"
+#include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
 
 namespace draft::gpu {

@@ -27,7 +27,7 @@ struct Attention {
   float* lse = nullptr;                    // [heads, tokens], natural logarithm; -inf where a row keeps nothing
   const std::uint16_t* columns = nullptr;  // as BlockLists; null with counts: dense
   const std::int32_t* counts = nullptr;
-  const std::uint16_t* order = nullptr;    // which block row starts first; null: rising
+  const std::uint16_t* order = nullptr;  // which block row starts first; null: rising
 };
 
 /// What a kernel may use beside the call's tensors.
@@ -48,7 +48,6 @@ struct AttentionKernel {
   /// Enqueues the work; the same input gives the same bits. Throws std::invalid_argument or Error.
   void (*launch)(const Attention& call, const Resources& resources, cudaStream_t stream);
 };
-
 
 /// All of this build.
 const std::vector<AttentionKernel>& attention_kernels();

@@ -40,20 +40,20 @@ struct TestCall {
   Layout layout;
   Element element;
   Tensor q, k, v;
-  Selected lists;                 // empty: dense
-  std::vector<BlockMask> masks;   // [heads]
+  Selected lists;                // empty: dense
+  std::vector<BlockMask> masks;  // [heads]
   float scale;
 };
 
 TestCall make_call(const Layout& layout, Element element, bool sparse, std::uint32_t seed, double mean = 0.0) {
   TestCall call{layout,
-             element,
-             random_tensor(layout, element, seed, mean),
-             random_tensor(layout, element, seed + 1, -mean),
-             random_tensor(layout, element, seed + 2),
-             {},
-             {},
-             static_cast<float>(1.0 / std::sqrt(layout.head_dim))};
+                element,
+                random_tensor(layout, element, seed, mean),
+                random_tensor(layout, element, seed + 1, -mean),
+                random_tensor(layout, element, seed + 2),
+                {},
+                {},
+                static_cast<float>(1.0 / std::sqrt(layout.head_dim))};
   const int regions = layout.regions();
   for (int head = 0; head < layout.heads; ++head) call.masks.emplace_back(regions, true);
   if (!sparse) return call;
@@ -151,8 +151,8 @@ Truths truths_of(const TestCall& setup) {
   const Layout& layout = setup.layout;
   Truths truths(static_cast<std::size_t>(layout.heads));
   for (std::size_t head = 0; head < truths.size(); ++head) {
-    const Problem problem{grid_of(layout), setup.q.heads[head], setup.k.heads[head], setup.v.heads[head], setup.scale,
-                          "test"};
+    const Problem problem{grid_of(layout),     setup.q.heads[head], setup.k.heads[head],
+                          setup.v.heads[head], setup.scale,         "test"};
     const KernelTruth truth(problem, {layout.region_height, layout.region_width},
                             setup.element == Element::bfloat16 ? kBfloat16Format : kFloat16Format);
     truths[head].resize(static_cast<std::size_t>(truth.blocks()));
@@ -176,7 +176,8 @@ KernelError judge(const TestCall& setup, const Truths& truths, const Result& fou
         const int token = static_cast<int>(truth.tokens[static_cast<std::size_t>(r)]);
         const int place = region_order ? layout.position_of(token) : token;
         const auto first = static_cast<std::size_t>(layout.offset(head, place));
-        for (Index d = 0; d < o.cols(); ++d) o(r, d) = decode(setup.element, found.o[first + static_cast<std::size_t>(d)]);
+        for (Index d = 0; d < o.cols(); ++d)
+          o(r, d) = decode(setup.element, found.o[first + static_cast<std::size_t>(d)]);
         lse[r] = static_cast<double>(found.lse[static_cast<std::size_t>(head * layout.tokens() + place)]);
       }
       error.add(truth, static_cast<Index>(block), o, lse);
@@ -205,9 +206,9 @@ TEST_P(Attending, IsTheReferencesOnEveryLayout) {
           if (!supports(layout, element, region_order)) continue;
           ++calls;
           const KernelError error = judge(setup, truths, run(GetParam(), blas(), setup, region_order), region_order);
-          EXPECT_TRUE(error.fine())
-              << to_string(error) << "; " << to_string(layout) << (sparse ? ", sparse" : ", dense") << (region_order ? ", region order" : "")
-              << (element == Element::bfloat16 ? ", bf16" : ", fp16");
+          EXPECT_TRUE(error.fine()) << to_string(error) << "; " << to_string(layout)
+                                    << (sparse ? ", sparse" : ", dense") << (region_order ? ", region order" : "")
+                                    << (element == Element::bfloat16 ? ", bf16" : ", fp16");
         }
       }
     }
@@ -245,9 +246,11 @@ TestCall make_levels(const Layout& layout, Element element, const std::vector<do
 constexpr Layout kEightRegions{.heads = 1, .frames = 2, .height = 16, .width = 32, .text = 5, .head_dim = 128};
 /// From one block to the next: what a running maximum may let pass, what it may not, and jumps beyond what bf16's and
 /// fp32's exponents hold (89 in natural units), up and down.
-const std::vector<std::vector<double>> kRisingLevels = {
-    {0, 5, 10, 15, 20, 25, 30, 35}, {0, 20, -30, 60, 0, 40, 80, 70}, {-90, 40, 41, -200, 0, 0, 40, 39},
-    {0, 300, -300, 290, 0, 299, 301, -5}, {-400, 10, 200, 0, 0, 0, 0, 190}};
+const std::vector<std::vector<double>> kRisingLevels = {{0, 5, 10, 15, 20, 25, 30, 35},
+                                                        {0, 20, -30, 60, 0, 40, 80, 70},
+                                                        {-90, 40, 41, -200, 0, 0, 40, 39},
+                                                        {0, 300, -300, 290, 0, 299, 301, -5},
+                                                        {-400, 10, 200, 0, 0, 0, 0, 190}};
 // Claim: logits may rise from block to block by any amount.
 TEST_P(Attending, LogitsMayRiseFromBlockToBlock) {
   for (const int head_dim : {64, 128}) {
@@ -258,8 +261,8 @@ TEST_P(Attending, LogitsMayRiseFromBlockToBlock) {
       for (const std::vector<double>& levels : kRisingLevels) {
         const TestCall setup = make_levels(layout, element, levels, 17);
         const KernelError error = judge(setup, truths_of(setup), run(GetParam(), blas(), setup, false), false);
-        EXPECT_TRUE(error.fine()) << to_string(error) << "; head_dim " << head_dim << ", levels from " << levels[0] << ", " << levels[1]
-                                  << (element == Element::bfloat16 ? ", bf16" : ", fp16");
+        EXPECT_TRUE(error.fine()) << to_string(error) << "; head_dim " << head_dim << ", levels from " << levels[0]
+                                  << ", " << levels[1] << (element == Element::bfloat16 ? ", bf16" : ", fp16");
       }
     }
   }
@@ -321,7 +324,8 @@ TEST_P(Attending, TensorsBeyond2To31Elements) {
   ASSERT_GT(size, std::size_t{1} << 31);
   std::size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-  if (free < 4 * size * 2 + (std::size_t{1} << 30)) GTEST_SKIP() << "wants " << 4 * size * 2 << " bytes, " << free << " are free";
+  if (free < 4 * size * 2 + (std::size_t{1} << 30))
+    GTEST_SKIP() << "wants " << 4 * size * 2 << " bytes, " << free << " are free";
   const Tensor last = random_tensor(one, Element::bfloat16, 13);
   const DeviceBuffer<std::uint16_t> q(size), k(size), v(size), o(size);
   const DeviceBuffer<float> lse(static_cast<std::size_t>(many.heads) * static_cast<std::size_t>(many.tokens()));

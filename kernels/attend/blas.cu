@@ -113,9 +113,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename Number>
-__global__ void __launch_bounds__(kThreads)
-    divide_kernel(int dim, std::int64_t entries, const float* __restrict__ sums, const float* __restrict__ unscaled,
-                  Number* __restrict__ o) {
+__global__ void __launch_bounds__(kThreads) divide_kernel(int dim, std::int64_t entries, const float* __restrict__ sums,
+                                                          const float* __restrict__ unscaled, Number* __restrict__ o) {
   const std::int64_t entry = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (entry >= entries) return;
   const float sum = sums[entry / dim];
@@ -138,15 +137,16 @@ void attend_rows(const Attention& call, const Blas& blas, const Scratch& scratch
   const auto* blocks = reinterpret_cast<const std::uint16_t*>(memory + scratch.blocks);
   const float one = 1.0F, zero = 0.0F;
   // cuBLAS counts by columns: it sees transposes, and the row-major S as K Q^T.
-  check_blas(blas_library().gemm_ex_64(blas.handle(), CUBLAS_OP_T, CUBLAS_OP_N, tokens, rows, dim, &one, k, type, dim, q, type,
-                             dim, &zero, logits, CUDA_R_32F, scratch.stride, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+  check_blas(blas_library().gemm_ex_64(blas.handle(), CUBLAS_OP_T, CUBLAS_OP_N, tokens, rows, dim, &one, k, type, dim,
+                                       q, type, dim, &zero, logits, CUDA_R_32F, scratch.stride, CUBLAS_COMPUTE_32F,
+                                       CUBLAS_GEMM_DEFAULT),
              "cublasGemmEx of Q K^T");
-  weights_kernel<<<rows, kThreads, layout.blocks(), stream>>>(call, head, first, scratch.stride, blocks, logits, weights,
-                                                              sums);
+  weights_kernel<<<rows, kThreads, layout.blocks(), stream>>>(call, head, first, scratch.stride, blocks, logits,
+                                                              weights, sums);
   check_launch("weights_kernel");
-  check_blas(blas_library().gemm_ex_64(blas.handle(), CUBLAS_OP_N, CUBLAS_OP_N, dim, rows, tokens, &one, v, type, dim, weights,
-                             type, scratch.stride, &zero, output, CUDA_R_32F, dim, CUBLAS_COMPUTE_32F,
-                             CUBLAS_GEMM_DEFAULT),
+  check_blas(blas_library().gemm_ex_64(blas.handle(), CUBLAS_OP_N, CUBLAS_OP_N, dim, rows, tokens, &one, v, type, dim,
+                                       weights, type, scratch.stride, &zero, output, CUDA_R_32F, dim,
+                                       CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
              "cublasGemmEx of P V");
   const std::int64_t entries = static_cast<std::int64_t>(rows) * dim;
   divide_kernel<<<static_cast<unsigned>((entries + kThreads - 1) / kThreads), kThreads, 0, stream>>>(dim, entries, sums,
@@ -182,9 +182,8 @@ void attend_blas(const Attention& call, const Resources& resources, cudaStream_t
   require_valid(call);
   require_aligned("attend_blas: workspace", resources.workspace);
   auto* memory = static_cast<unsigned char*>(resources.workspace);
-  call.element == Element::bfloat16
-      ? attend_heads<__nv_bfloat16>(call, resources.blas, memory, CUDA_R_16BF, stream)
-      : attend_heads<__half>(call, resources.blas, memory, CUDA_R_16F, stream);
+  call.element == Element::bfloat16 ? attend_heads<__nv_bfloat16>(call, resources.blas, memory, CUDA_R_16BF, stream)
+                                    : attend_heads<__half>(call, resources.blas, memory, CUDA_R_16F, stream);
 }
 
 }  // namespace draft::gpu

@@ -13,7 +13,7 @@ inline constexpr int kCopyThreads = 128;  // that copy it together
 /// Where the rows of a tile of keys stand, so that a copy needs one number a row and no arithmetic.
 struct KeyTile {
   int tokens[kTileKeys];  // behind the block's end a row of it again: such keys get weight 0
-  int keys;           // 0: there is no such tile
+  int keys;               // 0: there is no such tile
 };
 
 /// The tiles of keys that a block row attends to, one after the other. One warp walks it; where it stands is kept

@@ -15,9 +15,9 @@
 #include <string>
 
 #include "kernels/attend/attention.hpp"
+#include "kernels/attend/key_tiles.cuh"
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
-#include "kernels/attend/key_tiles.cuh"
 #include "kernels/ptx/mma.cuh"
 
 namespace draft::gpu {
@@ -47,8 +47,8 @@ __device__ void copy_queries(std::uint32_t to, const std::uint16_t* head, const 
 
 /// kTiles: how many times 16 queries a warp has. scale2: the softmax scale of base 2.
 template <Element kElement, int kDim, int kTiles>
-__global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2) attend_kernel(
-    const __grid_constant__ Attention call, const __grid_constant__ BlockMap map, float scale2) {
+__global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
+    attend_kernel(const __grid_constant__ Attention call, const __grid_constant__ BlockMap map, float scale2) {
   constexpr int kQueries = kWarps * kTiles * 16;
   extern __shared__ __align__(256) unsigned char shared[];
   const std::uint32_t q_tile = shared_address(shared);
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2) attend_kernel(
   const std::uint16_t* v_head = static_cast<const std::uint16_t*>(call.v) + head_offset;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int warp_row = warp * kTiles * 16;  // of the warp's first query in the tile
-  __shared__ KeyTile tiles[2];  // tile j stands in tiles[j % 2]
+  __shared__ KeyTile tiles[2];              // tile j stands in tiles[j % 2]
   __shared__ KeyWalk walk;
   copy_queries<kDim, kQueries>(q_tile, static_cast<const std::uint16_t*>(call.q) + head_offset, queries, query_start);
   if (warp == 0) {
@@ -285,7 +285,8 @@ void launch_for_dim(const Attention& call, cudaStream_t stream) {
 }  // namespace
 
 std::string attend_mma_unsupported(const Attention& call, int capability) {
-  if (capability < 80) return "wants compute capability 8.0 or newer, found " + std::to_string(capability / 10.0).substr(0, 3);
+  if (capability < 80)
+    return "wants compute capability 8.0 or newer, found " + std::to_string(capability / 10.0).substr(0, 3);
   const int dim = call.layout.head_dim;
   return dim == 64 || dim == 128 ? "" : "wants head_dim 64 or 128, found " + std::to_string(dim);
 }

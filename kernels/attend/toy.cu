@@ -7,18 +7,20 @@
 #include <cuda_bf16.h>
 
 #include "kernels/attend/attention.hpp"
+#include "kernels/attend/toy.hpp"
 #include "kernels/core/block_rows.cuh"
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/core/reduce.cuh"
-#include "kernels/attend/toy.hpp"
 
 namespace draft::gpu {
 namespace {
 
 template <int kDim>
-__global__ void __launch_bounds__(kDim) attend_toy(const __grid_constant__ Attention call, const __grid_constant__ BlockMap map) {
+__global__ void __launch_bounds__(kDim)
+    attend_toy(const __grid_constant__ Attention call, const __grid_constant__ BlockMap map) {
   __shared__ float parts[2][kDim / 32];
-  const int head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.x), channel = static_cast<int>(threadIdx.x);
+  const int head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.x),
+            channel = static_cast<int>(threadIdx.x);
   const auto* q = static_cast<const __nv_bfloat16*>(call.q);
   const auto* k = static_cast<const __nv_bfloat16*>(call.k);
   const auto* v = static_cast<const __nv_bfloat16*>(call.v);
@@ -29,7 +31,8 @@ __global__ void __launch_bounds__(kDim) attend_toy(const __grid_constant__ Atten
   float highest = -INFINITY, total = 0.0F, sum = 0.0F;
   int turn = 0;  // two sets of partial sums: one may still be read while the other is written
   for (int place = 0; place < kept; ++place) {
-    const BlockRows rows = map.rows(call.columns == nullptr ? place : call.columns[list * call.layout.blocks() + place]);
+    const BlockRows rows =
+        map.rows(call.columns == nullptr ? place : call.columns[list * call.layout.blocks() + place]);
     for (int i = 0; i < rows.count; ++i) {
       const std::int64_t key = call.layout.offset(head, rows.token(i)) + channel;
       const float logit = call.scale * reduce_block(own_q * __bfloat162float(k[key]), Plus{}, parts[turn ^= 1]);
@@ -43,7 +46,8 @@ __global__ void __launch_bounds__(kDim) attend_toy(const __grid_constant__ Atten
   static_cast<__nv_bfloat16*>(call.o)[call.layout.offset(head, row) + channel] =
       __float2bfloat16_rn(kept == 0 ? 0.0F : sum / total);
   if (channel == 0) {
-    call.lse[static_cast<std::int64_t>(head) * call.layout.tokens() + row] = kept == 0 ? -INFINITY : highest + logf(total);
+    call.lse[static_cast<std::int64_t>(head) * call.layout.tokens() + row] =
+        kept == 0 ? -INFINITY : highest + logf(total);
   }
 }
 

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "kernels/bench/random.cuh"
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/kernels.hpp"
-#include "kernels/bench/random.cuh"
 
 namespace draft::gpu {
 

@@ -38,8 +38,15 @@ class Benches(unittest.TestCase):
         found = names(ATTEND)
         kernels = {name.split("/")[1] for name in found}
         self.assertGreaterEqual(kernels, {"mma", "wgmma", "blas"})
-        self.assertEqual(sorted(found), sorted(f"attend/{kernel}/{order}/{kept}" for kernel in kernels
-                                               for order in ("token", "region") for kept in ("dense", "0.9")))
+        self.assertEqual(
+            sorted(found),
+            sorted(
+                f"attend/{kernel}/{order}/{kept}"
+                for kernel in kernels
+                for order in ("token", "region")
+                for kept in ("dense", "0.9")
+            ),
+        )
         self.assertEqual(len(names(ATTEND, "0.5", "0.75")), 6 * len(kernels))
         self.assertIn("attend/mma/token/0.75/wan_512p", names(ATTEND, "wan_512p", "wan_768p", "0.75"))
         self.assertEqual(names(ATTEND, "--benchmark_filter=mma/token/dense$"), [])  # the suffix counts

@@ -22,7 +22,8 @@ void find(void* library, const char* name, Function*& function) {
 BlasLibrary load() {
   void* const library = dlopen(library_name().c_str(), RTLD_NOW | RTLD_LOCAL);  // never closed
   if (library == nullptr) {
-    fail(library_name(), std::string(dlerror()) + " (cuBLAS is part of the CUDA Toolkit: add its folder to LD_LIBRARY_PATH)");
+    fail(library_name(),
+         std::string(dlerror()) + " (cuBLAS is part of the CUDA Toolkit: add its folder to LD_LIBRARY_PATH)");
   }
   BlasLibrary blas{};
   find(library, "cublasCreate_v2", blas.create);

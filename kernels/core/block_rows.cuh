@@ -36,8 +36,8 @@ struct BlockRows {
 struct BlockMap {
   int regions, text_first, tokens, region_tokens;
   int frame_tokens, height, width, region_height, region_width;
-  FastDivisor per_frame, per_row;         // regions
-  unsigned whole_columns, edge_columns;   // reciprocals of a region's width, and of the last one's in a row
+  FastDivisor per_frame, per_row;        // regions
+  unsigned whole_columns, edge_columns;  // reciprocals of a region's width, and of the last one's in a row
   bool region_order;
 
   DRAFT_HOST_DEVICE BlockMap(const Layout& layout, bool in_region_order)

@@ -29,8 +29,7 @@ class Error : public std::runtime_error {
 /// What a reader can do about a status, or "".
 inline std::string cure(cudaError_t status) {
   switch (status) {
-    case cudaErrorNoDevice:
-      return " (no GPU is visible: check nvidia-smi and CUDA_VISIBLE_DEVICES)";
+    case cudaErrorNoDevice: return " (no GPU is visible: check nvidia-smi and CUDA_VISIBLE_DEVICES)";
     case cudaErrorInsufficientDriver:
       return " (no driver, or one older than this CUDA runtime: check nvidia-smi, update the driver)";
     case cudaErrorNoKernelImageForDevice:
@@ -45,8 +44,7 @@ inline std::string cure(cudaError_t status) {
       return " (" + std::to_string(free) + " of " + std::to_string(total) +
              " bytes are free: use fewer heads or a smaller grid, or stop what else uses the GPU)";
     }
-    default:
-      return "";
+    default: return "";
   }
 }
 

@@ -30,7 +30,8 @@ class GuardedBuffer {
     std::array<std::uint8_t, 2 * kGuard> guards{};
     copy(guards.data(), memory_.data(), kGuard);
     copy(guards.data() + kGuard, memory_.data() + memory_.bytes() - kGuard, kGuard);
-    return static_cast<std::size_t>(std::count_if(guards.begin(), guards.end(), [](auto byte) { return byte != kPoison; }));
+    return static_cast<std::size_t>(
+        std::count_if(guards.begin(), guards.end(), [](auto byte) { return byte != kPoison; }));
   }
 
  private:

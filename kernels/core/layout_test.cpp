@@ -16,7 +16,10 @@ TEST(Layouts, AreTheReferencesPartition) {
     for (const int height : {1, 7, 8, 9, 33}) {
       for (const int width : {1, 15, 16, 17, 52}) {
         for (const RegionSize size : {RegionSize{8, 16}, RegionSize{1, 1}, RegionSize{16, 16}, RegionSize{5, 3}}) {
-          const Layout layout{.frames = frames, .height = height, .width = width, .text = 5,
+          const Layout layout{.frames = frames,
+                              .height = height,
+                              .width = width,
+                              .text = 5,
                               .region_height = static_cast<int>(size.height),
                               .region_width = static_cast<int>(size.width)};
           const Grid grid{frames, height, width, 5};

@@ -9,9 +9,9 @@
 
 #include <cmath>
 
-#include "kernels/draft/draft.hpp"
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
+#include "kernels/draft/draft.hpp"
 #include "kernels/draft/selection.cuh"
 
 namespace draft::gpu {

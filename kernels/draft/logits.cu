@@ -7,9 +7,9 @@
 // Numerics: sums in fp32 in a fixed order, each product right to 3 * 2^-20. A row with a number that is not finite
 //           becomes NaN.
 
-#include "kernels/draft/draft.hpp"
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
+#include "kernels/draft/draft.hpp"
 #include "kernels/draft/product.cuh"
 #include "kernels/draft/product_sm90.cuh"
 

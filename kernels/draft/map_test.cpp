@@ -129,9 +129,8 @@ std::vector<float> probabilities_on_gpu(const Layout& layout, float scale, const
 
 // Given pooled rows, claim: draft_probabilities is the softmax of their product, whether in one kernel (up to 1,024
 // regions on sm_90) or in two. A logit's error moves a probability by its scaled size, at most twice (its own and the
-// sum's); the rest as above, with an exponent that is off by 3 roundings, a second exponential, and 34 more additions where parts
-// of a row meet. The negative
-// control has a scale that is off by 2^-10.
+// sum's); the rest as above, with an exponent that is off by 3 roundings, a second exponential, and 34 more additions
+// where parts of a row meet. The negative control has a scale that is off by 2^-10.
 TEST_F(DraftMaps, ProbabilitiesAreTheReferencesInOneKernelOrTwo) {
   constexpr float kScale = 0.08838834764F;
   for (const int regions : {1, 7, 129, 630, 990, 1024, 1025}) {
@@ -153,8 +152,8 @@ TEST_F(DraftMaps, ProbabilitiesAreTheReferencesInOneKernelOrTwo) {
         for (Index row = 0; row < regions; ++row) {
           const double range = kScale * (s.row(row).maxCoeff() - s.row(row).minCoeff());
           const double additions = (regions + 255) / 256 + 13 + 34;
-          const double share = 1.01 * (2.0 * error.row(row).maxCoeff() +
-                                       kRoundoff * (3.0 * (3.0 * range + 4.0) + additions + 2.0));
+          const double share =
+              1.01 * (2.0 * error.row(row).maxCoeff() + kRoundoff * (3.0 * (3.0 * range + 4.0) + additions + 2.0));
           const auto shares_of_tolerance = [&](const Matrix& other) {
             return ((other - wanted).row(row).cwiseAbs().array() / (share * wanted.row(row)).array()).maxCoeff();
           };

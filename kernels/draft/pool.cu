@@ -7,10 +7,10 @@
 // Numerics: fp32 sums in a fixed order (bit-identical runs), one rounding a division by |R|; a maximum is exact
 //           and a NaN stays one. Text is left out.
 
-#include "kernels/draft/draft.hpp"
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/core/element.cuh"
+#include "kernels/draft/draft.hpp"
 
 namespace draft::gpu {
 namespace {

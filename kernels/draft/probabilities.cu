@@ -11,11 +11,11 @@
 #include <stdexcept>
 #include <string>
 
-#include "kernels/draft/draft.hpp"
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
-#include "kernels/draft/product_sm90.cuh"
 #include "kernels/core/reduce.cuh"
+#include "kernels/draft/draft.hpp"
+#include "kernels/draft/product_sm90.cuh"
 #include "kernels/ptx/sm90.cuh"
 
 namespace draft::gpu {
@@ -144,8 +144,8 @@ void draft_probabilities(const Layout& layout, float scale, const float* pooled_
   config.stream = stream;
   config.attrs = &cluster;
   config.numAttrs = 1;
-  check(cudaLaunchKernelEx(&config, draft_probabilities_kernel, layout.regions(), layout.head_dim,
-                           scale * kLog2E, pooled_q, pooled_k, probabilities),
+  check(cudaLaunchKernelEx(&config, draft_probabilities_kernel, layout.regions(), layout.head_dim, scale * kLog2E,
+                           pooled_q, pooled_k, probabilities),
         "draft_probabilities_kernel");
 }
 

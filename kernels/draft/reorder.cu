@@ -6,10 +6,10 @@
 // Costs:    reads and writes 2 * heads * tokens * head_dim bytes, each once.
 // Numerics: a copy of bits.
 
-#include "kernels/draft/draft.hpp"
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/core/element.cuh"
+#include "kernels/draft/draft.hpp"
 
 namespace draft::gpu {
 namespace {

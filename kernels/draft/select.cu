@@ -10,9 +10,9 @@
 // Numerics: integers throughout, so the same result on every run; -0 equals 0; infinities are scores; a NaN sets
 //           the head's status. Ties are counted here and resolved by index in lists.cu.
 
-#include "kernels/draft/draft.hpp"
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
+#include "kernels/draft/draft.hpp"
 #include "kernels/draft/find_digit.cuh"
 #include "kernels/draft/selection.cuh"
 
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kWideThreads)
   for (const std::uint32_t key : keys) histogram.count(key >> (32 - kDigitBits));
   histogram.close();
   const float upper = floorf(rank - margin), lower = ceilf(rank + margin);
-  const bool open_above = upper < 1.0F, open_below = lower > kSamples;
+  const bool open_above = upper<1.0F, open_below = lower> kSamples;
   const Digit first_above = histogram.find(open_above ? 1U : static_cast<std::uint32_t>(upper));
   const Digit first_below = histogram.find(open_below ? 1U : static_cast<std::uint32_t>(lower));
   constexpr std::uint32_t kRest = (1U << (32 - 2 * kDigitBits)) - 1U;

@@ -4,8 +4,8 @@
 // Costs:    reads 4 * heads * regions^2 bytes from memory, three times as many more from L1 or L2.
 // Numerics: as select.cu: integers, -0 equals 0, a NaN sets the head's status; ties are resolved in lists.cu.
 
-#include "kernels/draft/draft.hpp"
 #include "kernels/core/cuda_check.hpp"
+#include "kernels/draft/draft.hpp"
 #include "kernels/draft/find_digit.cuh"
 #include "kernels/draft/selection.cuh"
 

@@ -22,27 +22,13 @@ std::vector<float> random_scores(std::mt19937& random, Kind kind, std::size_t si
   for (float& score : scores) {
     const auto draw = random();
     switch (kind) {
-      case Kind::levels:
-        score = 0.5F * static_cast<float>(static_cast<int>(draw % 7) - 3);
-        break;
-      case Kind::two:
-        score = draw % 2 != 0 ? -0.0F : 0.0F;
-        break;  // two numbers, one score
-      case Kind::one:
-        score = -2.5F;
-        break;
-      case Kind::sixteenths:
-        score = static_cast<float>(draw % 17) / 16.0F;
-        break;
-      case Kind::extremes:
-        score = kExtremes[draw % 10];
-        break;
-      case Kind::near:
-        score = 0.001F * (1.0F + 1e-5F * normal(random));
-        break;
-      default:
-        score = normal(random);
-        break;
+      case Kind::levels: score = 0.5F * static_cast<float>(static_cast<int>(draw % 7) - 3); break;
+      case Kind::two: score = draw % 2 != 0 ? -0.0F : 0.0F; break;  // two numbers, one score
+      case Kind::one: score = -2.5F; break;
+      case Kind::sixteenths: score = static_cast<float>(draw % 17) / 16.0F; break;
+      case Kind::extremes: score = kExtremes[draw % 10]; break;
+      case Kind::near: score = 0.001F * (1.0F + 1e-5F * normal(random)); break;
+      default: score = normal(random); break;
     }
     if (kind == Kind::levels && score == 0.0F && draw % 3 == 0) score = -0.0F;
   }

@@ -9,10 +9,10 @@
 #include <stdexcept>
 #include <string>
 
-#include "kernels/draft/draft.hpp"
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/core/reduce.cuh"
+#include "kernels/draft/draft.hpp"
 
 namespace draft::gpu {
 namespace {

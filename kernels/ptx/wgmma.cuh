@@ -20,11 +20,11 @@ __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync
 #define DRAFT_NAMES_32                                                                                             \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
   "%24, %25, %26, %27, %28, %29, %30, %31"
-#define DRAFT_NAMES_64                                                                                                 \
-  DRAFT_NAMES_32                                                                                                       \
-      ", "                                                                                                             \
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, " \
-      "%54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define DRAFT_NAMES_64                                                                                             \
+  DRAFT_NAMES_32                                                                                                   \
+  ", "                                                                                                             \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, " \
+  "%54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 #define DRAFT_SUMS_8(sums, i)                                                                                   \
   "+f"(sums[i]), "+f"(sums[i + 1]), "+f"(sums[i + 2]), "+f"(sums[i + 3]), "+f"(sums[i + 4]), "+f"(sums[i + 5]), \
       "+f"(sums[i + 6]), "+f"(sums[i + 7])
@@ -72,8 +72,8 @@ __device__ inline void multiply_by_rows(float (&sums)[64], const std::uint32_t (
     DRAFT_LEFT_IN_REGISTERS("bf16", "128", DRAFT_NAMES_64, DRAFT_SUMS_64(sums), "%64", "%65", "%66", "%67", "%68",
                             "%69", "0");
   } else {
-    DRAFT_LEFT_IN_REGISTERS("f16", "128", DRAFT_NAMES_64, DRAFT_SUMS_64(sums), "%64", "%65", "%66", "%67", "%68",
-                            "%69", "0");
+    DRAFT_LEFT_IN_REGISTERS("f16", "128", DRAFT_NAMES_64, DRAFT_SUMS_64(sums), "%64", "%65", "%66", "%67", "%68", "%69",
+                            "0");
   }
 }
 
@@ -85,8 +85,8 @@ __device__ inline void multiply_left(float (&sums)[64], const std::uint32_t (&a)
     DRAFT_LEFT_IN_REGISTERS("bf16", "128", DRAFT_NAMES_64, DRAFT_SUMS_64(sums), "%64", "%65", "%66", "%67", "%68",
                             "%69", "1");
   } else {
-    DRAFT_LEFT_IN_REGISTERS("f16", "128", DRAFT_NAMES_64, DRAFT_SUMS_64(sums), "%64", "%65", "%66", "%67", "%68",
-                            "%69", "1");
+    DRAFT_LEFT_IN_REGISTERS("f16", "128", DRAFT_NAMES_64, DRAFT_SUMS_64(sums), "%64", "%65", "%66", "%67", "%68", "%69",
+                            "1");
   }
 }
 /// sums[64 x 64] += A[64 x 16] B[16 x 64].

@@ -171,7 +171,8 @@ std::string unsupported(const std::string& kernel, const Layout& layout, bool re
 }  // namespace draft::gpu
 
 NB_MODULE(_kernels, m) {
-  static_cast<void>(draft::gpu::blas_library());  // here, so that Python hears of a cuBLAS that is not there at the import
+  static_cast<void>(
+      draft::gpu::blas_library());  // here, so that Python hears of a cuBLAS that is not there at the import
   using namespace draft::gpu;
   const auto tensor = [](const char* name) { return nb::arg(name).noconvert(); };
   const auto optional = [](const char* name) { return nb::arg(name).noconvert().none(); };

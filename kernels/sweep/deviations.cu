@@ -9,8 +9,8 @@
 
 #include <bit>
 
-#include "kernels/sweep/sweeps.hpp"
 #include "kernels/core/cuda_check.hpp"
+#include "kernels/sweep/sweeps.hpp"
 #include "kernels/sweep/tiles.cuh"
 
 namespace draft::gpu {

@@ -13,8 +13,8 @@
 
 #include <algorithm>
 
-#include "kernels/sweep/sweeps.hpp"
 #include "kernels/core/cuda_check.hpp"
+#include "kernels/sweep/sweeps.hpp"
 #include "kernels/sweep/tiles.cuh"
 
 namespace draft::gpu {

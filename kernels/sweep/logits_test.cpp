@@ -1,8 +1,7 @@
 // The first sweep against the float64 reference: statistics of S by block, block mass, log-sum-exp, deviations.
-#include "reference/bounds/logit_sweep.hpp"
-
-#include "kernels/sweep/tolerance.hpp"
 #include "kernels/sweep/test_sweeps.hpp"
+#include "kernels/sweep/tolerance.hpp"
+#include "reference/bounds/logit_sweep.hpp"
 
 namespace draft::gpu {
 namespace {

@@ -9,11 +9,11 @@
 
 #include <limits>
 
-#include "kernels/sweep/sweeps.hpp"
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/core/join_block.cuh"
-#include "kernels/sweep/mask_rows.hpp"
 #include "kernels/sweep/arguments.hpp"
+#include "kernels/sweep/mask_rows.hpp"
+#include "kernels/sweep/sweeps.hpp"
 
 namespace draft::gpu {
 namespace {

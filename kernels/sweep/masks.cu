@@ -15,9 +15,9 @@
 //           range). A tile's P V in the tensor cores, sums over tiles compensated (Kahan); sums of P over tiles in
 //           fp64. Same input, same bits.
 
-#include "kernels/sweep/sweeps.hpp"
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/sweep/mask_rows.hpp"
+#include "kernels/sweep/sweeps.hpp"
 #include "kernels/sweep/tiles.cuh"
 
 namespace draft::gpu {

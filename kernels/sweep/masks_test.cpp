@@ -1,6 +1,6 @@
 // The second sweep against the float64 reference: what every mask of a family drops, and what its output is.
-#include "kernels/sweep/tolerance.hpp"
 #include "kernels/sweep/test_sweeps.hpp"
+#include "kernels/sweep/tolerance.hpp"
 
 namespace draft::gpu {
 namespace {

@@ -11,12 +11,12 @@
 #include <stdexcept>
 #include <string>
 
-#include "kernels/sweep/sweeps.hpp"
 #include "kernels/core/block_rows.cuh"
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/core/element.cuh"
 #include "kernels/core/join_block.cuh"
 #include "kernels/sweep/arguments.hpp"
+#include "kernels/sweep/sweeps.hpp"
 
 namespace draft::gpu {
 namespace {
@@ -86,7 +86,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int lane = static_cast<int>(threadIdx.x) % 32, regions = layout.regions(), tokens = layout.tokens();
   const double* log_p = log_probabilities + static_cast<std::int64_t>(row) * tokens;
   const int own_region = layout.block_of((first + row) * kCheckedEvery);
-  const std::uint8_t* levels = family.levels + layout.map_offset(head) + static_cast<std::int64_t>(own_region) * regions;
+  const std::uint8_t* levels =
+      family.levels + layout.map_offset(head) + static_cast<std::int64_t>(own_region) * regions;
   const auto each = [&](auto&& visit) {
     for (int region = static_cast<int>(threadIdx.x) / 32; region < regions; region += kThreads / 32) {
       const bool is_kept = levels[region] <= mask;

@@ -4,9 +4,9 @@
 // Costs:    reads regions^2 (masks + 1) bytes a head, mostly from the caches; writes 2 regions^2.
 // Numerics: whole numbers; equal levels stand by rising column. A level above `masks` counts as `masks`.
 
-#include "kernels/sweep/sweeps.hpp"
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/sweep/mask_rows.hpp"
+#include "kernels/sweep/sweeps.hpp"
 
 namespace draft::gpu {
 namespace {

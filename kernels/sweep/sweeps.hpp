@@ -1,6 +1,6 @@
 #pragma once
-// The bounds' sweeps over a head's n x n logits (reference/bounds/logit_sweep.hpp, reference/bounds/mask_sweep.hpp) on the GPU.
-// Conventions: kernels.hpp. Rows are video tokens in token order; text rows are not swept.
+// The bounds' sweeps over a head's n x n logits (reference/bounds/logit_sweep.hpp, reference/bounds/mask_sweep.hpp) on
+// the GPU. Conventions: kernels.hpp. Rows are video tokens in token order; text rows are not swept.
 //
 // | function            | file           | from -> to                                                          |
 // | ------------------- | -------------- | ------------------------------------------------------------------- |
@@ -96,7 +96,8 @@ void sweep_masks(const SweepCall& call,
 /// Step 1's identity is summed element by element on video tokens 0, 128, 256, ...
 inline constexpr int kCheckedEvery = 128;
 inline int checked_rows(const Layout& layout) { return (layout.video() + kCheckedEvery - 1) / kCheckedEvery; }
-/// log P in fp64 of `rows` checked rows of one head: video tokens kCheckedEvery * first, kCheckedEvery * (first + 1), ...
+/// log P in fp64 of `rows` checked rows of one head: video tokens kCheckedEvery * first, kCheckedEvery * (first + 1),
+/// ...
 void checked_probabilities(const SweepCall& call, int head, int first, int rows,
                            double* log_probabilities,  // [rows, tokens], token order
                            cudaStream_t stream);

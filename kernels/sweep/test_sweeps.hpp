@@ -7,8 +7,8 @@
 #include <bit>
 #include <cmath>
 
-#include "kernels/testing/gpu_test.hpp"
 #include "kernels/sweep/sweeps.hpp"
+#include "kernels/testing/gpu_test.hpp"
 #include "reference/bounds/mask_levels.hpp"
 
 namespace draft::gpu {

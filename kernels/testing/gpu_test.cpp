@@ -65,9 +65,21 @@ std::vector<Layout> swept_layouts() {
       {.heads = 1, .frames = 2, .height = 45, .width = 80, .text = 129, .head_dim = 128},
       {.heads = 2, .frames = 2, .height = 33, .width = 49, .text = 0, .head_dim = 72},
       {.heads = 2, .frames = 2, .height = 33, .width = 49, .text = 5, .head_dim = 128, .region_height = 16},
-      {.heads = 1, .frames = 1, .height = 70, .width = 90, .text = 3, .head_dim = 64, .region_height = 64,
+      {.heads = 1,
+       .frames = 1,
+       .height = 70,
+       .width = 90,
+       .text = 3,
+       .head_dim = 64,
+       .region_height = 64,
        .region_width = 64},
-      {.heads = 2, .frames = 2, .height = 5, .width = 7, .text = 3, .head_dim = 128, .region_height = 1,
+      {.heads = 2,
+       .frames = 2,
+       .height = 5,
+       .width = 7,
+       .text = 3,
+       .head_dim = 128,
+       .region_height = 1,
        .region_width = 1},
   };
 }
@@ -95,7 +107,7 @@ Selected select_on_gpu(const Layout& layout, Rule rule, double sparsity, const s
 
 ReferenceMasks::ReferenceMasks(int regions, const float* scores)
     : scores_(Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(scores, regions,
-                                                                                                       regions)
+                                                                                                      regions)
                   .cast<double>()),
       by_head_(rank_blocks(scores_, false)),
       by_row_(rank_blocks(scores_, true)) {}

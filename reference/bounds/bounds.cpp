@@ -74,21 +74,20 @@ PoolingError pooling_error(const Problem& problem, const Partition& partition, c
                            const LogitStats& stats) {
   const Index g = partition.regions();
   PoolingError error{};
-  error.block_delta =
-      (stats.maximum - map.logits).cwiseMax(map.logits - stats.minimum).cwiseMax(0.0);
+  error.block_delta = (stats.maximum - map.logits).cwiseMax(map.logits - stats.minimum).cwiseMax(0.0);
   error.delta = error.block_delta.maxCoeff(&error.block_row, &error.block_column);
   double square = 0.0;
   for (Index i = 0; i < g; ++i) {
     for (Index j = 0; j < g; ++j) {
       const double offset = stats.mean(i, j) - map.logits(i, j);
-      square += stats.centred_square(i, j) +
-                static_cast<double>(partition.size(i) * partition.size(j)) * offset * offset;
+      square +=
+          stats.centred_square(i, j) + static_cast<double>(partition.size(i) * partition.size(j)) * offset * offset;
     }
   }
   error.frobenius = std::sqrt(square);
   error.bound = error.delta * static_cast<double>(problem.grid.video());
-  error.half_block_share = static_cast<double>((error.block_delta.array() >= 0.5 * error.delta).count()) /
-                           static_cast<double>(g * g);
+  error.half_block_share =
+      static_cast<double>((error.block_delta.array() >= 0.5 * error.delta).count()) / static_cast<double>(g * g);
   const Matrix q = pool_regions(problem.q, partition, pool), k = pool_regions(problem.k, partition, pool);
   const Vector rq = region_radii(problem.q, partition, q), rk = region_radii(problem.k, partition, k);
   error.block_radii = rq * k.rowwise().norm().transpose() + q.rowwise().norm() * rk.transpose() + rq * rk.transpose();
@@ -139,7 +138,8 @@ ThresholdBounds threshold_bounds(const Partition& partition, const DraftMap& map
   const KeptTokens tokens = kept_tokens(partition, mask);
   ThresholdBounds bounds{};
   bounds.bound = 2.0 * std::sqrt(n) * dropped_share(threshold_odds(tokens.smallest, delta));
-  bounds.bound_paper_delta = 2.0 * std::sqrt(n) * dropped_share(threshold_odds(tokens.smallest, units.of_logits(pooling.delta)));
+  bounds.bound_paper_delta =
+      2.0 * std::sqrt(n) * dropped_share(threshold_odds(tokens.smallest, units.of_logits(pooling.delta)));
   bounds.bound_sharp = std::sqrt(2.0 * n) * dropped_share(threshold_odds(tokens.smallest, delta));
   bounds.bound_blocks = bound_from_blocks(partition, map, pooling.block_delta, mask);
   bounds.bound_radii = bound_from_blocks(partition, map, pooling.block_radii, mask);

@@ -7,9 +7,9 @@
 
 #include <optional>
 
-#include "reference/draft_mask.hpp"
 #include "reference/bounds/logit_sweep.hpp"
 #include "reference/bounds/mask_sweep.hpp"
+#include "reference/draft_mask.hpp"
 #include "reference/norm.hpp"
 #include "reference/units.hpp"
 
@@ -17,14 +17,14 @@ namespace draft {
 
 /// Theorem 3.3 (eq. 9): ||S - S_draft||_F <= delta n, S unscaled.
 struct PoolingError {
-  double delta;             // eq. 8
-  double frobenius;         // left side
-  double bound;             // right side
+  double delta;                   // eq. 8
+  double frobenius;               // left side
+  double bound;                   // right side
   Index block_row, block_column;  // a block that has the maximum (first in row-major order)
-  double half_block_share;  // share of the blocks whose own deviation is at least delta / 2
-  double delta_radii;       // the O(n d) certificate for delta
-  Matrix block_delta;       // delta_ij, unscaled, [regions, regions]
-  Matrix block_radii;       // delta_ij's certificate from radii, [regions, regions]
+  double half_block_share;        // share of the blocks whose own deviation is at least delta / 2
+  double delta_radii;             // the O(n d) certificate for delta
+  Matrix block_delta;             // delta_ij, unscaled, [regions, regions]
+  Matrix block_radii;             // delta_ij's certificate from radii, [regions, regions]
 };
 
 /// `stats` over `partition` (coarsened if need be), `map` and `pool` over the same. S~ may be pooled in any way.
@@ -40,14 +40,14 @@ KeptTokens kept_tokens(const Partition& partition, const BlockMask& mask);
 
 /// Step 1 of Theorem 3.5's proof and what follows from mu alone; holds for every mask.
 struct MaskError {
-  double probs_frobenius;   // ||P - P^M||_F
-  double trivial_bound;     // sqrt(2 n): two probability rows differ by at most sqrt(2)
-  double step_1_bound;      // 2 sqrt(n) max mu
-  double bound_sharp_mu;    // sqrt(2 sum mu^2)
+  double probs_frobenius;  // ||P - P^M||_F
+  double trivial_bound;    // sqrt(2 n): two probability rows differ by at most sqrt(2)
+  double step_1_bound;     // 2 sqrt(n) max mu
+  double bound_sharp_mu;   // sqrt(2 sum mu^2)
   double max_dropped, mean_dropped;
-  double output_error_max;  // max ||O_u - O^M_u||_2
-  double output_ratio_max;  // max of ||O_u - O^M_u||_2 / (2 mu_u max_v ||V_v||_2) over rows that are not ignored
-  double output_judged_max; // the same with OutputRounding's noise taken off the errors
+  double output_error_max;   // max ||O_u - O^M_u||_2
+  double output_ratio_max;   // max of ||O_u - O^M_u||_2 / (2 mu_u max_v ||V_v||_2) over rows that are not ignored
+  double output_judged_max;  // the same with OutputRounding's noise taken off the errors
 };
 /// Rounding of ||O_u - O^M_u||_2 in units of max_v ||V_v||_2.
 struct OutputRounding {

@@ -13,12 +13,16 @@ namespace {
 /// One head, one mask, everything that the bounds need.
 struct Measured {
   Measured(Problem p, RegionSize region, Rule rule, double sparsity, Pool pooled = Pool::average)
-      : problem(std::move(p)), partition(problem.grid, region), pool(pooled), map(draft_scores(problem, partition, pool)),
+      : problem(std::move(p)),
+        partition(problem.grid, region),
+        pool(pooled),
+        map(draft_scores(problem, partition, pool)),
         mask(select(map, rule, sparsity)) {
     const std::vector<Index> same = parents(partition, partition);
     const Stripes stripes(problem, partition);
     stats = sweep_logits(stripes, {}, 1);
-    const std::vector<MaskFamily> families{{partition.regions(), same, rank_by_rule(map, rule), {rule_cut(map, rule, sparsity)}}};
+    const std::vector<MaskFamily> families{
+        {partition.regions(), same, rank_by_rule(map, rule), {rule_cut(map, rule, sparsity)}}};
     effect = sweep_masks(stripes, stats.lse, families, 1).effects[0][0];
     for (Index r = 0; r < partition.regions(); ++r) {
       row_region.insert(row_region.end(), static_cast<std::size_t>(partition.size(r)), r);

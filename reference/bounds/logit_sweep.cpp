@@ -24,9 +24,9 @@ struct Worker {
   const Stripes& stripes;
   std::span<const DeviationRequest> requests;
   LogitStats& stats;
-  Matrix logits;        // [chunk rows, segment columns]
-  Matrix mass;          // [chunk rows, column atoms], sum of exp(scale (S - shift))
-  Matrix shift;         // [chunk rows, segments], the largest S of a segment
+  Matrix logits;  // [chunk rows, segment columns]
+  Matrix mass;    // [chunk rows, column atoms], sum of exp(scale (S - shift))
+  Matrix shift;   // [chunk rows, segments], the largest S of a segment
   std::vector<LogHistogram> deviations;
 
   void chunk(const Run& rows);

@@ -31,8 +31,8 @@ class LogHistogram {
 
 /// A pooled map whose deviations |S_uv - S~_ij| are asked for (eq. 8).
 struct DeviationRequest {
-  Matrix pooled_logits;        // S~, unscaled, [regions, regions] of the partition below
-  std::vector<Index> parent;   // atom -> region
+  Matrix pooled_logits;       // S~, unscaled, [regions, regions] of the partition below
+  std::vector<Index> parent;  // atom -> region
 };
 
 /// log sum exp(scale S) by row, in two parts: beside a large logit the sum's own logarithm would be rounded away, and
@@ -52,12 +52,12 @@ struct LogSums {
 /// Statistics over blocks of atoms, rows and columns both video unless said otherwise.
 /// S is unscaled (eq. 6); P is the dense softmax over video and text columns.
 struct LogitStats {
-  Matrix minimum, maximum;  // of S in each block, [atoms, atoms]
-  Matrix mean;              // of S in each block
-  Matrix centred_square;    // sum of (S - mean)^2 in each block
-  Matrix mass;              // sum of P in each block
-  Vector text_mass;         // sum of P over an atom's rows and the text columns, [atoms]
-  LogSums lse;              // log of sum_v exp(scale S_uv), all columns, [video] in region order
+  Matrix minimum, maximum;               // of S in each block, [atoms, atoms]
+  Matrix mean;                           // of S in each block
+  Matrix centred_square;                 // sum of (S - mean)^2 in each block
+  Matrix mass;                           // sum of P in each block
+  Vector text_mass;                      // sum of P over an atom's rows and the text columns, [atoms]
+  LogSums lse;                           // log of sum_v exp(scale S_uv), all columns, [video] in region order
   std::vector<LogHistogram> deviations;  // one a request
 };
 

@@ -14,7 +14,8 @@ using Level = std::uint8_t;
 
 /// A family prepared for look-up: level(a, b) is the first mask that keeps the block, or `masks` if none does.
 struct Levels {
-  explicit Levels(const MaskFamily& family) : regions(family.regions), parent(&family.parent), masks(family.cuts.size()) {
+  explicit Levels(const MaskFamily& family)
+      : regions(family.regions), parent(&family.parent), masks(family.cuts.size()) {
     if (masks >= 255) throw std::invalid_argument("mask family: wanted fewer than 255 masks");
     level.reserve(family.ranking.rank.size());
     for (const std::uint32_t rank : family.ranking.rank) {

@@ -2,14 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 
-#include "reference/exponential.hpp"
 #include "reference/bounds/mask_levels.hpp"
 #include "reference/bounds/masked_row.hpp"
+#include "reference/exponential.hpp"
 #include "reference/norm.hpp"
 #include "reference/parallel.hpp"
 
@@ -20,8 +20,8 @@ namespace {
 /// over the columns is well defined: such rows are computed again with their own maximum.
 constexpr double kTrustedMass = 1e-100;
 
-/// Below this dropped mass the difference of two outputs is all rounding: it is taken between what is dropped and what is
-/// kept instead, each with its own softmax. O - O^M = mu (O^D - O^M).
+/// Below this dropped mass the difference of two outputs is all rounding: it is taken between what is dropped and what
+/// is kept instead, each with its own softmax. O - O^M = mu (O^D - O^M).
 constexpr double kTrustedDifference = 1e-14;
 
 /// Step 1's identity is summed element by element on one token in this many: n^2 work a mask otherwise.
@@ -42,7 +42,7 @@ struct Part {
 struct MaskedPlace {
   Index row_atom, row;  // of the chunk
   std::size_t family, mask;
-  Index checked;        // its place among the checked rows, or -1
+  Index checked;  // its place among the checked rows, or -1
 };
 
 struct Worker {
@@ -50,16 +50,16 @@ struct Worker {
   const LogSums& lse;
   const std::vector<Levels>& families;
   MaskSweep& result;
-  Matrix probs;                 // [chunk rows, segment columns]
-  Matrix mass, square;          // sum of P and of P^2 by row and column atom
-  Matrix product;               // P_block V_block, [chunk rows, head_dim]
-  Matrix dense;                 // [chunk rows, head_dim]
-  Matrix text;                  // the text columns' part of it
-  std::vector<Index> checked;   // rows of the chunk whose P is kept whole
-  Matrix checked_probs;         // [checked rows, tokens]
+  Matrix probs;                           // [chunk rows, segment columns]
+  Matrix mass, square;                    // sum of P and of P^2 by row and column atom
+  Matrix product;                         // P_block V_block, [chunk rows, head_dim]
+  Matrix dense;                           // [chunk rows, head_dim]
+  Matrix text;                            // the text columns' part of it
+  std::vector<Index> checked;             // rows of the chunk whose P is kept whole
+  Matrix checked_probs;                   // [checked rows, tokens]
   std::vector<std::vector<Matrix>> kept;  // [family][level], unnormalised output first kept at that level
-  Matrix row_logits;            // of logits_of, [1, tokens]
-  Index logits_of = -1;         // a row, in region order
+  Matrix row_logits;                      // of logits_of, [1, tokens]
+  Index logits_of = -1;                   // a row, in region order
 
   void chunk(const Run& rows, ChunkSums& sums);
   void multiply(const Run& rows, const Run& columns, Index atom);
@@ -261,7 +261,8 @@ MaskSweep sweep_masks(const Stripes& stripes, const LogSums& lse, std::span<cons
   }
   std::vector<ChunkSums> sums(stripes.rows.size());
   parallel_for(static_cast<Index>(stripes.rows.size()), threads, [&] {
-    auto worker = std::make_shared<Worker>(Worker{stripes, lse, levels, result, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
+    auto worker =
+        std::make_shared<Worker>(Worker{stripes, lse, levels, result, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
     for (const Levels& family : levels) worker->kept.emplace_back(family.masks);
     return [&stripes, &sums, &progress, worker](Index item) {
       worker->chunk(stripes.rows[item], sums[item]);

@@ -5,40 +5,40 @@
 
 #include <vector>
 
-#include "reference/draft_mask.hpp"
 #include "reference/bounds/logit_sweep.hpp"
+#include "reference/draft_mask.hpp"
 #include "reference/stripes.hpp"
 
 namespace draft {
 
 /// Masks of one ranking over one partition, growing with the cut.
 struct MaskFamily {
-  Index regions;               // of the partition
-  std::vector<Index> parent;   // atom -> region
+  Index regions;              // of the partition
+  std::vector<Index> parent;  // atom -> region
   Ranking ranking;
-  std::vector<Index> cuts;     // rising, without repeats: mask m keeps the blocks of rank < cuts[m]
+  std::vector<Index> cuts;  // rising, without repeats: mask m keeps the blocks of rank < cuts[m]
 };
 
 /// What one mask does to the head's video rows. Rows are in region order of the atoms. P is dense
 /// attention, P^M attention under the mask; both over video and text columns, text always kept.
 /// A row that keeps nothing has P^M = 0 and output 0.
 struct MaskEffect {
-  Vector dropped;         // mu_u, [video]
-  Vector kept;            // 1 - mu_u, summed from the kept side so that neither loses digits, [video]
-  Vector probs_error;     // ||P_u - P^M_u||_2, [video]; no squares, which would vanish where mu is below 1e-154
-  Vector output_error;    // ||O_u - O^M_u||_2, [video]
-  double output_error1 = 0.0;   // sum |O - O^M|
-  double output_dot = 0.0;      // sum O * O^M
-  double output_norm = 0.0;     // root of sum (O^M)^2
-  double row_l1_max = 0.0;      // max ||P_u - P^M_u||_1 over the checked rows that keep something
-  double row_l1_residual = 0.0; // max | ||P_u - P^M_u||_1 - 2 mu_u | over the same rows, element by element
-  Index rows_checked = 0;       // video tokens 0, 128, 256, ... in original order that keep something
+  Vector dropped;                // mu_u, [video]
+  Vector kept;                   // 1 - mu_u, summed from the kept side so that neither loses digits, [video]
+  Vector probs_error;            // ||P_u - P^M_u||_2, [video]; no squares, which would vanish where mu is below 1e-154
+  Vector output_error;           // ||O_u - O^M_u||_2, [video]
+  double output_error1 = 0.0;    // sum |O - O^M|
+  double output_dot = 0.0;       // sum O * O^M
+  double output_norm = 0.0;      // root of sum (O^M)^2
+  double row_l1_max = 0.0;       // max ||P_u - P^M_u||_1 over the checked rows that keep something
+  double row_l1_residual = 0.0;  // max | ||P_u - P^M_u||_1 - 2 mu_u | over the same rows, element by element
+  Index rows_checked = 0;        // video tokens 0, 128, 256, ... in original order that keep something
 };
 
 /// Dense output over the video rows.
 struct DenseSums {
-  double norm = 0.0, absolute = 0.0;    // root of sum O^2, sum |O|
-  double lowest = 0.0, highest = 0.0;   // extremes of O
+  double norm = 0.0, absolute = 0.0;   // root of sum O^2, sum |O|
+  double lowest = 0.0, highest = 0.0;  // extremes of O
 };
 
 struct MaskSweep {

@@ -65,7 +65,8 @@ TEST_P(Sweeps, LogitStatisticsAreTheDefinitions) {
     }
     EXPECT_CLOSE(stats.centred_square.sum(), square);
     std::sort(deviations.begin(), deviations.end());
-    const double exact = deviations[static_cast<std::size_t>(std::ceil(0.9 * static_cast<double>(deviations.size()))) - 1];
+    const double exact =
+        deviations[static_cast<std::size_t>(std::ceil(0.9 * static_cast<double>(deviations.size()))) - 1];
     EXPECT_GE(fine.deviations[i].quantile(0.9), exact * (1.0 - kTolerance));
     EXPECT_LE(fine.deviations[i].quantile(0.9), exact * (1.0 + 1.0 / 256.0));
   }
@@ -115,10 +116,10 @@ TEST_P(Sweeps, MaskEffectsAreTheDefinitions) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Grids, Sweeps,
-    testing::Values(Case{{1, 1, 1, 0}, {{8, 16}}, 1.0}, Case{{2, 6, 10, 0}, {{4, 4}}, 1.0},
-                    Case{{2, 9, 11, 5}, {{4, 4}, {3, 5}, {8, 16}}, 1.0}, Case{{1, 16, 32, 9}, {{8, 16}, {4, 8}}, 2.5}));
+INSTANTIATE_TEST_SUITE_P(Grids, Sweeps,
+                         testing::Values(Case{{1, 1, 1, 0}, {{8, 16}}, 1.0}, Case{{2, 6, 10, 0}, {{4, 4}}, 1.0},
+                                         Case{{2, 9, 11, 5}, {{4, 4}, {3, 5}, {8, 16}}, 1.0},
+                                         Case{{1, 16, 32, 9}, {{8, 16}, {4, 8}}, 2.5}));
 
 // Given a head that keeps, in one block row, only keys whose logits lie 2000 below the best, claim: the
 // masked softmax is still that of the kept keys (exp(S - lse) alone would be 0 / 0).
@@ -140,8 +141,7 @@ TEST(MaskSweep, KeptMassBelowTheSmallestDoubleIsStillASoftmax) {
   const Matrix pm = naive::probabilities(problem, naive::allowed(partition, mask));
   for (Index u = 0; u < 8; ++u) {
     EXPECT_CLOSE(std::pow(sweep.effects[0][0].probs_error[u], 2), (p.row(u) - pm.row(u)).squaredNorm());
-    EXPECT_CLOSE(std::pow(sweep.effects[0][0].output_error[u], 2),
-                 ((p.row(u) - pm.row(u)) * problem.v).squaredNorm());
+    EXPECT_CLOSE(std::pow(sweep.effects[0][0].output_error[u], 2), ((p.row(u) - pm.row(u)) * problem.v).squaredNorm());
     // Both halves count: all of P, and a softmax over 8 keys, whose squares sum to at least 1/8.
     EXPECT_GE(std::pow(sweep.effects[0][0].probs_error[u], 2), p.row(u).squaredNorm() + 0.125 - kTolerance);
   }
@@ -150,8 +150,8 @@ TEST(MaskSweep, KeptMassBelowTheSmallestDoubleIsStillASoftmax) {
 TEST(MaskSweep, ThreadsDoNotChangeABit) {
   const Swept s(Case{{3, 9, 11, 5}, {{4, 4}, {3, 5}}, 1.0});
   const Stripes stripes(s.problem, s.atoms[0]);
-  const std::vector<MaskFamily> families{{s.partitions[1].regions(), s.parent[1],
-                                          random_ranking(s.partitions[1].regions(), 1, 0), {5, 40}}};
+  const std::vector<MaskFamily> families{
+      {s.partitions[1].regions(), s.parent[1], random_ranking(s.partitions[1].regions(), 1, 0), {5, 40}}};
   const auto run = [&](int threads) {
     return sweep_masks(stripes, sweep_logits(stripes, {}, threads).lse, families, threads);
   };

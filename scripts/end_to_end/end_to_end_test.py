@@ -18,6 +18,7 @@ try:
     import safetensors  # noqa: F401
     import torch
     import torchmetrics  # noqa: F401
+
     missing = ""
 except ImportError as error:
     torch, missing = None, str(error)
@@ -58,10 +59,12 @@ class Policies(unittest.TestCase):
 
     def test_first_steps_are_dense(self):
         hook = self.hook(small(dense_steps=0.25))
-        self.assertTrue(torch.equal(hook(self.q, self.k, self.v, layer=0, step=0),
-                                    dense_attention(self.q, self.k, self.v)))
-        self.assertFalse(torch.equal(hook(self.q, self.k, self.v, layer=0, step=1),
-                                     dense_attention(self.q, self.k, self.v)))
+        self.assertTrue(
+            torch.equal(hook(self.q, self.k, self.v, layer=0, step=0), dense_attention(self.q, self.k, self.v))
+        )
+        self.assertFalse(
+            torch.equal(hook(self.q, self.k, self.v, layer=0, step=1), dense_attention(self.q, self.k, self.v))
+        )
         self.assertEqual(hook.calls, {"dense": 1, "sparse": 1})
         for share, first in ((0.0, 0), (0.25, 1), (0.3, 2), (0.5, 2), (1.0, 4)):
             self.assertEqual(self.hook(small(dense_steps=share)).first_sparse_step, first)
@@ -79,8 +82,11 @@ class Policies(unittest.TestCase):
         recall = {}
         for policy in (small(), small("oracle"), small("random")):
             mask = self.hook(policy).mask(smooth, smooth, 0, 2)
-            recall[policy.name] = sum((video_mass(smooth[c, h], smooth[c, h], self.regions) * mask[c, h]).sum()
-                                      for c in range(2) for h in range(2)).item()
+            recall[policy.name] = sum(
+                (video_mass(smooth[c, h], smooth[c, h], self.regions) * mask[c, h]).sum()
+                for c in range(2)
+                for h in range(2)
+            ).item()
         self.assertGreaterEqual(recall["oracle"], recall["draft"])
         self.assertGreater(recall["draft"], 1.5 * recall["random"])
 
@@ -88,15 +94,19 @@ class Policies(unittest.TestCase):
         first = self.hook(small("random")).mask(self.q, self.k, 1, 2)
         self.assertTrue(torch.equal(first, self.hook(small("random")).mask(-self.q, self.v, 1, 2)))
         for seed, layer, step in ((1, 1, 2), (0, 0, 2), (0, 1, 3)):
-            self.assertFalse(torch.equal(first, self.hook(small("random", seed=seed)).mask(self.q, self.k, layer, step)))
+            self.assertFalse(
+                torch.equal(first, self.hook(small("random", seed=seed)).mask(self.q, self.k, layer, step))
+            )
 
     def test_wrong_policies_are_refused(self):
-        for wrong, words in (({"name": "best"}, "policy: wanted one of dense, draft, oracle, random, found 'best'"),
-                             ({"name": "draft", "sparsity": 1.0}, "sparsity: wanted"),
-                             ({"name": "dense", "sparsity": 0.5}, "sparsity: wanted 0 for dense"),
-                             ({"name": "draft", "sparsity": 0.0}, "sparsity: wanted"),
-                             ({"name": "draft", "sparsity": 0.5, "heads": "some"}, "heads: wanted one of all, diffuse"),
-                             ({"name": "draft", "sparsity": 0.5, "dense_steps": 1.5}, "dense_steps: wanted")):
+        for wrong, words in (
+            ({"name": "best"}, "policy: wanted one of dense, draft, oracle, random, found 'best'"),
+            ({"name": "draft", "sparsity": 1.0}, "sparsity: wanted"),
+            ({"name": "dense", "sparsity": 0.5}, "sparsity: wanted 0 for dense"),
+            ({"name": "draft", "sparsity": 0.0}, "sparsity: wanted"),
+            ({"name": "draft", "sparsity": 0.5, "heads": "some"}, "heads: wanted one of all, diffuse"),
+            ({"name": "draft", "sparsity": 0.5, "dense_steps": 1.5}, "dense_steps: wanted"),
+        ):
             with self.assertRaisesRegex(ValueError, words):
                 Policy(**wrong)
         with self.assertRaisesRegex(ValueError, "heads: 'diffuse' wants to know"):
@@ -105,6 +115,7 @@ class Policies(unittest.TestCase):
     def test_heads_that_are_left_out_keep_all_blocks(self):
         seen = {}
         for heads in ("all", "diffuse", "others"):
+
             def probe(q, k, v, o, mask, *, layer, step):
                 seen[heads, layer] = mask.flatten(2).float().mean(2)[0].tolist()
 
@@ -115,8 +126,14 @@ class Policies(unittest.TestCase):
                     dense = dense_attention(self.q, self.k, self.v)[:, head]
                     self.assertLessEqual((o[:, head] - dense).abs().max(), 1e-5)
         kept = kept_count(0.7, self.regions.video**2) / self.regions.video**2
-        wanted = {("all", 0): (kept, kept), ("all", 1): (kept, kept), ("diffuse", 0): (1, 1), ("diffuse", 1): (kept, 1),
-                  ("others", 0): (kept, kept), ("others", 1): (1, kept)}
+        wanted = {
+            ("all", 0): (kept, kept),
+            ("all", 1): (kept, kept),
+            ("diffuse", 0): (1, 1),
+            ("diffuse", 1): (kept, 1),
+            ("others", 0): (kept, kept),
+            ("others", 1): (1, kept),
+        }
         for place, shares in wanted.items():
             for found, share in zip(seen[place], shares):
                 self.assertAlmostEqual(found, share, delta=1e-6)
@@ -178,9 +195,13 @@ class Metrics(unittest.TestCase):
         self.assertEqual(chosen[0], Policy(kernel="mma", dense_steps=0.0))
         self.assertEqual(len(chosen), len(set(chosen)))
         self.assertNotIn(configurations.REFERENCE, chosen)
-        for wanted in (Policy("draft", 0.9, kernel="wgmma"), Policy("draft", 0.9, pool="max", kernel="wgmma"),
-                       Policy("draft", 0.9, region=(16, 16), kernel="wgmma"),
-                       Policy("draft", 0.9, dense_steps=0.0, kernel="wgmma"), Policy("random", 0.55, kernel="wgmma")):
+        for wanted in (
+            Policy("draft", 0.9, kernel="wgmma"),
+            Policy("draft", 0.9, pool="max", kernel="wgmma"),
+            Policy("draft", 0.9, region=(16, 16), kernel="wgmma"),
+            Policy("draft", 0.9, dense_steps=0.0, kernel="wgmma"),
+            Policy("random", 0.55, kernel="wgmma"),
+        ):
             self.assertIn(wanted, chosen)
 
 
@@ -194,7 +215,9 @@ class Studies(unittest.TestCase):
 
     def study(self, lpips=(None, "left out: no AlexNet")):
         setup = quality.Setup(clips=3, batch=2, grid=GRID, steps=STEPS, probe_clips=1)
-        return quality.Study(awake_model(), "ab", setup, {"cpu": "any", "gpu": None}, {"commit": "abc"}, self.out, lpips)
+        return quality.Study(
+            awake_model(), "ab", setup, {"cpu": "any", "gpu": None}, {"commit": "abc"}, self.out, lpips
+        )
 
     def records(self):
         with open(self.out) as file:
@@ -222,15 +245,17 @@ class Studies(unittest.TestCase):
         self.assertGreater(videos[2]["arrays"]["distance"][1], 1e-4)
         self.assertEqual(len(videos[2]["arrays"]["one_step"]), STEPS - 1)
         heads = [one for one in found if one["experiment"] == "video_heads" and one["config"]["policy"] == "draft"]
-        self.assertEqual(sorted((one["input"]["layer"], one["input"]["head"]) for one in heads),
-                         [(layer, head) for layer in range(2) for head in range(2)])
+        self.assertEqual(
+            sorted((one["input"]["layer"], one["input"]["head"]) for one in heads),
+            [(layer, head) for layer in range(2) for head in range(2)],
+        )
         for name in NAMES:
             mean = sum(one["metrics"][name] for one in heads) / 4
             if name != "kept_share":
                 self.assertAlmostEqual(videos[2]["metrics"][name], mean, delta=1e-9)
 
         self.assertTrue(self.study().run(policies, say=said.append))
-        again = self.records()[len(found):]
+        again = self.records()[len(found) :]
         self.assertEqual([one["config"]["policy"] for one in again], ["dense"])  # the dense clips alone
         self.assertFalse(self.study().run([*policies, small("oracle")], seconds=-1.0))
         other = os.path.join(self.folder, "other.jsonl")
@@ -292,8 +317,9 @@ class Studies(unittest.TestCase):
             sparse = sample(model, prompts, seeds, GRID, STEPS, attention=late, stop_after=at)
             wanted.append(((sparse - dense[at + 1]).norm() / (dense[at + 1] - dense[at]).norm()).item())
             total = total + sparse - dense[at + 1]
-            self.assertAlmostEqual(path.distance(at, sparse), ((sparse - dense[at + 1]).norm() / dense[at + 1].norm()).item(),
-                                   delta=1e-6)
+            self.assertAlmostEqual(
+                path.distance(at, sparse), ((sparse - dense[at + 1]).norm() / dense[at + 1].norm()).item(), delta=1e-6
+            )
         both = torch.cat([dense[-1], -dense[-1]])
         self.assertEqual((path.distance(STEPS - 1, dense[-1]), path.distance(STEPS - 1, both)), (0.0, 0.0))
         path.states.append(both)  # two dense clips, and a batch of one
@@ -315,24 +341,40 @@ class Studies(unittest.TestCase):
             for _ in range(2):  # the second time there is nothing to do
                 self.assertTrue(self.study().run(chosen, say=lambda text: None))
         found = [one for one in self.records() if one["experiment"] == "video_contrast"]
-        self.assertEqual([(one["experiment"], one["config"]["policy"]) for one in found],
-                         [("video_contrast", "draft"), ("video_contrast", "random")])
+        self.assertEqual(
+            [(one["experiment"], one["config"]["policy"]) for one in found],
+            [("video_contrast", "draft"), ("video_contrast", "random")],
+        )
         for one in found:
             self.assertEqual({len(values) for values in one["arrays"].values()}, {3})
             self.assertTrue(0 < one["metrics"]["contrast"] < 3)
-            video = next(each for each in self.records()
-                         if each["experiment"] == "video" and each["config"] == one["config"])
+            video = next(
+                each for each in self.records() if each["experiment"] == "video" and each["config"] == one["config"]
+            )
             self.assertEqual(one["arrays"]["psnr"], video["arrays"]["psnr"])
         every = [one for one in configurations.configurations() if contrast.is_wanted(one)]
-        self.assertEqual(sorted((one.name, one.pool, one.rule) for one in every),
-                         sorted([("draft", "avg", "softmax"), ("draft", "max", "softmax"), ("random", "avg", "softmax"),
-                                 ("oracle", "avg", "softmax"), ("draft", "avg", "logits"),
-                                 ("draft", "avg", "released"), ("draft", "avg", "row")]))
+        self.assertEqual(
+            sorted((one.name, one.pool, one.rule) for one in every),
+            sorted(
+                [
+                    ("draft", "avg", "softmax"),
+                    ("draft", "max", "softmax"),
+                    ("random", "avg", "softmax"),
+                    ("oracle", "avg", "softmax"),
+                    ("draft", "avg", "logits"),
+                    ("draft", "avg", "released"),
+                    ("draft", "avg", "row"),
+                ]
+            ),
+        )
 
     def test_pictures(self):
         study = self.study()
         chosen = {"sheet": (Policy(), small(), small("random"))}
-        with mock.patch.object(pictures, "FIGURES", chosen), mock.patch.object(pictures, "draft", lambda *a, **b: small()):
+        with (
+            mock.patch.object(pictures, "FIGURES", chosen),
+            mock.patch.object(pictures, "draft", lambda *a, **b: small()),
+        ):
             paths = pictures.draw(study, "torch", os.path.join(self.folder, "pictures"), "a command")
         from PIL import Image
 
@@ -376,10 +418,17 @@ class Times(unittest.TestCase):
             self.assertEqual((len(dense["dense"]), len(dense["sparse"])), (STEPS * layers, 0))
 
     def test_records(self):
-        with tempfile.TemporaryDirectory() as folder, mock.patch.object(torch.cuda, "Event", FakeEvent), \
-                mock.patch.object(speed, "GRIDS", (GRID,)), mock.patch.object(speed, "STEPS", STEPS), \
-                mock.patch.object(speed, "policies", lambda kernel: [Policy(), Policy(kernel=kernel, dense_steps=0.0),
-                                                                    small(kernel=kernel)]):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            mock.patch.object(torch.cuda, "Event", FakeEvent),
+            mock.patch.object(speed, "GRIDS", (GRID,)),
+            mock.patch.object(speed, "STEPS", STEPS),
+            mock.patch.object(
+                speed,
+                "policies",
+                lambda kernel: [Policy(), Policy(kernel=kernel, dense_steps=0.0), small(kernel=kernel)],
+            ),
+        ):
             path = os.path.join(folder, "times.jsonl")
             for _ in range(2):  # the second time there is nothing to do
                 speed.run(awake_model(), "torch", {"gpu": "any"}, {"commit": "abc"}, "ab", path, None)
@@ -389,7 +438,9 @@ class Times(unittest.TestCase):
         for one in found:
             metrics = one["metrics"]
             self.assertEqual(len(one["timing"]["samples_ms"]), 3)
-            self.assertAlmostEqual(metrics["attention_ms"] + metrics["other_ms"], one["timing"]["median_ms"], delta=1e-9)
+            self.assertAlmostEqual(
+                metrics["attention_ms"] + metrics["other_ms"], one["timing"]["median_ms"], delta=1e-9
+            )
             self.assertEqual(metrics["dense_call_ms"], 1.0)
             self.assertEqual(metrics.get("sparse_call_ms"), 1.0 if one["config"]["policy"] == "draft" else None)
         self.assertEqual(found[0]["metrics"]["speedup_over_pytorch"], 1.0)
@@ -401,15 +452,34 @@ class Commands(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as said:
             weights = os.path.join(folder, "w.safetensors")
             save_weights(weights, awake_model(), {})
-            arguments = ["--weights", weights, "--out", os.path.join(folder, "clips"), "--grid", "2x9x17", "--prompts",
-                         "1", "--steps", "4", "--policy", "draft", "--region", "4x8", "--sparsity", "0.7", "--repeat",
-                         "--beside", "dense"]
+            arguments = [
+                "--weights",
+                weights,
+                "--out",
+                os.path.join(folder, "clips"),
+                "--grid",
+                "2x9x17",
+                "--prompts",
+                "1",
+                "--steps",
+                "4",
+                "--policy",
+                "draft",
+                "--region",
+                "4x8",
+                "--sparsity",
+                "0.7",
+                "--repeat",
+                "--beside",
+                "dense",
+            ]
             self.assertEqual(generate.main(arguments), 0)
             self.assertIn("agree bit for bit", said.getvalue())
             found = sorted(os.listdir(os.path.join(folder, "clips")))
             self.assertEqual(found, ["clip_000", "clip_000.gif", "clips.json"])
-            self.assertEqual(sorted(os.listdir(os.path.join(folder, "clips", "clip_000"))),
-                             ["frame_000.png", "frame_001.png"])
+            self.assertEqual(
+                sorted(os.listdir(os.path.join(folder, "clips", "clip_000"))), ["frame_000.png", "frame_001.png"]
+            )
             with open(os.path.join(folder, "clips", "clips.json")) as file:
                 self.assertEqual(json.load(file)["policy"]["region"], [4, 8])
 
@@ -420,19 +490,23 @@ class Commands(unittest.TestCase):
         command = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(command)
         with tempfile.TemporaryDirectory() as folder:
-            for arguments, words in ((["--parts", "quality,sound"], "--parts: wanted some of quality, speed, pictures"),
-                                     (["--clips", "0"], "--clips, --batch: wanted at least 1"),
-                                     (["--steps", "2"], "--steps: wanted at least 3"),
-                                     (["--grid", "8x32"], "grid: wanted"),
-                                     (["--lpips", os.path.join(folder, "none")], "LPIPS: .*none: not a file"),
-                                     (["--weights", os.path.join(folder, "none")], "--weights: no such file")):
+            for arguments, words in (
+                (["--parts", "quality,sound"], "--parts: wanted some of quality, speed, pictures"),
+                (["--clips", "0"], "--clips, --batch: wanted at least 1"),
+                (["--steps", "2"], "--steps: wanted at least 3"),
+                (["--grid", "8x32"], "grid: wanted"),
+                (["--lpips", os.path.join(folder, "none")], "LPIPS: .*none: not a file"),
+                (["--weights", os.path.join(folder, "none")], "--weights: no such file"),
+            ):
                 with contextlib.redirect_stderr(io.StringIO()) as text:
                     self.assertEqual(command.main([*arguments, "--out", os.path.join(folder, "out")]), 2)
                 self.assertRegex(text.getvalue(), rf"\Aend_to_end: {words}.*\n\Z")
             self.assertFalse(os.path.exists(os.path.join(folder, "out")))
-            for file, text, words in (("videos.jsonl", "notes\n", "1: wanted one JSON object"),
-                                      ("videos.jsonl", '{"schema": 2}\n', "1: schema: wanted 1, found 2"),
-                                      ("video_times.jsonl", '{"schema": 1, "exp', "1: an incomplete last line")):
+            for file, text, words in (
+                ("videos.jsonl", "notes\n", "1: wanted one JSON object"),
+                ("videos.jsonl", '{"schema": 2}\n', "1: schema: wanted 1, found 2"),
+                ("video_times.jsonl", '{"schema": 1, "exp', "1: an incomplete last line"),
+            ):
                 path = os.path.join(folder, file)
                 with open(path, "w") as stream:
                     stream.write(text)

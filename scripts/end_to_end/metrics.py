@@ -14,12 +14,16 @@ def frames_of(clip):
 
 def psnr(clip, reference):
     """Decibels, mean over frames. A frame counts as MOST_DB where it is nearer than that: equal ones would be infinite."""
-    found = peak_signal_noise_ratio(frames_of(clip), frames_of(reference), data_range=1.0, reduction="none",
-                                    dim=(1, 2, 3))
+    found = peak_signal_noise_ratio(
+        frames_of(clip), frames_of(reference), data_range=1.0, reduction="none", dim=(1, 2, 3)
+    )
     return found.clamp(max=MOST_DB).mean().item()
 
 
 def ssim(clip, reference):
     """Gaussian window of 11 pixels, sigma 1.5, mean over frames; 1 if equal."""
-    return structural_similarity_index_measure(frames_of(clip), frames_of(reference), data_range=1.0,
-                                               reduction="none").mean().item()
+    return (
+        structural_similarity_index_measure(frames_of(clip), frames_of(reference), data_range=1.0, reduction="none")
+        .mean()
+        .item()
+    )

@@ -40,7 +40,9 @@ def load_alexnet(path, trained_sha256=TRAINED_SHA256):
                 raise ValueError(f"LPIPS: {path}: {name}: wanted {wanted}, found {found}")
     tensors = {name: tensor.float() for name, tensor in tensors.items()}
     if (found := digest_of(tensors)) != trained_sha256:
-        raise ValueError(f"LPIPS: {path}: wanted AlexNet's trained weights, sha256 {trained_sha256[:12]}, found {found[:12]}")
+        raise ValueError(
+            f"LPIPS: {path}: wanted AlexNet's trained weights, sha256 {trained_sha256[:12]}, found {found[:12]}"
+        )
     return tensors
 
 
@@ -55,8 +57,9 @@ def lpips_of(tensors, device):
         warnings.simplefilter("ignore")
         network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     # Its five slices hold torchvision's layers under their own numbers: slice2.3.weight is features.3.weight.
-    network.net.load_state_dict({name: tensors["features." + name.split(".", 1)[1]]
-                                 for name in network.net.state_dict()})
+    network.net.load_state_dict(
+        {name: tensors["features." + name.split(".", 1)[1]] for name in network.net.state_dict()}
+    )
     network = network.to(device).eval()
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ try:
     import lpips
     import torch
     from safetensors.torch import save_file
+
     missing = ""
 except ImportError as error:
     torch, missing = None, str(error)
@@ -44,7 +45,9 @@ def by_hand(tensors, clip, reference):
     """LPIPS as its paper has it (arXiv 1801.03924, eq. 1), in float64."""
     path = os.path.join(os.path.dirname(lpips.__file__), "weights", "v0.1", "alex.pth")
     fitted = torch.load(path, map_location="cpu", weights_only=True)
-    center, spread = (torch.tensor(row).double()[:, None, None] for row in ((-.030, -.088, -.188), (.458, .448, .450)))
+    center, spread = (
+        torch.tensor(row).double()[:, None, None] for row in ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450))
+    )
     padding, stride = {0: 2, 3: 2, 6: 1, 8: 1, 10: 1}, {0: 4}
 
     def layers(frames):
@@ -118,17 +121,23 @@ class Weights(unittest.TestCase):
     def test_kernels_are_turned_to_pytorchs_order(self):
         torch.manual_seed(2)
         shapes = [(shape[2], shape[3], shape[1], shape[0]) for shape in perceptual.LAYERS.values()]
-        layers = {f"Conv_{place}": {"kernel": torch.randn(shape).numpy(), "bias": torch.randn(shape[3]).numpy()}
-                  for place, shape in enumerate(shapes)}
+        layers = {
+            f"Conv_{place}": {"kernel": torch.randn(shape).numpy(), "bias": torch.randn(shape[3]).numpy()}
+            for place, shape in enumerate(shapes)
+        }
         tensors = lpips_weights.tensors_of({"AlexNet_0": layers})
         for place, (layer, shape) in enumerate(perceptual.LAYERS.items()):
             self.assertEqual(tensors[f"features.{layer}.weight"].shape, shape)
             kernel = torch.tensor(layers[f"Conv_{place}"]["kernel"])
             patch = torch.randn(kernel.shape[:3])  # [height, width, channels]: one output place of a convolution
-            wanted = (patch[..., None].double() * kernel.double()).sum((0, 1, 2)) + torch.tensor(layers[f"Conv_{place}"]["bias"])
-            found = torch.nn.functional.conv2d(patch.permute(2, 0, 1)[None].double(),
-                                               tensors[f"features.{layer}.weight"].double(),
-                                               tensors[f"features.{layer}.bias"].double())
+            wanted = (patch[..., None].double() * kernel.double()).sum((0, 1, 2)) + torch.tensor(
+                layers[f"Conv_{place}"]["bias"]
+            )
+            found = torch.nn.functional.conv2d(
+                patch.permute(2, 0, 1)[None].double(),
+                tensors[f"features.{layer}.weight"].double(),
+                tensors[f"features.{layer}.bias"].double(),
+            )
             self.assertLessEqual((found.flatten() - wanted).abs().max(), 1e-9)  # float64 sums of 3,456 terms at most
 
     def test_a_pickle_of_anything_else_is_refused(self):

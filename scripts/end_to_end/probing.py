@@ -22,10 +22,12 @@ class Probe:
             return
         with torch.autocast(q.device.type, enabled=False):
             for clip in range(min(self.clips, len(q))):
-                dense = dense_attention(q[clip:clip + 1], k[clip:clip + 1], v[clip:clip + 1])[0]
+                dense = dense_attention(q[clip : clip + 1], k[clip : clip + 1], v[clip : clip + 1])[0]
                 for head in range(q.shape[1]):
-                    self.rows.append({"layer": layer, "head": head} | self.describe(
-                        q[clip, head], k[clip, head], o[clip, head], dense[head], mask[clip, head]))
+                    self.rows.append(
+                        {"layer": layer, "head": head}
+                        | self.describe(q[clip, head], k[clip, head], o[clip, head], dense[head], mask[clip, head])
+                    )
 
     def describe(self, q, k, o, dense, mask):
         """Of one head; q, k, o, dense [tokens, head_dim], mask bool [regions, regions]."""
@@ -37,12 +39,15 @@ class Probe:
         difference, size = (o[:video].double() - dense[:video].double()).norm(), dense[:video].double().norm()
         # Text is always kept; a row's recall is its kept share of all of its mass, text included.
         kept = (rows * mask).sum(1) + mass[:-1, -1]
-        return {"attention_recall": (weight @ kept).item(), "output_rel_l2": (difference / size).item(),
-                "empty_rows_share": (~mask.any(1)).float().mean().item(), "kept_share": mask.float().mean().item(),
-                "effective_blocks": effective_blocks(mass)}
+        return {
+            "attention_recall": (weight @ kept).item(),
+            "output_rel_l2": (difference / size).item(),
+            "empty_rows_share": (~mask.any(1)).float().mean().item(),
+            "kept_share": mask.float().mean().item(),
+            "effective_blocks": effective_blocks(mass),
+        }
 
     def mean(self, name, layer=None, head=None):
         """Over all rows, or those of a layer and head; None if there are none."""
-        values = [row[name] for row in self.rows
-                  if layer in (None, row["layer"]) and head in (None, row["head"])]
+        values = [row[name] for row in self.rows if layer in (None, row["layer"]) and head in (None, row["head"])]
         return sum(values) / len(values) if values else None

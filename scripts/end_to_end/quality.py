@@ -52,8 +52,14 @@ class Study:
     a function of two clips or why there is none."""
 
     def __init__(self, model, weights, setup, machine, build, out, lpips):
-        self.model, self.weights, self.setup, self.machine, self.build, self.out = (model, weights, setup, machine,
-                                                                                    build, out)
+        self.model, self.weights, self.setup, self.machine, self.build, self.out = (
+            model,
+            weights,
+            setup,
+            machine,
+            build,
+            out,
+        )
         self.device = next(model.parameters()).device
         self.prompts = draw_prompts(setup.clips, torch.Generator().manual_seed(FIRST_SEED), held_out=True)
         self.seeds = list(range(FIRST_SEED, FIRST_SEED + setup.clips))
@@ -64,10 +70,23 @@ class Study:
         """The records' `input`."""
         config, setup = self.model.config, self.setup
         frames, height, width = setup.grid
-        return {"model": "minidit", "weights_sha256": self.weights, "frames": frames, "height": height, "width": width,
-                "text_tokens": TEXT_TOKENS, "heads": config.heads, "head_dim": config.head_dim,
-                "layers": config.layers, "steps": setup.steps, "shift": setup.shift, "clips": setup.clips,
-                "batch": setup.batch, "first_seed": FIRST_SEED, "prompts": "held out"}
+        return {
+            "model": "minidit",
+            "weights_sha256": self.weights,
+            "frames": frames,
+            "height": height,
+            "width": width,
+            "text_tokens": TEXT_TOKENS,
+            "heads": config.heads,
+            "head_dim": config.head_dim,
+            "layers": config.layers,
+            "steps": setup.steps,
+            "shift": setup.shift,
+            "clips": setup.clips,
+            "batch": setup.batch,
+            "first_seed": FIRST_SEED,
+            "prompts": "held out",
+        }
 
     def config(self, policy):
         return policy.config() | {"device": self.device.type}
@@ -85,8 +104,18 @@ class Study:
             end = min(start + setup.batch, count)
             if probe is not None:
                 probe.on = start == 0
-            made.append(sample(self.model, self.prompts[start:end], self.seeds[start:end], setup.grid, setup.steps,
-                               setup.shift, attention=attention, watch=watch if start == 0 else None).cpu())
+            made.append(
+                sample(
+                    self.model,
+                    self.prompts[start:end],
+                    self.seeds[start:end],
+                    setup.grid,
+                    setup.steps,
+                    setup.shift,
+                    attention=attention,
+                    watch=watch if start == 0 else None,
+                ).cpu()
+            )
         calls = attention.calls
         sparse = calls["sparse"] / (calls["sparse"] + calls["dense"])
         kept = probe.mean("kept_share") if probe is not None else None
@@ -103,12 +132,27 @@ class Study:
         if not torch.equal(self.dense, again):
             raise RuntimeError(f"dense clips: wanted the same bits twice, found differences of up to {difference}")
         few = self.setup.probe_clips
-        self.path = DensePath(self.model, self.prompts[:few], self.seeds[:few], self.setup.grid, self.setup.steps,
-                              self.setup.shift, self.setup.probe_steps)
-        self.append("video", self.config(REFERENCE),
-                    {"repeat_max_abs": difference, "kept_share": 1.0, "flops_share": 1.0,
-                     "seconds_per_clip": seconds / self.setup.clips, "clips": self.setup.clips},
-                    arrays={"effective_blocks": list(self.path.spread.values())})
+        self.path = DensePath(
+            self.model,
+            self.prompts[:few],
+            self.seeds[:few],
+            self.setup.grid,
+            self.setup.steps,
+            self.setup.shift,
+            self.setup.probe_steps,
+        )
+        self.append(
+            "video",
+            self.config(REFERENCE),
+            {
+                "repeat_max_abs": difference,
+                "kept_share": 1.0,
+                "flops_share": 1.0,
+                "seconds_per_clip": seconds / self.setup.clips,
+                "clips": self.setup.clips,
+            },
+            arrays={"effective_blocks": list(self.path.spread.values())},
+        )
 
     def measure(self, policy):
         """One configuration: a `video` record, a `video_contrast` one where that is wanted, and `video_heads` records of a
@@ -125,8 +169,12 @@ class Study:
             if self.lpips:
                 values["lpips"].append(self.lpips(clip, dense))
         means = mean_of_each(values)
-        means |= {"kept_share": kept, "flops_share": flops_share(self.model.config, self.setup.grid, TEXT_TOKENS, kept),
-                  "seconds_per_clip": seconds / self.setup.clips, "clips": self.setup.clips}
+        means |= {
+            "kept_share": kept,
+            "flops_share": flops_share(self.model.config, self.setup.grid, TEXT_TOKENS, kept),
+            "seconds_per_clip": seconds / self.setup.clips,
+            "clips": self.setup.clips,
+        }
         for name in NAMES:
             if name != "kept_share" and probe.mean(name) is not None:
                 means[name] = probe.mean(name)
@@ -142,21 +190,37 @@ class Study:
         self.append("video", self.config(policy), means, arrays=values, notes=notes)
         for layer, head in sorted({(row["layer"], row["head"]) for row in probe.rows}):
             found = {name: probe.mean(name, layer, head) for name in NAMES}
-            self.append("video_heads", self.config(policy) | {"probe_steps": list(self.setup.probe_steps)}, found,
-                        place={"layer": layer, "head": head, "probe_clips": self.setup.probe_clips})
+            self.append(
+                "video_heads",
+                self.config(policy) | {"probe_steps": list(self.setup.probe_steps)},
+                found,
+                place={"layer": layer, "head": head, "probe_clips": self.setup.probe_clips},
+            )
 
     def append(self, experiment, config, found, arrays=None, notes=None, place=None):
-        record = make_record(experiment, self.source() | (place or {}), config, found, self.machine, self.build,
-                             arrays=arrays, notes=notes)
+        record = make_record(
+            experiment,
+            self.source() | (place or {}),
+            config,
+            found,
+            self.machine,
+            self.build,
+            arrays=arrays,
+            notes=notes,
+        )
         with open(self.out, "a") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
     def is_done(self, policy):
         """Whether the file holds this configuration, made by this build of these clips, with LPIPS if that can be had."""
         wanted = (self.source(), self.config(policy), self.build.get("commit"))
-        return any((record["input"], record["config"], (record.get("build") or {}).get("commit")) == wanted and
-                   record["experiment"] == "video" and record["status"] == "ok" and
-                   ("lpips" in (record.get("arrays") or {}) or not self.lpips) for record in read_all(self.out))
+        return any(
+            (record["input"], record["config"], (record.get("build") or {}).get("commit")) == wanted
+            and record["experiment"] == "video"
+            and record["status"] == "ok"
+            and ("lpips" in (record.get("arrays") or {}) or not self.lpips)
+            for record in read_all(self.out)
+        )
 
     def run(self, policies, seconds=math.inf, say=print):
         """Every policy that is not done, until the time is over; whether all are done now."""

@@ -37,12 +37,22 @@ class TimedAttention:
         if dense and policy.kernel == "auto":
             return dense_attention(q, k, v)
         if dense or step < self.first_sparse_step:
-            return draftattention.block_attention(q, k, v, self.grid, None, text_tokens=TEXT_TOKENS,
-                                                  region=policy.region, kernel=policy.kernel)
+            return draftattention.block_attention(
+                q, k, v, self.grid, None, text_tokens=TEXT_TOKENS, region=policy.region, kernel=policy.kernel
+            )
         self.last = (q, k)
-        return draftattention.draft_attention(q, k, v, self.grid, text_tokens=TEXT_TOKENS, sparsity=policy.sparsity,
-                                              region=policy.region, pool=policy.pool, rule=policy.rule,
-                                              kernel=policy.kernel)
+        return draftattention.draft_attention(
+            q,
+            k,
+            v,
+            self.grid,
+            text_tokens=TEXT_TOKENS,
+            sparsity=policy.sparsity,
+            region=policy.region,
+            pool=policy.pool,
+            rule=policy.rule,
+            kernel=policy.kernel,
+        )
 
     def __call__(self, q, k, v, *, layer, step):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -61,7 +71,8 @@ class TimedAttention:
 def policies(kernel):
     """Dense by PyTorch, dense by our kernel, and the draft at each sparsity with our kernel in all steps."""
     return [Policy(), Policy(kernel=kernel, dense_steps=0.0)] + [
-        Policy("draft", sparsity, kernel=kernel) for sparsity in SPARSITIES]
+        Policy("draft", sparsity, kernel=kernel) for sparsity in SPARSITIES
+    ]
 
 
 def time_clip(model, policy, grid, prompt, steps=STEPS, shift=SHIFT):
@@ -84,8 +95,17 @@ def draft_ms(attention, samples=5):
     for _ in range(samples + 1):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
-        draftattention.draft_mask(q, k, attention.grid, text_tokens=TEXT_TOKENS, sparsity=policy.sparsity,
-                                  region=policy.region, pool=policy.pool, rule=policy.rule, kernel=policy.kernel)
+        draftattention.draft_mask(
+            q,
+            k,
+            attention.grid,
+            text_tokens=TEXT_TOKENS,
+            sparsity=policy.sparsity,
+            region=policy.region,
+            pool=policy.pool,
+            rule=policy.rule,
+            kernel=policy.kernel,
+        )
         end.record()
         end.synchronize()
         found.append(begin.elapsed_time(end))
@@ -114,27 +134,52 @@ def time_grid(model, grid, kernel, machine, build, weights, rounds=3, nvml=None)
     made = []
     for policy in chosen:
         attention = summary([sum(map(sum, calls.values())) for calls in inside[policy]])["median_ms"]
-        found = {"attention_share": attention / medians[policy], "attention_ms": attention,
-                 "other_ms": medians[policy] - attention,
-                 "speedup_over_pytorch": medians[chosen[0]] / medians[policy],
-                 "speedup_over_dense": medians[chosen[1]] / medians[policy]}
+        found = {
+            "attention_share": attention / medians[policy],
+            "attention_ms": attention,
+            "other_ms": medians[policy] - attention,
+            "speedup_over_pytorch": medians[chosen[0]] / medians[policy],
+            "speedup_over_dense": medians[chosen[1]] / medians[policy],
+        }
         for kind in ("dense", "sparse"):
             if each := [one for calls in inside[policy] for one in calls[kind]]:
                 found[f"{kind}_call_ms"] = summary(each)["median_ms"]
         if drafts[policy] is not None:
             found["draft_ms"] = drafts[policy]
-        source = {"model": "minidit", "weights_sha256": weights, "frames": grid[0], "height": grid[1],
-                  "width": grid[2], "text_tokens": TEXT_TOKENS, "heads": model.config.heads,
-                  "head_dim": model.config.head_dim, "layers": model.config.layers, "steps": STEPS, "clips": 1}
-        made.append(make_record("video_time", source, policy.config() | {"device": "cuda"}, found,
-                                machine_of(machine, states[policy]), build, timing=summary(samples[policy]) | {"warmup": 1}))
+        source = {
+            "model": "minidit",
+            "weights_sha256": weights,
+            "frames": grid[0],
+            "height": grid[1],
+            "width": grid[2],
+            "text_tokens": TEXT_TOKENS,
+            "heads": model.config.heads,
+            "head_dim": model.config.head_dim,
+            "layers": model.config.layers,
+            "steps": STEPS,
+            "clips": 1,
+        }
+        made.append(
+            make_record(
+                "video_time",
+                source,
+                policy.config() | {"device": "cuda"},
+                found,
+                machine_of(machine, states[policy]),
+                build,
+                timing=summary(samples[policy]) | {"warmup": 1},
+            )
+        )
     return made
 
 
 def run(model, kernel, machine, build, weights, path, nvml):
     """Appends the records of every grid that the file lacks for this build."""
-    done = {tuple(one["input"].get(side) for side in ("frames", "height", "width")) for one in read_all(path)
-            if (one.get("build") or {}).get("commit") == build.get("commit")}
+    done = {
+        tuple(one["input"].get(side) for side in ("frames", "height", "width"))
+        for one in read_all(path)
+        if (one.get("build") or {}).get("commit") == build.get("commit")
+    }
     for grid in GRIDS:
         if grid in done:
             continue

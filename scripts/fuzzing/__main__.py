@@ -47,7 +47,9 @@ def show_one(fuzz, index, keep):
     print(f"{folder}: {case.recipe}")
     for command, outcome in zip(case.commands, outcomes):
         arguments = command["arguments"] if isinstance(command, dict) else command
-        print(f"{shlex.join(arguments)}: {outcome.kind} {outcome.reason} ({outcome.seconds:.2f} s, {outcome.bytes / 1e6:.0f} MB)")
+        print(
+            f"{shlex.join(arguments)}: {outcome.kind} {outcome.reason} ({outcome.seconds:.2f} s, {outcome.bytes / 1e6:.0f} MB)"
+        )
     return int(any(outcome.kind == "violation" for outcome in outcomes))
 
 

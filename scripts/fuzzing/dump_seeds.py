@@ -14,8 +14,16 @@ def numbers(name, dtype, heads=HEADS, dim=DIM, tokens=TOKENS):
 
 
 def root(file, **changes):
-    values = dict(format="draftattention-qkv", version=1, model="seed", source="fuzzing", frames=FRAMES, height=HEIGHT,
-                  width=WIDTH, text_tokens=TEXT)
+    values = dict(
+        format="draftattention-qkv",
+        version=1,
+        model="seed",
+        source="fuzzing",
+        frames=FRAMES,
+        height=HEIGHT,
+        width=WIDTH,
+        text_tokens=TEXT,
+    )
     for name, value in (values | changes).items():
         file.attrs[name] = value
 
@@ -116,7 +124,7 @@ def structure_offsets(path):
         elif found.id.get_offset() is not None:
             pieces = [(found.id.get_offset(), found.id.get_storage_size())]
         for offset, size in pieces:
-            is_number[offset:offset + size] = True
+            is_number[offset : offset + size] = True
 
     with h5py.File(path, "r") as file:
         file.visititems(mark)

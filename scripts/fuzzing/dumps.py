@@ -15,7 +15,11 @@ FILE = "mutant.h5"
 COMMANDS = [  # (how often, arguments, exit statuses that accept); a damaged number may fail a check
     (84, ["inspect", FILE, "--check"], (0,)),
     (4, ["inspect", FILE], (0,)),
-    (3, ["run", FILE, "--sparsity", "0.5", "--region", "8x16", "--quiet", "--threads", "1", "--out", "r.jsonl"], (0, 1)),
+    (
+        3,
+        ["run", FILE, "--sparsity", "0.5", "--region", "8x16", "--quiet", "--threads", "1", "--out", "r.jsonl"],
+        (0, 1),
+    ),
     (3, ["bounds", FILE, "--sparsity", "0.5", "--rule", "row", "--quiet", "--threads", "1"], (0, 1)),
     (2, ["pooling", FILE, "--sparsity", "0.5", "--region", "8x16", "--quiet", "--threads", "1"], (0, 1)),
     (2, ["regions", FILE, "--sparsity", "0.5", "--region", "8x16", "--quiet", "--threads", "1"], (0, 1)),

@@ -4,12 +4,59 @@ import json
 
 MARKUP = "<script>alert(1)</script>"
 TEXTS = (
-    MARKUP, "a|b|c", "```", "`x`", "[x](http://y)", "![x](y)", "**x** __y__ ~~z~~", "$\\frac{1}{0}$", "$", "\\", "\n# x\n", "\r",
-    "\t", "\x00", "\x1b[31mred", "\u202eabc", "\u2028", "=1+1", "@x", "-", "", " ", "x" * 400, "\u65e5\u672c\u8a9e", "\U0001f600",
-    "\ufeff", "0.9", "nan", "not_applicable", "draft", "avg", "dense", "../../x", "/", "&amp;", "\u00e9", "\U000f0041", "%s{0}",
+    MARKUP,
+    "a|b|c",
+    "```",
+    "`x`",
+    "[x](http://y)",
+    "![x](y)",
+    "**x** __y__ ~~z~~",
+    "$\\frac{1}{0}$",
+    "$",
+    "\\",
+    "\n# x\n",
+    "\r",
+    "\t",
+    "\x00",
+    "\x1b[31mred",
+    "\u202eabc",
+    "\u2028",
+    "=1+1",
+    "@x",
+    "-",
+    "",
+    " ",
+    "x" * 400,
+    "\u65e5\u672c\u8a9e",
+    "\U0001f600",
+    "\ufeff",
+    "0.9",
+    "nan",
+    "not_applicable",
+    "draft",
+    "avg",
+    "dense",
+    "../../x",
+    "/",
+    "&amp;",
+    "\u00e9",
+    "\U000f0041",
+    "%s{0}",
 )
 NUMBERS = (0, -1, 1, 0.9, 0.5, -0.0, 1e308, -1e308, 5e-324, 1e-300, 2**31, 2**53, 2**63, 2**64, 10**30, 0.1 + 0.2)
-LITERALS = (b"NaN", b"Infinity", b"-Infinity", b"1e400", b"1" + b"0" * 400, b"9" * 5000, b"-1e999", b"1.", b"01", b"+1", b"tru")
+LITERALS = (
+    b"NaN",
+    b"Infinity",
+    b"-Infinity",
+    b"1e400",
+    b"1" + b"0" * 400,
+    b"9" * 5000,
+    b"-1e999",
+    b"1.",
+    b"01",
+    b"+1",
+    b"tru",
+)
 
 
 def hostile(rng):
@@ -116,8 +163,12 @@ def change_text(rng, line):
         return b'{"config":' + inner + b"," + line[1:], f"{kind} {depth}"
     if kind == "twice":
         name = rng.choice((b"status", b"schema", b"config", b"metrics", b"x"))
-        return b'{"' + name + b'":' + rng.choice((b"1", b'"ok"', b"{}", b"null")) + b"," + line[1:], f"{kind} {name.decode()}"
-    return line.replace(b'"input":{', b'"input":{"x":"\\ud800",', 1).replace(b'"input": {', b'"input": {"x":"\\ud800",', 1), kind
+        return b'{"' + name + b'":' + rng.choice((b"1", b'"ok"', b"{}", b"null")) + b"," + line[
+            1:
+        ], f"{kind} {name.decode()}"
+    return line.replace(b'"input":{', b'"input":{"x":"\\ud800",', 1).replace(
+        b'"input": {', b'"input": {"x":"\\ud800",', 1
+    ), kind
 
 
 def change_bytes(rng, data):
@@ -125,7 +176,9 @@ def change_bytes(rng, data):
     if not data:
         return b"\xef\xbb\xbf", "mark of byte order alone"
     place = rng.randrange(len(data))
-    kind = rng.choice(("flip", "flip", "cut", "insert", "remove", "double", "crlf", "bom", "blank", "tail", "empty", "noise"))
+    kind = rng.choice(
+        ("flip", "flip", "cut", "insert", "remove", "double", "crlf", "bom", "blank", "tail", "empty", "noise")
+    )
     if kind == "flip":
         return data[:place] + bytes([data[place] ^ (1 << rng.randrange(8))]) + data[place + 1 :], f"{kind} {place}"
     if kind == "cut":

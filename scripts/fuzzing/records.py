@@ -92,7 +92,11 @@ class Records:
         if len(said) == 1 or rng.random() < 0.25:
             data, what = change_bytes(rng, data)
             said.append(what)
-        for file, content in (("mutant.jsonl", data), ("seed.jsonl", b"\n".join(self.seeds[name]) + b"\n"), ("out.jsonl", data)):
+        for file, content in (
+            ("mutant.jsonl", data),
+            ("seed.jsonl", b"\n".join(self.seeds[name]) + b"\n"),
+            ("out.jsonl", data),
+        ):
             with open(os.path.join(folder, file), "wb") as stream:
                 stream.write(content)
         os.symlink(self.dump, os.path.join(folder, "tiny.h5"))

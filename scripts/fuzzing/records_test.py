@@ -30,7 +30,11 @@ class Continuing(unittest.TestCase):
         for script, before, kind in (
             ("echo '{}' >> out.jsonl", WHOLE, ACCEPTED),
             ("echo '{}' >> out.jsonl; exit 1", WHOLE, ACCEPTED),
-            ("head -c 14 out.jsonl > x; mv x out.jsonl; echo '{}' >> out.jsonl", WHOLE[:20], ACCEPTED),  # the cut line is gone
+            (
+                "head -c 14 out.jsonl > x; mv x out.jsonl; echo '{}' >> out.jsonl",
+                WHOLE[:20],
+                ACCEPTED,
+            ),  # the cut line is gone
             ("echo 'a: wanted b, found c' >&2; exit 2", WHOLE, REFUSED),
             ("echo '{}' > out.jsonl", WHOLE, VIOLATION),
             ("sed -i 1d out.jsonl", WHOLE, VIOLATION),
@@ -114,7 +118,13 @@ class Damage(unittest.TestCase):
             for _ in range(2):
                 rng, record = random.Random(seed), json.loads(line)
                 record_changes.change_structure(rng, record)
-                made.append((json.dumps(record), record_changes.change_text(rng, line)[0], record_changes.change_bytes(rng, line)[0]))
+                made.append(
+                    (
+                        json.dumps(record),
+                        record_changes.change_text(rng, line)[0],
+                        record_changes.change_bytes(rng, line)[0],
+                    )
+                )
             self.assertEqual(made[0], made[1])
             different += json.loads(made[0][0]) != json.loads(line) or made[0][1] != line or made[0][2] != line
         self.assertGreater(different, 190)

@@ -60,8 +60,14 @@ class Subject(Protocol):
 def run(command, folder, limits):
     """(exit status, stdout, stderr, seconds, peak bytes); the status is None where it was stopped at the limit."""
     started = time.monotonic()
-    process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     streams = {process.stdout: bytearray(), process.stderr: bytearray()}
     deadline = started + limits.seconds
     late = False
@@ -99,6 +105,7 @@ def _ends(pid, deadline):
 
 def judge(status, out, err, seconds, peak, limits, fine=(0,)):
     """What the program did with one input: `fine` are the exit statuses that accept it."""
+
     def violation(reason):
         return Outcome(VIOLATION, reason, seconds, peak)
 
@@ -182,15 +189,29 @@ def summary(fuzz, results, seconds):
                 reasons[outcome.reason] += 1
                 violations.append({"index": index, "command": command, "reason": outcome.reason, "recipe": case.recipe})
     about = json.loads(subprocess.run([fuzz.program, "about"], capture_output=True, check=True).stdout)
-    record = {"schema": 1, "experiment": f"fuzz_{fuzz.subject.name}", "input": {},
-              "config": {"seed": fuzz.seed, "count": count, "seconds_limit": fuzz.limits.seconds,
-                         "bytes_limit": fuzz.limits.bytes},
-              "metrics": {**{kind: outcomes[kind] for kind in (ACCEPTED, REFUSED, VIOLATION)},
-                          "slowest_seconds": round(slowest, 3), "most_bytes": most, "seconds": round(seconds, 1)},
-              "notes": dict(notes.most_common(20)),
-              "violations": sorted(violations, key=lambda v: v["index"])[:100],
-              "machine": about["machine"], "build": about["build"],
-              "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "status": "failed" if violations else "ok"}
+    record = {
+        "schema": 1,
+        "experiment": f"fuzz_{fuzz.subject.name}",
+        "input": {},
+        "config": {
+            "seed": fuzz.seed,
+            "count": count,
+            "seconds_limit": fuzz.limits.seconds,
+            "bytes_limit": fuzz.limits.bytes,
+        },
+        "metrics": {
+            **{kind: outcomes[kind] for kind in (ACCEPTED, REFUSED, VIOLATION)},
+            "slowest_seconds": round(slowest, 3),
+            "most_bytes": most,
+            "seconds": round(seconds, 1),
+        },
+        "notes": dict(notes.most_common(20)),
+        "violations": sorted(violations, key=lambda v: v["index"])[:100],
+        "machine": about["machine"],
+        "build": about["build"],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "status": "failed" if violations else "ok",
+    }
     if violations:
         record["reason"] = "; ".join(f"{times} times: {reason}" for reason, times in reasons.most_common(20))
     return record

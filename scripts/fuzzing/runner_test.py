@@ -42,7 +42,11 @@ class Judged(unittest.TestCase):
             self.violates("bare words", self.shell(f"echo 'draftbench: {words}' >&2; exit 2"))
 
     def test_memory_counts_that_of_children(self):
-        many = [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', 'bytearray(400_000_000)'])"]
+        many = [
+            sys.executable,
+            "-c",
+            "import subprocess, sys; subprocess.run([sys.executable, '-c', 'bytearray(400_000_000)'])",
+        ]
         self.violates("more than 300 MB", judge(*run(many, "/", LIMITS), LIMITS))
 
 
@@ -80,15 +84,18 @@ class Whole(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             program = os.path.join(folder, "program")
             with open(program, "w") as file:
-                file.write("#!/bin/sh\n[ \"$1\" = about ] && echo '{\"machine\": {}, \"build\": {}}'\n"
-                           "[ \"$1\" != bad ] || exit 9\n")
+                file.write(
+                    '#!/bin/sh\n[ "$1" = about ] && echo \'{"machine": {}, "build": {}}\'\n[ "$1" != bad ] || exit 9\n'
+                )
             os.chmod(program, 0o755)
             fuzz = Fuzz(AllFine(), 1, program, LIMITS)
             results = list(fuzz.many(range(20), 2))
             self.assertEqual(sorted(index for index, *_ in results), list(range(20)))
             record = summary(fuzz, results, 1.0)
             self.assertIsNone(record_format.problem(record))
-            self.assertEqual((record["status"], record["metrics"][ACCEPTED], record["notes"]), ("ok", 20, {"noted": 20}))
+            self.assertEqual(
+                (record["status"], record["metrics"][ACCEPTED], record["notes"]), ("ok", 20, {"noted": 20})
+            )
             bad = judge(*run([program, "bad"], folder, LIMITS), LIMITS)
             record = summary(fuzz, results + [(20, Case([["bad"]], "bad"), [bad], [])], 1.0)
             self.assertEqual((record["status"], record["metrics"][VIOLATION]), ("failed", 1))

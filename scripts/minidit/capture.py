@@ -96,8 +96,10 @@ def capture(model, prompt, seed, grid, selection, at, steps=STEPS, shift=SHIFT):
     config = model.config
     for layer, heads in selection.items():
         if layer >= config.layers or max(heads) >= config.heads:
-            raise ValueError(f"selection: wanted layers below {config.layers} and heads below {config.heads}, "
-                             f"found layer {layer}, heads {heads}")
+            raise ValueError(
+                f"selection: wanted layers below {config.layers} and heads below {config.heads}, "
+                f"found layer {layer}, heads {heads}"
+            )
     if not all(0 <= step < steps for step in at):
         raise ValueError(f"steps: wanted 0 to {steps - 1}, found {at}")
     recorder = Recorder(selection, at)
@@ -111,15 +113,27 @@ def main():
     parser.add_argument("--out", required=True, help="dump to write (.h5)")
     parser.add_argument("--select", type=parse_selection, required=True, help="LAYER:HEAD,...")
     parser.add_argument("--at", default="10,20", help="denoising steps to capture, counted from 0 (default 10,20)")
-    parser.add_argument("--skip", type=parse_skips, default=set(), help="LAYER@STEP,... to leave out (for a smaller file)")
-    parser.add_argument("--grid", type=parse_grid, default=(8, 32, 48), help="FRAMESxHEIGHTxWIDTH tokens (default 8x32x48)")
-    parser.add_argument("--prompt", type=parse_prompt, help="16 integers (default: a held-out prompt drawn by the seed)")
+    parser.add_argument(
+        "--skip", type=parse_skips, default=set(), help="LAYER@STEP,... to leave out (for a smaller file)"
+    )
+    parser.add_argument(
+        "--grid", type=parse_grid, default=(8, 32, 48), help="FRAMESxHEIGHTxWIDTH tokens (default 8x32x48)"
+    )
+    parser.add_argument(
+        "--prompt", type=parse_prompt, help="16 integers (default: a held-out prompt drawn by the seed)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--shift", type=float, default=SHIFT)
     parser.add_argument("--with-output", action="store_true", help="store the model's attention output too, as `o`")
-    parser.add_argument("--compression", type=int, choices=range(10), default=9, metavar="0-9",
-                        help="gzip's level, 0 for none: large captures are written faster (default 9)")
+    parser.add_argument(
+        "--compression",
+        type=int,
+        choices=range(10),
+        default=9,
+        metavar="0-9",
+        help="gzip's level, 0 for none: large captures are written faster (default 9)",
+    )
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_weights(options.weights, device)
@@ -130,24 +144,50 @@ def main():
     calls = capture(model, prompt, options.seed, options.grid, options.select, at, options.steps, options.shift)
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     frames, height, width = options.grid
-    source = (f"{spoken_command('-m minidit.capture')}; seed {options.seed}; time shift {options.shift:g}; timestep is the flow time, "
-              f"1 is noise; torch {torch.__version__} on {where}")
+    source = (
+        f"{spoken_command('-m minidit.capture')}; seed {options.seed}; time shift {options.shift:g}; timestep is the flow time, "
+        f"1 is noise; torch {torch.__version__} on {where}"
+    )
     times = schedule(options.steps, options.shift)
-    with DumpWriter(options.out, model="minidit", source=source, frames=frames, height=height, width=width,
-                    text_tokens=TEXT_TOKENS, compression=options.compression) as dump:
+    with DumpWriter(
+        options.out,
+        model="minidit",
+        source=source,
+        frames=frames,
+        height=height,
+        width=width,
+        text_tokens=TEXT_TOKENS,
+        compression=options.compression,
+    ) as dump:
         for (layer, step), arrays in sorted(calls.items()):
             if (layer, step) in options.skip:
                 continue
             error = worst_output_error(*(arrays[name].to(device) for name in "qkvo"))
-            print(f"layer {layer} step {step} heads {options.select[layer]}: output against softmax(q k^T / sqrt(d)) v, "
-                  f"worst relative error {error:.2e}")
+            print(
+                f"layer {layer} step {step} heads {options.select[layer]}: output against softmax(q k^T / sqrt(d)) v, "
+                f"worst relative error {error:.2e}"
+            )
             if not error <= error_limit(arrays["q"]):
-                raise RuntimeError(f"capture: layer {layer} step {step}: wanted an error of at most "
-                                   f"{error_limit(arrays['q']):.2e}, found {error:.2e}")
+                raise RuntimeError(
+                    f"capture: layer {layer} step {step}: wanted an error of at most "
+                    f"{error_limit(arrays['q']):.2e}, found {error:.2e}"
+                )
             output = arrays["o"] if options.with_output else None
-            dump.add(f"layer{layer}_step{step}", arrays["q"], arrays["k"], arrays["v"], output, layer=layer, step=step,
-                     timestep=times[step], steps=options.steps, prompt=prompt_text(prompt), branch="cond",
-                     softmax_scale=model.config.head_dim ** -0.5, model_heads=options.select[layer])
+            dump.add(
+                f"layer{layer}_step{step}",
+                arrays["q"],
+                arrays["k"],
+                arrays["v"],
+                output,
+                layer=layer,
+                step=step,
+                timestep=times[step],
+                steps=options.steps,
+                prompt=prompt_text(prompt),
+                branch="cond",
+                softmax_scale=model.config.head_dim**-0.5,
+                model_heads=options.select[layer],
+            )
 
 
 if __name__ == "__main__":

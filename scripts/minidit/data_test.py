@@ -47,7 +47,7 @@ class Video(unittest.TestCase):
     def test_a_clip_does_not_depend_on_its_batch(self):
         prompts = draw_prompts(3, torch.Generator().manual_seed(1))
         together = render(prompts, [1, 2, 3], **SIZE)
-        alone = torch.cat([render(prompts[i:i + 1], [i + 1], **SIZE) for i in range(3)])
+        alone = torch.cat([render(prompts[i : i + 1], [i + 1], **SIZE) for i in range(3)])
         # Claim: the same up to a few roundings; an edge of slope 1 a pixel multiplies them by about 100 pixels.
         self.assertLessEqual((together - alone).abs().max().item(), 1000 * torch.finfo(torch.float32).eps)
 

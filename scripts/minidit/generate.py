@@ -48,15 +48,25 @@ def add_policy_options(parser):
     parser.add_argument("--pool", choices=("avg", "max"), default="avg")
     parser.add_argument("--rule", choices=("logits", "softmax", "released", "row"), default="softmax")
     parser.add_argument("--region", type=parse_region, default=(8, 16), help="HEIGHTxWIDTH in tokens (default 8x16)")
-    parser.add_argument("--dense-steps", type=float, default=0.25, help="share of the steps, the first, that stay dense")
+    parser.add_argument(
+        "--dense-steps", type=float, default=0.25, help="share of the steps, the first, that stay dense"
+    )
     parser.add_argument("--kernel", default="auto", help="auto, torch, or a kernel of draftattention")
 
 
 def policy_of(options):
     """Raises ValueError."""
     sparsity = options.sparsity if options.sparsity is not None else 0.0 if options.policy == "dense" else 0.9
-    return Policy(options.policy, sparsity, options.pool, options.rule, options.region, options.dense_steps,
-                  options.seed, options.kernel)
+    return Policy(
+        options.policy,
+        sparsity,
+        options.pool,
+        options.rule,
+        options.region,
+        options.dense_steps,
+        options.seed,
+        options.kernel,
+    )
 
 
 def save_clip(folder, name, clip, left=None):
@@ -73,7 +83,9 @@ def main(arguments=None):
     parser.add_argument("--weights", required=True)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
     add_policy_options(parser)
-    parser.add_argument("--grid", type=parse_grid, default=(8, 32, 48), help="FRAMESxHEIGHTxWIDTH tokens (default 8x32x48)")
+    parser.add_argument(
+        "--grid", type=parse_grid, default=(8, 32, 48), help="FRAMESxHEIGHTxWIDTH tokens (default 8x32x48)"
+    )
     add_prompt_options(parser, 4)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--shift", type=float, default=SHIFT)
@@ -102,8 +114,19 @@ def main(arguments=None):
         made.append({"name": name, "seed": seed, "prompt": prompt_text(prompt)})
         print(f"{name}: seed {seed}: {made[-1]['prompt']}" + (": two runs agree bit for bit" if options.repeat else ""))
     with open(os.path.join(options.out, "clips.json"), "w") as file:
-        json.dump({"command": spoken_command("-m minidit.generate"), "policy": asdict(policy), "grid": options.grid,
-                   "steps": options.steps, "shift": options.shift, "device": device.type, "clips": made}, file, indent=2)
+        json.dump(
+            {
+                "command": spoken_command("-m minidit.generate"),
+                "policy": asdict(policy),
+                "grid": options.grid,
+                "steps": options.steps,
+                "shift": options.shift,
+                "device": device.type,
+                "clips": made,
+            },
+            file,
+            indent=2,
+        )
         file.write("\n")
     return 0
 

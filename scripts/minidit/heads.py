@@ -68,8 +68,12 @@ def draft_map(q, k, regions, pooling):
         raise ValueError(f"pooling: wanted average or max, found {pooling!r}")
     ids = regions.ids[:, None].expand(-1, q.shape[-1])
     reduce = "mean" if pooling == "average" else "amax"
-    pooled = [torch.zeros(regions.video + 1, q.shape[-1], device=q.device).scatter_reduce(
-        0, ids, x.float(), reduce, include_self=False)[:-1] for x in (q, k)]
+    pooled = [
+        torch.zeros(regions.video + 1, q.shape[-1], device=q.device).scatter_reduce(
+            0, ids, x.float(), reduce, include_self=False
+        )[:-1]
+        for x in (q, k)
+    ]
     return torch.softmax(pooled[0] @ pooled[1].T / q.shape[-1] ** 0.5, dim=-1)
 
 
@@ -92,9 +96,13 @@ def describe(q, k, regions, keep, generator):
     def share(chosen):
         return (weight @ (video * chosen).sum(1)).item()
 
-    row = dict(same_region=share(same_frame & same_place), same_frame=share(same_frame & ~same_place),
-               same_position=share(~same_frame & same_place), text=(weight @ mass[:-1, -1]).item(),
-               elsewhere=share(~same_frame & ~same_place))
+    row = dict(
+        same_region=share(same_frame & same_place),
+        same_frame=share(same_frame & ~same_place),
+        same_position=share(~same_frame & same_place),
+        text=(weight @ mass[:-1, -1]).item(),
+        elsewhere=share(~same_frame & ~same_place),
+    )
     row["effective_blocks"] = effective_blocks(mass)
     drafts = {pooling: draft_map(q, k, regions, pooling) for pooling in ("average", "max")}
     drafts["random"] = torch.rand(video.shape, generator=generator).to(video.device)
@@ -127,10 +135,16 @@ def main():
     parser.add_argument("--weights", required=True)
     parser.add_argument("--table", required=True, help="CSV to write")
     parser.add_argument("--at", default="10,20", help="denoising steps, counted from 0 (default 10,20)")
-    parser.add_argument("--grid", type=parse_grid, default=(8, 32, 48), help="FRAMESxHEIGHTxWIDTH tokens (default 8x32x48)")
-    parser.add_argument("--region", type=lambda text: tuple(map(int, text.split("x"))), default=(8, 16), help="default 8x16")
+    parser.add_argument(
+        "--grid", type=parse_grid, default=(8, 32, 48), help="FRAMESxHEIGHTxWIDTH tokens (default 8x32x48)"
+    )
+    parser.add_argument(
+        "--region", type=lambda text: tuple(map(int, text.split("x"))), default=(8, 16), help="default 8x16"
+    )
     parser.add_argument("--keep", type=float, default=0.1, help="share of the blocks kept (default 0.1)")
-    parser.add_argument("--prompt", type=parse_prompt, help="16 integers (default: a held-out prompt drawn by the seed)")
+    parser.add_argument(
+        "--prompt", type=parse_prompt, help="16 integers (default: a held-out prompt drawn by the seed)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

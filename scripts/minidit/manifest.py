@@ -19,7 +19,12 @@ from PIL import Image
 
 from files import rows_with, sha256_of
 
-WEIGHTS, LOG, HEADS, SAMPLES = "minidit.safetensors", "minidit_training.jsonl", "minidit_heads.csv", "minidit_samples.png"
+WEIGHTS, LOG, HEADS, SAMPLES = (
+    "minidit.safetensors",
+    "minidit_training.jsonl",
+    "minidit_heads.csv",
+    "minidit_samples.png",
+)
 TRAIN_COMMAND = f"python3 -m minidit.train --checkpoint build/minidit.pt --log data/{LOG} --weights data/{WEIGHTS}"
 HEADS_COMMAND = f"python3 -m minidit.heads --weights data/{WEIGHTS} --table data/{HEADS}"
 
@@ -44,28 +49,47 @@ def training_facts(path):
         if not found:
             raise ValueError(f"{path}: wanted a row of kind {kind}, found none")
     last = train[-20:]
-    return dict(plan=start[0]["plan"], seed=start[0]["seed"], parameters=start[0]["parameters"],
-                gpu=sorted({row["gpu"] for row in start}), torch=sorted({row["torch"] for row in start}),
-                sittings=len(start), seconds=train[-1]["seconds"], steps=train[-1]["step"],
-                final_train_loss=round(sum(row["loss"] for row in last) / len(last), 5),
-                final_train_loss_is=f"mean over the log's last {len(last)} rows",
-                final_held_out_loss=held_out[-1]["loss"], final_held_out_step=held_out[-1]["step"])
+    return dict(
+        plan=start[0]["plan"],
+        seed=start[0]["seed"],
+        parameters=start[0]["parameters"],
+        gpu=sorted({row["gpu"] for row in start}),
+        torch=sorted({row["torch"] for row in start}),
+        sittings=len(start),
+        seconds=train[-1]["seconds"],
+        steps=train[-1]["step"],
+        final_train_loss=round(sum(row["loss"] for row in last) / len(last), 5),
+        final_train_loss_is=f"mean over the log's last {len(last)} rows",
+        final_held_out_loss=held_out[-1]["loss"],
+        final_held_out_step=held_out[-1]["step"],
+    )
 
 
 def dump_facts(path):
     """Grid, shape, layers, steps and heads of a dump, and how it was captured."""
     with h5py.File(path, "r") as file:
-        captures = {name: dict(layer=int(group.attrs["layer"]), step=int(group.attrs["step"]),
-                               timestep=round(float(group.attrs["timestep"]), 6),
-                               model_heads=[int(head) for head in group.attrs["model_heads"]])
-                    for name, group in file["captures"].items()}
+        captures = {
+            name: dict(
+                layer=int(group.attrs["layer"]),
+                step=int(group.attrs["step"]),
+                timestep=round(float(group.attrs["timestep"]), 6),
+                model_heads=[int(head) for head in group.attrs["model_heads"]],
+            )
+            for name, group in file["captures"].items()
+        }
         first = next(iter(file["captures"].values()))
-        return dict(command=file.attrs["source"].split(";")[0], source=file.attrs["source"],
-                    grid={name: int(file.attrs[name]) for name in ("frames", "height", "width", "text_tokens")},
-                    shape=list(first["q"].shape), dtype=first["q"].attrs.get("dtype", str(first["q"].dtype)),
-                    prompt=first.attrs["prompt"], layers=sorted({c["layer"] for c in captures.values()}),
-                    steps=sorted({c["step"] for c in captures.values()}), of_steps=int(first.attrs["steps"]),
-                    captures=captures)
+        return dict(
+            command=file.attrs["source"].split(";")[0],
+            source=file.attrs["source"],
+            grid={name: int(file.attrs[name]) for name in ("frames", "height", "width", "text_tokens")},
+            shape=list(first["q"].shape),
+            dtype=first["q"].attrs.get("dtype", str(first["q"].dtype)),
+            prompt=first.attrs["prompt"],
+            layers=sorted({c["layer"] for c in captures.values()}),
+            steps=sorted({c["step"] for c in captures.values()}),
+            of_steps=int(first.attrs["steps"]),
+            captures=captures,
+        )
 
 
 def describe(path):
@@ -98,9 +122,13 @@ def main():
             raise ValueError(f"note: wanted one of {names}, found {name!r}")
         files[name].setdefault("notes", []).append(text)
     scripts = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    manifest = dict(commit=options.commit, scripts_sha256=scripts_sha256(scripts),
-                    run_from="the repository root, with PYTHONPATH=scripts",
-                    training=training_facts(os.path.join(options.data, LOG)), files=files)
+    manifest = dict(
+        commit=options.commit,
+        scripts_sha256=scripts_sha256(scripts),
+        run_from="the repository root, with PYTHONPATH=scripts",
+        training=training_facts(os.path.join(options.data, LOG)),
+        files=files,
+    )
     with open(os.path.join(options.data, "manifest.json"), "w") as file:
         json.dump(manifest, file, indent=2)
         file.write("\n")

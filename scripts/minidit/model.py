@@ -103,7 +103,7 @@ class MiniDiT(nn.Module):
         super().__init__()
         axis_dims(config.head_dim)
         self.config = config
-        dim, pixels = config.dim, config.channels * config.patch ** 2
+        dim, pixels = config.dim, config.channels * config.patch**2
         self.embed = nn.Linear(pixels, dim)
         self.text = nn.Parameter(0.02 * torch.randn(TEXT_TOKENS, VALUES, dim))
         self.time = nn.Sequential(nn.Linear(config.time_features, dim), nn.SiLU(), nn.Linear(dim, dim))

@@ -26,6 +26,7 @@ if torch is not None:
     from minidit.prompts import TEXT_TOKENS, draw_prompts
     from minidit.rope import rope_table, rotate
     from minidit.train import Trainer
+
     TINY = ModelConfig(dim=32, heads=2, head_dim=16, layers=2)
     EPS = torch.finfo(torch.float32).eps
 
@@ -71,7 +72,9 @@ class Model(unittest.TestCase):
         tokens = patchify(video, 4)
         self.assertEqual(tokens.shape, (2, 12, 48))
         self.assertTrue(torch.equal(unpatchify(tokens, (2, 2, 3), 4, 3), video))
-        self.assertTrue(torch.equal(tokens[0, 4].view(3, 4, 4), video[0, :, 0, 4:, 4:8]))  # (frame, height, width) order
+        self.assertTrue(
+            torch.equal(tokens[0, 4].view(3, 4, 4), video[0, :, 0, 4:, 4:8])
+        )  # (frame, height, width) order
         with self.assertRaisesRegex(ValueError, "4 divides"):
             patchify(torch.zeros(1, 3, 1, 6, 8), 4)
 
@@ -95,7 +98,9 @@ class Model(unittest.TestCase):
         hooked = sample(model, prompt, [1], (1, 3, 5), steps=3, attention=hook)
         self.assertTrue(torch.equal(dense, hooked))
         self.assertEqual(seen, [(s, n, (1, 2, 15 + TEXT_TOKENS, 16)) for s in range(3) for n in range(2)])
-        none = sample(model, prompt, [1], (1, 3, 5), steps=3, attention=lambda q, k, v, layer, step: torch.zeros_like(v))
+        none = sample(
+            model, prompt, [1], (1, 3, 5), steps=3, attention=lambda q, k, v, layer, step: torch.zeros_like(v)
+        )
         self.assertFalse(torch.equal(dense, none))
 
     def test_sampling_twice_gives_the_same_bits(self):
@@ -155,13 +160,17 @@ class Training(unittest.TestCase):
 @unittest.skipIf(torch is None, f"torch or safetensors is not installed: {missing if torch is None else ''}")
 class Capturing(unittest.TestCase):
     def test_captured_qkv_reproduce_the_output(self):
-        calls = capture(awake_model(), torch.zeros(TEXT_TOKENS, dtype=torch.int64), 1, (2, 3, 5), {0: [1], 1: [0]}, [1, 2], steps=4)
+        calls = capture(
+            awake_model(), torch.zeros(TEXT_TOKENS, dtype=torch.int64), 1, (2, 3, 5), {0: [1], 1: [0]}, [1, 2], steps=4
+        )
         self.assertEqual(sorted(calls), [(0, 1), (0, 2), (1, 1), (1, 2)])
         for arrays in calls.values():
             self.assertEqual(arrays["q"].shape, (1, 30 + TEXT_TOKENS, 16))
             self.assertLessEqual(worst_output_error(**arrays), error_limit(arrays["q"]))
             # Negative control: another query order is noticed, and so is NaN.
-            self.assertGreater(worst_output_error(arrays["q"].flip(1), *(arrays[n] for n in "kvo")), error_limit(arrays["q"]))
+            self.assertGreater(
+                worst_output_error(arrays["q"].flip(1), *(arrays[n] for n in "kvo")), error_limit(arrays["q"])
+            )
             broken = arrays["o"].clone()
             broken[0, 0, 0] = float("nan")
             self.assertFalse(worst_output_error(*(arrays[n] for n in "qkv"), broken) <= 1)
@@ -199,7 +208,9 @@ class Heads(unittest.TestCase):
             q = 200 * torch.nn.functional.one_hot(code[regions.ids], 16).float()
             row = describe(q, q, regions, 0.25, torch.Generator().manual_seed(0))
             self.assertAlmostEqual(row["same_region"] + row[column], 1.0, delta=1e-5)
-            self.assertAlmostEqual(sum(row[n] for n in ("same_region", "same_frame", "same_position", "text", "elsewhere")), 1, delta=1e-5)
+            self.assertAlmostEqual(
+                sum(row[n] for n in ("same_region", "same_frame", "same_position", "text", "elsewhere")), 1, delta=1e-5
+            )
             self.assertAlmostEqual(row["effective_blocks"], 4 if column == "same_frame" else 3, delta=1e-3)
             self.assertGreaterEqual(row["recall_oracle"] + 1e-6, max(row["recall_average"], row["recall_random"]))
 
@@ -207,9 +218,16 @@ class Heads(unittest.TestCase):
         regions = Regions((1, 2, 4), (2, 2), 1, "cpu")
         q, k = torch.randn(9, 16), torch.randn(9, 16)
         left = regions.ids == 0
-        scores = torch.stack([q[left].mean(0), q[regions.ids == 1].mean(0)]) @ torch.stack([k[left].mean(0), k[regions.ids == 1].mean(0)]).T
-        self.assertLessEqual((draft_map(q, k, regions, "average") - torch.softmax(scores / 4, -1)).abs().max().item(), 100 * EPS)
-        self.assertEqual(kept_blocks(torch.arange(20.0).view(4, 5), 0.1).flatten().nonzero().flatten().tolist(), [18, 19])
+        scores = (
+            torch.stack([q[left].mean(0), q[regions.ids == 1].mean(0)])
+            @ torch.stack([k[left].mean(0), k[regions.ids == 1].mean(0)]).T
+        )
+        self.assertLessEqual(
+            (draft_map(q, k, regions, "average") - torch.softmax(scores / 4, -1)).abs().max().item(), 100 * EPS
+        )
+        self.assertEqual(
+            kept_blocks(torch.arange(20.0).view(4, 5), 0.1).flatten().nonzero().flatten().tolist(), [18, 19]
+        )
         with self.assertRaisesRegex(ValueError, "average or max"):
             draft_map(q, k, regions, "median")
 

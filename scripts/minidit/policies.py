@@ -45,8 +45,9 @@ class Policy:
         if self.name not in POLICIES:
             raise ValueError(f"policy: wanted one of {', '.join(POLICIES)}, found {self.name!r}")
         if not 0 <= self.sparsity < 1 or (self.name == "dense") != (self.sparsity == 0):
-            raise ValueError(f"sparsity: wanted 0 for dense and else a number in (0, 1), found {self.sparsity} for "
-                             f"{self.name}")
+            raise ValueError(
+                f"sparsity: wanted 0 for dense and else a number in (0, 1), found {self.sparsity} for {self.name}"
+            )
         if self.heads not in HEADS:
             raise ValueError(f"heads: wanted one of {', '.join(HEADS)}, found {self.heads!r}")
         if not 0 <= self.dense_steps <= 1:
@@ -58,8 +59,13 @@ class Policy:
 
     def config(self):
         """A record's `config`, without the device."""
-        found = {"policy": self.name, "kernel": self.kernel, "region": list(self.region), "sparsity": self.sparsity,
-                 "dense_steps": self.dense_steps}
+        found = {
+            "policy": self.name,
+            "kernel": self.kernel,
+            "region": list(self.region),
+            "sparsity": self.sparsity,
+            "dense_steps": self.dense_steps,
+        }
         if self.name == "draft":
             found |= {"pool": self.pool, "rule": self.rule}
         if self.heads != "all":
@@ -106,8 +112,9 @@ class PolicyAttention:
         mask = None if dense else self.mask(q, k, layer, step)
         for head in self.dense_heads(layer, q.shape[1]):
             mask[:, head] = True
-        o = draftattention.block_attention(q, k, v, self.grid, mask, text_tokens=self.text_tokens,
-                                           region=policy.region, kernel=policy.kernel)
+        o = draftattention.block_attention(
+            q, k, v, self.grid, mask, text_tokens=self.text_tokens, region=policy.region, kernel=policy.kernel
+        )
         if self.probe is not None and mask is not None:
             self.probe(q, k, v, o, mask, layer=layer, step=step)
         return o
@@ -127,9 +134,17 @@ class PolicyAttention:
         """bool [clips, heads, regions, regions] of one sparse call."""
         policy = self.policy
         if policy.name == "draft":
-            return draftattention.draft_mask(q, k, self.grid, text_tokens=self.text_tokens, sparsity=policy.sparsity,
-                                             region=policy.region, pool=policy.pool, rule=policy.rule,
-                                             kernel=policy.kernel)
+            return draftattention.draft_mask(
+                q,
+                k,
+                self.grid,
+                text_tokens=self.text_tokens,
+                sparsity=policy.sparsity,
+                region=policy.region,
+                pool=policy.pool,
+                rule=policy.rule,
+                kernel=policy.kernel,
+            )
         regions = self.regions(q.device)
         shape = (*q.shape[:2], regions.video, regions.video)
         if policy.name == "random":  # drawn on the CPU, so that a seed means the same on every device
@@ -137,8 +152,9 @@ class PolicyAttention:
             scores = torch.rand(shape, generator=generator).to(q.device)
         else:
             with torch.autocast(q.device.type, enabled=False):  # the sampler's bfloat16 must not reach the sums
-                scores = torch.stack([torch.stack([video_mass(*head, regions) for head in zip(*clip)])
-                                      for clip in zip(q, k)])
+                scores = torch.stack(
+                    [torch.stack([video_mass(*head, regions) for head in zip(*clip)]) for clip in zip(q, k)]
+                )
         return torch.stack([torch.stack([kept_blocks(head, 1 - policy.sparsity) for head in clip]) for clip in scores])
 
 

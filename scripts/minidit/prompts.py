@@ -7,10 +7,22 @@ never trained on and serves as the held-out set.
 import torch
 
 FIELDS = (
-    "background_texture", "background_angle", "background_period", "background_palette",
-    "pan_direction", "pan_speed", "zoom", "shade",
-    "shape_count", "shape_kind", "shape_size", "shape_direction",
-    "shape_speed", "shape_texture", "shape_palette", "shape_spin",
+    "background_texture",
+    "background_angle",
+    "background_period",
+    "background_palette",
+    "pan_direction",
+    "pan_speed",
+    "zoom",
+    "shade",
+    "shape_count",
+    "shape_kind",
+    "shape_size",
+    "shape_direction",
+    "shape_speed",
+    "shape_texture",
+    "shape_palette",
+    "shape_spin",
 )
 VALUES = 8
 TEXT_TOKENS = len(FIELDS)

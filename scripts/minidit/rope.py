@@ -18,8 +18,9 @@ def axis_dims(head_dim):
 def rope_table(grid, text_tokens, head_dim, device):
     """(cos, sin), each [tokens, head_dim / 2] float32, tokens row-major in (frame, height, width) and then text."""
     frames, height, width = grid
-    axes = torch.meshgrid(*(torch.arange(n, device=device, dtype=torch.float32) for n in (frames, height, width)),
-                          indexing="ij")
+    axes = torch.meshgrid(
+        *(torch.arange(n, device=device, dtype=torch.float32) for n in (frames, height, width)), indexing="ij"
+    )
     angles = []
     for position, dims in zip(axes, axis_dims(head_dim)):
         pairs = dims // 2

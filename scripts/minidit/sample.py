@@ -32,7 +32,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--sheet", required=True, help="PNG to write")
-    parser.add_argument("--grid", type=parse_grid, default=(8, 32, 48), help="FRAMESxHEIGHTxWIDTH tokens (default 8x32x48)")
+    parser.add_argument(
+        "--grid", type=parse_grid, default=(8, 32, 48), help="FRAMESxHEIGHTxWIDTH tokens (default 8x32x48)"
+    )
     add_prompt_options(parser, 8)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--shift", type=float, default=SHIFT)
@@ -50,7 +52,9 @@ def main():
         if options.repeat:
             again = sample(model, prompt[None], [seed], options.grid, options.steps, options.shift)
             if not torch.equal(clip, again):
-                raise RuntimeError(f"sample: two runs of seed {seed} differ by up to {(clip - again).abs().max().item()}")
+                raise RuntimeError(
+                    f"sample: two runs of seed {seed} differ by up to {(clip - again).abs().max().item()}"
+                )
         truth = render(prompt[None], [seed], frames, height * model.config.patch, width * model.config.patch, device)
         rows.append([clip[0], truth[0]])
         print(f"seed {seed}: {prompt_text(prompt)}" + (": two runs agree bit for bit" if options.repeat else ""))

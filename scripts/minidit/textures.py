@@ -35,6 +35,7 @@ def texture(kind, x, y, angle, period, phase, table):
     kind, angle (radians), period (pixels): [batch]; phase [batch, 2] in periods; table [batch, size, size];
     x, y [batch, frames, height, width] in pixels -> the same shape, in [0, 1].
     """
+
     def wide(parameter):
         return parameter.view(-1, 1, 1, 1)
 
@@ -73,6 +74,7 @@ def texture(kind, x, y, angle, period, phase, table):
 
 def coverage(kind, x, y, radius):
     """How much of a pixel a shape covers. kind, radius (pixels) [batch]; x, y [batch, frames, height, width]."""
+
     def wide(parameter):
         return parameter.view(-1, 1, 1, 1)
 
@@ -84,8 +86,9 @@ def coverage(kind, x, y, radius):
         lambda: torch.maximum(ax, ay) - 0.85 * size,  # box
         lambda: (ax + ay - 1.2 * size) / math.sqrt(2),  # diamond
         lambda: (r - 0.72 * size).abs() - 0.28 * size,  # ring
-        lambda: torch.minimum(torch.maximum(ax - size, ay - 0.35 * size),
-                              torch.maximum(ax - 0.35 * size, ay - size)),  # cross
+        lambda: torch.minimum(
+            torch.maximum(ax - size, ay - 0.35 * size), torch.maximum(ax - 0.35 * size, ay - size)
+        ),  # cross
         lambda: torch.maximum(y, root * ax - half * y) - 0.6 * size,  # triangle
         lambda: torch.maximum(ay, root * ax + half * ay) - 0.87 * size,  # hexagon
         lambda: 0.8 * (r - size * (0.75 + 0.25 * torch.cos(5 * torch.atan2(y, x)))),  # star

@@ -28,8 +28,10 @@ from .prompts import draw_prompts
 from .video import render
 
 PLAN = "3000@8x16x24*32,4550@8x32x48*8"
-BACKENDS = {"cudnn": [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH],
-            "flash": [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]}
+BACKENDS = {
+    "cudnn": [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH],
+    "flash": [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH],
+}
 
 
 class Trainer:
@@ -41,8 +43,9 @@ class Trainer:
         self.model = MiniDiT(config).to(self.device)
         self.ema = MiniDiT(config).to(self.device).requires_grad_(False)
         self.ema.load_state_dict(self.model.state_dict())
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=0.01,
-                                           fused=self.device.type == "cuda")
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=0.01, fused=self.device.type == "cuda"
+        )
         self.step, self.seconds = 0, 0.0
         if compiled:  # block by block: all blocks share one compiled graph a grid
             for block in self.model.blocks:
@@ -53,7 +56,7 @@ class Trainer:
         batch, config = self.plan.batch(step), self.model.config
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         prompts = draw_prompts(batch.clips, generator)
-        seeds = torch.randint(2 ** 62, (batch.clips,), generator=generator).tolist()
+        seeds = torch.randint(2**62, (batch.clips,), generator=generator).tolist()
         spread = (torch.arange(batch.clips) + torch.rand(batch.clips, generator=generator)) / batch.clips
         t = shift_time(spread, 1.5).to(self.device)
         frames, height, width = batch.grid
@@ -79,8 +82,15 @@ class Trainer:
         return loss.detach()
 
     def state(self):
-        return dict(model=self.model.state_dict(), ema=self.ema.state_dict(), optimizer=self.optimizer.state_dict(),
-                    step=self.step, seconds=self.seconds, seed=self.seed, config=self.model.config.as_dict())
+        return dict(
+            model=self.model.state_dict(),
+            ema=self.ema.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            step=self.step,
+            seconds=self.seconds,
+            seed=self.seed,
+            config=self.model.config.as_dict(),
+        )
 
     def load(self, state):
         """Go on from state(). Raises ValueError if the model or the seed is another."""
@@ -106,7 +116,9 @@ class Log:
             self.write(**row)
 
     def write(self, **row):
-        text = json.dumps({key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in row.items()})
+        text = json.dumps(
+            {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in row.items()}
+        )
         self._file.write(text + "\n")
         self._file.flush()
         return text
@@ -156,25 +168,48 @@ def main():
     torch.backends.cuda.matmul.allow_tf32 = True
     torch._dynamo.config.recompile_limit = 64
     config, plan = ModelConfig(), Plan(options.plan)
-    trainer = Trainer(config, plan, device, options.seed, options.learning_rate,
-                      compiled=device.type == "cuda" and not options.no_compile)
+    trainer = Trainer(
+        config,
+        plan,
+        device,
+        options.seed,
+        options.learning_rate,
+        compiled=device.type == "cuda" and not options.no_compile,
+    )
     if os.path.exists(options.checkpoint):
         trainer.load(load_checkpoint(options.checkpoint, device))
     log = Log(options.log, trainer.step)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    print(log.write(kind="start", step=trainer.step, plan=plan.text, seed=options.seed, gpu=name,
-                    torch=torch.__version__, learning_rate=options.learning_rate,
-                    parameters=sum(p.numel() for p in trainer.model.parameters())), flush=True)
+    print(
+        log.write(
+            kind="start",
+            step=trainer.step,
+            plan=plan.text,
+            seed=options.seed,
+            gpu=name,
+            torch=torch.__version__,
+            learning_rate=options.learning_rate,
+            parameters=sum(p.numel() for p in trainer.model.parameters()),
+        ),
+        flush=True,
+    )
 
     def save():
         save_checkpoint(options.checkpoint, **trainer.state())
-        save_weights(options.weights, trainer.ema, dict(steps=str(trainer.step), plan=plan.text, seed=str(options.seed),
-                                                        seconds=f"{trainer.seconds:.0f}"))
+        save_weights(
+            options.weights,
+            trainer.ema,
+            dict(steps=str(trainer.step), plan=plan.text, seed=str(options.seed), seconds=f"{trainer.seconds:.0f}"),
+        )
 
     with sdpa_kernel(BACKENDS[options.backend], set_priority=True):
-        done = run(trainer, HeldOut(config, device), log, options.minutes, options.log_every, options.held_out_every, save)
-    memory = f", {torch.cuda.max_memory_allocated() / 2 ** 30:.1f} GiB" if device.type == "cuda" else ""
-    print(f"step {trainer.step} of {plan.steps}, {trainer.seconds:.0f} s{memory}" + (": the plan is done" if done else ""))
+        done = run(
+            trainer, HeldOut(config, device), log, options.minutes, options.log_every, options.held_out_every, save
+        )
+    memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device.type == "cuda" else ""
+    print(
+        f"step {trainer.step} of {plan.steps}, {trainer.seconds:.0f} s{memory}" + (": the plan is done" if done else "")
+    )
 
 
 if __name__ == "__main__":

@@ -15,12 +15,18 @@ MAX_SHAPES = 4
 TABLE = 32  # lattice points a side of the random fields
 _SCALARS = 64
 # (dark, light) colour pairs, RGB in [0, 1]
-_PALETTES = torch.tensor([
-    [[0.10, 0.12, 0.35], [0.75, 0.85, 1.00]], [[0.35, 0.08, 0.05], [1.00, 0.75, 0.45]],
-    [[0.05, 0.25, 0.12], [0.70, 0.95, 0.55]], [[0.25, 0.08, 0.30], [0.95, 0.65, 0.90]],
-    [[0.08, 0.08, 0.08], [0.92, 0.92, 0.88]], [[0.05, 0.28, 0.32], [0.98, 0.92, 0.50]],
-    [[0.40, 0.22, 0.05], [0.55, 0.80, 0.85]], [[0.12, 0.05, 0.22], [0.98, 0.45, 0.35]],
-])
+_PALETTES = torch.tensor(
+    [
+        [[0.10, 0.12, 0.35], [0.75, 0.85, 1.00]],
+        [[0.35, 0.08, 0.05], [1.00, 0.75, 0.45]],
+        [[0.05, 0.25, 0.12], [0.70, 0.95, 0.55]],
+        [[0.25, 0.08, 0.30], [0.95, 0.65, 0.90]],
+        [[0.08, 0.08, 0.08], [0.92, 0.92, 0.88]],
+        [[0.05, 0.28, 0.32], [0.98, 0.92, 0.50]],
+        [[0.40, 0.22, 0.05], [0.55, 0.80, 0.85]],
+        [[0.12, 0.05, 0.22], [0.98, 0.45, 0.35]],
+    ]
+)
 
 
 def render(prompts, seeds, frames, height, width, device="cpu"):
@@ -38,7 +44,9 @@ def render(prompts, seeds, frames, height, width, device="cpu"):
 
 def _draws(seeds, device):
     """Uniform numbers a clip: scalars [batch, 64] and lattice tables [batch, 3, TABLE, TABLE]."""
-    rows = [torch.rand(_SCALARS + 3 * TABLE * TABLE, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
+    rows = [
+        torch.rand(_SCALARS + 3 * TABLE * TABLE, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds
+    ]
     rows = torch.stack(rows).to(device, non_blocking=True)
     return rows[:, :_SCALARS], rows[:, _SCALARS:].view(-1, 3, TABLE, TABLE)
 
@@ -59,8 +67,9 @@ def _background(fields, scalars, tables, x, y, time):
     speed = 0.5 * fields["pan_speed"]  # pixels a frame
     rate = 0.006 * (fields["zoom"] - 3.5)  # log scale a frame
     scale = torch.exp(_wide(rate) * time)
-    world_x, world_y = torch.broadcast_tensors(x * scale + _wide(speed * direction.cos()) * time,
-                                               y * scale + _wide(speed * direction.sin()) * time)
+    world_x, world_y = torch.broadcast_tensors(
+        x * scale + _wide(speed * direction.cos()) * time, y * scale + _wide(speed * direction.sin()) * time
+    )
     period = 9.0 + 2.5 * fields["background_period"]
     angle = fields["background_angle"] * (math.pi / 8)
     mix = texture(fields["background_texture"], world_x, world_y, angle, period, 8 * scalars[:, :2], tables[:, 0])
@@ -88,10 +97,14 @@ def _with_shapes(image, fields, scalars, tables, x, y, time, height, width):
     alpha = torch.zeros_like(image[:, 0])
     local_x, local_y = torch.zeros_like(alpha), torch.zeros_like(alpha)
     for index in range(MAX_SHAPES):
-        own = scalars[:, 16 + 4 * index:20 + 4 * index]
+        own = scalars[:, 16 + 4 * index : 20 + 4 * index]
         velocity = speed * (1 + 0.2 * index)
-        centre_x = _bounce(_wide(own[:, 0] * width) + _wide(velocity * direction.cos()) * time, width, _wide(0.6 * radius))
-        centre_y = _bounce(_wide(own[:, 1] * height) + _wide(velocity * direction.sin()) * time, height, _wide(0.6 * radius))
+        centre_x = _bounce(
+            _wide(own[:, 0] * width) + _wide(velocity * direction.cos()) * time, width, _wide(0.6 * radius)
+        )
+        centre_y = _bounce(
+            _wide(own[:, 1] * height) + _wide(velocity * direction.sin()) * time, height, _wide(0.6 * radius)
+        )
         turn = _wide(2 * math.pi * own[:, 2]) + _wide(spin) * time
         dx, dy = x + width / 2 - centre_x, y + height / 2 - centre_y
         shape_x = dx * turn.cos() + dy * turn.sin()
@@ -102,7 +115,8 @@ def _with_shapes(image, fields, scalars, tables, x, y, time, height, width):
         local_x, local_y = torch.where(top, shape_x, local_x), torch.where(top, shape_y, local_y)
         alpha = torch.maximum(alpha, cover)
     period = 7.0 + 1.5 * fields["shape_size"]
-    mix = texture(fields["shape_texture"], local_x, local_y, torch.zeros_like(speed), period, 8 * scalars[:, 10:12],
-                  tables[:, 0])
+    mix = texture(
+        fields["shape_texture"], local_x, local_y, torch.zeros_like(speed), period, 8 * scalars[:, 10:12], tables[:, 0]
+    )
     colour = _colour(fields["shape_palette"], scalars[:, 32:38], mix)
     return image + alpha.unsqueeze(1) * (colour - image)

@@ -36,16 +36,22 @@ class Command(unittest.TestCase):
         self.out = os.path.join(folder.name, "peers.jsonl")
 
     def test_no_gpu_is_one_line_and_no_file(self):
-        done = subprocess.run([sys.executable, os.path.join(SCRIPTS, "peers.py"), "wan_512p", "--out", self.out],
-                              capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+        done = subprocess.run(
+            [sys.executable, os.path.join(SCRIPTS, "peers.py"), "wan_512p", "--out", self.out],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        )
         self.assertEqual((done.returncode, done.stdout), (2, ""))
         self.assertRegex(done.stderr, r"\Apeers: (no GPU: PyTorch|needs PyTorch: ).*\n\Z")
         self.assertFalse(os.path.exists(self.out))
 
     def test_bad_options_are_refused(self):
-        for option, value, words in (("--sparsity", "0.5,1", r"wanted numbers in \(0, 1\), found 0.5,1"),
-                                     ("--rounds", "0", "wanted a whole number of at least 1, found 0"),
-                                     ("--heads", "1,-2", "wanted numbers of heads, found 1,-2")):
+        for option, value, words in (
+            ("--sparsity", "0.5,1", r"wanted numbers in \(0, 1\), found 0.5,1"),
+            ("--rounds", "0", "wanted a whole number of at least 1, found 0"),
+            ("--heads", "1,-2", "wanted numbers of heads, found 1,-2"),
+        ):
             with self.assertRaises(SystemExit) as stop, contextlib.redirect_stderr(io.StringIO()) as text:
                 load_command().main(["wan_512p", "--out", self.out, f"{option}={value}"])
             self.assertEqual(stop.exception.code, 2)
@@ -55,30 +61,47 @@ class Command(unittest.TestCase):
         """(exit status, stdout, stderr) of a run whose GPU is the CPU."""
         command, make = load_command(), inputs.random_call
         with contextlib.ExitStack() as stack:
-            for where, name, value in ((command, "require_gpu", lambda: torch),
-                                       (command, "require_library", lambda: stand_in),
-                                       (timing, "GpuTimer", Clock),
-                                       (inputs, "random_call", lambda *a: make(*a[:-1], "cpu")),
-                                       (comparison, "matmul_job", lambda device: comparison.Job(work=lambda: None))):
+            for where, name, value in (
+                (command, "require_gpu", lambda: torch),
+                (command, "require_library", lambda: stand_in),
+                (timing, "GpuTimer", Clock),
+                (inputs, "random_call", lambda *a: make(*a[:-1], "cpu")),
+                (comparison, "matmul_job", lambda device: comparison.Job(work=lambda: None)),
+            ):
                 stack.enter_context(mock.patch.object(where, name, value))
-            out, err = (stack.enter_context(redirect(io.StringIO()))
-                        for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr))
+            out, err = (
+                stack.enter_context(redirect(io.StringIO()))
+                for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr)
+            )
             status = command.main([*arguments, "--out", self.out])
         return status, out.getvalue(), err.getvalue()
 
     @unittest.skipIf(torch is None, "PyTorch is not installed")
     def test_records_are_appended(self):
         for runs in (1, 2):
-            status, out, _ = self.run_command("1x1x8x32+3", "--kernels", "wgmma,mma", "--sparsity", "0.5", "--rounds",
-                                              "2", "--head-dim", "16", "--commit", "abc")
+            status, out, _ = self.run_command(
+                "1x1x8x32+3",
+                "--kernels",
+                "wgmma,mma",
+                "--sparsity",
+                "0.5",
+                "--rounds",
+                "2",
+                "--head-dim",
+                "16",
+                "--commit",
+                "abc",
+            )
             self.assertEqual(status, 0)
             self.assertIn("wgmma", out)
             with open(self.out) as file:
                 found = [json.loads(line) for line in file]
             self.assertEqual([record["status"] for record in found], ["ok"] * 4 * runs)
         self.assertEqual(found[0]["build"]["commit"], "abc")
-        self.assertEqual(found[0]["machine"].keys() & {"gpu", "cpu", "sm_clock_before_mhz", "sm_clock_after_mhz"},
-                         {"gpu", "cpu", "sm_clock_before_mhz", "sm_clock_after_mhz"})
+        self.assertEqual(
+            found[0]["machine"].keys() & {"gpu", "cpu", "sm_clock_before_mhz", "sm_clock_after_mhz"},
+            {"gpu", "cpu", "sm_clock_before_mhz", "sm_clock_after_mhz"},
+        )
 
     @unittest.skipIf(torch is None, "PyTorch is not installed")
     def test_failures_and_refusals_have_their_exit_status(self):

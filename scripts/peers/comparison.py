@@ -19,8 +19,10 @@ MATMUL_SIZE = 8192
 MATMULS_PER_ROUND = 3  # short ones: more of them, spread over the round
 
 REFERENCES = ("wgmma", "mma")  # the first that can do the call
-METHOD = ("every kernel once a round in shuffled order; GPU events; L2 overwritten and a pause before each sample, "
-          "not timed; clocks and power are medians over the samples")
+METHOD = (
+    "every kernel once a round in shuffled order; GPU events; L2 overwritten and a pause before each sample, "
+    "not timed; clocks and power are medians over the samples"
+)
 
 
 class DeviceLost(Exception):
@@ -45,8 +47,9 @@ def make_cases(library, call, sparsities, rule, pool):
     """Dense, then the draft mask of the call's own Q and K at each sparsity."""
     cases = [Case()]
     for sparsity in sparsities:
-        lists = library.draft_lists(call.q, call.k, grid=call.grid, region=REGION, pool=pool, rule=rule,
-                                    sparsity=sparsity)
+        lists = library.draft_lists(
+            call.q, call.k, grid=call.grid, region=REGION, pool=pool, rule=rule, sparsity=sparsity
+        )
         cases.append(Case(sparsity, rule, pool, lists.mask.bool(), lists))
     return cases
 
@@ -76,8 +79,9 @@ def reference_of(library, call, case):
     for name in REFERENCES:
         if name in known:
             try:
-                return name, library.attention(call.q, call.k, call.v, grid=call.grid, region=REGION,
-                                               lists=case.lists, kernel=name)[0]
+                return name, library.attention(
+                    call.q, call.k, call.v, grid=call.grid, region=REGION, lists=case.lists, kernel=name
+                )[0]
             except ValueError as refusal:
                 error = refusal
     raise error
@@ -127,8 +131,11 @@ def prepare(library, call, contenders, cases, timer):
             job = Job(contender, case)
             region = contender.order == "region"
             check(job, in_region_order if region else call, reordered if region else reference, timer)
-            print(f"peers: {contender.name}, sparsity {case.sparsity:g}: "
-                  f"{job.reason or 'agrees to %.1e' % job.metrics['output_rel_l2']}", file=sys.stderr)
+            print(
+                f"peers: {contender.name}, sparsity {case.sparsity:g}: "
+                f"{job.reason or 'agrees to %.1e' % job.metrics['output_rel_l2']}",
+                file=sys.stderr,
+            )
             jobs.append(job)
     return jobs, name
 
@@ -182,24 +189,40 @@ def records_of(call, jobs, matmul, reference, timer, machine, build):
         package = sys.modules.get(job.contender.package)
         if package is not None:
             notes["version"] = str(getattr(package, "__version__", "unknown"))
-        made.append(records.make_record(call, records.config_of(job.contender, job.case), metrics,
-                                        records.machine_of(machine, job.states), build, job.status, job.reason, timing,
-                                        notes))
+        made.append(
+            records.make_record(
+                call,
+                records.config_of(job.contender, job.case),
+                metrics,
+                records.machine_of(machine, job.states),
+                build,
+                job.status,
+                job.reason,
+                timing,
+                notes,
+            )
+        )
     return made
 
 
 def table(made):
     """The records as lines of text."""
-    rows = [("kernel", "order", "sparsity", "kept", "ms", "p10 to p90", "TFLOP/s", "of matmul", "speed-up", "clock",
-             "")]
+    rows = [
+        ("kernel", "order", "sparsity", "kept", "ms", "p10 to p90", "TFLOP/s", "of matmul", "speed-up", "clock", "")
+    ]
     for record in made:
         config, metrics, timing = record["config"], record["metrics"], record.get("timing")
         cells = [config["kernel"], config["order"], f"{config['sparsity']:g}", f"{metrics['kept_share']:.3f}"]
         if timing:
             speedup, clock = metrics.get("speedup_over_dense"), record["machine"].get("sm_clock_after_mhz")
-            cells += [f"{timing['median_ms']:.3f}", f"{timing['p10_ms']:.3f} to {timing['p90_ms']:.3f}",
-                      f"{timing['tflops_kept']:.0f}", f"{metrics['share_of_matmul']:.3f}",
-                      "-" if speedup is None else f"{speedup:.2f}", "-" if clock is None else f"{clock:.0f}"]
+            cells += [
+                f"{timing['median_ms']:.3f}",
+                f"{timing['p10_ms']:.3f} to {timing['p90_ms']:.3f}",
+                f"{timing['tflops_kept']:.0f}",
+                f"{metrics['share_of_matmul']:.3f}",
+                "-" if speedup is None else f"{speedup:.2f}",
+                "-" if clock is None else f"{clock:.0f}",
+            ]
         else:
             cells += ["-"] * 6
         verdict = "" if record["status"] == "ok" else f"{record['status']}: {record['reason']}"

@@ -20,8 +20,16 @@ if torch is not None:
     from peers.contenders import Contender, own
     from peers.stand_in import Clock
 
-KEPT = {"kept_blocks", "total_blocks", "kept_with_text", "all_blocks", "kept_share", "empty_rows", "row_blocks_mean",
-        "row_blocks_max"}
+KEPT = {
+    "kept_blocks",
+    "total_blocks",
+    "kept_with_text",
+    "all_blocks",
+    "kept_share",
+    "empty_rows",
+    "row_blocks_mean",
+    "row_blocks_max",
+}
 RATIOS = {"speedup_over_dense", "rate_over_dense", "matmul_tflops", "share_of_matmul"}
 
 
@@ -57,8 +65,12 @@ class Comparisons(unittest.TestCase):
 
     def test_a_whole_run(self):
         with mock.patch.dict(sys.modules, {"block_sparse_attn": None, "flash_attn_interface": None}):
-            made = self.compare(contenders.choose(stand_in, ["wgmma", "mma", "flash_attention_2", "flash_attention_3",
-                                                             "block_sparse_attention"]), (0.5, 0.9))
+            made = self.compare(
+                contenders.choose(
+                    stand_in, ["wgmma", "mma", "flash_attention_2", "flash_attention_3", "block_sparse_attention"]
+                ),
+                (0.5, 0.9),
+            )
         cells = {(record["config"]["kernel"], record["config"]["sparsity"]): record for record in made}
         self.assertEqual(len(cells), 2 * 3 + 2 * 1 + 3)  # dense kernels have one cell
         for (kernel, sparsity), record in cells.items():
@@ -98,8 +110,9 @@ class Comparisons(unittest.TestCase):
             return stand_in.attention(*moved, self.call.grid)[0].transpose(0, 1)[None]
 
         for function in (plain, lambda q, k, v: (plain(q, k, v), None)):
-            with mock.patch.dict(sys.modules, {"flash_attn_interface": mock.Mock(flash_attn_func=function,
-                                                                                __version__="3.1")}):
+            with mock.patch.dict(
+                sys.modules, {"flash_attn_interface": mock.Mock(flash_attn_func=function, __version__="3.1")}
+            ):
                 (record,) = self.compare(contenders.choose(stand_in, ["flash_attention_3"]), ())
             self.assertEqual((record["status"], record["notes"]["version"]), ("ok", "3.1"))
 
@@ -114,10 +127,16 @@ class Comparisons(unittest.TestCase):
             out[1, 3, 5] = torch.nan
             return out
 
-        wrong = [Contender("less", "token", True, without_a_block, ""), changed("nan", spoiled),
-                 changed("short", lambda out: out[:, 1:])]
-        words = {"less": "output_rel_l2: wanted at most 0.02, found 0",
-                 "nan": "output_rel_l2: wanted at most 0.02, found nan", "short": "output: wanted "}
+        wrong = [
+            Contender("less", "token", True, without_a_block, ""),
+            changed("nan", spoiled),
+            changed("short", lambda out: out[:, 1:]),
+        ]
+        words = {
+            "less": "output_rel_l2: wanted at most 0.02, found 0",
+            "nan": "output_rel_l2: wanted at most 0.02, found nan",
+            "short": "output: wanted ",
+        }
         for record in self.compare([own(stand_in, "wgmma"), *wrong]):
             name = record["config"]["kernel"]
             self.assertEqual(record["status"], "ok" if name == "wgmma" else "failed", name)
@@ -132,13 +151,22 @@ class Comparisons(unittest.TestCase):
             return prepare
 
         ours = own(stand_in, "wgmma")
-        chosen = [Contender("peer", "token", True, throw(RuntimeError("no kernel\nmore")), ""),
-                  Contender("cannot", "token", True, throw(contenders.Unsupported("blocks")), ""),
-                  own(stand_in, "blas"), dataclasses.replace(ours, name="broken", prepare=throw(RuntimeError("bug")))]
+        chosen = [
+            Contender("peer", "token", True, throw(RuntimeError("no kernel\nmore")), ""),
+            Contender("cannot", "token", True, throw(contenders.Unsupported("blocks")), ""),
+            own(stand_in, "blas"),
+            dataclasses.replace(ours, name="broken", prepare=throw(RuntimeError("bug"))),
+        ]
         found = [(record["status"], record["reason"]) for record in self.compare(chosen, ())]
-        self.assertEqual(found, [("skipped", "RuntimeError: no kernel"), ("skipped", "blocks"),
-                                 ("skipped", "ValueError: blas: wanted a smaller call"),
-                                 ("failed", "RuntimeError: bug")])
+        self.assertEqual(
+            found,
+            [
+                ("skipped", "RuntimeError: no kernel"),
+                ("skipped", "blocks"),
+                ("skipped", "ValueError: blas: wanted a smaller call"),
+                ("failed", "RuntimeError: bug"),
+            ],
+        )
 
     def test_one_that_breaks_down_while_timed_fails(self):
         calls = []
@@ -174,6 +202,7 @@ class Comparisons(unittest.TestCase):
         self.assertEqual([contender.name for contender in contenders.choose(stand_in, ["blas", "blas"])], ["blas"])
         with self.assertRaisesRegex(ValueError, "wanted some of blas, mma, wgmma, cudnn.*found fa9"):
             contenders.choose(stand_in, ["fa9"])
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -52,11 +52,11 @@ def own(library, kernel):
     """One of this project's kernels; library: the module draftattention."""
 
     def prepare(call, case):
-        return lambda: library.attention(call.q, call.k, call.v, grid=call.grid, region=REGION, lists=case.lists,
-                                         kernel=kernel)[0]
+        return lambda: library.attention(
+            call.q, call.k, call.v, grid=call.grid, region=REGION, lists=case.lists, kernel=kernel
+        )[0]
 
-    return Contender(kernel, "token", True, prepare, "straight from token order: nothing is reordered",
-                     ours=True)
+    return Contender(kernel, "token", True, prepare, "straight from token order: nothing is reordered", ours=True)
 
 
 def slices_of(call, case):
@@ -112,11 +112,13 @@ def _block_sparse(call, case):
         kinds, _ = parts.replace_ones_with_count(kinds)
         rows = parts.convert_blockmask_row_reverse(mask)
     except (ImportError, AttributeError):  # another version: its mask is then prepared in each call
-        return lambda: package.block_sparse_attn_func(q, k, v, ends, ends, kinds, streaming, mask, n, n,
-                                                      0.0).transpose(0, 1)
+        return lambda: package.block_sparse_attn_func(q, k, v, ends, ends, kinds, streaming, mask, n, n, 0.0).transpose(
+            0, 1
+        )
     scale = call.head_dim**-0.5
-    return lambda: forward(q, k, v, ends, ends, 128, 128, kinds, streaming, rows, n, n, 0.0, scale, False, False,
-                           False, -1, -1)[0].transpose(0, 1)
+    return lambda: forward(
+        q, k, v, ends, ends, 128, 128, kinds, streaming, rows, n, n, 0.0, scale, False, False, False, -1, -1
+    )[0].transpose(0, 1)
 
 
 def _flash(module):
@@ -138,10 +140,17 @@ def _flash(module):
 PEERS = (
     Contender("cudnn", "token", False, _sdpa(SDPBackend.CUDNN_ATTENTION), "scaled_dot_product_attention"),
     Contender("flash_attention_2", "token", False, _sdpa(SDPBackend.FLASH_ATTENTION), "scaled_dot_product_attention"),
-    Contender("flex_attention", "region", True, _flex,
-              f"compiled, default options, blocks as whole ones; {NO_REORDERING}"),
-    Contender("block_sparse_attention", "region", True, _block_sparse,
-              f"all heads follow the block mask, prepared before; {STRIDED}; {NO_REORDERING}", "block_sparse_attn"),
+    Contender(
+        "flex_attention", "region", True, _flex, f"compiled, default options, blocks as whole ones; {NO_REORDERING}"
+    ),
+    Contender(
+        "block_sparse_attention",
+        "region",
+        True,
+        _block_sparse,
+        f"all heads follow the block mask, prepared before; {STRIDED}; {NO_REORDERING}",
+        "block_sparse_attn",
+    ),
     Contender("flash_attention_3", "token", False, _flash("flash_attn_interface"), STRIDED, "flash_attn_interface"),
     Contender("flash_attention_4", "token", False, _flash("flash_attn.cute"), STRIDED, "flash_attn.cute"),
 )

@@ -134,8 +134,13 @@ def dump_call(path, captures, heads, device):
                 for head in chosen:
                     rows.append(_load_head(dump, name, kind, head // sharing, device))
     q, k, v = (torch.stack(stacks.pop(kind)) for kind in ("q", "k", "v"))
-    source = {"dump": os.path.basename(path), "sha256": sha256_of(path), "model": root["model"],
-              "capture": "+".join(names), "head": None}
+    source = {
+        "dump": os.path.basename(path),
+        "sha256": sha256_of(path),
+        "model": root["model"],
+        "capture": "+".join(names),
+        "head": None,
+    }
     if len(names) == 1:
         source |= {"layer": layers.pop(), "step": steps.pop()}
     if heads:
@@ -145,8 +150,15 @@ def dump_call(path, captures, heads, device):
 
 def _extent(heads, grid, text, head_dim):
     frames, height, width = grid
-    return {"heads": heads, "frames": frames, "height": height, "width": width, "text_tokens": text,
-            "head_dim": head_dim, "shape": shape_name(heads, grid, text)}
+    return {
+        "heads": heads,
+        "frames": frames,
+        "height": height,
+        "width": width,
+        "text_tokens": text,
+        "head_dim": head_dim,
+        "shape": shape_name(heads, grid, text),
+    }
 
 
 def _load_head(dump, name, tensor, head, device):

@@ -89,8 +89,10 @@ class Dumps(unittest.TestCase):
         self.assertEqual((call.input["layer"], call.input["step"], call.input["chosen_heads"]), (3, 1, [1, 3]))
 
     def test_refusals_name_wanted_and_found(self):
-        for captures, heads, words in ((["third"], [], "captures are first, second, found third"),
-                                       ([], [4], "first has heads 0 to 3, found 4")):
+        for captures, heads, words in (
+            (["third"], [], "captures are first, second, found third"),
+            ([], [4], "first has heads 0 to 3, found 4"),
+        ):
             with self.assertRaisesRegex(ValueError, words):
                 dump_call(self.path, captures, heads, "cpu")
         with self.assertRaisesRegex(ValueError, "nowhere: no such dump; a shape is wan_512p"):

@@ -46,8 +46,15 @@ def flex_block_mask(mask, tokens):
         raise ValueError(f"mask: wanted {slices} x {slices} blocks for {tokens} tokens, found {found}")
     counts, columns = kept_columns(mask[None])
     # No block is a partial one. Its own tensor: PyTorch 2.11's CPU code does not compile if the two are one.
-    return BlockMask.from_kv_blocks(torch.zeros_like(counts), torch.zeros_like(columns), counts, columns,
-                                    BLOCK_SIZE=BLOCK, seq_lengths=(tokens, tokens), compute_q_blocks=False)
+    return BlockMask.from_kv_blocks(
+        torch.zeros_like(counts),
+        torch.zeros_like(columns),
+        counts,
+        columns,
+        BLOCK_SIZE=BLOCK,
+        seq_lengths=(tokens, tokens),
+        compute_q_blocks=False,
+    )
 
 
 def kept_metrics(call, mask):
@@ -58,6 +65,13 @@ def kept_metrics(call, mask):
     kept = int(rows.sum())
     kept_with_text = kept + heads * text * (2 * regions + text)
     all_blocks = heads * (regions + text) ** 2
-    return {"kept_blocks": kept, "total_blocks": heads * regions**2, "kept_with_text": kept_with_text,
-            "all_blocks": all_blocks, "kept_share": kept_with_text / all_blocks, "empty_rows": int((rows == 0).sum()),
-            "row_blocks_mean": kept / (heads * regions), "row_blocks_max": int(rows.max())}
+    return {
+        "kept_blocks": kept,
+        "total_blocks": heads * regions**2,
+        "kept_with_text": kept_with_text,
+        "all_blocks": all_blocks,
+        "kept_share": kept_with_text / all_blocks,
+        "empty_rows": int((rows == 0).sum()),
+        "row_blocks_mean": kept / (heads * regions),
+        "row_blocks_max": int(rows.max()),
+    }

@@ -73,7 +73,7 @@ class Forms(unittest.TestCase):
         for head in range(HEADS):
             for row in range(8):
                 wanted = [column for column in range(8) if mask[head, row, column]]
-                self.assertEqual(columns[head, row, :counts[head, row]].tolist(), wanted)
+                self.assertEqual(columns[head, row, : counts[head, row]].tolist(), wanted)
         self.assertEqual(counts[0, 1], 0)
 
     def test_flex_blocks_are_the_masks(self):
@@ -139,17 +139,25 @@ class Outputs(unittest.TestCase):
             self.assertEqual((m, n, dropout, scale, rest), (128, 128, 0.0, DIM**-0.5, (False, False, False, -1, -1)))
             return run_blocks(q, k, v, ends, kinds, streaming, rows), None
 
-        parts = types.SimpleNamespace(_wrapped_block_sparse_attn_forward=forward, convert_blockmask_row_reverse=falling,
-                                      replace_ones_with_count=lambda kinds: (kinds.cumsum(0), kinds.sum()))
-        with mock.patch.dict(sys.modules, {"block_sparse_attn": types.SimpleNamespace(),
-                                           "block_sparse_attn.block_sparse_attn_interface": parts}):
+        parts = types.SimpleNamespace(
+            _wrapped_block_sparse_attn_forward=forward,
+            convert_blockmask_row_reverse=falling,
+            replace_ones_with_count=lambda kinds: (kinds.cumsum(0), kinds.sum()),
+        )
+        with mock.patch.dict(
+            sys.modules,
+            {"block_sparse_attn": types.SimpleNamespace(), "block_sparse_attn.block_sparse_attn_interface": parts},
+        ):
             self.check("block_sparse_attention")
 
     def test_block_sparse_attention_prepared(self):
         package = types.SimpleNamespace(
             prepare_masks=lambda kinds, mask: (kinds.cumsum(0), falling(mask)),
             fwd_prepared=lambda q, k, v, ends, _, kinds, streaming, rows, longest, longest_k: (
-                run_blocks(q, k, v, ends, kinds, streaming, rows), None))
+                run_blocks(q, k, v, ends, kinds, streaming, rows),
+                None,
+            ),
+        )
         with mock.patch.dict(sys.modules, {"block_sparse_attn": package}):
             self.check("block_sparse_attention")
 

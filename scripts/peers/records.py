@@ -8,8 +8,15 @@ from .timing import WARM_UPS, quantile, summary
 
 def config_of(contender, case):
     """A record's `config`."""
-    config = {"device": "cuda", "kernel": contender.name, "element": "bfloat16", "order": contender.order,
-              "policy": "draft" if case.sparsity else "dense", "region": list(REGION), "sparsity": case.sparsity}
+    config = {
+        "device": "cuda",
+        "kernel": contender.name,
+        "element": "bfloat16",
+        "order": contender.order,
+        "policy": "draft" if case.sparsity else "dense",
+        "region": list(REGION),
+        "sparsity": case.sparsity,
+    }
     return config | ({"pool": case.pool, "rule": case.rule} if case.sparsity else {})
 
 
@@ -39,8 +46,10 @@ def compared(metrics, timing, dense, matmul_tflops):
     """`metrics` with the ratios; dense: the same kernel's and order's dense `timing` in this run, or None."""
     metrics = metrics | {"matmul_tflops": matmul_tflops, "share_of_matmul": timing["tflops_kept"] / matmul_tflops}
     if dense is not None:
-        metrics |= {"speedup_over_dense": dense["median_ms"] / timing["median_ms"],
-                    "rate_over_dense": timing["tflops_kept"] / dense["tflops_kept"]}
+        metrics |= {
+            "speedup_over_dense": dense["median_ms"] / timing["median_ms"],
+            "rate_over_dense": timing["tflops_kept"] / dense["tflops_kept"],
+        }
     return metrics
 
 

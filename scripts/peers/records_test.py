@@ -27,8 +27,10 @@ CONFIG_KEYS = {"device", "kernel", "element", "order", "policy", "region", "spar
 @unittest.skipIf(torch is None, "PyTorch is not installed")
 class Statistics(unittest.TestCase):
     def test_quantiles_of_known_samples(self):
-        self.assertEqual([timing.quantile([3.0, 1.0, 2.0, 4.0, 5.0], share) for share in (0, 0.1, 0.5, 0.9, 1)],
-                         [1.0, 1.4, 3.0, 4.6, 5.0])
+        self.assertEqual(
+            [timing.quantile([3.0, 1.0, 2.0, 4.0, 5.0], share) for share in (0, 0.1, 0.5, 0.9, 1)],
+            [1.0, 1.4, 3.0, 4.6, 5.0],
+        )
         self.assertEqual(timing.quantile([7.0], 0.9), 7.0)
 
     def test_the_standard_librarys_quantiles(self):
@@ -41,7 +43,7 @@ class Statistics(unittest.TestCase):
 
     def test_every_job_once_a_round_in_changing_order(self):
         found = list(timing.shuffled_rounds("abcdefgh", 6, 1))
-        orders = [tuple(found[i:i + 8]) for i in range(0, 48, 8)]
+        orders = [tuple(found[i : i + 8]) for i in range(0, 48, 8)]
         self.assertTrue(all(sorted(order) == list("abcdefgh") for order in orders))
         self.assertGreater(len(set(orders)), 1)
         self.assertEqual(found, list(timing.shuffled_rounds("abcdefgh", 6, 1)))
@@ -70,9 +72,20 @@ class Records(unittest.TestCase):
         return records.make_record(self.call, config, metrics, {"gpu": None}, {}, **more)
 
     def test_config(self):
-        self.assertEqual(records.config_of(self.flex, self.case),
-                         {"device": "cuda", "kernel": "flex_attention", "element": "bfloat16", "order": "region",
-                          "policy": "draft", "region": [8, 16], "sparsity": 0.75, "pool": "avg", "rule": "softmax"})
+        self.assertEqual(
+            records.config_of(self.flex, self.case),
+            {
+                "device": "cuda",
+                "kernel": "flex_attention",
+                "element": "bfloat16",
+                "order": "region",
+                "policy": "draft",
+                "region": [8, 16],
+                "sparsity": 0.75,
+                "pool": "avg",
+                "rule": "softmax",
+            },
+        )
         dense = records.config_of(self.flex, Case())
         self.assertEqual(set(dense), CONFIG_KEYS - {"pool", "rule"})
         self.assertEqual((dense["policy"], dense["sparsity"]), ("dense", 0.0))
@@ -92,12 +105,24 @@ class Records(unittest.TestCase):
         self.assertNotIn("speedup_over_dense", records.compared(counts, sparse, None, 1.0))
 
     def test_clocks_are_medians_and_reasons_are_all_of_them(self):
-        states = [({"sm_clock_mhz": 1900 - i, "power_w": 100.0, "throttle_reasons": []},
-                   {"sm_clock_mhz": 1600 + i, "power_w": 600.0 + i, "throttle_reasons": ["sw_power_cap"] * (i == 1)})
-                  for i in range(3)]
-        self.assertEqual(records.machine_of({"gpu": "g"}, states),
-                         {"gpu": "g", "sm_clock_before_mhz": 1899, "sm_clock_after_mhz": 1601, "power_before_w": 100.0,
-                          "power_after_w": 601.0, "throttle_reasons": ["sw_power_cap"]})
+        states = [
+            (
+                {"sm_clock_mhz": 1900 - i, "power_w": 100.0, "throttle_reasons": []},
+                {"sm_clock_mhz": 1600 + i, "power_w": 600.0 + i, "throttle_reasons": ["sw_power_cap"] * (i == 1)},
+            )
+            for i in range(3)
+        ]
+        self.assertEqual(
+            records.machine_of({"gpu": "g"}, states),
+            {
+                "gpu": "g",
+                "sm_clock_before_mhz": 1899,
+                "sm_clock_after_mhz": 1601,
+                "power_before_w": 100.0,
+                "power_after_w": 601.0,
+                "throttle_reasons": ["sw_power_cap"],
+            },
+        )
         self.assertEqual(records.machine_of({"gpu": "g"}, [({}, {})]), {"gpu": "g"})
 
     def test_what_is_not_finite_fails(self):
@@ -108,8 +133,22 @@ class Records(unittest.TestCase):
 
     def test_keys_of_a_record(self):
         record = self.record({}, status="skipped", reason="not there", notes={"kernel": "n"})
-        self.assertEqual(set(record), {"schema", "experiment", "input", "config", "metrics", "status", "reason",
-                                       "notes", "machine", "build", "time"})
+        self.assertEqual(
+            set(record),
+            {
+                "schema",
+                "experiment",
+                "input",
+                "config",
+                "metrics",
+                "status",
+                "reason",
+                "notes",
+                "machine",
+                "build",
+                "time",
+            },
+        )
         self.assertEqual((record["schema"], record["experiment"]), (1, "peers"))
         self.assertRegex(record["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 

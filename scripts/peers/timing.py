@@ -24,8 +24,12 @@ def quantile(samples, share):
 
 def summary(samples):
     """The first part of a record's `timing`; samples in milliseconds, at least one."""
-    return {"samples_ms": samples, "median_ms": quantile(samples, 0.5), "p10_ms": quantile(samples, 0.1),
-            "p90_ms": quantile(samples, 0.9)}
+    return {
+        "samples_ms": samples,
+        "median_ms": quantile(samples, 0.5),
+        "p10_ms": quantile(samples, 0.1),
+        "p90_ms": quantile(samples, 0.9),
+    }
 
 
 def shuffled_rounds(jobs, rounds, seed):

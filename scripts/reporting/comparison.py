@@ -101,6 +101,4 @@ def printed_psnr(paper, name, key):
 
 
 def dumps_of(quality):
-    return ", ".join(
-        f"{name} ({quality.heads_of[name, sha]} heads)" for name, sha in quality.dumps
-    )
+    return ", ".join(f"{name} ({quality.heads_of[name, sha]} heads)" for name, sha in quality.dumps)

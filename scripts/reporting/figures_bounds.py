@@ -84,7 +84,9 @@ def draw_theorem_3_3(cells, folder):
     left.set_yscale("log")
     left.set_ylim(top=1.25)
     left.axhline(1, color=style.BLACK, linewidth=0.8, linestyle=":")
-    left.set_xticks(range(len(pools)), [POOL_NAMES[pool].replace(" ", "\n") if pool in POOL_NAMES else pool for pool in pools])
+    left.set_xticks(
+        range(len(pools)), [POOL_NAMES[pool].replace(" ", "\n") if pool in POOL_NAMES else pool for pool in pools]
+    )
     left.set_xlim(-0.6, len(pools) - 0.4)
     left.set_ylabel(r"$\Vert S - S_\mathrm{draft}\Vert_F \; / \; (\delta n)$   (1 = tight)")
     left.set_title("Theorem 3.3, left / right side", loc="left")
@@ -174,7 +176,8 @@ def draw_plane(cells, folder):
     points = [
         cell
         for cell in cells
-        if style.room([cell.metrics["delta_scaled"]], style.SMALLEST_DRAWN) and style.room([cell.metrics["min_kept_fraction"]])
+        if style.room([cell.metrics["delta_scaled"]], style.SMALLEST_DRAWN)
+        and style.room([cell.metrics["min_kept_fraction"]])
     ]
     sparsities = style.thinned(sorted({cell.sparsity for cell in points}), MOST_SPARSITIES)
     groups = {}

@@ -159,10 +159,7 @@ def draw_roofline(cells, overhead, folder):
         start = roof / memory if memory else left
         axis.plot([start, right], [roof, roof], color=style.BLACK, linewidth=1.4)
         axis.annotate(
-            f"matrix product, 8192$^3$: {roof:.0f} TFLOP/s",
-            (start, roof),
-            textcoords="offset points",
-            xytext=(0, 5),
+            f"matrix product, 8192$^3$: {roof:.0f} TFLOP/s", (start, roof), textcoords="offset points", xytext=(0, 5)
         )
         if memory:
             axis.plot([left, start], [memory * left, roof], color=style.BLACK, linewidth=1.4, linestyle="--")

@@ -78,9 +78,7 @@ def _draw_parts(axis, stacks):
                 split = bottom
         whole = median_ms(parts["draft"]) if "draft" in parts else split
         if "draft" in parts:
-            axis.plot(
-                place - 0.32, whole, linestyle="none", marker="o", color=style.BLACK, label="as one piece"
-            )
+            axis.plot(place - 0.32, whole, linestyle="none", marker="o", color=style.BLACK, label="as one piece")
         if "attention" in parts:
             attention = median_ms(parts["attention"])
             _beside(axis, place + 0.27, split, percent(whole / attention))

@@ -31,8 +31,16 @@ def draw_quality(videos, folder):
                 continue
             colour, line, marker = style.variant_style(variant)
             around = [[found[0] - found[1] for _, found in points], [found[2] - found[0] for _, found in points]]
-            axis.errorbar([each for each, _ in points], [found[0] for _, found in points], around, color=colour,
-                          linestyle=line, marker=marker, capsize=2, label=label)
+            axis.errorbar(
+                [each for each, _ in points],
+                [found[0] for _, found in points],
+                around,
+                color=colour,
+                linestyle=line,
+                marker=marker,
+                capsize=2,
+                label=label,
+            )
         axis.set_ylabel(METRICS[metric])
         axis.set_xlabel("sparsity")
         style.percent_axis(axis.xaxis, style.spaced(sparsities, 0.06))
@@ -44,8 +52,11 @@ def draw_quality(videos, folder):
 
 def draw_recall_against_psnr(videos, folder):
     """One dot a configuration with the paper's dense steps, one colour a sparsity. Returns (stem, caption)."""
-    names = {name: words for name, words in PANELS.items()
-             if any(name in videos.get(one).metrics for one in videos.choices())}
+    names = {
+        name: words
+        for name, words in PANELS.items()
+        if any(name in videos.get(one).metrics for one in videos.choices())
+    }
     figure, axes = style.panels(1, len(names), 3.6, sharey=True)
     colours = (style.BLUE, style.SKY, style.GREEN, style.ORANGE, style.RED, style.PURPLE)
     markers = {"draft": "o", "random": "D", "oracle": "^"}
@@ -57,16 +68,25 @@ def draw_recall_against_psnr(videos, folder):
         for one in chosen:
             metrics = videos.get(one).metrics
             if name in metrics:
-                axis.plot(metrics[name], metrics["psnr"], linestyle="none", marker=markers.get(one.policy, "x"),
-                          color=colour_of[one.sparsity], markersize=5)
+                axis.plot(
+                    metrics[name],
+                    metrics["psnr"],
+                    linestyle="none",
+                    marker=markers.get(one.policy, "x"),
+                    color=colour_of[one.sparsity],
+                    markersize=5,
+                )
         axis.set_xlabel(words)
     axes[0][0].set_ylabel("PSNR (dB)")
     style.percent_axis(axes[0][0].xaxis)
-    handles = [axes[0][0].plot([], [], linestyle="none", marker="s", color=colours[i % len(colours)])[0]
-               for i in range(min(len(sparsities), MOST_SPARSITIES))]
+    handles = [
+        axes[0][0].plot([], [], linestyle="none", marker="s", color=colours[i % len(colours)])[0]
+        for i in range(min(len(sparsities), MOST_SPARSITIES))
+    ]
     labels = [f"{100 * each:g}% sparsity" for each in sparsities[:MOST_SPARSITIES]]
-    handles += [axes[0][0].plot([], [], linestyle="none", marker=marker, color=style.BLACK)[0]
-                for marker in markers.values()]
+    handles += [
+        axes[0][0].plot([], [], linestyle="none", marker=marker, color=style.BLACK)[0] for marker in markers.values()
+    ]
     style.legend_strip(figure, handles, [*labels, *markers], 4)
     caption = f"Attention-level numbers against videos, one dot a configuration. {videos.where()}."
     return style.save(figure, folder, "recall_against_psnr"), caption
@@ -75,8 +95,11 @@ def draw_recall_against_psnr(videos, folder):
 def draw_distance(videos, sparsity, folder):
     """Distance from the dense clips after each step, one line a way to choose blocks. Returns (stem, caption)."""
     figure, axes = style.panels(1, 1, 3.6)
-    looks = [*((make(sparsity), label, variant) for make, label, variant in LOOKS),
-             (draft(sparsity, rule="row"), "draft, rule row", None), (draft(sparsity, rule="logits"), "draft, rule logits", None)]
+    looks = [
+        *((make(sparsity), label, variant) for make, label, variant in LOOKS),
+        (draft(sparsity, rule="row"), "draft, rule row", None),
+        (draft(sparsity, rule="logits"), "draft, rule logits", None),
+    ]
     extra = iter(((style.PURPLE, "-.", "v"), (style.BLACK, "--", "x")))
     for choice, label, variant in looks:
         values = videos.values(choice, "distance")
@@ -92,8 +115,10 @@ def draw_distance(videos, sparsity, folder):
     axes[0][0].set_ylabel("distance from dense (rel. L2)")
     handles, labels = axes[0][0].get_legend_handles_labels()
     style.legend_strip(figure, handles, labels, 3)
-    caption = (f"How far the states are from the dense clips' after each step, at {100 * sparsity:g}%: {videos.looked_at()}."
-               f" {videos.where()}.")
+    caption = (
+        f"How far the states are from the dense clips' after each step, at {100 * sparsity:g}%: {videos.looked_at()}."
+        f" {videos.where()}."
+    )
     return style.save(figure, folder, "distance_by_step"), caption
 
 
@@ -112,7 +137,10 @@ def draw_times(cells, folder):
             axis.bar(place, attention, 0.7, bottom=other, color=style.BLUE, label="attention, with the draft")
             style.above(axis, place, other + attention, f"{cell.metrics['speedup_over_pytorch']:.2f}x", 8)
         names = [
-            "PyTorch\ndense" if cell.config.get("kernel") == "auto" else "dense" if cell.policy == "dense"
+            "PyTorch\ndense"
+            if cell.config.get("kernel") == "auto"
+            else "dense"
+            if cell.policy == "dense"
             else f"{100 * (cell.sparsity or 0):g}%"
             for cell in members
         ]

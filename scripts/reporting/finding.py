@@ -89,9 +89,7 @@ def write_csv(table, folder):
     with open(os.path.join(folder, table.name + ".csv"), "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         for row in (table.columns, *table.rows):
-            writer.writerow(
-                ["" if cell is None else csv_cell(cell) if isinstance(cell, str) else cell for cell in row]
-            )
+            writer.writerow(["" if cell is None else csv_cell(cell) if isinstance(cell, str) else cell for cell in row])
 
 
 def markdown_finding(finding):

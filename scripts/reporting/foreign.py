@@ -33,7 +33,9 @@ def _stand_in(match):
 def spelled(letter):
     """A letter as an escape in ASCII."""
     code = ord(letter)
-    return _SHORT.get(letter) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+    return _SHORT.get(letter) or (
+        f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    )
 
 
 def _visible(match):

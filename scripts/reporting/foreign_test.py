@@ -7,8 +7,19 @@ from reporting.foreign import cell, inert, inert_value, markdown, math_free, pla
 
 class Foreign(unittest.TestCase):
     def test_usual_names_are_untouched(self):
-        for text in ("minidit_512p.h5", "NVIDIA H100 80GB HBM3", "8x16", "layer0+layer1", "not here: (a, b)", "q [heads, dim]; k",
-                     "\u00e9\u03b4\u0436", "no module named flash_attn.cute", "", "2030-01-01T00:00:00Z", "it's 50%"):
+        for text in (
+            "minidit_512p.h5",
+            "NVIDIA H100 80GB HBM3",
+            "8x16",
+            "layer0+layer1",
+            "not here: (a, b)",
+            "q [heads, dim]; k",
+            "\u00e9\u03b4\u0436",
+            "no module named flash_attn.cute",
+            "",
+            "2030-01-01T00:00:00Z",
+            "it's 50%",
+        ):
             self.assertEqual(inert(text), text)
 
     def test_markdown_and_html_are_escaped(self):
@@ -37,8 +48,13 @@ class Foreign(unittest.TestCase):
         self.assertEqual(math_free(inert("$\\frac{1}{0}$") + " $x^2$"), "\\$\\frac{1}{0}\\$ $x^2$")
 
     def test_what_cannot_be_seen_is_spelled_out(self):
-        for text, wanted in (("a\nb\tc", "a\\nb\\tc"), ("\x00\x1b[31m", "\\x00\\x1b[31m"), ("\u202e\u2028", "\\u202e\\u2028"),
-                             ("\ufeff", "\\ufeff"), ("\U000f0041", "\\U000f0041")):
+        for text, wanted in (
+            ("a\nb\tc", "a\\nb\\tc"),
+            ("\x00\x1b[31m", "\\x00\\x1b[31m"),
+            ("\u202e\u2028", "\\u202e\\u2028"),
+            ("\ufeff", "\\ufeff"),
+            ("\U000f0041", "\\U000f0041"),
+        ):
             self.assertEqual(plain(inert(text)), wanted)
 
     def test_every_ascii_text_comes_back(self):

@@ -39,7 +39,11 @@ def make(items, out=None):
 
 def report_of(path, out):
     words = io.StringIO()
-    with contextlib.redirect_stderr(words), contextlib.redirect_stdout(io.StringIO()), mock.patch.object(style, "save", save):
+    with (
+        contextlib.redirect_stderr(words),
+        contextlib.redirect_stdout(io.StringIO()),
+        mock.patch.object(style, "save", save),
+    ):
         status = report.main([path, "--out", out])
     text, tables = "", {}
     if os.path.exists(os.path.join(out, "report.md")):
@@ -76,7 +80,10 @@ class Refusals(unittest.TestCase):
             self.assertFalse(os.path.exists(out), "nothing is written for a refused input")
 
     def test_file_line_and_field_are_named(self):
-        self.refused([*some(), dict(some()[0], schema=99)], "a.jsonl:2: schema: wanted 1, found 99: a later version of the format")
+        self.refused(
+            [*some(), dict(some()[0], schema=99)],
+            "a.jsonl:2: schema: wanted 1, found 99: a later version of the format",
+        )
         self.refused(some(sparsity="0.9"), 'a.jsonl:1: config.sparsity: wanted a number in [0, 1), found "0.9"')
         self.refused(
             [*some(region=[8]), *some(region=[8])],
@@ -118,7 +125,9 @@ class Refusals(unittest.TestCase):
 
 class Failures(unittest.TestCase):
     def test_a_failed_record_is_exit_status_1_and_one_line(self):
-        lost = [dict(item, status="failed", reason=f"out of\nmemory {place}") for place, item in enumerate(some(count=2))]
+        lost = [
+            dict(item, status="failed", reason=f"out of\nmemory {place}") for place, item in enumerate(some(count=2))
+        ]
         status, err, text, _ = make(lost + some("regions"))
         self.assertEqual((status, err.count("\n")), (1, 1))
         self.assertIn("FAILED records: 2, the first: a.jsonl:1: bounds: synthetic.h5", err)
@@ -188,10 +197,14 @@ class Unusual(unittest.TestCase):
             lacking = set(names[start : start + 20])
             for value in (None, NOTHING):
                 changed = [
-                    dict(item, metrics={
-                        name: value if name in lacking else each
-                        for name, each in item["metrics"].items() if value or name not in lacking
-                    })
+                    dict(
+                        item,
+                        metrics={
+                            name: value if name in lacking else each
+                            for name, each in item["metrics"].items()
+                            if value or name not in lacking
+                        },
+                    )
                     for item in items
                 ]
                 status, err, _, _ = make(changed)
@@ -225,8 +238,14 @@ class NotApplicable(unittest.TestCase):
         items = []
         for source, head in synthetic.heads(1, 2):
             for pool, error in (("avg", 0.1 + 0.1 * head), ("max", 0.3 + 0.1 * head)):
-                metrics = {"attention_recall": 1 - error, "output_rel_l2": NOTHING if head in nothing_on else error,
-                           "output_cosine": 0.5, "empty_rows": 0, "kept_blocks": 4, "total_blocks": 16}
+                metrics = {
+                    "attention_recall": 1 - error,
+                    "output_rel_l2": NOTHING if head in nothing_on else error,
+                    "output_cosine": 0.5,
+                    "empty_rows": 0,
+                    "kept_blocks": 4,
+                    "total_blocks": 16,
+                }
                 config = synthetic.config("draft", pool, "softmax", (8, 16), 0.9)
                 items.append(synthetic.record("pooling", source, config, metrics))
         return make(items)
@@ -239,7 +258,9 @@ class NotApplicable(unittest.TestCase):
             self.assertAlmostEqual(found, wanted, delta=1e-15)
         self.assertIn("better in 2 of 2 heads (recall) and 1 of 1 (error)", text)
         self.assertIn("in no mean, interval or plot: output_rel_l2 in 2 of 4 records.", text)
-        self.assertEqual(sorted(row["output_rel_l2"] for row in tables["all_measurements"]), ["0.1", "0.3", "n/a", "n/a"])
+        self.assertEqual(
+            sorted(row["output_rel_l2"] for row in tables["all_measurements"]), ["0.1", "0.3", "n/a", "n/a"]
+        )
 
     def test_without_any_there_is_no_verdict_and_it_is_said(self):
         _, _, text, tables = self.quality(nothing_on={0, 1})

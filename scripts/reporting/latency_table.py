@@ -1,18 +1,7 @@
 """Every timed attention call as one row."""
+
 from .finding import Table
-from .timings import (
-    ORDERS,
-    by_call,
-    call_of,
-    commit,
-    is_dense,
-    kernel,
-    kernels,
-    median_ms,
-    order,
-    policy,
-    provenance,
-)
+from .timings import ORDERS, by_call, call_of, commit, is_dense, kernel, kernels, median_ms, order, policy, provenance
 
 
 def latency_table(cells):

@@ -58,7 +58,12 @@ NEEDED = {"bound_3_5", "trivial_bound", "probs_frobenius", "min_kept_fraction", 
 USED = tuple(
     dict.fromkeys(
         name
-        for name in (*sorted(NEEDED), "vacuity_3_5", *(part for step in STEPS for part in step[2:4]), *figures_bounds.NAMES)
+        for name in (
+            *sorted(NEEDED),
+            "vacuity_3_5",
+            *(part for step in STEPS for part in step[2:4]),
+            *figures_bounds.NAMES,
+        )
         if name
     )
 )

@@ -71,8 +71,15 @@ def gpu_runs_table(records):
         runs.setdefault(key, []).append(cell.time)
     for cell in records.of(*VIDEOS):
         machine, source = cell.machine, cell.input
-        key = (cell.experiment, machine.get("gpu") or machine.get("cpu") or "", machine.get("driver") or "", commit(cell))
-        runs.setdefault((*key, f"{source.get('model')}, {grid_of(cell)} tokens", f"{source.get('clips')} clips"), []).append(cell.time)
+        key = (
+            cell.experiment,
+            machine.get("gpu") or machine.get("cpu") or "",
+            machine.get("driver") or "",
+            commit(cell),
+        )
+        runs.setdefault(
+            (*key, f"{source.get('model')}, {grid_of(cell)} tokens", f"{source.get('clips')} clips"), []
+        ).append(cell.time)
     rows = [key + (len(times), min(times), max(times)) for key, times in sorted(runs.items())]
     columns = (
         "experiment",

@@ -3,18 +3,7 @@
 from . import figures_overhead, projection
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
 from .records import drawable, left_out
-from .timings import (
-    by_call,
-    choose,
-    commit,
-    kernel,
-    main_kernel,
-    main_order,
-    median_ms,
-    one,
-    paper_masks,
-    provenance,
-)
+from .timings import by_call, choose, commit, kernel, main_kernel, main_order, median_ms, one, paper_masks, provenance
 
 PAPER_SHAPE, PAPER_SPARSITY = "hunyuan_768p", 0.9
 DRAFT_PARTS = ("pool_q", "pool_k", "map", "softmax", "select", "lists")

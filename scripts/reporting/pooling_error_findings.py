@@ -94,8 +94,7 @@ def theorem_3_3(records, plots):
         verdict,
         RULE_3_3,
         f"Both sides for {len(heads)} (head, pooling, region) cases on {heads_and_dumps(cells)}. "
-        f"The bound fails on {len(broken)} of {len(checked)} records."
-        + left_out(judged, ("check_3_3", *USED)),
+        f"The bound fails on {len(broken)} of {len(checked)} records." + left_out(judged, ("check_3_3", *USED)),
         why,
         [table],
         [

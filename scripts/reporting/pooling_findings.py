@@ -53,7 +53,8 @@ def table_4(quality, paper, plots):
     pictures = [
         (
             figures.draw_by_sparsity(quality, metric, plots),
-            f"{words} by sparsity, one panel a capture; where a capture has several heads, lines are their means and the band is average pooling from its worst to its best head." + figures.panels_left_out(quality),
+            f"{words} by sparsity, one panel a capture; where a capture has several heads, lines are their means and the band is average pooling from its worst to its best head."
+            + figures.panels_left_out(quality),
         )
         for metric, words in (("attention_recall", "Attention recall"), ("output_rel_l2", "Output error"))
     ]

@@ -11,10 +11,7 @@ EXPERIMENTS = ("bounds", "pooling", "regions")  # all carry the same quality met
 PAPER_REGION = "8x16"
 PAPER_RULE = "softmax"  # section 3.1: top entries of A_draft
 
-VARIANT_NAMES = {
-    ("oracle",): "oracle (true block mass)",
-    ("random",): "random blocks",
-}
+VARIANT_NAMES = {("oracle",): "oracle (true block mass)", ("random",): "random blocks"}
 POOL_NAMES = {"avg": "average pooling", "max": "max pooling"}
 
 

@@ -134,10 +134,14 @@ class Lines(unittest.TestCase):
             (self.whole.replace(b'"status"', b'"status": "failed", "status"'), "status: wanted one value, found 2"),
             (self.whole.replace(b'"avg"', b'"\\ud800"'), 'wanted Unicode text, found the lone surrogate "\\ud800"'),
             (self.whole.replace(b"0.9", b"9" * 5000), "wanted numbers of at most 4300 digits, found a longer one"),
-            (self.whole.replace(b'"config": {', b'"config": {"x": ' + b"[" * 10**6 + b"]" * 10**6 + b", "),
-             "config: wanted at most 32 levels of nesting, found more"),
-            (self.whole.replace(b'"config": {', b'"config": {"x": ' + b'{"a":' * 10**5),
-             "config: wanted at most 32 levels of nesting, found more"),
+            (
+                self.whole.replace(b'"config": {', b'"config": {"x": ' + b"[" * 10**6 + b"]" * 10**6 + b", "),
+                "config: wanted at most 32 levels of nesting, found more",
+            ),
+            (
+                self.whole.replace(b'"config": {', b'"config": {"x": ' + b'{"a":' * 10**5),
+                "config: wanted at most 32 levels of nesting, found more",
+            ),
         ):
             with self.subTest(problem=problem):
                 [(_, before), (number, found), (_, behind)] = problems(self.whole + line + self.whole)
@@ -164,7 +168,16 @@ class Lines(unittest.TestCase):
         cut_letter = changed("reason", "\u65e5").replace(b"\\u65e5", "\u65e5".encode())
         place = cut_letter.index("\u65e5".encode()) + 1
         self.assertEqual(problems(cut_letter[:place]), [(1, record_file.INCOMPLETE)])
-        for line in (b"notes", b"[1,", b"{notes", b'{"a": 1}', b'{"a": tru}', b'{"a": ' + b"[" * 1000, b"\xff", self.whole[:50] + b"\n"):
+        for line in (
+            b"notes",
+            b"[1,",
+            b"{notes",
+            b'{"a": 1}',
+            b'{"a": tru}',
+            b'{"a": ' + b"[" * 1000,
+            b"\xff",
+            self.whole[:50] + b"\n",
+        ):
             [(_, problem)] = problems(line)
             self.assertNotIn(problem, (None, record_file.INCOMPLETE), line[:20])
 

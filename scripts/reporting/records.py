@@ -196,7 +196,9 @@ def load(paths):
         for number, record, problem in record_file.read(path):
             source = f"{name}:{number}"
             if problem:
-                (records.incomplete if problem == record_file.INCOMPLETE else records.broken).append(f"{source}: {problem}")
+                (records.incomplete if problem == record_file.INCOMPLETE else records.broken).append(
+                    f"{source}: {problem}"
+                )
                 continue
             identity = cell_identity(record)
             if identity in newest:

@@ -25,7 +25,7 @@ def cell(recall=0.5, **more):
         source,
         synthetic.config("draft", "avg", "softmax", (8, 16), 0.9),
         {"attention_recall": recall, "output_rel_l2": 0.3},
-        **more
+        **more,
     )
 
 
@@ -96,7 +96,9 @@ class Loading(unittest.TestCase):
     def test_broken_lines_are_named(self):
         loaded = load([cell(), '{"experiment": "bounds", "inp\n', "[1, 2]\n", "\n"])
         self.assertEqual(len(loaded.cells), 1)
-        self.assertEqual([text.split(": ")[0] for text in loaded.broken], [f"records.jsonl:{line}" for line in (2, 3, 4)])
+        self.assertEqual(
+            [text.split(": ")[0] for text in loaded.broken], [f"records.jsonl:{line}" for line in (2, 3, 4)]
+        )
 
 
 if __name__ == "__main__":

@@ -222,8 +222,13 @@ class PaperTables(unittest.TestCase):
 
 class OneLine(unittest.TestCase):
     def call(self, *arguments, **environment):
-        return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False,
-                              env=os.environ | environment)
+        return subprocess.run(
+            [sys.executable, SCRIPT, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | environment,
+        )
 
     def test_bad_usage_is_one_line(self):
         for arguments in ((), ("a.jsonl",), ("a.jsonl", "--out", "x", "--frob\n1")):
@@ -235,8 +240,15 @@ class OneLine(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "a.jsonl")
             synthetic.write(path, synthetic.generate(1, 1)[:2])
-            done = self.call(path, "--out", os.path.join(folder, "out"), HOME="/dev/null", XDG_CONFIG_HOME="/dev/null",
-                             XDG_CACHE_HOME="/dev/null", MPLCONFIGDIR="/dev/null/none")
+            done = self.call(
+                path,
+                "--out",
+                os.path.join(folder, "out"),
+                HOME="/dev/null",
+                XDG_CONFIG_HOME="/dev/null",
+                XDG_CACHE_HOME="/dev/null",
+                MPLCONFIGDIR="/dev/null/none",
+            )
             self.assertEqual((done.returncode, done.stderr), (0, ""))
 
 
@@ -285,6 +297,7 @@ class OwnFiles(unittest.TestCase):
 
     def test_the_shipped_report_is_one(self):
         from reporting import document
+
         document.require_own(os.path.join(os.path.dirname(SCRIPT), "..", "results"))
 
 

@@ -2,7 +2,19 @@
 
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
 from .records import left_out
-from .timings import by_call, choose, commit, is_dense, kernel, main_kernel, main_order, median_ms, one, policy, provenance
+from .timings import (
+    by_call,
+    choose,
+    commit,
+    is_dense,
+    kernel,
+    main_kernel,
+    main_order,
+    median_ms,
+    one,
+    policy,
+    provenance,
+)
 
 LEAST_SHARE, LEAST_WITH_CAVEAT = 0.9, 0.8  # of the dense rate of the same run
 
@@ -38,7 +50,7 @@ def sustained_rate(records):
     why = [
         "A single call after a pause finds a cool chip and starts at its highest clock; within a few hundred"
         " milliseconds the power limit takes that away. Kept blocks that no other multiprocessor reads at the same time"
-        " cost more energy a FLOP than dense ones, which come to two at once.",
+        " cost more energy a FLOP than dense ones, which come to two at once."
     ]
     headline = f"lowest {percent(share)} of the dense rate, both sustained"
     return Finding(title, claim, verdict, rule, text, why, [_table(cells, rows)], headline=headline)
@@ -76,7 +88,12 @@ def _rows(cells, single):
 
 def _key(cell, policy):
     """What a single call and calls in a row of it share."""
-    return (cell.sparsity or 0, policy, cell.region, *(cell.config.get(name) for name in ("kernel", "order", "pool", "rule")))
+    return (
+        cell.sparsity or 0,
+        policy,
+        cell.region,
+        *(cell.config.get(name) for name in ("kernel", "order", "pool", "rule")),
+    )
 
 
 def _table(cells, rows):

@@ -133,7 +133,9 @@ def sustained(single):
     """What calls in a row make of a single call's record."""
     dense = not single["config"]["sparsity"]
     factor = 1.01 if dense else 1.03
-    times = {name: value * factor for name, value in single["timing"].items() if name in ("median_ms", "p10_ms", "p90_ms")}
+    times = {
+        name: value * factor for name, value in single["timing"].items() if name in ("median_ms", "p10_ms", "p90_ms")
+    }
     times["samples_ms"] = [value * factor for value in single["timing"]["samples_ms"][:5]]
     times["tflops_kept"] = single["timing"]["tflops_kept"] / factor
     metrics = dict(single["metrics"])

@@ -30,19 +30,22 @@ def record(experiment, source, config, metrics, **more):
 def heads(captures=2, count=3):
     for capture in range(captures):
         for head in range(count):
-            yield {
-                "dump": "synthetic.h5",
-                "sha256": "ab12cd34" * 8,
-                "model": "synthetic",
-                "capture": f"layer{3 * capture}_step15",
-                "layer": 3 * capture,
-                "step": 15,
-                "steps": 30,
-                "head": head,
-                "grid": GRID,
-                "text_tokens": 8,
-                "head_dim": 128,
-            }, capture * count + head
+            yield (
+                {
+                    "dump": "synthetic.h5",
+                    "sha256": "ab12cd34" * 8,
+                    "model": "synthetic",
+                    "capture": f"layer{3 * capture}_step15",
+                    "layer": 3 * capture,
+                    "step": 15,
+                    "steps": 30,
+                    "head": head,
+                    "grid": GRID,
+                    "text_tokens": 8,
+                    "head_dim": 128,
+                },
+                capture * count + head,
+            )
 
 
 def quality(index, policy, pool, rule, region, sparsity, rng):

@@ -16,15 +16,36 @@ MACHINE = {"gpu": "NVIDIA Synthetic", "driver": "580.0", "cpu": "Synthetic CPU",
 
 
 def source(clips, **more):
-    found = {"model": "minidit", "weights_sha256": "ab" * 32, "frames": 8, "height": 32, "width": 48,
-             "text_tokens": 16, "heads": 3, "head_dim": 128, "layers": 2, "steps": 30, "shift": 3.0, "clips": clips,
-             "batch": 8, "first_seed": 1001, "prompts": "held out"}
+    found = {
+        "model": "minidit",
+        "weights_sha256": "ab" * 32,
+        "frames": 8,
+        "height": 32,
+        "width": 48,
+        "text_tokens": 16,
+        "heads": 3,
+        "head_dim": 128,
+        "layers": 2,
+        "steps": 30,
+        "shift": 3.0,
+        "clips": clips,
+        "batch": 8,
+        "first_seed": 1001,
+        "prompts": "held out",
+    }
     return {**found, **more}
 
 
 def config(policy, sparsity, pool="avg", rule="softmax", region=(8, 16), dense_steps=0.25, kernel="wgmma", heads="all"):
-    found = {"policy": policy, "kernel": kernel, "region": list(region), "sparsity": sparsity,
-             "dense_steps": dense_steps, "device": "cuda", **({"heads": heads} if heads != "all" else {})}
+    found = {
+        "policy": policy,
+        "kernel": kernel,
+        "region": list(region),
+        "sparsity": sparsity,
+        "dense_steps": dense_steps,
+        "device": "cuda",
+        **({"heads": heads} if heads != "all" else {}),
+    }
     return {**found, **({"pool": pool, "rule": rule} if policy == "draft" else {})}
 
 
@@ -39,37 +60,73 @@ def video(clips, rng, policy, sparsity, **changes):
     ssim = [min(0.999, 0.55 + 0.011 * value) for value in psnr]
     lpips = [0.7 - 0.015 * value for value in psnr]
     kept = 1 - (1 - changes.get("dense_steps", 0.25)) * sparsity
-    metrics = {"psnr": sum(psnr) / clips, "ssim": sum(ssim) / clips, "lpips": sum(lpips) / clips, "kept_share": kept,
-               "flops_share": 0.3 + 0.7 * kept, "seconds_per_clip": 0.4, "clips": clips,
-               "attention_recall": 0.9 - 0.6 * sparsity - 0.03 * loss, "output_rel_l2": 0.1 + 0.5 * sparsity + 0.03 * loss,
-               "one_step_rel_l2": 0.05 + 0.2 * sparsity + 0.02 * loss,
-               "added_up_rel_l2": 0.1 + 0.1 * sparsity + 0.01 * loss,
-               "distance_rel_l2": 0.2 + 0.5 * sparsity + 0.02 * loss,
-               "empty_rows_share": 0.1 if policy == "draft" and changes.get("rule") != "row" else 0.0,
-               "effective_blocks": 40.0}
-    yield record("video", source(clips), setting, metrics, machine=MACHINE,
-                 arrays={"psnr": psnr, "ssim": ssim, "lpips": lpips,
-                         "distance": [0.0, 0.01, 0.1, metrics["distance_rel_l2"]], "one_step": 3 * [metrics["one_step_rel_l2"]]})
+    metrics = {
+        "psnr": sum(psnr) / clips,
+        "ssim": sum(ssim) / clips,
+        "lpips": sum(lpips) / clips,
+        "kept_share": kept,
+        "flops_share": 0.3 + 0.7 * kept,
+        "seconds_per_clip": 0.4,
+        "clips": clips,
+        "attention_recall": 0.9 - 0.6 * sparsity - 0.03 * loss,
+        "output_rel_l2": 0.1 + 0.5 * sparsity + 0.03 * loss,
+        "one_step_rel_l2": 0.05 + 0.2 * sparsity + 0.02 * loss,
+        "added_up_rel_l2": 0.1 + 0.1 * sparsity + 0.01 * loss,
+        "distance_rel_l2": 0.2 + 0.5 * sparsity + 0.02 * loss,
+        "empty_rows_share": 0.1 if policy == "draft" and changes.get("rule") != "row" else 0.0,
+        "effective_blocks": 40.0,
+    }
+    yield record(
+        "video",
+        source(clips),
+        setting,
+        metrics,
+        machine=MACHINE,
+        arrays={
+            "psnr": psnr,
+            "ssim": ssim,
+            "lpips": lpips,
+            "distance": [0.0, 0.01, 0.1, metrics["distance_rel_l2"]],
+            "one_step": 3 * [metrics["one_step_rel_l2"]],
+        },
+    )
     for layer in range(2):
         for head in range(3):
             diffuse = layer == 1
             error = (0.9 if diffuse else 0.3) + 0.02 * loss + 0.01 * head
             error -= 0.3 if diffuse and (policy == "random" or changes.get("rule") == "row") else 0.0
-            found = {"attention_recall": 0.2 if diffuse else 0.8, "output_rel_l2": error,
-                     "empty_rows_share": 0.3 if diffuse else 0.0, "kept_share": 1 - sparsity,
-                     "effective_blocks": 80.0 if diffuse else 12.0}
-            yield record("video_heads", source(clips, layer=layer, head=head, probe_clips=2),
-                         {**setting, "probe_steps": [10, 20]}, found, machine=MACHINE)
+            found = {
+                "attention_recall": 0.2 if diffuse else 0.8,
+                "output_rel_l2": error,
+                "empty_rows_share": 0.3 if diffuse else 0.0,
+                "kept_share": 1 - sparsity,
+                "effective_blocks": 80.0 if diffuse else 12.0,
+            }
+            yield record(
+                "video_heads",
+                source(clips, layer=layer, head=head, probe_clips=2),
+                {**setting, "probe_steps": [10, 20]},
+                found,
+                machine=MACHINE,
+            )
 
 
 def washed(clips, rng, policy, sparsity, share, **changes):
     """Contrast of a configuration; its PSNR is one more the less contrast there is."""
     setting = config(policy, sparsity, **changes)
-    arrays = {"contrast": [share + rng.uniform(-0.02, 0.02) for _ in range(clips)],
-              "psnr": [16 - 2 * share + rng.uniform(-0.1, 0.1) for _ in range(clips)],
-              "psnr_matched": [12 + 2 * share + rng.uniform(-0.1, 0.1) for _ in range(clips)]}
-    yield record("video_contrast", source(clips), setting, {name: sum(one) / clips for name, one in arrays.items()},
-                 machine=MACHINE, arrays=arrays)
+    arrays = {
+        "contrast": [share + rng.uniform(-0.02, 0.02) for _ in range(clips)],
+        "psnr": [16 - 2 * share + rng.uniform(-0.1, 0.1) for _ in range(clips)],
+        "psnr_matched": [12 + 2 * share + rng.uniform(-0.1, 0.1) for _ in range(clips)],
+    }
+    yield record(
+        "video_contrast",
+        source(clips),
+        setting,
+        {name: sum(one) / clips for name, one in arrays.items()},
+        machine=MACHINE,
+        arrays=arrays,
+    )
 
 
 def times():
@@ -81,30 +138,60 @@ def times():
         for policy, sparsity, kernel, share in rows:
             own = attention * share
             whole = own + other
-            metrics = {"attention_share": own / whole, "attention_ms": own, "other_ms": other,
-                       "speedup_over_pytorch": (1.25 * attention + other) / whole,
-                       "speedup_over_dense": (attention + other) / whole}
+            metrics = {
+                "attention_share": own / whole,
+                "attention_ms": own,
+                "other_ms": other,
+                "speedup_over_pytorch": (1.25 * attention + other) / whole,
+                "speedup_over_dense": (attention + other) / whole,
+            }
             metrics["dense_call_ms"] = attention / 240
             if policy == "draft":
                 metrics |= {"draft_ms": 0.05, "sparse_call_ms": attention / 240 * (1 - sparsity)}
             place = source(1, frames=grid[0], height=grid[1], width=grid[2])
             setting = config(policy, sparsity, kernel=kernel, dense_steps=0.25 if policy == "draft" else 0.0)
-            yield record("video_time", place, setting, metrics, machine=MACHINE,
-                         timing={"samples_ms": [whole, whole], "median_ms": whole, "p10_ms": whole, "p90_ms": whole})
+            yield record(
+                "video_time",
+                place,
+                setting,
+                metrics,
+                machine=MACHINE,
+                timing={"samples_ms": [whole, whole], "median_ms": whole, "p10_ms": whole, "p90_ms": whole},
+            )
 
 
 def generate(clips=32, seed=3):
     """Every record, in a fixed order."""
     rng = random.Random(seed)
-    dense = record("video", source(clips), config("dense", 0.0, kernel="auto"),
-                   {"repeat_max_abs": 0.0, "kept_share": 1.0, "flops_share": 1.0, "clips": clips}, machine=MACHINE,
-                   arrays={"effective_blocks": 3 * [12.0] + 3 * [80.0]})
-    rounding = record("video", source(clips), config("dense", 0.0, dense_steps=0.0), {"psnr": 55.0, "ssim": 0.999},
-                      machine=MACHINE, arrays={"psnr": [55.0] * clips, "ssim": [0.999] * clips})
+    dense = record(
+        "video",
+        source(clips),
+        config("dense", 0.0, kernel="auto"),
+        {"repeat_max_abs": 0.0, "kept_share": 1.0, "flops_share": 1.0, "clips": clips},
+        machine=MACHINE,
+        arrays={"effective_blocks": 3 * [12.0] + 3 * [80.0]},
+    )
+    rounding = record(
+        "video",
+        source(clips),
+        config("dense", 0.0, dense_steps=0.0),
+        {"psnr": 55.0, "ssim": 0.999},
+        machine=MACHINE,
+        arrays={"psnr": [55.0] * clips, "ssim": [0.999] * clips},
+    )
     found = [dense, rounding]
     for sparsity in SPARSITIES:
-        for changes in ({}, {"pool": "max"}, {"rule": "logits"}, {"rule": "released"}, {"rule": "row"},
-                        {"region": (16, 16)}, {"region": (8, 8)}, {"dense_steps": 0.0}, {"dense_steps": 0.5}):
+        for changes in (
+            {},
+            {"pool": "max"},
+            {"rule": "logits"},
+            {"rule": "released"},
+            {"rule": "row"},
+            {"region": (16, 16)},
+            {"region": (8, 8)},
+            {"dense_steps": 0.0},
+            {"dense_steps": 0.5},
+        ):
             found += video(clips, rng, "draft", sparsity, **changes)
         for policy in ("random", "oracle"):
             found += video(clips, rng, policy, sparsity)

@@ -182,9 +182,7 @@ def paper_masks(cells):
 def kernels(cells):
     """Kernels by name: this project's first, the fastest design first."""
     names = {kernel(cell) for cell in cells}
-    return sorted(
-        names, key=lambda name: (OWN_KERNELS.index(name) if name in OWN_KERNELS else len(OWN_KERNELS), name)
-    )
+    return sorted(names, key=lambda name: (OWN_KERNELS.index(name) if name in OWN_KERNELS else len(OWN_KERNELS), name))
 
 
 def main_kernel(cells):

@@ -56,7 +56,7 @@ def quality_table(videos, name, caption, choices):
         found = [videos.summary(choice, metric) for metric in metrics]
         texts = [text_of(each, 2 if metric == "psnr" else 4) for metric, each in zip(metrics, found)]
         found += [videos.over_heads(choice, metric) for metric in HEADS]
-        texts += [text_of(each, 3) for each in found[len(metrics):]]
+        texts += [text_of(each, 3) for each in found[len(metrics) :]]
         get = cell.shown
         label = choice.label if choice != DENSE else f"dense, {cell.config.get('kernel')}"
         rows.append(
@@ -68,14 +68,20 @@ def quality_table(videos, name, caption, choices):
     columns += ("one step's error (rel. L2) [least, most]", "clips")
     shown = len(columns)
     columns += tuple(f"{metric} {part}" for metric in (*metrics, *HEADS) for part in ("mean", "low", "high"))
-    return Table(name, f"{caption} Means and their 95% intervals, over clips; of recall, heads' error and empty rows over"
-                 f" the heads, at two steps of {videos.looked_at()}. One step's error: of the model's output, all the row's"
-                 f" masks in place, at the dense clips' states, over the sparse steps. {videos.where()}.", columns, rows, shown=40,
-                 columns_shown=shown)
+    return Table(
+        name,
+        f"{caption} Means and their 95% intervals, over clips; of recall, heads' error and empty rows over"
+        f" the heads, at two steps of {videos.looked_at()}. One step's error: of the model's output, all the row's"
+        f" masks in place, at the dense clips' states, over the sparse steps. {videos.where()}.",
+        columns,
+        rows,
+        shown=40,
+        columns_shown=shown,
+    )
 
 
 def steps_text(cell):
-    """"0.172 [0.150, 0.201]": mean, least and most error of a sparse step."""
+    """ "0.172 [0.150, 0.201]": mean, least and most error of a sparse step."""
     values = cell.arrays.get("one_step")
     return f"{sum(values) / len(values):.3f} [{min(values):.3f}, {max(values):.3f}]" if values else "-"
 
@@ -138,7 +144,9 @@ def paired_section(videos, title, claim, pairs, names, table):
     first, second = min(pairs, key=lambda pair: abs(pair[0].sparsity - PAPER_SPARSITY))
     text = f"At {percent(first.sparsity, 0)}, {videos.where()}. " + difference_words(videos, first, second, names)
     found = videos.difference(first, second, "psnr")
-    headline = f"{found[0]:+.2f} dB [{found[1]:+.2f}, {found[2]:+.2f}] against {names[1]} at {percent(first.sparsity, 0)}"
+    headline = (
+        f"{found[0]:+.2f} dB [{found[1]:+.2f}, {found[2]:+.2f}] against {names[1]} at {percent(first.sparsity, 0)}"
+    )
     verdict = judged(videos, first, second)
     return Finding(title, claim, verdict, RULE_PAIRED, text, [SCALE], [table], headline=headline)
 

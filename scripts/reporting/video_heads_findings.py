@@ -84,8 +84,11 @@ def recall_and_psnr(videos, plots):
         if one.dense_steps == PAPER_STEPS and one.heads == "all" and "attention_recall" in cell.metrics:
             by_sparsity.setdefault(one.sparsity, []).append((one, cell.metrics))
     ranked = {
-        sparsity: {name: spearman([sign * found[name] for _, found in rows], [found["psnr"] for _, found in rows])
-                   for name, (_, sign) in NEARER.items() if all(name in found for _, found in rows)}
+        sparsity: {
+            name: spearman([sign * found[name] for _, found in rows], [found["psnr"] for _, found in rows])
+            for name, (_, sign) in NEARER.items()
+            if all(name in found for _, found in rows)
+        }
         for sparsity, rows in sorted(by_sparsity.items())
         if len(rows) >= 3
     }
@@ -103,7 +106,12 @@ def recall_and_psnr(videos, plots):
     )
     metrics = [name for name in videos.metrics() if name != "psnr"]
     rows = [
-        (sparsity, one.label, *(text_of(videos.over_heads(one, name), 3) for name in HEADS), steps_text(videos.get(one)))
+        (
+            sparsity,
+            one.label,
+            *(text_of(videos.over_heads(one, name), 3) for name in HEADS),
+            steps_text(videos.get(one)),
+        )
         + (found.get("added_up_rel_l2"), found.get("distance_rel_l2"))
         + tuple(text_of(videos.summary(one, name), 2 if name == "psnr" else 4) for name in ("psnr", *metrics))
         for sparsity in ranked
@@ -130,8 +138,16 @@ def _washed_table(videos):
     rows = []
     for one, cell in sorted(videos.washed.items(), key=lambda pair: -mean_of(pair[1].arrays["psnr"])):
         found = {name: interval(cell.arrays[name]) for name in ("contrast", "psnr", "psnr_matched")}
-        rows.append((one.label, one.sparsity, text_of(found["contrast"]), text_of(found["psnr"]),
-                     text_of(found["psnr_matched"]), len(cell.arrays["psnr"])))
+        rows.append(
+            (
+                one.label,
+                one.sparsity,
+                text_of(found["contrast"]),
+                text_of(found["psnr"]),
+                text_of(found["psnr_matched"]),
+                len(cell.arrays["psnr"]),
+            )
+        )
     columns = ("blocks chosen by", "sparsity", "contrast, of the dense clip's [95%]", "PSNR (dB) [95%]")
     columns += ("PSNR with the dense clip's contrast (dB) [95%]", "clips")
     caption = (
@@ -148,14 +164,18 @@ def _washed_words(videos):
         return []
 
     def gain(one, name):
-        return interval([a - b for a, b in zip(videos.washed[one].arrays[name], videos.washed[base].arrays[name], strict=True)])
+        return interval(
+            [a - b for a, b in zip(videos.washed[one].arrays[name], videos.washed[base].arrays[name], strict=True)]
+        )
 
     parts, left = [], []
     for one, cell in sorted(videos.washed.items(), key=lambda pair: pair[0].label):
         if one == base or any(len(cell.arrays[name]) != len(videos.washed[base].arrays[name]) for name in WASHED):
             continue
         plain, fair = gain(one, "psnr"), gain(one, "psnr_matched")
-        parts.append(f"{one.label} {plain[0]:+.2f} and {fair[0]:+.2f} dB (contrast {mean_of(cell.arrays['contrast']):.2f})")
+        parts.append(
+            f"{one.label} {plain[0]:+.2f} and {fair[0]:+.2f} dB (contrast {mean_of(cell.arrays['contrast']):.2f})"
+        )
         found = [videos.get(each).metrics.get("attention_recall") if videos.get(each) else None for each in (one, base)]
         if fair[1] > 0 and None not in found and found[0] <= found[1]:
             left.append(f"{one.label} ({fair[0]:+.2f} dB [{fair[1]:+.2f}, {fair[2]:+.2f}])")
@@ -167,8 +187,10 @@ def _washed_words(videos):
         f" clips' contrast: {'; '.join(parts)}."
     ]
     if left:
-        words.append(f"Contrast does not explain all: with no more of the attention than {base.label}, {', '.join(left)} is"
-                     " still nearer to the dense clips.")
+        words.append(
+            f"Contrast does not explain all: with no more of the attention than {base.label}, {', '.join(left)} is"
+            " still nearer to the dense clips."
+        )
     return words
 
 
@@ -177,18 +199,30 @@ def _feedback(videos, sparsity):
     parts = []
     for one in sorted(videos.choices(), key=lambda one: one.label):
         found = videos.get(one).metrics
-        usual = one.sparsity == sparsity and found.get("added_up_rel_l2", 0) > 0 and one.dense_steps == PAPER_STEPS and one.heads == "all"
+        usual = (
+            one.sparsity == sparsity
+            and found.get("added_up_rel_l2", 0) > 0
+            and one.dense_steps == PAPER_STEPS
+            and one.heads == "all"
+        )
         if usual and one.region == PAPER_REGION and {"added_up_rel_l2", "distance_rel_l2"} <= set(found):
-            parts.append(f"{one.label} {short(found['added_up_rel_l2'])} and {short(found['distance_rel_l2'])}"
-                         f" ({found['distance_rel_l2'] / found['added_up_rel_l2']:.1f} times)")
+            parts.append(
+                f"{one.label} {short(found['added_up_rel_l2'])} and {short(found['distance_rel_l2'])}"
+                f" ({found['distance_rel_l2'] / found['added_up_rel_l2']:.1f} times)"
+            )
     if not parts:
         return []
     words = "; ".join(parts)
     far = videos.get(Choice("random", sparsity))
-    end = (f" Distances end near that of random blocks' clips, {short(far.metrics['distance_rel_l2'])}."
-           if far and "distance_rel_l2" in far.metrics else "")
-    return [f"A step's errors feed back: they change the states in which later steps choose and attend. Errors added up"
-            f" without that, and the distance that the clips really have at the end, at {percent(sparsity, 0)}: {words}.{end}"]
+    end = (
+        f" Distances end near that of random blocks' clips, {short(far.metrics['distance_rel_l2'])}."
+        if far and "distance_rel_l2" in far.metrics
+        else ""
+    )
+    return [
+        f"A step's errors feed back: they change the states in which later steps choose and attend. Errors added up"
+        f" without that, and the distance that the clips really have at the end, at {percent(sparsity, 0)}: {words}.{end}"
+    ]
 
 
 def _disagreements(by_sparsity):
@@ -205,8 +239,11 @@ def _disagreements(by_sparsity):
                 found = (best[1]["psnr"] - row[1]["psnr"], best, row)
         if found:
             gap, (one, a), (other, b) = found
-            errors = [f"{words} {short(a[name])} and {short(b[name])}" for name, (words, sign) in NEARER.items()
-                      if sign < 0 and name in a and name in b]
+            errors = [
+                f"{words} {short(a[name])} and {short(b[name])}"
+                for name, (words, sign) in NEARER.items()
+                if sign < 0 and name in a and name in b
+            ]
             why.append(
                 f"At {percent(sparsity, 0)} {one.label} makes the better videos by {gap:.2f} dB with"
                 f" {percent(a['attention_recall'])} of the attention against {percent(b['attention_recall'])} for"
@@ -275,15 +312,24 @@ def diffuse_heads(videos, plots):
         f" {short(by_chance)}; the draft's is above that of random blocks in {worse} of {len(diffuse)}.{without_value}"
     )
     headline = f"worse than random blocks in {worse} of {len(diffuse)} diffuse heads; by row {short(by_row)} against {short(drafted)}"
-    why = [f"An empty row {videos.empty_row()}: {percent(mean_of([own[p]['empty_rows_share'] for p in own]))}"
-           f" of all block rows of the draft's masks are empty, {percent(mean_of([own[p]['empty_rows_share'] for p in diffuse]))}"
-           " of the diffuse heads'."]
+    why = [
+        f"An empty row {videos.empty_row()}: {percent(mean_of([own[p]['empty_rows_share'] for p in own]))}"
+        f" of all block rows of the draft's masks are empty, {percent(mean_of([own[p]['empty_rows_share'] for p in diffuse]))}"
+        " of the diffuse heads'."
+    ]
     apart = [draft(sparsity, rule=name, heads=heads) for heads in ("all", "diffuse", "others") for name in RULES]
     apart = [one for one in apart if videos.get(one)]
     tables = [table]
     if any(one.heads != "all" for one in apart):
-        tables.append(quality_table(videos, "heads_apart_videos", "Masks in some heads alone, the others dense; these"
-                                    " are in the means over heads, with a recall of 1 and next to no error.", apart))
+        tables.append(
+            quality_table(
+                videos,
+                "heads_apart_videos",
+                "Masks in some heads alone, the others dense; these"
+                " are in the means over heads, with a recall of 1 and next to no error.",
+                apart,
+            )
+        )
         why += _apart_words(videos, sparsity)
     return Finding(title, claim, verdict, rule, text, why, tables, headline=headline)
 
@@ -301,8 +347,11 @@ def _apart_words(videos, sparsity):
         )
     for name in RULES:
         parts = []
-        for heads, where in (("diffuse", "in the diffuse heads alone"), ("others", "in the others alone"),
-                             ("all", "in all")):
+        for heads, where in (
+            ("diffuse", "in the diffuse heads alone"),
+            ("others", "in the others alone"),
+            ("all", "in all"),
+        ):
             gain = videos.difference(draft(sparsity, rule=name, heads=heads), draft(sparsity, heads=heads), "psnr")
             if name != "softmax" and gain is not None:
                 parts.append(f"{gain[0]:+.2f} dB [{gain[1]:+.2f}, {gain[2]:+.2f}] {where}")

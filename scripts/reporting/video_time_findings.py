@@ -40,14 +40,17 @@ def whole_videos(records, paper, plots):
         f" sparse attention in no time in {some} of {steps} steps would give"
         f" {1 / (1 - some / steps * cell.metrics['attention_share']):.2f}x."
         for cell in sorted(cells, key=grid_of)
-        if cell.policy == "dense" and cell.config.get("kernel") != "auto" and some / steps * cell.metrics["attention_share"] < 1
+        if cell.policy == "dense"
+        and cell.config.get("kernel") != "auto"
+        and some / steps * cell.metrics["attention_share"] < 1
     ]
     why += [
         f"{grid_of(cell)}: at {percent(cell.sparsity, 0)} a sparse call takes {cell.metrics['sparse_call_ms']:.2f} ms of the"
         f" dense one's {cell.metrics['dense_call_ms']:.2f} ms, {percent(cell.metrics['sparse_call_ms'] / cell.metrics['dense_call_ms'], 0)};"
         f" the draft alone {cell.metrics['draft_ms']:.2f} ms, which hardly shrinks with the grid."
         for cell in sorted(sparse, key=video_tokens)
-        if cell.sparsity == best.sparsity and {"sparse_call_ms", "dense_call_ms", "draft_ms"} <= set(cell.metrics)
+        if cell.sparsity == best.sparsity
+        and {"sparse_call_ms", "dense_call_ms", "draft_ms"} <= set(cell.metrics)
         and cell.metrics["dense_call_ms"] > 0
     ]
     rows = [
@@ -85,14 +88,29 @@ def whole_videos(records, paper, plots):
         "commit",
         "seconds",
     )
-    table = Table("video_times", f"One video of {steps} steps; the first {steps - some} of a sparse one are dense. An attention"
-                  " call: the median one, of a sparse video a sparse one, draft, lists and attention together; the draft"
-                  " alone is timed by itself, with the GPU waiting for its launches.", columns, rows, shown=40,
-                  columns_shown=11)
+    table = Table(
+        "video_times",
+        f"One video of {steps} steps; the first {steps - some} of a sparse one are dense. An attention"
+        " call: the median one, of a sparse video a sparse one, draft, lists and attention together; the draft"
+        " alone is timed by itself, with the GPU waiting for its launches.",
+        columns,
+        rows,
+        shown=40,
+        columns_shown=11,
+    )
     drawn = drawable(cells)
     headline = f"{best.metrics['speedup_over_dense']:.2f}x at {percent(best.sparsity, 0)}, measured"
-    return Finding(title, claim, verdict, rule, text, why, [table], [figures_videos.draw_times(drawn, plots)] if drawn else [],
-                   headline)
+    return Finding(
+        title,
+        claim,
+        verdict,
+        rule,
+        text,
+        why,
+        [table],
+        [figures_videos.draw_times(drawn, plots)] if drawn else [],
+        headline,
+    )
 
 
 def _seconds(cell):

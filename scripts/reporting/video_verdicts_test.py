@@ -25,8 +25,9 @@ def moved(item, gain, **where):
 def without_lpips(item):
     if "lpips" not in item.get("arrays", {}):
         return item
-    return dict(item, arrays={name: item["arrays"][name] for name in ("psnr", "ssim")},
-                notes={"lpips": "left out: no weights"})
+    return dict(
+        item, arrays={name: item["arrays"][name] for name in ("psnr", "ssim")}, notes={"lpips": "left out: no weights"}
+    )
 
 
 class Clips(Planted):
@@ -75,11 +76,21 @@ class Verdicts(Clips):
 
             def blurred(item):  # nearer to the dense one by PSNR and SSIM, farther by LPIPS
                 changed = moved(item, 30, **where)
-                return dict(item, arrays={**item["arrays"], "lpips": changed["arrays"]["lpips"]}) if changed is not item else item
+                return (
+                    dict(item, arrays={**item["arrays"], "lpips": changed["arrays"]["lpips"]})
+                    if changed is not item
+                    else item
+                )
 
             self.assertEqual(self.table(number, blurred).verdict, CAVEAT)
-            half = self.table(number, lambda item: without_lpips(item) if item["config"].get("pool") == "avg"
-                              and item["config"]["region"] == [8, 16] else item)
+            half = self.table(
+                number,
+                lambda item: (
+                    without_lpips(item)
+                    if item["config"].get("pool") == "avg" and item["config"]["region"] == [8, 16]
+                    else item
+                ),
+            )
             self.assertNotIn("LPIPS", half.measured)
             own = {4: 2.5, 5: 0.9}[number]
             self.assertEqual(self.table(number, lambda item: moved(item, own, **where)).verdict, CAVEAT)
@@ -101,8 +112,9 @@ class Verdicts(Clips):
         self.assertEqual(rules().verdict, CONTRADICTED)  # row is 0.8 dB better
         self.assertEqual(rules(lambda item: moved(item, -0.8, rule="row")).verdict, CONFIRMED)
         self.assertEqual(rules(lambda item: moved(item, -0.29, rule="row")).verdict, CAVEAT)
-        self.assertEqual(rules(lambda item: item if item["config"].get("rule") == "softmax" else None).verdict,
-                         NOT_TESTABLE)
+        self.assertEqual(
+            rules(lambda item: item if item["config"].get("rule") == "softmax" else None).verdict, NOT_TESTABLE
+        )
 
     def test_diffuse_heads(self):
         def heads(change=lambda item: item):
@@ -110,10 +122,19 @@ class Verdicts(Clips):
 
         self.assertEqual(heads().verdict, CONFIRMED)
         self.assertIn("3 of 6 heads are diffuse", heads().measured)
-        self.assertEqual([row[0] for row in heads().tables[1].rows],
-                         ["draft avg, logits", "draft avg", "draft avg, released", "draft avg, row",
-                          "draft avg, in the diffuse heads alone", "draft avg, row, in the diffuse heads alone",
-                          "draft avg, in the other heads alone", "draft avg, row, in the other heads alone"])
+        self.assertEqual(
+            [row[0] for row in heads().tables[1].rows],
+            [
+                "draft avg, logits",
+                "draft avg",
+                "draft avg, released",
+                "draft avg, row",
+                "draft avg, in the diffuse heads alone",
+                "draft avg, row, in the diffuse heads alone",
+                "draft avg, in the other heads alone",
+                "draft avg, row, in the other heads alone",
+            ],
+        )
         self.assertRegex(heads().why[-1], r"Rule row against softmax: \+0\.[78]\d dB \[.*in the diffuse .* in all\.")
         whole = heads(lambda item: None if item["config"].get("heads") else item)
         self.assertEqual(len(whole.tables), 1)
@@ -131,7 +152,9 @@ class Verdicts(Clips):
 
         self.assertEqual(heads(once).verdict, CAVEAT)
         self.assertIn("in 1 of 3", heads(once).headline)
-        self.assertEqual(heads(lambda item: None if item["config"]["policy"] == "random" else item).verdict, NOT_TESTABLE)
+        self.assertEqual(
+            heads(lambda item: None if item["config"]["policy"] == "random" else item).verdict, NOT_TESTABLE
+        )
 
     def test_recall_against_psnr(self):
         def found(change=lambda item: item):
@@ -140,8 +163,12 @@ class Verdicts(Clips):
         self.assertEqual(found().verdict, CONFIRMED)
         self.assertIn("No two configurations", found().why[0])
         self.assertIn("one step's error 0.996", found().measured)
-        self.assertEqual([row[0] for row in found().tables[1].rows], ["draft avg, logits", "draft avg, row", "draft avg"])
-        self.assertRegex(found().why[-1], r"draft avg, logits \+0\.[67]\d and -0\.\d\d dB \(contrast 0\.60\); draft avg, row ")
+        self.assertEqual(
+            [row[0] for row in found().tables[1].rows], ["draft avg, logits", "draft avg, row", "draft avg"]
+        )
+        self.assertRegex(
+            found().why[-1], r"draft avg, logits \+0\.[67]\d and -0\.\d\d dB \(contrast 0\.60\); draft avg, row "
+        )
 
         def bare(item):  # what logits gains is not contrast
             if item["experiment"] != "video_contrast" or item["config"].get("rule") != "logits":
@@ -149,7 +176,9 @@ class Verdicts(Clips):
             return dict(item, arrays={**item["arrays"], "psnr_matched": [one + 5 for one in item["arrays"]["psnr"]]})
 
         self.assertIn("Contrast does not explain all", found(bare).why[-1])
-        self.assertRegex(found().why[-2], r"at 90%: draft avg 0.19 and 0.65 \(3.4 times\); .*; random .* blocks' clips, 0.73\.$")
+        self.assertRegex(
+            found().why[-2], r"at 90%: draft avg 0.19 and 0.65 \(3.4 times\); .*; random .* blocks' clips, 0.73\.$"
+        )
         self.assertEqual(len(found().pictures), 2)
 
         def turned(item):
@@ -161,8 +190,9 @@ class Verdicts(Clips):
 
     def test_whole_videos(self):
         def times(change=lambda item: item):
-            return self.finding(lambda loaded, folder: video_time_findings.whole_videos(loaded, PAPER, folder), change,
-                                ("video_time",))
+            return self.finding(
+                lambda loaded, folder: video_time_findings.whole_videos(loaded, PAPER, folder), change, ("video_time",)
+            )
 
         self.assertEqual(times().verdict, CAVEAT)
         self.assertIn("33x48x80", times().measured)
@@ -170,8 +200,12 @@ class Verdicts(Clips):
         tokens = 21 * 32 * 48
         share = 3e-7 * tokens**2 / (3e-7 * tokens**2 + 0.05 * tokens)
         self.assertIn(f"in 22 of 30 steps would give {1 / (1 - 22 / 30 * share):.2f}x", times().why[0])
-        self.assertTrue(any("at 90% a sparse call takes" in text and ", 10%;" in text for text in times().why), times().why)
-        slow = times(lambda item: with_metrics(item, speedup_over_dense=0.9) if item["config"]["policy"] == "draft" else item)
+        self.assertTrue(
+            any("at 90% a sparse call takes" in text and ", 10%;" in text for text in times().why), times().why
+        )
+        slow = times(
+            lambda item: with_metrics(item, speedup_over_dense=0.9) if item["config"]["policy"] == "draft" else item
+        )
         self.assertEqual(slow.verdict, CONTRADICTED)
         self.assertEqual(times(lambda item: None).measured, NOT_MEASURED)
 

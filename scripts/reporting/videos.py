@@ -65,7 +65,7 @@ def choice_of(cell):
 
 
 def grid_of(cell):
-    """"21x32x48": frames, height and width in tokens."""
+    """ "21x32x48": frames, height and width in tokens."""
     return "x".join(str(cell.input.get(side)) for side in ("frames", "height", "width"))
 
 
@@ -174,7 +174,7 @@ class Videos:
         return [name for name in METRICS if any(cell.arrays.get(name) for cell in self._cells.values())]
 
     def looked_at(self):
-        """"the first 2 clips": those whose attention and states were looked at."""
+        """ "the first 2 clips": those whose attention and states were looked at."""
         found = [cell.input.get("probe_clips") for cells in self.heads.values() for cell in cells]
         count = min(found[0] or 0, self.cells[0].input["clips"]) if found else 0
         return f"the first {count} clips" if count != 1 else "the first clip"
@@ -205,7 +205,7 @@ def _set_of(cell):
 
 
 def text_of(found, digits=2):
-    """"24.10 [23.52, 24.66]"."""
+    """ "24.10 [23.52, 24.66]"."""
     return "-" if found is None else f"{found[0]:.{digits}f} [{found[1]:.{digits}f}, {found[2]:.{digits}f}]"
 
 

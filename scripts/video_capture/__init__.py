@@ -1,7 +1,7 @@
 """Capturing the self-attention of diffusers' video pipelines into dumps; scripts/capture_video_model.py is the command.
 
-    capture.py    any pipeline and a callable that runs it -> a dump
-    pipelines.py  loading a pipeline, and what it is called with
+capture.py    any pipeline and a callable that runs it -> a dump
+pipelines.py  loading a pipeline, and what it is called with
 """
 
 import pathlib

@@ -94,23 +94,40 @@ class _Recorder:
         self.shape = self.shape or found
         if found != self.shape:
             other = next(_name(key) for its, key in self.first.items() if its != branch)
-            raise CaptureError(name, f"the grid and text tokens of {other}, {self.shape}",
-                               f"{found} (a dump of each branch holds them)")
+            raise CaptureError(
+                name,
+                f"the grid and text tokens of {other}, {self.shape}",
+                f"{found} (a dump of each branch holds them)",
+            )
 
     def write(self, name, call, branch, o):
         grid, count = call.model.grid, call.valid[0]
         text = count - math.prod(grid)
         if len(call.valid) != 1 or (grid, text) != self.shape:
-            raise CaptureError(name, f"a video with the grid and text tokens of step 0, {self.shape}",
-                               f"{len(call.valid)} with {(grid, text)}")
+            raise CaptureError(
+                name,
+                f"a video with the grid and text tokens of step 0, {self.shape}",
+                f"{len(call.valid)} with {(grid, text)}",
+            )
         if self.writer is None:
             self.writer = self.open_dump(grid, text)
-        rows = [None if x is None else x[0, :count].transpose(0, 1)[self.heads_of(x, call)].cpu()
-                for x in (call.query, call.key, call.value, o if self.output else None)]
+        rows = [
+            None if x is None else x[0, :count].transpose(0, 1)[self.heads_of(x, call)].cpu()
+            for x in (call.query, call.key, call.value, o if self.output else None)
+        ]
         scale = call.scale if call.scale is not None else call.query.shape[-1] ** -0.5
-        self.writer.add(name, *rows, layer=call.layer, step=call.model.step, timestep=call.model.timestep,
-                        steps=call.model.steps, prompt=self.prompts.get(branch), branch=branch, softmax_scale=scale,
-                        model_heads=self.heads)
+        self.writer.add(
+            name,
+            *rows,
+            layer=call.layer,
+            step=call.model.step,
+            timestep=call.model.timestep,
+            steps=call.model.steps,
+            prompt=self.prompts.get(branch),
+            branch=branch,
+            softmax_scale=scale,
+            model_heads=self.heads,
+        )
         self.names.append(name)
 
     def heads_of(self, rows, call):
@@ -128,8 +145,23 @@ def _guided(pipeline):
     return getattr(pipeline, "do_classifier_free_guidance", None) if running else None
 
 
-def capture_run(pipeline, run, out, *, layers, at, heads=None, branches=("cond",), model, source, prompt=None,
-                negative_prompt=None, output=True, stop=False, compression=1):
+def capture_run(
+    pipeline,
+    run,
+    out,
+    *,
+    layers,
+    at,
+    heads=None,
+    branches=("cond",),
+    model,
+    source,
+    prompt=None,
+    negative_prompt=None,
+    output=True,
+    stop=False,
+    compression=1,
+):
     """Runs a diffusers pipeline and writes the self-attention of chosen blocks and steps to the dump `out`.
 
     pipeline     WanPipeline, HunyuanVideoPipeline, or another with such a transformer and a scheduler
@@ -153,16 +185,35 @@ def capture_run(pipeline, run, out, *, layers, at, heads=None, branches=("cond",
     wanted = {(layer, step, branch) for layer in layers for step in at for branch in branches}
     unknown = sorted(set(branches) - set(BRANCHES))
     if not wanted or unknown or min(at) < 0:
-        raise CaptureError("layers, steps and branches", f"some, from 0 on, of {' and '.join(BRANCHES)}",
-                           (layers, at, list(branches)))
+        raise CaptureError(
+            "layers, steps and branches", f"some, from 0 on, of {' and '.join(BRANCHES)}", (layers, at, list(branches))
+        )
     with contextlib.ExitStack() as stack:
+
         def open_dump(grid, text):
             frames, height, width = grid
-            return stack.enter_context(DumpWriter(out, model=model, source=source, frames=frames, height=height,
-                                                  width=width, text_tokens=text, compression=compression))
+            return stack.enter_context(
+                DumpWriter(
+                    out,
+                    model=model,
+                    source=source,
+                    frames=frames,
+                    height=height,
+                    width=width,
+                    text_tokens=text,
+                    compression=compression,
+                )
+            )
 
-        recorder = _Recorder(open_dump, lambda: _guided(pipeline), wanted, None, output, stop,
-                             {"cond": prompt, "uncond": negative_prompt})
+        recorder = _Recorder(
+            open_dump,
+            lambda: _guided(pipeline),
+            wanted,
+            None,
+            output,
+            stop,
+            {"cond": prompt, "uncond": negative_prompt},
+        )
         with intercept_self_attention(pipeline, recorder, layers=layers):
             model_of = pipeline.transformer if pipeline.transformer is not None else pipeline.transformer_2
             recorder.heads = require_heads(model_of, heads)

@@ -24,12 +24,27 @@ class Captures(CaptureTest):
     def test_wan_in_both_branches(self):
         case, heads = wan(), [1, 0]
         before, latents = case.run(steps=3), []
-        names = self.capture(case, lambda: latents.append(case.run(steps=3)), layers=[0, 2], at=[1, 2], heads=heads,
-                             branches=("cond", "uncond"), prompt="a cat", negative_prompt="blur")
+        names = self.capture(
+            case,
+            lambda: latents.append(case.run(steps=3)),
+            layers=[0, 2],
+            at=[1, 2],
+            heads=heads,
+            branches=("cond", "uncond"),
+            prompt="a cat",
+            negative_prompt="blur",
+        )
         self.assertTrue(torch.equal(latents[0], before))  # capturing changes nothing
         found = self.read()
-        self.assertEqual(set(found), {f"layer{layer}_step{step}_{branch}" for layer in (0, 2) for step in (1, 2)
-                                      for branch in ("cond", "uncond")})
+        self.assertEqual(
+            set(found),
+            {
+                f"layer{layer}_step{step}_{branch}"
+                for layer in (0, 2)
+                for step in (1, 2)
+                for branch in ("cond", "uncond")
+            },
+        )
         self.assertEqual(names[:3], ["layer0_step1_cond", "layer2_step1_cond", "layer0_step1_uncond"])
         for name, its in found.items():
             self.assertEqual((its.frames, its.height, its.width, its.text_tokens), (*GRID, 0))
@@ -63,8 +78,12 @@ class Captures(CaptureTest):
         with torch.no_grad():
             modulation = model.condition_embedder(time, numbers(1, 1, 16), None)[1]
             shift, scale = (model.blocks[0].scale_shift_table + modulation.unflatten(1, (6, -1)))[0, :2]
-            tokens = [model.patch_embedding(at[:, :, f:f + 1, 2 * y:2 * y + 2, 2 * x:2 * x + 2]).flatten()
-                      for f in range(frames) for y in range(height) for x in range(width)]
+            tokens = [
+                model.patch_embedding(at[:, :, f : f + 1, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2]).flatten()
+                for f in range(frames)
+                for y in range(height)
+                for x in range(width)
+            ]
             v = model.blocks[0].attn1.to_v(model.blocks[0].norm1(torch.stack(tokens)) * (1 + scale) + shift)
         v = v.unflatten(1, (2, 32)).transpose(0, 1)
         tolerance = 3 * 64 * FP32 * v.abs().max().item()
@@ -76,8 +95,9 @@ class Captures(CaptureTest):
         case, seen = wan(), []
         case.transformer.bfloat16()
         add = capture.DumpWriter.add
-        with mock.patch.object(capture.DumpWriter, "add", lambda self, name, *rows, **k: seen.append(rows)
-                               or add(self, name, *rows, **k)):
+        with mock.patch.object(
+            capture.DumpWriter, "add", lambda self, name, *rows, **k: seen.append(rows) or add(self, name, *rows, **k)
+        ):
             self.capture(case, heads=[1, 0])
         its = self.read()["layer0_step1_cond"]
         self.assertLessEqual(output_error(its, torch.finfo(torch.bfloat16).eps), 1)
@@ -108,14 +128,31 @@ class Captures(CaptureTest):
     def test_true_guidance_has_two_branches(self):
         # The second pass is of the negative prompt: what it holds is what a run of that prompt alone begins with.
         case = hunyuan()
-        other = {"prompt_embeds": numbers(1, TEXT, 16, seed=5), "pooled_prompt_embeds": numbers(1, 8, seed=6),
-                 "prompt_attention_mask": case.embeds["prompt_attention_mask"]}
+        other = {
+            "prompt_embeds": numbers(1, TEXT, 16, seed=5),
+            "pooled_prompt_embeds": numbers(1, 8, seed=6),
+            "prompt_attention_mask": case.embeds["prompt_attention_mask"],
+        }
         negative = {f"negative_{name}": value for name, value in other.items()}
-        self.capture(case, lambda: case.run(steps=3, true_cfg_scale=3.0, **negative), layers=[1, 2], at=[0, 2],
-                     branches=("cond", "uncond"), prompt="a cat", negative_prompt="blur")
+        self.capture(
+            case,
+            lambda: case.run(steps=3, true_cfg_scale=3.0, **negative),
+            layers=[1, 2],
+            at=[0, 2],
+            branches=("cond", "uncond"),
+            prompt="a cat",
+            negative_prompt="blur",
+        )
         found = self.read()
-        self.assertEqual(set(found), {f"layer{layer}_step{step}_{branch}" for layer in (1, 2) for step in (0, 2)
-                                      for branch in ("cond", "uncond")})
+        self.assertEqual(
+            set(found),
+            {
+                f"layer{layer}_step{step}_{branch}"
+                for layer in (1, 2)
+                for step in (0, 2)
+                for branch in ("cond", "uncond")
+            },
+        )
         for branch, embeds in (("cond", {}), ("uncond", other)):
             self.capture(case, lambda: case.run(steps=3, **embeds), layers=[1], at=[0])
             alone = self.read()["layer1_step0_cond"]
@@ -159,15 +196,27 @@ class Refusals(CaptureTest):
         self.refused("layers: wanted numbers from 0 to 2, found 3", case, layers=[0, 3])
         self.refused("heads: wanted different numbers from 0 to 1, found 2", case, heads=[0, 2])
         self.refused("layer0_step3_cond: wanted such a pass of the model, found 3 steps", case, at=[1, 3])
-        self.refused("layer0_step1_uncond: wanted such a pass of the model, found none", case, branches=["uncond"],
-                     run=lambda: case.run(steps=3, guidance_scale=1.0))
-        self.refused("layer0_step2_uncond: wanted such a pass of the model, found none", case, at=[2],
-                     branches=["uncond"], run=lambda: case.run(steps=3, guidance_scale=1.0))
+        self.refused(
+            "layer0_step1_uncond: wanted such a pass of the model, found none",
+            case,
+            branches=["uncond"],
+            run=lambda: case.run(steps=3, guidance_scale=1.0),
+        )
+        self.refused(
+            "layer0_step2_uncond: wanted such a pass of the model, found none",
+            case,
+            at=[2],
+            branches=["uncond"],
+            run=lambda: case.run(steps=3, guidance_scale=1.0),
+        )
         self.refused("layers, steps and branches: wanted some", case, at=[])
         self.refused("steps and branches: wanted some, from 0 on, of cond and uncond", case, branches=["both"])
         two = {"prompt_embeds": numbers(2, 7, 16), "negative_prompt_embeds": numbers(2, 7, 16)}
-        self.refused("layer0_step1_cond: wanted a batch of 1 video, found 2", case,
-                     lambda: case.run(steps=3, latents=numbers(2, 4, 2, 12, 20), **two))
+        self.refused(
+            "layer0_step1_cond: wanted a batch of 1 video, found 2",
+            case,
+            lambda: case.run(steps=3, latents=numbers(2, 4, 2, 12, 20), **two),
+        )
 
     def test_before_the_first_step_is_computed(self):
         # Given what cannot be had, claim: the model has not finished one pass (two where the branches differ).
@@ -182,17 +231,32 @@ class Refusals(CaptureTest):
 
         refused("layer0_step3_cond: wanted such a pass of the model, found 3 steps", at=[1, 3])
         for options in ({"branches": ["uncond"]}, {"branches": ("cond", "uncond"), "at": [2]}):
-            refused("_uncond: wanted such a pass of the model, found none without guidance",
-                    run=lambda: case.run(steps=3, guidance_scale=1.0), **options)
+            refused(
+                "_uncond: wanted such a pass of the model, found none without guidance",
+                run=lambda: case.run(steps=3, guidance_scale=1.0),
+                **options,
+            )
         two = {"prompt_embeds": numbers(2, 7, 16), "negative_prompt_embeds": numbers(2, 7, 16)}
-        refused("layer0_step2_cond: wanted a batch of 1 video, found 2", at=[2],
-                run=lambda: case.run(steps=3, latents=numbers(2, 4, 2, 12, 20), **two))
+        refused(
+            "layer0_step2_cond: wanted a batch of 1 video, found 2",
+            at=[2],
+            run=lambda: case.run(steps=3, latents=numbers(2, 4, 2, 12, 20), **two),
+        )
         case = hunyuan()
         case.transformer.register_forward_hook(lambda *_: passes.append(None))
-        negative = {"negative_prompt_embeds": numbers(1, TEXT, 16), "negative_pooled_prompt_embeds": numbers(1, 8),
-                    "negative_prompt_attention_mask": text_mask([VALID + 2]), "true_cfg_scale": 3.0}
-        refused("layer0_step2_uncond: wanted the grid and text tokens of layer0_step2_cond", finished=1, at=[2],
-                run=lambda: case.run(steps=3, **negative), branches=("cond", "uncond"))
+        negative = {
+            "negative_prompt_embeds": numbers(1, TEXT, 16),
+            "negative_pooled_prompt_embeds": numbers(1, 8),
+            "negative_prompt_attention_mask": text_mask([VALID + 2]),
+            "true_cfg_scale": 3.0,
+        }
+        refused(
+            "layer0_step2_uncond: wanted the grid and text tokens of layer0_step2_cond",
+            finished=1,
+            at=[2],
+            run=lambda: case.run(steps=3, **negative),
+            branches=("cond", "uncond"),
+        )
 
     def test_where_a_dump_cannot_be_written(self):
         case, notes, folder = wan(), self.folder / "notes.txt", self.folder / "folder"
@@ -204,22 +268,29 @@ class Refusals(CaptureTest):
         with h5py.File(other, "w") as file:
             file.attrs["format"] = "another"
         before = other.read_bytes()
-        for out, message in [(folder, "out: wanted a new file or a dump to replace, found a directory"),
-                             (pipe, "out: wanted a new file or a dump to replace, found no regular file"),
-                             (notes, "out: wanted a new file or a dump to replace, found a file that is none"),
-                             (other, "out: wanted a new file or a dump"),
-                             (self.folder / "nowhere" / "x.h5", "out: wanted a folder that can be written to")]:
+        for out, message in [
+            (folder, "out: wanted a new file or a dump to replace, found a directory"),
+            (pipe, "out: wanted a new file or a dump to replace, found no regular file"),
+            (notes, "out: wanted a new file or a dump to replace, found a file that is none"),
+            (other, "out: wanted a new file or a dump"),
+            (self.folder / "nowhere" / "x.h5", "out: wanted a folder that can be written to"),
+        ]:
             ran = []
             with self.assertRaisesRegex(ValueError, message):
-                capture.capture_run(case.pipeline, lambda: ran.append(None), out, layers=[0], at=[0], model="m",
-                                    source="s")
+                capture.capture_run(
+                    case.pipeline, lambda: ran.append(None), out, layers=[0], at=[0], model="m", source="s"
+                )
             self.assertEqual(ran, [])
         self.assertEqual((notes.read_text(), other.read_bytes()), ("notes", before))
 
     def test_captures_that_differ_in_text_tokens(self):
         case = hunyuan()
-        negative = {"negative_prompt_embeds": numbers(1, TEXT, 16), "negative_pooled_prompt_embeds": numbers(1, 8),
-                    "negative_prompt_attention_mask": text_mask([VALID + 2]), "true_cfg_scale": 3.0}
+        negative = {
+            "negative_prompt_embeds": numbers(1, TEXT, 16),
+            "negative_pooled_prompt_embeds": numbers(1, 8),
+            "negative_prompt_attention_mask": text_mask([VALID + 2]),
+            "true_cfg_scale": 3.0,
+        }
         message = r"layer0_step1_uncond: wanted the grid and text tokens of layer0_step1_cond, .* 5\), found .* 7\)"
         self.refused(message, case, lambda: case.run(steps=3, **negative), branches=["cond", "uncond"])
 

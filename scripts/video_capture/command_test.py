@@ -23,8 +23,27 @@ if not MISSING:
 
 class Command(CaptureTest):
     def run_command(self, *arguments):
-        given = ["--prompt", "a cat", "--height", "96", "--width", "160", "--frames", "5", "--steps", "3",
-                 "--layers", "0,2", "--at", "1", "--out", str(self.out), "--device", "cpu", *arguments]
+        given = [
+            "--prompt",
+            "a cat",
+            "--height",
+            "96",
+            "--width",
+            "160",
+            "--frames",
+            "5",
+            "--steps",
+            "3",
+            "--layers",
+            "0,2",
+            "--at",
+            "1",
+            "--out",
+            str(self.out),
+            "--device",
+            "cpu",
+            *arguments,
+        ]
         with contextlib.redirect_stderr(io.StringIO()) as errors, contextlib.redirect_stdout(io.StringIO()):
             try:
                 status = capture_video_model.main(given)
@@ -40,13 +59,23 @@ class Command(CaptureTest):
         words = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "cat": 3}, unk_token="<unk>"))
         words.pre_tokenizer = pre_tokenizers.Whitespace()
         return diffusers.WanPipeline(
-            tokenizer=PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>",
-                                              unk_token="<unk>"),
-            text_encoder=UMT5EncoderModel(UMT5Config(vocab_size=4, d_model=16, d_kv=8, d_ff=16, num_layers=1,
-                                                     num_heads=2)),
-            vae=diffusers.AutoencoderKLWan(base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
-                                           latents_mean=[0.0] * 4, latents_std=[1.0] * 4),
-            transformer=wan().transformer, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0))
+            tokenizer=PreTrainedTokenizerFast(
+                tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+            ),
+            text_encoder=UMT5EncoderModel(
+                UMT5Config(vocab_size=4, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+            ),
+            vae=diffusers.AutoencoderKLWan(
+                base_dim=8,
+                z_dim=4,
+                dim_mult=[1, 1, 1, 1],
+                num_res_blocks=1,
+                latents_mean=[0.0] * 4,
+                latents_std=[1.0] * 4,
+            ),
+            transformer=wan().transformer,
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        )
 
     def test_from_a_folder_to_a_dump(self):
         folder = self.folder / "tiny-wan"
@@ -61,11 +90,13 @@ class Command(CaptureTest):
             self.assertIn("WanPipeline, FlowMatchEulerDiscreteScheduler, 160x96 pixels, 5 frames, 3 steps", its.source)
             self.assertNotIn(str(self.folder), its.source)
         self.out.unlink()
-        for options, message in [(["--layers", "9"], "layers: wanted numbers from 0 to 2, found 9"),
-                                 (["--heads", "2"], "heads: wanted different numbers from 0 to 1, found 2"),
-                                 (["--guidance", "1", "--branch", "both"], "--guidance: wanted a scale above 1"),
-                                 (["--true-guidance", "3"], "--true-guidance: wanted a pipeline with embedded"),
-                                 (["--device", "abacus"], "--device: wanted a device")]:
+        for options, message in [
+            (["--layers", "9"], "layers: wanted numbers from 0 to 2, found 9"),
+            (["--heads", "2"], "heads: wanted different numbers from 0 to 1, found 2"),
+            (["--guidance", "1", "--branch", "both"], "--guidance: wanted a scale above 1"),
+            (["--true-guidance", "3"], "--true-guidance: wanted a pipeline with embedded"),
+            (["--device", "abacus"], "--device: wanted a device"),
+        ]:
             with contextlib.ExitStack() as stack:
                 if "--device" not in options:  # the configuration says it: no weights are loaded
                     stack.enter_context(mock.patch.object(pipelines, "load", side_effect=AssertionError))
@@ -74,26 +105,52 @@ class Command(CaptureTest):
             self.assertTrue(errors[-1].startswith(f"capture_video_model: {message}"), errors[-1])
 
     def test_bad_options(self):
-        for options, message in [(["--at", "3"], "argument --at: wanted steps from 0 to 2, found 3"),
-                                 (["--layers", "1,a"], "argument --layers: wanted numbers from 0 on, found 1,a"),
-                                 (["--guidance", "nan"], "argument --guidance: wanted a finite number, found nan"),
-                                 (["--seed", "1e3"], "argument --seed: wanted a whole number from 0"),
-                                 (["--prompt", "\udcff"], "argument --prompt: wanted UTF-8, found other bytes"),
-                                 (["--true-guidance", "1"], "argument --true-guidance: wanted a scale above 1"),
-                                 (["--out", str(self.folder)], "out: wanted a new file or a dump to replace, found a directory"),
-                                 (["--out", "nowhere/x.h5"], "argument --out: wanted a file in a folder that exists"),
-                                 (["--model", str(self.folder)], "--model: wanted a diffusers pipeline, found")]:
+        for options, message in [
+            (["--at", "3"], "argument --at: wanted steps from 0 to 2, found 3"),
+            (["--layers", "1,a"], "argument --layers: wanted numbers from 0 on, found 1,a"),
+            (["--guidance", "nan"], "argument --guidance: wanted a finite number, found nan"),
+            (["--seed", "1e3"], "argument --seed: wanted a whole number from 0"),
+            (["--prompt", "\udcff"], "argument --prompt: wanted UTF-8, found other bytes"),
+            (["--true-guidance", "1"], "argument --true-guidance: wanted a scale above 1"),
+            (["--out", str(self.folder)], "out: wanted a new file or a dump to replace, found a directory"),
+            (["--out", "nowhere/x.h5"], "argument --out: wanted a file in a folder that exists"),
+            (["--model", str(self.folder)], "--model: wanted a diffusers pipeline, found"),
+        ]:
             status, errors = self.run_command("--model", "none", *options)
             self.assertEqual(status, 2)
             self.assertIn(message, errors[-1])
 
     def test_what_a_pipeline_is_called_with(self):
-        options = capture_video_model.parse(["--model", "x", "--out", str(self.out), "--layers", "0", "--at", "0",
-                                             "--prompt", "a cat", "--height", "96", "--guidance", "3"])
+        options = capture_video_model.parse(
+            [
+                "--model",
+                "x",
+                "--out",
+                str(self.out),
+                "--layers",
+                "0",
+                "--at",
+                "0",
+                "--prompt",
+                "a cat",
+                "--height",
+                "96",
+                "--guidance",
+                "3",
+            ]
+        )
         call = pipelines.arguments(hunyuan().pipeline, options)
         call.pop("generator")
-        self.assertEqual(call, {"prompt": "a cat", "height": 96, "num_inference_steps": 50, "guidance_scale": 3.0,
-                                "output_type": "latent"})
+        self.assertEqual(
+            call,
+            {
+                "prompt": "a cat",
+                "height": 96,
+                "num_inference_steps": 50,
+                "guidance_scale": 3.0,
+                "output_type": "latent",
+            },
+        )
         guided = argparse.Namespace(**(vars(options) | {"true_guidance": 2.0, "branches": ("cond", "uncond")}))
         call = pipelines.arguments(hunyuan().pipeline, guided)
         self.assertEqual((call["true_cfg_scale"], call["negative_prompt"]), (2.0, ""))
@@ -107,11 +164,14 @@ class Command(CaptureTest):
                 pipelines.arguments(hunyuan().pipeline, wrong)
 
     def test_without_diffusers(self):
-        program = ("import sys; sys.modules['diffusers'] = None; import capture_video_model as command; "
-                   "sys.exit(command.main(sys.argv[1:]))")
+        program = (
+            "import sys; sys.modules['diffusers'] = None; import capture_video_model as command; "
+            "sys.exit(command.main(sys.argv[1:]))"
+        )
         arguments = ["--model", "x", "--out", str(self.out), "--layers", "0", "--at", "0", "--prompt", "x"]
-        done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT / "scripts", capture_output=True,
-                              text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], cwd=ROOT / "scripts", capture_output=True, text=True
+        )
         self.assertEqual(done.returncode, 2)
         self.assertRegex(done.stderr, r"\Acapture_video_model: needs PyTorch, diffusers, transformers and h5py: .*\n\Z")
 

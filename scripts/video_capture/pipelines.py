@@ -48,8 +48,10 @@ def _require_branches(embedded, name, options):
     """Raises ValueError for unconditional passes, or what belongs to them, in a pipeline that will make none."""
     if embedded and options.true_guidance is None:
         if options.negative_prompt is not None or "uncond" in options.branches:
-            raise ValueError("--negative-prompt, --branch: wanted a pipeline with classifier-free guidance, or "
-                             f"--true-guidance, found {name}, whose guidance is embedded")
+            raise ValueError(
+                "--negative-prompt, --branch: wanted a pipeline with classifier-free guidance, or "
+                f"--true-guidance, found {name}, whose guidance is embedded"
+            )
     elif not embedded and options.true_guidance is not None:
         raise ValueError(f"--true-guidance: wanted a pipeline with embedded guidance, found {name} (use --guidance)")
     scale, option = (options.true_guidance, "--true-guidance") if embedded else (options.guidance, "--guidance")
@@ -83,10 +85,18 @@ def arguments(pipeline, options):
     true guidance."""
     embedded = isinstance(pipeline.transformer, diffusers.HunyuanVideoTransformer3DModel)
     _require_branches(embedded, type(pipeline).__name__, options)
-    given = dict(prompt=options.prompt, negative_prompt=options.negative_prompt, height=options.height,
-                 width=options.width, num_frames=options.frames, num_inference_steps=options.steps,
-                 guidance_scale=options.guidance, output_type="latent",
-                 generator=torch.Generator("cpu").manual_seed(options.seed), true_cfg_scale=options.true_guidance)
+    given = dict(
+        prompt=options.prompt,
+        negative_prompt=options.negative_prompt,
+        height=options.height,
+        width=options.width,
+        num_frames=options.frames,
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance,
+        output_type="latent",
+        generator=torch.Generator("cpu").manual_seed(options.seed),
+        true_cfg_scale=options.true_guidance,
+    )
     if options.true_guidance is not None and options.negative_prompt is None:
         given["negative_prompt"] = ""  # without one the pipeline makes no second pass
     return {name: value for name, value in given.items() if value is not None}
@@ -104,6 +114,8 @@ def source(pipeline, options):
     guidance = "default" if options.guidance is None else f"{options.guidance:g}"
     if options.true_guidance is not None:
         guidance += f", true guidance {options.true_guidance:g}"
-    return (f"scripts/capture_video_model.py: {type(pipeline).__name__}, {type(pipeline.scheduler).__name__}, {size} "
-            f"pixels, {options.frames or 'default'} frames, {options.steps} steps, guidance {guidance}, seed "
-            f"{options.seed}, {options.dtype}; diffusers {diffusers.__version__}, torch {torch.__version__} on {on}")
+    return (
+        f"scripts/capture_video_model.py: {type(pipeline).__name__}, {type(pipeline.scheduler).__name__}, {size} "
+        f"pixels, {options.frames or 'default'} frames, {options.steps} steps, guidance {guidance}, seed "
+        f"{options.seed}, {options.dtype}; diffusers {diffusers.__version__}, torch {torch.__version__} on {on}"
+    )

@@ -8,13 +8,13 @@ namespace draft::gpu {
 
 template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair>
 __device__ void Consumer<kElement, kDim, kMaximum, kPair>::hand_over(const float (&o)[kDim / 2], const float (&lse)[2],
-                                                                    Slot slot, const WorkTile& tile) const {
+                                                                     Slot slot, const WorkTile& tile) const {
   const std::uint32_t o_tile = q_tiles + slot.index * Sizes::kTileBytes;
 #pragma unroll
   for (int c = 0; c < kDim / 16; ++c) {
-  store_matrices(o_tile + swizzled_offset(first_row() + lane % 16, 2 * c + lane / 16),
-                 pack<kElement>(o[8 * c], o[8 * c + 1]), pack<kElement>(o[8 * c + 2], o[8 * c + 3]),
-                 pack<kElement>(o[8 * c + 4], o[8 * c + 5]), pack<kElement>(o[8 * c + 6], o[8 * c + 7]));
+    store_matrices(o_tile + swizzled_offset(first_row() + lane % 16, 2 * c + lane / 16),
+                   pack<kElement>(o[8 * c], o[8 * c + 1]), pack<kElement>(o[8 * c + 2], o[8 * c + 3]),
+                   pack<kElement>(o[8 * c + 4], o[8 * c + 5]), pack<kElement>(o[8 * c + 6], o[8 * c + 7]));
   }
   publish_to_copy_engine();
   arrive_warp(state.o_full[slot.index], lane);
@@ -22,10 +22,10 @@ __device__ void Consumer<kElement, kDim, kMaximum, kPair>::hand_over(const float
   float* rows = call.lse + static_cast<std::int64_t>(tile.head) * call.tokens;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-  const int row = first_row() + half * 8 + lane / 4;
-  if (call.grid.holds(tile.box.map, tile.box.rows, tile.box.columns, row)) {
-    rows[call.grid.token(tile.box, row)] = lse[half];
-  }
+    const int row = first_row() + half * 8 + lane / 4;
+    if (call.grid.holds(tile.box.map, tile.box.rows, tile.box.columns, row)) {
+      rows[call.grid.token(tile.box, row)] = lse[half];
+    }
   }
 }
 

@@ -4,31 +4,33 @@
 //           load (mainloop_load.cuh), schedule (tile_scheduler.cuh) and store (epilogue.cuh); two consumer warpgroups
 //           have 64 of the queries each and go through the kept blocks, 128 keys at a time (mainloop_mma.cuh). A group
 //           starts S of a block, then O += P V of the block before, also across block rows, and computes the softmax of
-//           S while the other group's products run. Q and P stay in registers. The design is FlashAttention-3's (arXiv 2407.08608). Dense
-//           at head_dim 128, CTAs go in pairs that share every load of K and V.
+//           S while the other group's products run. Q and P stay in registers. The design is FlashAttention-3's (arXiv
+//           2407.08608). Dense at head_dim 128, CTAs go in pairs that share every load of K and V.
 // Needs:    sm_90a; head_dim 64 or 128; bf16 or fp16; q, k, v, o aligned to 16 bytes; token order with regions of 128
 //           tokens, or region order with regions of at most 128; lists as write_lists makes them, or none for dense.
 //           A region is one box of the copy engine in either order, so nothing is gathered.
-// Costs:    4 * 128 * 128 * head_dim FLOPs a kept block; K and V are read once a block row of queries (dense: once two),
+// Costs:    4 * 128 * 128 * head_dim FLOPs a kept block; K and V are read once a block row of queries (dense: once
+// two),
 //           from L2 while one head's K and V stay there.
 // Numerics: S, the softmax and O in fp32, base 2; P rounded to the element type before P V. Keys that do not exist
 //           weigh 0 whatever the logits are. A row without a key has output 0 and lse = -inf. The order of sums is
 //           fixed by the lists, whichever CTA takes a block row: same input, same bits. With bf16 no maximum is taken
-//           after the first block (MaximumTracking::first_block); block rows in which something overflowed, or that are not finite,
-//           are done again by a second launch, which looks at every logit (MaximumTracking::every_block), as fp16's only one does.
+//           after the first block (MaximumTracking::first_block); block rows in which something overflowed, or that are
+//           not finite, are done again by a second launch, which looks at every logit (MaximumTracking::every_block),
+//           as fp16's only one does.
 
 #include <algorithm>
 #include <stdexcept>
 #include <string>
 
-#include "kernels/core/arguments.hpp"
-#include "kernels/attend/wgmma/kernel.hpp"
-#include "kernels/core/cuda_check.hpp"
-#include "kernels/attend/wgmma/tensor_map.hpp"
-#include "kernels/attend/wgmma/mainloop_mma.cuh"
-#include "kernels/attend/wgmma/mainloop_load.cuh"
 #include "kernels/attend/wgmma/epilogue.cuh"
+#include "kernels/attend/wgmma/kernel.hpp"
+#include "kernels/attend/wgmma/mainloop_load.cuh"
+#include "kernels/attend/wgmma/mainloop_mma.cuh"
+#include "kernels/attend/wgmma/tensor_map.hpp"
 #include "kernels/attend/wgmma/tile_scheduler.cuh"
+#include "kernels/core/arguments.hpp"
+#include "kernels/core/cuda_check.hpp"
 
 namespace draft::gpu {
 namespace {
@@ -111,7 +113,8 @@ void launch(const WgmmaCall& call, cudaStream_t stream) {
 template <Element kElement, int kDim>
 void launch_all(WgmmaCall call, cudaStream_t stream) {
   const bool dense = call.counts == nullptr;
-  constexpr MaximumTracking kFirst = kElement == Element::bfloat16 ? MaximumTracking::first_block : MaximumTracking::every_block;
+  constexpr MaximumTracking kFirst =
+      kElement == Element::bfloat16 ? MaximumTracking::first_block : MaximumTracking::every_block;
   if constexpr (kDim == 128) {
     dense ? launch<kElement, kDim, kFirst, true>(call, stream) : launch<kElement, kDim, kFirst, false>(call, stream);
   } else {

@@ -6,8 +6,8 @@
 
 namespace draft::gpu {
 
-/// The load warp asks for the next work tile when so many blocks of the current one are still to be loaded: late, so that
-/// no CTA holds a work tile while others have none, and early enough for the scheduler's three dependent reads of
+/// The load warp asks for the next work tile when so many blocks of the current one are still to be loaded: late, so
+/// that no CTA holds a work tile while others have none, and early enough for the scheduler's three dependent reads of
 /// global memory.
 inline constexpr int kTileLookahead = 8;
 
@@ -61,7 +61,8 @@ __device__ inline void load(const WgmmaCall& call, PipelineState& state, std::ui
       // This frees the slot of the work tile before, where the scheduler then puts the next one.
       if (j == max(count - kTileLookahead, 0) && n > 0) arrive_lanes(state.tile_empty[slot.index ^ 1]);
       if (j < count) {
-        if (j % 32 == 0) {  // each lane finds the box of one of the next 32 blocks, and reads one column of the 32 after them
+        if (j % 32 ==
+            0) {  // each lane finds the box of one of the next 32 blocks, and reads one column of the 32 after them
           PackedBox packed{};
           if (j + lane < count) {
             const TileBox box = call.grid.box(column);

@@ -28,9 +28,9 @@ __device__ void start_outputs(float (&o)[kSums], const std::uint32_t (&p)[8][4],
   commit_products();
 }
 
-/// The consumer warpgroups use the tensor cores by turns: each has a named barrier, where it waits until the other group
-/// has started its products. Both have the same blocks and so as many turns. The second group arrives once before it
-/// begins and the first waits once more at its end, so that arrivals and waits are equally many.
+/// The consumer warpgroups use the tensor cores by turns: each has a named barrier, where it waits until the other
+/// group has started its products. Both have the same blocks and so as many turns. The second group arrives once before
+/// it begins and the first waits once more at its end, so that arrivals and waits are equally many.
 struct TensorCoreOrder {
   int group;
   __device__ void begin() const {
@@ -136,8 +136,8 @@ struct Consumer {
     }
   }
 
-  /// The last P V of a block row, together with the first S of the next one if that has blocks (next_count > 0; else `q`
-  /// and `s` stay as they are). In the ring this V stands before that K.
+  /// The last P V of a block row, together with the first S of the next one if that has blocks (next_count > 0; else
+  /// `q` and `s` stay as they are). In the ring this V stands before that K.
   __device__ void last_outputs(int next_count, Slot next, std::uint32_t (&q)[kDim / 16][4], float (&s)[64],
                                const std::uint32_t (&p)[8][4], float (&o)[kDim / 2]) {
     const StageRing<Sizes::kStages> v = ring;

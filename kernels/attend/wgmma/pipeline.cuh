@@ -2,12 +2,12 @@
 // What the warps of an attend_wgmma CTA share: tiles of Q, K and V in shared memory, the work tiles that the tile
 // scheduler gives out, and the barriers between producers and consumers, in pairs: full and empty.
 //
-// | what           | full: arrivals of     | empty: arrivals of                                 | slots                |
-// | -------------- | --------------------- | -------------------------------------------------- | -------------------- |
-// | K and V tiles  | TMA (load warp)       | 8 consumer warps, of a pair 16                     | a ring of stages     |
-// | Q tile         | TMA (load warp)       | store warp, once it has written O                  | 2                    |
-// | O, in Q's tile | 8 consumer warps      | store warp: it frees Q's tile                      | 2                    |
-// | work tile      | tile scheduler's warp | load warp, store warp, 8 consumer warps            | 2                    |
+// | what           | full: arrivals of     | empty: arrivals of                                 | slots | |
+// -------------- | --------------------- | -------------------------------------------------- | -------------------- |
+// | K and V tiles  | TMA (load warp)       | 8 consumer warps, of a pair 16                     | a ring of stages | |
+// Q tile         | TMA (load warp)       | store warp, once it has written O                  | 2                    |
+// | O, in Q's tile | 8 consumer warps      | store warp: it frees Q's tile                      | 2 | | work tile |
+// tile scheduler's warp | load warp, store warp, 8 consumer warps            | 2                    |
 //
 // A work tile is one block row of one head. Every warp goes through the same work tiles, and in each through the same
 // blocks, so each knows slot and parity by counting. A work tile without blocks still moves its Q and O, which keeps
@@ -22,9 +22,9 @@
 #include <cstdint>
 
 #include "kernels/attend/attention.hpp"
+#include "kernels/attend/wgmma/tile_box.hpp"
 #include "kernels/ptx/mma.cuh"
 #include "kernels/ptx/sm90.cuh"
-#include "kernels/attend/wgmma/tile_box.hpp"
 #include "kernels/ptx/wgmma_descriptor.hpp"
 
 namespace draft::gpu {
@@ -43,7 +43,7 @@ struct RecomputeList {
 struct WgmmaCall {
   CUtensorMap q[kTileMaps], k[kTileMaps], v[kTileMaps], o[kTileMaps];
   TileGrid grid;
-  int blocks;  // block rows, and block columns, of a head
+  int blocks;      // block rows, and block columns, of a head
   int work_tiles;  // heads * blocks
   int tokens;
   bool partial_blocks;  // a block at any place may have fewer than 128 tokens

@@ -110,8 +110,8 @@ class RowSoftmax {
     }
   }
 
-  /// Called after weigh() and after the weights are packed: a branch between those two would stop ptxas from interleaving
-  /// them.
+  /// Called after weigh() and after the weights are packed: a branch between those two would stop ptxas from
+  /// interleaving them.
   __device__ void look_at_sums() {
     if constexpr (kMaximum == MaximumTracking::first_block) {
       rises_ = __any_sync(0xffffffffU, fmaxf(total_[0], total_[1]) > kMostSum);
@@ -184,7 +184,8 @@ class RowSoftmax {
   __device__ void raise_by_sums() {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int biased = __float_as_int(quad_maximum(total_[half])) >> 23;  // the exponent's bits: a sum is not negative
+      const int biased =
+          __float_as_int(quad_maximum(total_[half])) >> 23;  // the exponent's bits: a sum is not negative
       const int rise = min(max(biased - 127, 0), 126);
       shift_[half] += static_cast<float>(rise);
       shrink_[half] = __int_as_float((127 - rise) << 23);
@@ -192,7 +193,7 @@ class RowSoftmax {
     }
   }
 
-  float scale2_;  // softmax scale * log2 e
+  float scale2_;                   // softmax scale * log2 e
   float shift_[2] = {0.0F, 0.0F};  // in units of the exponents
   float total_[2] = {0.0F, 0.0F};
   float shrink_[2] = {1.0F, 1.0F};  // what O is still to be multiplied by, if rises_

@@ -6,10 +6,10 @@
 
 namespace draft::gpu {
 
-/// The work tiles of a CTA, in its order; called by a whole warp. They go head by head, so that all CTAs read one head's
-/// K and V, and within a head in the order of the call. A single CTA's first work tile is its own index, the others
-/// come from a counter. A pair takes two block rows of a head, and pairs take them by turns, since all are equally long;
-/// where a head has an odd number of block rows, both CTAs compute its last one, to the same bits.
+/// The work tiles of a CTA, in its order; called by a whole warp. They go head by head, so that all CTAs read one
+/// head's K and V, and within a head in the order of the call. A single CTA's first work tile is its own index, the
+/// others come from a counter. A pair takes two block rows of a head, and pairs take them by turns, since all are
+/// equally long; where a head has an odd number of block rows, both CTAs compute its last one, to the same bits.
 template <bool kPair>
 struct TileScheduler {
   const WgmmaCall& call;

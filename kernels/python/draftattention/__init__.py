@@ -19,5 +19,15 @@ from ._dropin import block_attention, draft_attention, draft_mask
 from ._lists import BlockLists, draft_lists, lists_from_mask
 from ._order import from_region_order, to_region_order
 
-__all__ = ["BlockLists", "attention", "block_attention", "draft_attention", "draft_lists", "draft_mask",
-           "from_region_order", "kernels", "lists_from_mask", "to_region_order"]
+__all__ = [
+    "BlockLists",
+    "attention",
+    "block_attention",
+    "draft_attention",
+    "draft_lists",
+    "draft_mask",
+    "from_region_order",
+    "kernels",
+    "lists_from_mask",
+    "to_region_order",
+]

@@ -23,6 +23,7 @@ def kernels() -> list[dict[str, Any]]:
     here      why it cannot run on PyTorch's current GPU with a head dim of 128, "" if it can; None without a GPU
 
     Needs no GPU. Empty where the package was built without kernels."""
+
     def why(name: str, head_dim: int, capability: int) -> str:
         layout = _checks.make_layout(1, (1, 8, 16), (8, 16), 0, head_dim)
         return _checks.compiled().unsupported(name, layout, False, capability)
@@ -33,11 +34,18 @@ def kernels() -> list[dict[str, Any]]:
         current = 10 * major + minor
     table = []
     for name, summary in _checks.compiled().kernels() if _checks.has_kernels() else ():
-        supports = {f"{number // 10}.{number % 10}": tuple(dim for dim in _HEAD_DIMS if not why(name, dim, number))
-                    for number in _CAPABILITIES}
-        table.append({"name": name, "summary": summary,
-                      "supports": {key: dims for key, dims in supports.items() if dims},
-                      "here": None if current is None else why(name, 128, current)})
+        supports = {
+            f"{number // 10}.{number % 10}": tuple(dim for dim in _HEAD_DIMS if not why(name, dim, number))
+            for number in _CAPABILITIES
+        }
+        table.append(
+            {
+                "name": name,
+                "summary": summary,
+                "supports": {key: dims for key, dims in supports.items() if dims},
+                "here": None if current is None else why(name, 128, current),
+            }
+        )
     return table
 
 
@@ -57,10 +65,20 @@ def _outputs(q: torch.Tensor, out: Any, inputs: dict[str, torch.Tensor]) -> tupl
     return o, lse
 
 
-def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int, int, int],
-              region: tuple[int, int] = (8, 16), lists: BlockLists | None = None, kernel: str = "wgmma",
-              region_order: bool = False, out: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None = None, *,
-              scale: float | None = None, enable_gqa: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+def attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    grid: tuple[int, int, int],
+    region: tuple[int, int] = (8, 16),
+    lists: BlockLists | None = None,
+    kernel: str = "wgmma",
+    region_order: bool = False,
+    out: torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None = None,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """softmax(scale * Q K^T) V over the kept blocks of `lists`, or over all of them; no gradients.
 
     q, k, v       [heads, tokens, head_dim] on one GPU, contiguous, all bfloat16 or all float16: frames * height * width

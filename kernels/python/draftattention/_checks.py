@@ -31,8 +31,11 @@ def _load() -> tuple[Any, str]:
             raise
         return None, "draftattention was built without kernels, or for another Python"
     except ImportError as error:  # a library that it needs: one may have a PyTorch for the CPU alone
-        warnings.warn(f"draftattention computes in PyTorch alone, as its kernels do not load: {error}", RuntimeWarning,
-                      stacklevel=2)
+        warnings.warn(
+            f"draftattention computes in PyTorch alone, as its kernels do not load: {error}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         return None, f"draftattention's kernels do not load: {error}"
 
 
@@ -65,12 +68,23 @@ def require_strided(name: str, tensor: Any, wanted: str = "a torch.Tensor") -> N
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{name}: wanted {wanted}, found {type(tensor).__name__}")
     if tensor.is_nested or tensor.layout != torch.strided:
-        raise refuse(name, "a dense tensor", "a nested one (use torch.nested.to_padded_tensor)" if tensor.is_nested
-                     else f"one of layout {tensor.layout} (use .to_dense())")
+        raise refuse(
+            name,
+            "a dense tensor",
+            "a nested one (use torch.nested.to_padded_tensor)"
+            if tensor.is_nested
+            else f"one of layout {tensor.layout} (use .to_dense())",
+        )
 
 
-def require_tensor(name: str, tensor: Any, dtypes: Sequence[torch.dtype], shape: Sequence[int | str],
-                   device: torch.device | None = None, contiguous: bool = True) -> None:
+def require_tensor(
+    name: str,
+    tensor: Any,
+    dtypes: Sequence[torch.dtype],
+    shape: Sequence[int | str],
+    device: torch.device | None = None,
+    contiguous: bool = True,
+) -> None:
     """A dense, contiguous tensor (or one of any strides) of one of `dtypes` and of this shape (an axis that has a name
     instead of a size may have any from 1 on), without gradients, on `device` (None: any). Raises TypeError if it is no
     tensor, ValueError otherwise."""
@@ -89,13 +103,17 @@ def require_tensor(name: str, tensor: Any, dtypes: Sequence[torch.dtype], shape:
     if device is not None and tensor.device != device:
         raise refuse(name, f"a tensor on {device}", tensor.device)
     if tensor.requires_grad and torch.is_grad_enabled():
-        raise refuse(name, "a tensor without gradients, as there is no backward pass", "requires_grad=True "
-                     "(use torch.no_grad() or .detach())")
+        raise refuse(
+            name,
+            "a tensor without gradients, as there is no backward pass",
+            "requires_grad=True (use torch.no_grad() or .detach())",
+        )
 
 
 def autocast(*tensors: Any) -> tuple[Any, ...]:
     """What scaled_dot_product_attention makes of its tensors where autocast is on: floating-point ones other than
     float64 in autocast's type. All as they are elsewhere."""
+
     def cast(tensor: Any) -> Any:
         if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point() or tensor.dtype == torch.float64:
             return tensor
@@ -103,6 +121,7 @@ def autocast(*tensors: Any) -> tuple[Any, ...]:
         if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
             return tensor
         return tensor.to(torch.get_autocast_dtype(device))
+
     return tuple(map(cast, tensors))
 
 
@@ -112,8 +131,11 @@ def head_group(name: str, rows: Any, axis: int, like: torch.Tensor, enable_gqa: 
     disagree is not looked at."""
     if not isinstance(enable_gqa, bool):
         raise refuse("enable_gqa", "True or False", repr(enable_gqa))
-    if not isinstance(rows, torch.Tensor) or rows.dim() != like.dim() or rows.shape[axis] == like.shape[axis] == (
-            others or like.shape[axis]):
+    if (
+        not isinstance(rows, torch.Tensor)
+        or rows.dim() != like.dim()
+        or rows.shape[axis] == like.shape[axis] == (others or like.shape[axis])
+    ):
         return 1
     heads, found, shape = like.shape[axis], rows.shape[axis], shape_text(rows.shape)
     if enable_gqa and others is not None and found != others:
@@ -122,8 +144,11 @@ def head_group(name: str, rows: Any, axis: int, like: torch.Tensor, enable_gqa: 
     if enable_gqa and not divides:
         raise refuse(name, f"a number of heads that divides q's {heads}", f"{found} heads in {shape}")
     if divides and not enable_gqa:
-        raise refuse(name, f"shape {shape_text(like.shape)}", f"{shape} (enable_gqa=True lets query heads share the "
-                     "heads of k and v)")
+        raise refuse(
+            name,
+            f"shape {shape_text(like.shape)}",
+            f"{shape} (enable_gqa=True lets query heads share the heads of k and v)",
+        )
     return heads // found if divides else 1
 
 
@@ -156,6 +181,7 @@ def require_shared_rows(q: Any, enable_gqa: bool, **others: Any) -> list[torch.T
 
 def require_apart(name: str, output: torch.Tensor, others: dict[str, torch.Tensor]) -> None:
     """The memory of `output` is none of the others'; all are contiguous."""
+
     def extent(tensor: torch.Tensor) -> tuple[int, int]:
         return tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * tensor.element_size()
 
@@ -208,10 +234,12 @@ def text_of(name: str, tokens: int, grid: Any, wanted: int | None = None) -> int
     video = frames * height * width
     if video > tokens:
         raise refuse("grid", f"at most the {tokens} tokens of {name}", f"{frames} x {height} x {width} = {video}")
-    if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, numbers.Integral)
-                               or wanted != tokens - video):
-        raise refuse("text_tokens", f"{tokens - video}, which is {name}'s {tokens} tokens less the grid's {video}",
-                     repr(wanted))
+    if wanted is not None and (
+        isinstance(wanted, bool) or not isinstance(wanted, numbers.Integral) or wanted != tokens - video
+    ):
+        raise refuse(
+            "text_tokens", f"{tokens - video}, which is {name}'s {tokens} tokens less the grid's {video}", repr(wanted)
+        )
     return tokens - video
 
 
@@ -235,16 +263,20 @@ def number_of(name: str, wanted: str, found: Any, fits: Callable[[float], bool])
 def require_scores(name: str, bad: Sequence[int]) -> None:
     """No head with a NaN among its draft scores. Raises ValueError."""
     if bad:
-        raise refuse(name, "scores of numbers", f"NaN in heads {list(bad)}: q or k holds a NaN or infinities, or "
-                     "scores times the scale overflow")
+        raise refuse(
+            name,
+            "scores of numbers",
+            f"NaN in heads {list(bad)}: q or k holds a NaN or infinities, or scores times the scale overflow",
+        )
 
 
 def checked_scale(scale: Any) -> float:
     """A softmax scale that was asked for: one beyond float32, the type of scores, would make NaN of them. Raises
     ValueError."""
     largest = torch.finfo(torch.float32).max
-    return number_of("scale", f"a finite number above 0, at most {largest:.4g}", scale,
-                     lambda number: 0.0 < number <= largest)
+    return number_of(
+        "scale", f"a finite number above 0, at most {largest:.4g}", scale, lambda number: 0.0 < number <= largest
+    )
 
 
 def scale_of(scale: float | None, layout: _kernels.Layout) -> float:

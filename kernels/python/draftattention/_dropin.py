@@ -46,16 +46,30 @@ def choose_kernel(kernel: str, device: torch.device, dtype: torch.dtype, sizes: 
         if why:
             raise ValueError(f"kernel: {kernel} {why}")
         return kernel
-    able = [name for name in _PREFERRED if name in names
-            and 10 * major + minor >= _OLDEST and not compiled.unsupported(name, layout, False, 10 * major + minor)]
+    able = [
+        name
+        for name in _PREFERRED
+        if name in names
+        and 10 * major + minor >= _OLDEST
+        and not compiled.unsupported(name, layout, False, 10 * major + minor)
+    ]
     return able[0] if able else "torch"
 
 
 class _Call:
     """One call's checked arguments, its tensors as the kernels have them, [batch * heads, tokens, head_dim]."""
 
-    def __init__(self, tensors: dict[str, torch.Tensor], grid: Any, text_tokens: int | None, region: Any, layout: str,
-                 scale: float | None, kernel: str, enable_gqa: bool):
+    def __init__(
+        self,
+        tensors: dict[str, torch.Tensor],
+        grid: Any,
+        text_tokens: int | None,
+        region: Any,
+        layout: str,
+        scale: float | None,
+        kernel: str,
+        enable_gqa: bool,
+    ):
         _checks.require_choice("layout", layout, ("bhnd", "bnhd"))
         for name, rows in tensors.items():
             _checks.require_strided(name, rows)
@@ -76,8 +90,9 @@ class _Call:
         self.grid, self.region = _checks.grid_of(grid), _checks.region_of(region)
         self.text = _checks.text_of(first, tokens, grid, text_tokens)
         self.scale = 1.0 / math.sqrt(dim) if scale is None else _checks.checked_scale(scale)
-        self.kernel = choose_kernel(kernel, q.device, q.dtype,
-                                    (self.batch * self.heads, self.grid, self.region, self.text, dim))
+        self.kernel = choose_kernel(
+            kernel, q.device, q.dtype, (self.batch * self.heads, self.grid, self.region, self.text, dim)
+        )
 
     @functools.cached_property
     def tensors(self) -> list[torch.Tensor]:
@@ -99,8 +114,17 @@ class _Call:
         if self.kernel == "torch":
             return _fallback.draft_mask(q, k, self.grid, self.region, pool, rule, sparsity, self.scale)
         # The check waits for the stream, which a graph that is being captured does not allow.
-        return draft_lists(q, k, self.grid, self.region, pool, rule, sparsity,
-                           not torch.cuda.is_current_stream_capturing(), scale=self.scale)
+        return draft_lists(
+            q,
+            k,
+            self.grid,
+            self.region,
+            pool,
+            rule,
+            sparsity,
+            not torch.cuda.is_current_stream_capturing(),
+            scale=self.scale,
+        )
 
     def masked(self, mask: Any) -> torch.Tensor | BlockLists:
         """The mask of the caller, checked and broadcast, or the lists of it."""
@@ -114,8 +138,11 @@ class _Call:
         try:
             full = mask.broadcast_to(shape).flatten(0, 1)
         except RuntimeError:
-            raise _checks.refuse("mask", f"shape {_checks.shape_text(shape)}, or one that broadcasts to it",
-                                 _checks.shape_text(mask.shape)) from None
+            raise _checks.refuse(
+                "mask",
+                f"shape {_checks.shape_text(shape)}, or one that broadcasts to it",
+                _checks.shape_text(mask.shape),
+            ) from None
         if self.kernel == "torch":
             return full
         return lists_from_mask(full.contiguous(), self.grid, self.region, self.text)
@@ -137,10 +164,22 @@ def _require_draft(pool: str, rule: str, sparsity: float) -> float:
     return _checks.number_of("sparsity", "at least 0 and below 1", sparsity, lambda number: 0.0 <= number < 1.0)
 
 
-def draft_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int, int, int], *,
-                    text_tokens: int | None = None, sparsity: float = 0.9, region: tuple[int, int] = (8, 16),
-                    pool: str = "avg", rule: str = "softmax", layout: str = "bhnd", scale: float | None = None,
-                    kernel: str = "auto", enable_gqa: bool = False) -> torch.Tensor:
+def draft_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    grid: tuple[int, int, int],
+    *,
+    text_tokens: int | None = None,
+    sparsity: float = 0.9,
+    region: tuple[int, int] = (8, 16),
+    pool: str = "avg",
+    rule: str = "softmax",
+    layout: str = "bhnd",
+    scale: float | None = None,
+    kernel: str = "auto",
+    enable_gqa: bool = False,
+) -> torch.Tensor:
     """softmax(scale * Q K^T) V over the blocks that the draft mask of q and k keeps: the paper's attention (arXiv
     2505.14708, section 3), for each batch entry and head by itself. No backward pass.
 
@@ -176,19 +215,42 @@ def draft_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tup
     return call.attend(call.draft(pool, rule, sparsity) if sparsity > 0.0 else None)
 
 
-def require_draft_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int, int, int], *,
-                            text_tokens: int | None = None, sparsity: float = 0.9, region: tuple[int, int] = (8, 16),
-                            pool: str = "avg", rule: str = "softmax", layout: str = "bhnd", scale: float | None = None,
-                            kernel: str = "auto", enable_gqa: bool = False) -> None:
+def require_draft_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    grid: tuple[int, int, int],
+    *,
+    text_tokens: int | None = None,
+    sparsity: float = 0.9,
+    region: tuple[int, int] = (8, 16),
+    pool: str = "avg",
+    rule: str = "softmax",
+    layout: str = "bhnd",
+    scale: float | None = None,
+    kernel: str = "auto",
+    enable_gqa: bool = False,
+) -> None:
     """Raises what draft_attention would for these arguments before it computes anything."""
     _require_draft(pool, rule, sparsity)
     _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
 
 
-def draft_mask(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], *, text_tokens: int | None = None,
-               sparsity: float = 0.9, region: tuple[int, int] = (8, 16), pool: str = "avg", rule: str = "softmax",
-               layout: str = "bhnd", scale: float | None = None, kernel: str = "auto",
-               enable_gqa: bool = False) -> torch.Tensor:
+def draft_mask(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    grid: tuple[int, int, int],
+    *,
+    text_tokens: int | None = None,
+    sparsity: float = 0.9,
+    region: tuple[int, int] = (8, 16),
+    pool: str = "avg",
+    rule: str = "softmax",
+    layout: str = "bhnd",
+    scale: float | None = None,
+    kernel: str = "auto",
+    enable_gqa: bool = False,
+) -> torch.Tensor:
     """Which video blocks draft_attention keeps, with its arguments and errors: bool [batch, heads, regions, regions] on
     q's device, True where the block row keeps the block column. Regions are numbered frame by frame, row-major.
 
@@ -202,10 +264,20 @@ def draft_mask(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], *, 
     return mask.unflatten(0, (call.batch, call.heads))
 
 
-def block_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int, int, int],
-                    mask: torch.Tensor | None, *, text_tokens: int | None = None, region: tuple[int, int] = (8, 16),
-                    layout: str = "bhnd", scale: float | None = None, kernel: str = "auto",
-                    enable_gqa: bool = False) -> torch.Tensor:
+def block_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    grid: tuple[int, int, int],
+    mask: torch.Tensor | None,
+    *,
+    text_tokens: int | None = None,
+    region: tuple[int, int] = (8, 16),
+    layout: str = "bhnd",
+    scale: float | None = None,
+    kernel: str = "auto",
+    enable_gqa: bool = False,
+) -> torch.Tensor:
     """softmax(scale * Q K^T) V over the blocks of any mask, with draft_attention's other arguments, output and errors.
 
     mask  bool [batch, heads, regions, regions] on q's device, or of a shape that broadcasts to it: True where the block

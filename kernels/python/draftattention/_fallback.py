@@ -57,8 +57,16 @@ def select(scores: torch.Tensor, rule: str, sparsity: float) -> torch.Tensor:
     return torch.zeros_like(lines, dtype=torch.bool).scatter_(1, first, True).view_as(scores)
 
 
-def draft_mask(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int], pool: str,
-               rule: str, sparsity: float, scale: float) -> torch.Tensor:
+def draft_mask(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    grid: tuple[int, int, int],
+    region: tuple[int, int],
+    pool: str,
+    rule: str,
+    sparsity: float,
+    scale: float,
+) -> torch.Tensor:
     """bool [heads, regions, regions] of q, k [heads, tokens, head_dim] in token order. k may have a whole divisor of
     q's heads: neighbouring heads of q share one. Raises ValueError for NaN."""
     device = torch.device("cpu") if q.device.type == "mps" else q.device  # Apple's GPUs have no float64
@@ -81,8 +89,15 @@ def draft_mask(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], reg
     return torch.stack(masks).to(q.device)
 
 
-def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int],
-              mask: torch.Tensor | None, scale: float) -> torch.Tensor:
+def attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    grid: tuple[int, int, int],
+    region: tuple[int, int],
+    mask: torch.Tensor | None,
+    scale: float,
+) -> torch.Tensor:
     """softmax(scale * Q K^T) V, [heads, tokens, head_dim] as q, k and v are, over the video blocks of the mask, bool
     [heads, regions, regions], or over all (None), and over all text. A row that keeps nothing is 0. k and v may have a
     whole divisor of q's heads: neighbouring heads of q share one."""
@@ -98,8 +113,9 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grid: tuple[int
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     with torch.autocast(q.device.type, enabled=False):  # it would round logits to 16 bits
         for head in range(q.shape[0]):
-            queries, keys, values = (x[head * x.shape[0] // q.shape[0]].index_select(0, order).to(dtype)
-                                     for x in (q, k, v))
+            queries, keys, values = (
+                x[head * x.shape[0] // q.shape[0]].index_select(0, order).to(dtype) for x in (q, k, v)
+            )
             key_blocks, value_blocks = keys.split(column_sizes), values.split(column_sizes)
             o = torch.zeros_like(queries)
             for row, (some, result) in enumerate(zip(queries.split(row_sizes), o.split(row_sizes))):

@@ -33,9 +33,11 @@ def _namespace(processor: Any) -> dict[str, Any]:
     if not callable(names.get(_NAME)):
         import diffusers
 
-        raise ImportError(f"draftattention: wanted diffusers >=0.35,<1 (HunyuanVideo: >=0.36,<1), whose attention "
-                          f"processors call {_NAME}, found {type(processor).__name__} of diffusers "
-                          f"{diffusers.__version__}, which does not")
+        raise ImportError(
+            f"draftattention: wanted diffusers >=0.35,<1 (HunyuanVideo: >=0.36,<1), whose attention "
+            f"processors call {_NAME}, found {type(processor).__name__} of diffusers "
+            f"{diffusers.__version__}, which does not"
+        )
     return names
 
 
@@ -50,6 +52,7 @@ def _router(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
             return handler(original, *args, **kwargs)
         finally:
             _handler.reset(token)
+
     return route
 
 
@@ -76,8 +79,9 @@ def _rerouted(names: dict[str, Any], handler: Callable[..., torch.Tensor]) -> It
 
 def _forwarded(name: str) -> property:
     """An attribute that is the wrapped processor's, there only if it has it: diffusers asks with hasattr."""
-    return property(lambda self: getattr(self.processor, name),
-                    lambda self, value: setattr(self.processor, name, value))
+    return property(
+        lambda self: getattr(self.processor, name), lambda self, value: setattr(self.processor, name, value)
+    )
 
 
 class InterceptedProcessor:
@@ -104,8 +108,14 @@ class InterceptedProcessor:
         if attend is None:
             return self.processor(*args, **kwargs)
 
-        def handler(original: Callable[..., torch.Tensor], query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-                    attn_mask: torch.Tensor | None = None, **options: Any) -> torch.Tensor:
+        def handler(
+            original: Callable[..., torch.Tensor],
+            query: torch.Tensor,
+            key: torch.Tensor,
+            value: torch.Tensor,
+            attn_mask: torch.Tensor | None = None,
+            **options: Any,
+        ) -> torch.Tensor:
             nonlocal reached
             reached = True
             dense = functools.partial(original, query, key, value, attn_mask=attn_mask, **options)
@@ -121,6 +131,7 @@ class InterceptedProcessor:
 @functools.cache  # one class for all layers: torch.compile compiles anew for each
 def _kind_over(kind: type) -> type[InterceptedProcessor]:
     """The class of ours over processors of this class."""
+
     @functools.wraps(kind.__call__)  # diffusers passes on only what the processor's signature names
     def call(self: InterceptedProcessor, *args: Any, **kwargs: Any) -> Any:
         return self.run(*args, **kwargs)
@@ -138,8 +149,10 @@ class Installed:
         while isinstance(processor, InterceptedProcessor) and processor.attend is None:  # removed, but put back
             processor = processor.processor
         if isinstance(processor, InterceptedProcessor):
-            raise ValueError("attention: wanted a model whose attention nothing has replaced, found draft attention or "
-                             "a capture (remove() it first)")
+            raise ValueError(
+                "attention: wanted a model whose attention nothing has replaced, found draft attention or "
+                "a capture (remove() it first)"
+            )
 
         self._attention, self._ours = attention, _kind_over(type(processor))(processor, attend)
         attention.set_processor(self._ours)
@@ -167,8 +180,12 @@ class PassHook:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if self._warns:
-            warnings.warn("draftattention: a copy of this model, or its file, has the model's own attention (apply "
-                          "draft attention to the copy; remove() ends it in this one)", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                "draftattention: a copy of this model, or its file, has the model's own attention (apply "
+                "draft attention to the copy; remove() ends it in this one)",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return getattr, (contextlib.nullcontext(), "__exit__")  # of the standard library: a file needs nothing of ours
 
 

@@ -3,8 +3,17 @@
 from typing import Any
 
 class Layout:
-    def __new__(cls, heads: int, frames: int, height: int, width: int, text: int, head_dim: int, region_height: int,
-                region_width: int) -> Layout: ...
+    def __new__(
+        cls,
+        heads: int,
+        frames: int,
+        height: int,
+        width: int,
+        text: int,
+        head_dim: int,
+        region_height: int,
+        region_width: int,
+    ) -> Layout: ...
     @property
     def heads(self) -> int: ...
     @property
@@ -23,8 +32,20 @@ class Layout:
     def selection_workspace(self) -> int: ...
 
 class Call:
-    def __init__(self, layout: Layout, scale: float, region_order: bool, q: Any, k: Any, v: Any, o: Any, lse: Any,
-                 columns: Any | None, counts: Any | None, order: Any | None) -> None: ...
+    def __init__(
+        self,
+        layout: Layout,
+        scale: float,
+        region_order: bool,
+        q: Any,
+        k: Any,
+        v: Any,
+        o: Any,
+        lse: Any,
+        columns: Any | None,
+        counts: Any | None,
+        order: Any | None,
+    ) -> None: ...
     def workspace(self, kernel: str) -> int: ...
     def launch(self, kernel: str, workspace: Any, stream: int) -> None: ...
 
@@ -32,9 +53,21 @@ def kernels() -> list[tuple[str, str]]: ...
 def unsupported(kernel: str, layout: Layout, region_order: bool, capability: int) -> str: ...
 def pool(layout: Layout, kind: str, rows: Any, pooled: Any, stream: int) -> None: ...
 def draft_logits(layout: Layout, pooled_q: Any, pooled_k: Any, logits: Any, stream: int) -> None: ...
-def draft_probabilities(layout: Layout, scale: float, pooled_q: Any, pooled_k: Any, probabilities: Any,
-                        stream: int) -> None: ...
-def select(layout: Layout, rule: str, sparsity: float, scores: Any, workspace: Any, status: Any, columns: Any,
-           counts: Any, order: Any, mask: Any, stream: int) -> None: ...
+def draft_probabilities(
+    layout: Layout, scale: float, pooled_q: Any, pooled_k: Any, probabilities: Any, stream: int
+) -> None: ...
+def select(
+    layout: Layout,
+    rule: str,
+    sparsity: float,
+    scores: Any,
+    workspace: Any,
+    status: Any,
+    columns: Any,
+    counts: Any,
+    order: Any,
+    mask: Any,
+    stream: int,
+) -> None: ...
 def reorder(layout: Layout, rows: Any, moved: Any, stream: int) -> None: ...
 def restore(layout: Layout, rows: Any, moved: Any, stream: int) -> None: ...

@@ -20,28 +20,49 @@ class BlockLists:
     lists_from_mask: kernels believe these numbers, and wrong ones make them read what is not theirs."""
 
     columns: torch.Tensor  # int16 [heads, blocks, blocks]: a row's kept columns, rising; what is behind them is free
-    counts: torch.Tensor   # int32 [heads, blocks]: kept columns of each block row, text included
-    order: torch.Tensor    # int16 [heads, blocks]: block rows by falling count, equal counts by rising row
-    mask: torch.Tensor     # bool [heads, regions, regions]: True where a video row keeps a video column
+    counts: torch.Tensor  # int32 [heads, blocks]: kept columns of each block row, text included
+    order: torch.Tensor  # int16 [heads, blocks]: block rows by falling count, equal counts by rising row
+    mask: torch.Tensor  # bool [heads, regions, regions]: True where a video row keeps a video column
     grid: tuple[int, int, int]
     region: tuple[int, int]
     text_tokens: int
 
-    def require_fit(self, layout: _kernels.Layout, grid: tuple[int, int, int], region: tuple[int, int],
-                    device: torch.device) -> None:
+    def require_fit(
+        self, layout: _kernels.Layout, grid: tuple[int, int, int], region: tuple[int, int], device: torch.device
+    ) -> None:
         """Raises ValueError unless these are lists for a call of this layout on this device."""
-        wanted = {"heads": layout.heads, "grid": _checks.grid_of(grid), "region": _checks.region_of(region),
-                  "text tokens": layout.text, "device": device}
-        found = {"heads": self.counts.shape[0], "grid": self.grid, "region": self.region,
-                 "text tokens": self.text_tokens, "device": self.columns.device}
+        wanted = {
+            "heads": layout.heads,
+            "grid": _checks.grid_of(grid),
+            "region": _checks.region_of(region),
+            "text tokens": layout.text,
+            "device": device,
+        }
+        found = {
+            "heads": self.counts.shape[0],
+            "grid": self.grid,
+            "region": self.region,
+            "text tokens": self.text_tokens,
+            "device": self.columns.device,
+        }
         for name, value in wanted.items():
             if found[name] != value:
                 raise _checks.refuse(f"lists: {name}", value, found[name])
 
 
-def draft_lists(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int] = (8, 16),
-                pool: str = "avg", rule: str = "softmax", sparsity: float = 0.9, check: bool = True, *,
-                scale: float | None = None, enable_gqa: bool = False) -> BlockLists:
+def draft_lists(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    grid: tuple[int, int, int],
+    region: tuple[int, int] = (8, 16),
+    pool: str = "avg",
+    rule: str = "softmax",
+    sparsity: float = 0.9,
+    check: bool = True,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> BlockLists:
     """The paper's draft mask of a call's own Q and K: pooled by region, scored against each other, the best kept.
 
     q, k      [heads, tokens, head_dim] as attention has them, in token order
@@ -67,28 +88,47 @@ def draft_lists(q: torch.Tensor, k: torch.Tensor, grid: tuple[int, int, int], re
     pooled_q, pooled_k = (new(torch.float32, heads, regions, layout.head_dim) for _ in range(2))
     scores = new(torch.float32, heads, regions, regions)
     status = new(torch.int32, heads)
-    lists = BlockLists(new(torch.int16, heads, blocks, blocks), new(torch.int32, heads, blocks),
-                       new(torch.int16, heads, blocks), new(torch.bool, heads, regions, regions), _checks.grid_of(grid),
-                       _checks.region_of(region), layout.text)
+    lists = BlockLists(
+        new(torch.int16, heads, blocks, blocks),
+        new(torch.int32, heads, blocks),
+        new(torch.int16, heads, blocks),
+        new(torch.bool, heads, regions, regions),
+        _checks.grid_of(grid),
+        _checks.region_of(region),
+        layout.text,
+    )
     workspace = new(torch.uint8, layout.selection_workspace)
     as_is = _checks.capsule
     with _checks.launching_on(q.device) as stream:
         compiled.pool(layout, pool, as_is(q), as_is(pooled_q), stream)
         compiled.pool(layout, pool, as_is(k), as_is(pooled_k), stream)
         if rule in ("softmax", "released"):
-            compiled.draft_probabilities(layout, _checks.scale_of(scale, layout), as_is(pooled_q), as_is(pooled_k),
-                                         as_is(scores), stream)
+            compiled.draft_probabilities(
+                layout, _checks.scale_of(scale, layout), as_is(pooled_q), as_is(pooled_k), as_is(scores), stream
+            )
         else:
             compiled.draft_logits(layout, as_is(pooled_q), as_is(pooled_k), as_is(scores), stream)
-        compiled.select(layout, rule, sparsity, as_is(scores), as_is(workspace), as_is(status), as_is(lists.columns),
-                        as_is(lists.counts), as_is(lists.order), as_is(lists.mask), stream)
+        compiled.select(
+            layout,
+            rule,
+            sparsity,
+            as_is(scores),
+            as_is(workspace),
+            as_is(status),
+            as_is(lists.columns),
+            as_is(lists.counts),
+            as_is(lists.order),
+            as_is(lists.mask),
+            stream,
+        )
     if check:
         _checks.require_scores("draft_lists", [head for head, value in enumerate(status.tolist()) if value != 0])
     return lists
 
 
-def lists_from_mask(mask: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int] = (8, 16),
-                    text_tokens: int = 0) -> BlockLists:
+def lists_from_mask(
+    mask: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int] = (8, 16), text_tokens: int = 0
+) -> BlockLists:
     """The lists of any mask of video blocks: bool [heads, regions, regions], contiguous, on any device, which is the
     lists' too. Rows may be empty. The mask is kept, not copied. Raises ValueError for a mask of other shape than the
     grid's regions ask for."""

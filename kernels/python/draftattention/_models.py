@@ -31,13 +31,19 @@ def unwrapped(model: Any) -> Any:
     like, FSDP's. Raises ValueError if there is none, or more than one."""
     import diffusers
 
-    kinds = [getattr(diffusers, name) for name in ("WanTransformer3DModel", "HunyuanVideoTransformer3DModel")
-             if hasattr(diffusers, name)]
+    kinds = [
+        getattr(diffusers, name)
+        for name in ("WanTransformer3DModel", "HunyuanVideoTransformer3DModel")
+        if hasattr(diffusers, name)
+    ]
     wanted = "a WanTransformer3DModel, a HunyuanVideoTransformer3DModel or a pipeline with one"
     if isinstance(model, tuple(kinds)):
         return model
-    found = [part for part in model.modules() if isinstance(part, tuple(kinds))] if isinstance(
-        model, torch.nn.Module) else []
+    found = (
+        [part for part in model.modules() if isinstance(part, tuple(kinds))]
+        if isinstance(model, torch.nn.Module)
+        else []
+    )
     if len(found) != 1:
         name = type(model).__name__
         raise refuse("model", wanted, f"{name} with {len(found)} of them" if found else name)
@@ -57,8 +63,11 @@ def hooked(model: Any) -> torch.nn.Module:
 def attentions(transformer: Any) -> list[Any]:
     """The self-attention module of each block, in order."""
     if hasattr(transformer, "transformer_blocks"):
-        return [block.attn for blocks in (transformer.transformer_blocks, transformer.single_transformer_blocks)
-                for block in blocks]
+        return [
+            block.attn
+            for blocks in (transformer.transformer_blocks, transformer.single_transformer_blocks)
+            for block in blocks
+        ]
     return [block.attn1 for block in transformer.blocks]
 
 

@@ -9,8 +9,13 @@ import torch
 from . import _checks
 
 
-def _move(kernel: Callable[..., None], x: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int],
-          out: torch.Tensor | None) -> torch.Tensor:
+def _move(
+    kernel: Callable[..., None],
+    x: torch.Tensor,
+    grid: tuple[int, int, int],
+    region: tuple[int, int],
+    out: torch.Tensor | None,
+) -> torch.Tensor:
     _checks.require_rows("x", x)
     layout = _checks.layout_of("x", x, grid, region)
     if out is None:
@@ -23,15 +28,17 @@ def _move(kernel: Callable[..., None], x: torch.Tensor, grid: tuple[int, int, in
     return out
 
 
-def to_region_order(x: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int] = (8, 16),
-                    out: torch.Tensor | None = None) -> torch.Tensor:
+def to_region_order(
+    x: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int] = (8, 16), out: torch.Tensor | None = None
+) -> torch.Tensor:
     """x [heads, tokens, head_dim] (bfloat16 or float16, contiguous, on a GPU) with each region's tokens side by side,
     text behind. Writes to `out`, a tensor like x but not x itself, or to a new one. On PyTorch's current stream;
     nothing waits. Raises ValueError for arguments that disagree."""
     return _move(_checks.compiled().reorder, x, grid, region, out)
 
 
-def from_region_order(x: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int] = (8, 16),
-                      out: torch.Tensor | None = None) -> torch.Tensor:
+def from_region_order(
+    x: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int] = (8, 16), out: torch.Tensor | None = None
+) -> torch.Tensor:
     """The inverse of to_region_order."""
     return _move(_checks.compiled().restore, x, grid, region, out)

@@ -35,8 +35,11 @@ def _value_of(timestep: torch.Tensor) -> float:
 def _follows(now: Any, before: Any) -> bool:
     """Whether two timesteps are of one loop, in this order: `for t in timesteps` gives views of one memory."""
     both = isinstance(now, torch.Tensor) and isinstance(before, torch.Tensor)
-    return (both and now.untyped_storage().data_ptr() == before.untyped_storage().data_ptr()
-            and now.storage_offset() > before.storage_offset())
+    return (
+        both
+        and now.untyped_storage().data_ptr() == before.untyped_storage().data_ptr()
+        and now.storage_offset() > before.storage_offset()
+    )
 
 
 def _first_entry(scheduler: Any, timestep: torch.Tensor, value: float) -> int:
@@ -91,15 +94,21 @@ class PipelineSteps:
         turned = current is not self._current
         if self._begun and not turned and schedule is self._schedule and index == self._index:
             if not self._own_loop and value != self._value:  # or all passes would be of the one step
-                wanted = (f"step() of its {type(scheduler).__name__} before a pass with another timestep (in a loop "
-                          "without it, apply to the transformer, with steps)")
+                wanted = (
+                    f"step() of its {type(scheduler).__name__} before a pass with another timestep (in a loop "
+                    "without it, apply to the transformer, with steps)"
+                )
                 raise refuse("pipeline", wanted, f"{value} after {self._value} at one step")
             self._nth += 1
             return
         begin = getattr(scheduler, "begin_index", None)
         last, self._nth = self._index, 0
-        goes_on = self._begun and index is not None and (last is None or index > last) and not (
-            schedule is not self._schedule and index == begin)
+        goes_on = (
+            self._begun
+            and index is not None
+            and (last is None or index > last)
+            and not (schedule is not self._schedule and index == begin)
+        )
         if goes_on:
             # The first step's pass was made before the scheduler had an index.
             self._step += index - last if last is not None else 1 if begin is None or self._step else index - begin
@@ -126,8 +135,11 @@ class PipelineSteps:
             lacks = "no timesteps set"
         if not own_loop and lacks:
             wanted = "a run of the pipeline, or a loop over the timesteps of its scheduler, which counts its steps"
-            raise refuse("pipeline", wanted,
-                         f"a pass of its transformer outside of its loop, and {type(scheduler).__name__} with {lacks}")
+            raise refuse(
+                "pipeline",
+                wanted,
+                f"a pass of its transformer outside of its loop, and {type(scheduler).__name__} with {lacks}",
+            )
         if self._own_loop:
             self._steps = count
             begin = len(scheduler.timesteps) - count if begin is None else begin
@@ -140,8 +152,11 @@ class PipelineSteps:
             return
         wanted = current.item()
         if not abs(value - wanted) <= 2.0**-7 * abs(wanted):  # bfloat16 rounds by 2^-9
-            raise refuse("timestep", f"{wanted}, where the pipeline stands that draftattention was applied to",
-                         f"{value}: another pipeline's pass (remove(), or apply to that one)")
+            raise refuse(
+                "timestep",
+                f"{wanted}, where the pipeline stands that draftattention was applied to",
+                f"{value}: another pipeline's pass (remove(), or apply to that one)",
+            )
 
 
 class CountedSteps:
@@ -171,8 +186,9 @@ class CountedSteps:
             else:
                 self._change(value)
             if self._step >= self._steps:
-                raise refuse("steps", "the length of the schedule",
-                             f"{self._steps} and timestep {self._step + 1}, {value}")
+                raise refuse(
+                    "steps", "the length of the schedule", f"{self._steps} and timestep {self._step + 1}, {value}"
+                )
             return Place(self._step, self._steps, value, self._nth)
 
     def _change(self, value: float) -> None:

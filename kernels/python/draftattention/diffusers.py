@@ -29,8 +29,14 @@ from ._interception import Installed, PassHook, valid_tokens
 from ._models import attentions, chosen_layers, hooked, is_pipeline, list_of, patch_of, transformers_of, unwrapped
 from ._steps import CountedSteps, PipelineSteps
 
-__all__ = ["AttentionCall", "DraftControl", "Interception", "ModelCall", "apply_draft_attention",
-           "intercept_self_attention"]
+__all__ = [
+    "AttentionCall",
+    "DraftControl",
+    "Interception",
+    "ModelCall",
+    "apply_draft_attention",
+    "intercept_self_attention",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +69,9 @@ class AttentionCall:
 class _Watched:
     """One transformer's forward passes, and their attention calls on their way to `attend`."""
 
-    def __init__(self, model: Any, steps: PipelineSteps | CountedSteps,
-                 attend: Callable[[AttentionCall], torch.Tensor]):
+    def __init__(
+        self, model: Any, steps: PipelineSteps | CountedSteps, attend: Callable[[AttentionCall], torch.Tensor]
+    ):
         transformer = unwrapped(model)
         self._steps, self._attend = steps, attend
         self._patch, self._has_text = patch_of(transformer.config), hasattr(transformer, "transformer_blocks")
@@ -96,14 +103,19 @@ class _Watched:
         latents, timestep = (_argument(name, given) for name in ("hidden_states", "timestep"))
         if latents.dim() != 5:
             axes = ["batch entries", "channels", "frames", "height", "width"]
-            raise refuse("hidden_states", f"5 axes, {shape_text(axes)}",
-                         f"{latents.dim()}, {shape_text(latents.shape)}")
+            raise refuse(
+                "hidden_states", f"5 axes, {shape_text(axes)}", f"{latents.dim()}, {shape_text(latents.shape)}"
+            )
         lost = self.lost()
         if lost != self._lost:
             self._lost = lost
             if lost:
-                warnings.warn(f"draftattention no longer acts in layers {sorted(lost)}, where {min(lost.values())} was "
-                              "set as attention processor (remove(), and apply again)", RuntimeWarning, stacklevel=2)
+                warnings.warn(
+                    f"draftattention no longer acts in layers {sorted(lost)}, where {min(lost.values())} was "
+                    "set as attention processor (remove(), and apply again)",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
         place = self._steps.find(timestep)
         frames, height, width = (size // patch for size, patch in zip(latents.shape[-3:], self._patch))
         self._pass.call, self._pass.mask = ModelCall(*place, (frames, height, width)), None
@@ -111,9 +123,16 @@ class _Watched:
     def leave(self, *_: Any) -> None:
         self._pass.call = self._pass.mask = None
 
-    def attention(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-                  mask: torch.Tensor | None, options: dict[str, Any],
-                  dense: Callable[[], torch.Tensor]) -> torch.Tensor:
+    def attention(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        options: dict[str, Any],
+        dense: Callable[[], torch.Tensor],
+    ) -> torch.Tensor:
         model = getattr(self._pass, "call", None)
         if model is None:
             raise RuntimeError("draftattention: wanted a block's call by its transformer, found one on its own")
@@ -126,10 +145,22 @@ class _Watched:
             self._pass.mask = mask, valid_tokens(mask, batch, tokens)
         valid = self._pass.mask[1]
         if key.shape[:2] != query.shape[:2] or min(valid) < video or (tokens != video and not self._has_text):
-            raise refuse(f"layer {layer}", f"self-attention of {' x '.join(map(str, model.grid))} = {video} tokens"
-                         + " and text" * self._has_text, f"{list(valid)} valid of {tokens}, and {key.shape[1]} keys")
-        return self._attend(AttentionCall(model, layer, *autocast(query, key, value), valid, options.get("scale"),
-                                          bool(options.get("enable_gqa")), dense))
+            raise refuse(
+                f"layer {layer}",
+                f"self-attention of {' x '.join(map(str, model.grid))} = {video} tokens" + " and text" * self._has_text,
+                f"{list(valid)} valid of {tokens}, and {key.shape[1]} keys",
+            )
+        return self._attend(
+            AttentionCall(
+                model,
+                layer,
+                *autocast(query, key, value),
+                valid,
+                options.get("scale"),
+                bool(options.get("enable_gqa")),
+                dense,
+            )
+        )
 
 
 def _argument(name: str, given: dict[str, Any]) -> torch.Tensor:
@@ -164,8 +195,13 @@ def _steps_of(model_or_pipeline: Any, steps: int | None) -> PipelineSteps | Coun
 class _Installation:
     """Interception of every transformer that was given."""
 
-    def __init__(self, model_or_pipeline: Any, attend: Callable[[AttentionCall], torch.Tensor],
-                 layers: Iterable[int] | None, steps: int | None):
+    def __init__(
+        self,
+        model_or_pipeline: Any,
+        attend: Callable[[AttentionCall], torch.Tensor],
+        layers: Iterable[int] | None,
+        steps: int | None,
+    ):
         given = list_of(layers)
         layers = layers if given is None else given
         self._held, models = model_or_pipeline, transformers_of(model_or_pipeline)
@@ -188,8 +224,12 @@ class _Installation:
         """Whether all chosen layers' calls still come by, in the transformers that the pipeline has now."""
         if self.removed or any(watched.lost() for watched in self._watched):
             return False
-        held = [part for model in transformers_of(self._held) if isinstance(model, torch.nn.Module)
-                for part in model.modules()]
+        held = [
+            part
+            for model in transformers_of(self._held)
+            if isinstance(model, torch.nn.Module)
+            for part in model.modules()
+        ]
         return all(any(part is transformer for part in held) for transformer in self._transformers)
 
 
@@ -220,12 +260,19 @@ class Interception:
         return f"<draftattention's {type(self).__name__}, {'active' if self.active else 'not active'}>"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError(f"draftattention: {type(self).__name__} is of one model in this process and cannot be copied "
-                        "(a copy of the model has its own attention, as after remove(): apply to the copy)")
+        raise TypeError(
+            f"draftattention: {type(self).__name__} is of one model in this process and cannot be copied "
+            "(a copy of the model has its own attention, as after remove(): apply to the copy)"
+        )
 
 
-def intercept_self_attention(model_or_pipeline: Any, attend: Callable[[AttentionCall], torch.Tensor], *,
-                             layers: Iterable[int] | None = None, steps: int | None = None) -> Interception:
+def intercept_self_attention(
+    model_or_pipeline: Any,
+    attend: Callable[[AttentionCall], torch.Tensor],
+    *,
+    layers: Iterable[int] | None = None,
+    steps: int | None = None,
+) -> Interception:
     """Sends the self-attention of the chosen blocks through `attend`, which gets an AttentionCall and returns what its
     dense() would: [batch, tokens, heads, head_dim]. Cross-attention and token refiners are left alone.
 
@@ -243,8 +290,7 @@ class DraftControl(Interception):
     calls = dense_calls = sparse_calls = 0
 
     def __repr__(self) -> str:
-        return (f"{super().__repr__()[:-1]}, {self.calls} calls: {self.dense_calls} dense, {self.sparse_calls} "
-                "sparse>")
+        return f"{super().__repr__()[:-1]}, {self.calls} calls: {self.dense_calls} dense, {self.sparse_calls} sparse>"
 
 
 def _entries(call: AttentionCall) -> list[tuple[slice, int]]:
@@ -254,12 +300,20 @@ def _entries(call: AttentionCall) -> list[tuple[slice, int]]:
     return [(slice(entry, entry + 1), count) for entry, count in enumerate(call.valid)]
 
 
-def _of_entries(function: Callable[..., Any], call: AttentionCall, entries: slice, count: int,
-                options: dict[str, Any]) -> Any:
+def _of_entries(
+    function: Callable[..., Any], call: AttentionCall, entries: slice, count: int, options: dict[str, Any]
+) -> Any:
     """draft_attention, or its check, over the first `count` tokens of some entries."""
     rows = (x[entries, :count] for x in (call.query, call.key, call.value))
-    return function(*rows, call.model.grid, layout="bnhd", text_tokens=count - math.prod(call.model.grid),
-                    scale=call.scale, enable_gqa=call.enable_gqa, **options)
+    return function(
+        *rows,
+        call.model.grid,
+        layout="bnhd",
+        text_tokens=count - math.prod(call.model.grid),
+        scale=call.scale,
+        enable_gqa=call.enable_gqa,
+        **options,
+    )
 
 
 def _draft(call: AttentionCall, options: dict[str, Any]) -> torch.Tensor:
@@ -281,13 +335,26 @@ def _require_options(options: dict[str, Any]) -> None:
     if options["kernel"] not in ("auto", "torch"):
         names = [row["name"] for row in draftattention.kernels()]
         if options["kernel"] not in names:
-            raise refuse("kernel", f"one of {', '.join(['auto', 'torch', *names])}"
-                         + " (there are no kernels in this build)" * (not names), repr(options["kernel"]))
+            raise refuse(
+                "kernel",
+                f"one of {', '.join(['auto', 'torch', *names])}"
+                + " (there are no kernels in this build)" * (not names),
+                repr(options["kernel"]),
+            )
 
 
-def apply_draft_attention(model_or_pipeline: Any, *, sparsity: float = 0.9, dense_steps: float = 0.25,
-                          layers: Iterable[int] | None = None, region: Sequence[int] = (8, 16), pool: str = "avg",
-                          rule: str = "softmax", kernel: str = "auto", steps: int | None = None) -> DraftControl:
+def apply_draft_attention(
+    model_or_pipeline: Any,
+    *,
+    sparsity: float = 0.9,
+    dense_steps: float = 0.25,
+    layers: Iterable[int] | None = None,
+    region: Sequence[int] = (8, 16),
+    pool: str = "avg",
+    rule: str = "softmax",
+    kernel: str = "auto",
+    steps: int | None = None,
+) -> DraftControl:
     """Replaces the self-attention of diffusers' Wan and HunyuanVideo models by draft attention (arXiv 2505.14708).
 
     model_or_pipeline  a WanTransformer3DModel, a HunyuanVideoTransformer3DModel, or a pipeline with one (or with two:

@@ -22,26 +22,49 @@ class Case:
 
     def to(self, device, dtype):
         self.transformer.to(device, dtype)
-        self.embeds = {name: x.to(device, dtype if x.is_floating_point() else x.dtype) for name, x in self.embeds.items()}
+        self.embeds = {
+            name: x.to(device, dtype if x.is_floating_point() else x.dtype) for name, x in self.embeds.items()
+        }
         self.latents = self.latents.to(device)
         return self
 
     def run(self, steps=4, **changed):
         given = {"num_inference_steps": steps, "guidance_scale": 4.0, "latents": self.latents}
-        return self.pipeline(height=96, width=160, num_frames=5, output_type="latent", return_dict=False,
-                             **(self.embeds | given | changed))[0]
+        return self.pipeline(
+            height=96,
+            width=160,
+            num_frames=5,
+            output_type="latent",
+            return_dict=False,
+            **(self.embeds | given | changed),
+        )[0]
 
 
 def wan(boundary_ratio=None, head_dim=32):
     """A Wan pipeline of 3 blocks of 2 heads; with a boundary ratio of two such transformers, as Wan 2.2's."""
     torch.manual_seed(0)
-    first, second = (diffusers.WanTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=head_dim, in_channels=4, out_channels=4, text_dim=16, freq_dim=16,
-        ffn_dim=64, num_layers=3).eval() for _ in range(2))
+    first, second = (
+        diffusers.WanTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=head_dim,
+            in_channels=4,
+            out_channels=4,
+            text_dim=16,
+            freq_dim=16,
+            ffn_dim=64,
+            num_layers=3,
+        ).eval()
+        for _ in range(2)
+    )
     pipeline = diffusers.WanPipeline(
-        tokenizer=None, text_encoder=None, vae=None, transformer=first, boundary_ratio=boundary_ratio,
+        tokenizer=None,
+        text_encoder=None,
+        vae=None,
+        transformer=first,
+        boundary_ratio=boundary_ratio,
         transformer_2=None if boundary_ratio is None else second,
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0))
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
     return Case(pipeline, {"prompt_embeds": numbers(1, 7, 16), "negative_prompt_embeds": numbers(1, 7, 16, seed=1)})
 
 
@@ -49,20 +72,45 @@ def hunyuan(head_dim=32):
     """A HunyuanVideo pipeline of 2 dual-stream and 2 single-stream blocks; VALID of its TEXT tokens are no padding."""
     torch.manual_seed(0)
     model = diffusers.HunyuanVideoTransformer3DModel(
-        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=head_dim, num_layers=2, num_single_layers=2,
-        num_refiner_layers=1, text_embed_dim=16, pooled_projection_dim=8, rope_axes_dim=(head_dim // 4, 3 * head_dim // 8, 3 * head_dim // 8)).eval()
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=head_dim,
+        num_layers=2,
+        num_single_layers=2,
+        num_refiner_layers=1,
+        text_embed_dim=16,
+        pooled_projection_dim=8,
+        rope_axes_dim=(head_dim // 4, 3 * head_dim // 8, 3 * head_dim // 8),
+    ).eval()
     pipeline = diffusers.HunyuanVideoPipeline(
-        text_encoder=None, tokenizer=None, text_encoder_2=None, tokenizer_2=None, vae=None, transformer=model,
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=7.0))
-    return Case(pipeline, {"prompt_embeds": numbers(1, TEXT, 16), "pooled_prompt_embeds": numbers(1, 8),
-                           "prompt_attention_mask": text_mask([VALID])})
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+        vae=None,
+        transformer=model,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=7.0),
+    )
+    return Case(
+        pipeline,
+        {
+            "prompt_embeds": numbers(1, TEXT, 16),
+            "pooled_prompt_embeds": numbers(1, 8),
+            "prompt_attention_mask": text_mask([VALID]),
+        },
+    )
 
 
 def one_pass(model):
     """A Wan transformer's output in one pass, [1, 4, 2, 12, 20]."""
     with torch.no_grad():
-        return model(hidden_states=numbers(1, 4, 2, 12, 20), timestep=torch.tensor([900.0]),
-                     encoder_hidden_states=numbers(1, 7, 16), return_dict=False)[0]
+        return model(
+            hidden_states=numbers(1, 4, 2, 12, 20),
+            timestep=torch.tensor([900.0]),
+            encoder_hidden_states=numbers(1, 7, 16),
+            return_dict=False,
+        )[0]
 
 
 def processors(model):

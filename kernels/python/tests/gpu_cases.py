@@ -10,9 +10,13 @@ import draftattention as da
 from truth import blocks_of_tokens
 
 # heads, grid, region, text, head_dim, element: ragged ones, one token, text alone behind, regions of other sizes
-CASES = [(2, (2, 9, 17), (8, 16), 77, 128, torch.bfloat16), (3, (2, 16, 32), (8, 16), 0, 64, torch.float16),
-         (2, (3, 20, 24), (8, 16), 130, 128, torch.float16), (1, (1, 1, 1), (8, 16), 0, 64, torch.bfloat16),
-         (2, (2, 11, 13), (4, 8), 5, 64, torch.bfloat16)]
+CASES = [
+    (2, (2, 9, 17), (8, 16), 77, 128, torch.bfloat16),
+    (3, (2, 16, 32), (8, 16), 0, 64, torch.float16),
+    (2, (3, 20, 24), (8, 16), 130, 128, torch.float16),
+    (1, (1, 1, 1), (8, 16), 0, 64, torch.bfloat16),
+    (2, (2, 11, 13), (4, 8), 5, 64, torch.bfloat16),
+]
 
 
 class GpuTest(unittest.TestCase):

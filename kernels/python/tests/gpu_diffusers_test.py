@@ -32,8 +32,10 @@ class Models(GpuTest):
                 calls.append((q, k, v, o, grid, options["text_tokens"], options["kernel"]))
                 return o
 
-            with apply_draft_attention(case.pipeline, **SPARSE) as control, \
-                    mock.patch.object(da, "draft_attention", record):
+            with (
+                apply_draft_attention(case.pipeline, **SPARSE) as control,
+                mock.patch.object(da, "draft_attention", record),
+            ):
                 sparse = case.run()
             self.assertEqual((len(calls), control.dense_calls > 0), (control.sparse_calls, True))
             self.assertTrue(torch.isfinite(sparse).all())

@@ -87,8 +87,10 @@ class Attention(GpuTest):
         for dtype in (torch.float32, torch.float64):
             q, k, v = (x.to(dtype) for x in batched(case)[:3])
             for sparsity in (0.0, 0.5):
-                found, wanted = (da.draft_attention(q, k, v, case[1], sparsity=sparsity, kernel=kernel)
-                                 for kernel in ("auto", "torch"))
+                found, wanted = (
+                    da.draft_attention(q, k, v, case[1], sparsity=sparsity, kernel=kernel)
+                    for kernel in ("auto", "torch")
+                )
                 self.assertEqual(found.dtype, dtype)
                 self.assertTrue(torch.equal(found, wanted))
                 mask = da.draft_mask(q, k, case[1], sparsity=sparsity)
@@ -104,8 +106,11 @@ class Masks(GpuTest):
             heads, grid, region, _, dim, _ = case
             q, k, _, _ = batched(case)
             for pool in ("avg", "max"):
-                maps = {(b, h): draft_scores(q[b, h], k[b, h], grid, region, pool, 1 / math.sqrt(dim))
-                        for b in range(2) for h in range(heads)}
+                maps = {
+                    (b, h): draft_scores(q[b, h], k[b, h], grid, region, pool, 1 / math.sqrt(dim))
+                    for b in range(2)
+                    for h in range(heads)
+                }
                 for rule in ("softmax", "logits", "released", "row"):
                     for sparsity in (0.0, 0.5, 0.9):
                         for kernel in ("auto", "torch"):
@@ -206,12 +211,15 @@ class Calls(GpuTest):
         grid, wide = case[1], q.float()
         thin = torch.zeros((1, 1, 128, 96), dtype=torch.float16, device="cuda")
         for call, message in [
-                (lambda: da.draft_attention(q, k.cpu(), v, grid), "k: wanted a tensor on cuda:0, found cpu"),
-                (lambda: da.block_attention(q, k, v, grid, mask.cpu()), "mask: wanted a tensor on cuda:0, found cpu"),
-                (lambda: da.draft_attention(wide, wide, wide, grid, kernel="mma"),
-                 "q: wanted torch.bfloat16 or torch.float16 for kernel mma, found torch.float32"),
-                (lambda: da.draft_mask(thin, thin, (1, 8, 16), kernel="mma"), "kernel: mma wants head_dim 64 or 128"),
-                (lambda: da.draft_attention(q, k, v, grid, kernel="fast"), "kernel: wanted one of auto.*fast")]:
+            (lambda: da.draft_attention(q, k.cpu(), v, grid), "k: wanted a tensor on cuda:0, found cpu"),
+            (lambda: da.block_attention(q, k, v, grid, mask.cpu()), "mask: wanted a tensor on cuda:0, found cpu"),
+            (
+                lambda: da.draft_attention(wide, wide, wide, grid, kernel="mma"),
+                "q: wanted torch.bfloat16 or torch.float16 for kernel mma, found torch.float32",
+            ),
+            (lambda: da.draft_mask(thin, thin, (1, 8, 16), kernel="mma"), "kernel: mma wants head_dim 64 or 128"),
+            (lambda: da.draft_attention(q, k, v, grid, kernel="fast"), "kernel: wanted one of auto.*fast"),
+        ]:
             with self.subTest(message), self.assertRaisesRegex(ValueError, message):
                 call()
 

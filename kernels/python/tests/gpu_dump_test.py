@@ -27,14 +27,22 @@ class Dumps(GpuTest):
         for name, heads in DUMPS.items():
             found = 0
             for capture in qkv_dump.read_dump(ROOT / "data" / name):
-                grid, text, scale = (capture.frames, capture.height, capture.width), capture.text_tokens, capture.softmax_scale
+                grid, text, scale = (
+                    (capture.frames, capture.height, capture.width),
+                    capture.text_tokens,
+                    capture.softmax_scale,
+                )
                 blocks = blocks_of_tokens(grid, (8, 16), text).cuda()
                 named = dict(text_tokens=text, scale=scale)
-                q, k, v = (torch.from_numpy(x)[None].cuda().to(torch.bfloat16) for x in (capture.q, capture.k, capture.v))
+                q, k, v = (
+                    torch.from_numpy(x)[None].cuda().to(torch.bfloat16) for x in (capture.q, capture.k, capture.v)
+                )
                 for sparsity in (0.0, 0.9):
                     mask = da.draft_mask(q, k, grid, sparsity=sparsity, **named)
-                    outputs = {kernel: da.draft_attention(q, k, v, grid, sparsity=sparsity, kernel=kernel, **named)
-                               for kernel in (*self.here, "auto", "torch")}
+                    outputs = {
+                        kernel: da.draft_attention(q, k, v, grid, sparsity=sparsity, kernel=kernel, **named)
+                        for kernel in (*self.here, "auto", "torch")
+                    }
                     for head in range(q.shape[1]):
                         keep = full_mask(mask[0, head], grid, (8, 16), text)[blocks][:, blocks]
                         truth = attention_truth(q[0, head], k[0, head], v[0, head], keep, scale)

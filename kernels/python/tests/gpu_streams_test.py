@@ -74,20 +74,23 @@ class Refusals(GpuTest):
         wide = torch.zeros((1, 128, 96), dtype=torch.float16, device="cuda")
         shifted = torch.zeros(q.numel() + 1, dtype=q.dtype, device="cuda")[1:].view(q.shape)
         for call, message in [
-                (lambda: da.attention(q, k.cpu(), v, grid), "k: wanted a tensor on cuda:0, found cpu"),
-                (lambda: da.attention(q, k, v[:1], grid), "v: wanted shape"),
-                (lambda: da.attention(q, k, v, (99, 9, 17)), "grid: wanted at most the 383 tokens of q"),
-                (lambda: da.attention(q, k, v, grid, lists=other), "lists: heads: wanted 2, found 1"),
-                (lambda: da.attention(q, k, v, grid, kernel="fast"), "kernel: wanted one of mma.*found fast"),
-                (lambda: da.attention(q, k, v, grid, kernel="mma", scale=-1.0),
-                 "scale: wanted a finite number above 0, .*, found -1.0"),
-                (lambda: da.attention(wide, wide, wide, (1, 8, 16), kernel="mma"), "wants head_dim 64 or 128, found"),
-                (lambda: da.attention(shifted, k, v, grid, kernel="mma"), "q: wanted a device pointer aligned to 16"),
-                (lambda: da.attention(q, k, v, grid, out=q), "out: wanted memory apart from q's"),
-                (lambda: da.draft_lists(q, k, grid, rule="best"), "rule: wanted one of logits.*found best"),
-                (lambda: da.draft_lists(q, k, grid, pool="min"), "pool: wanted one of avg, max, found min"),
-                (lambda: da.draft_lists(q, k, grid, sparsity=1.0), "sparsity: wanted at least 0 and below 1"),
-                (lambda: da.to_region_order(q, grid, out=q), "out: wanted memory apart from x's")]:
+            (lambda: da.attention(q, k.cpu(), v, grid), "k: wanted a tensor on cuda:0, found cpu"),
+            (lambda: da.attention(q, k, v[:1], grid), "v: wanted shape"),
+            (lambda: da.attention(q, k, v, (99, 9, 17)), "grid: wanted at most the 383 tokens of q"),
+            (lambda: da.attention(q, k, v, grid, lists=other), "lists: heads: wanted 2, found 1"),
+            (lambda: da.attention(q, k, v, grid, kernel="fast"), "kernel: wanted one of mma.*found fast"),
+            (
+                lambda: da.attention(q, k, v, grid, kernel="mma", scale=-1.0),
+                "scale: wanted a finite number above 0, .*, found -1.0",
+            ),
+            (lambda: da.attention(wide, wide, wide, (1, 8, 16), kernel="mma"), "wants head_dim 64 or 128, found"),
+            (lambda: da.attention(shifted, k, v, grid, kernel="mma"), "q: wanted a device pointer aligned to 16"),
+            (lambda: da.attention(q, k, v, grid, out=q), "out: wanted memory apart from q's"),
+            (lambda: da.draft_lists(q, k, grid, rule="best"), "rule: wanted one of logits.*found best"),
+            (lambda: da.draft_lists(q, k, grid, pool="min"), "pool: wanted one of avg, max, found min"),
+            (lambda: da.draft_lists(q, k, grid, sparsity=1.0), "sparsity: wanted at least 0 and below 1"),
+            (lambda: da.to_region_order(q, grid, out=q), "out: wanted memory apart from x's"),
+        ]:
             with self.subTest(message), self.assertRaisesRegex(ValueError, message):
                 call()
 

@@ -122,8 +122,9 @@ class Drafts(GpuTest):
                             real = torch.arange(lists.columns.shape[2], device="cuda") < lists.counts[:, :, None]
                             self.assertTrue(torch.equal(lists.columns[real], again.columns[real]))
                             for head in range(heads):
-                                scores, logs, slack = draft_scores(q[head], k[head], grid, region, pool,
-                                                                   1 / math.sqrt(dim))
+                                scores, logs, slack = draft_scores(
+                                    q[head], k[head], grid, region, pool, 1 / math.sqrt(dim)
+                                )
                                 read = logs if rule in ("softmax", "released") else scores
                                 self.assertEqual(self.violations(rule, sparsity, lists.mask[head], read, slack), [])
 

@@ -25,16 +25,24 @@ class Choice(unittest.TestCase):
     def test_auto_takes_the_first_that_can_do_the_call(self):
         hopper = "wgmma" if any(row["name"] == "wgmma" and row["supports"] for row in da.kernels()) else "mma"
         for wanted, found in [
-                (hopper, chosen("auto", (9, 0))), (hopper, chosen("auto", (9, 0), dim=64, dtype=torch.float16)),
-                ("mma", chosen("auto", (9, 0), region=(8, 8))), ("mma", chosen("auto", (8, 0))),
-                ("mma", chosen("auto", (12, 0), dim=64)), ("blas", chosen("auto", (9, 0), dim=96)),
-                ("blas", chosen("auto", (8, 9), dim=256))]:
+            (hopper, chosen("auto", (9, 0))),
+            (hopper, chosen("auto", (9, 0), dim=64, dtype=torch.float16)),
+            ("mma", chosen("auto", (9, 0), region=(8, 8))),
+            ("mma", chosen("auto", (8, 0))),
+            ("mma", chosen("auto", (12, 0), dim=64)),
+            ("blas", chosen("auto", (9, 0), dim=96)),
+            ("blas", chosen("auto", (8, 9), dim=256)),
+        ]:
             self.assertEqual(found, wanted)
 
     def test_auto_takes_pytorch_where_no_kernel_can(self):
-        for found in [chosen("auto", (7, 5)), chosen("auto", (9, 0), dtype=torch.float32),
-                      chosen("auto", (9, 0), dtype=torch.float64), chosen("auto", (9, 0), dim=100),
-                      chosen("auto", (9, 0), region=(1, 1), grid=(40, 32, 32))]:
+        for found in [
+            chosen("auto", (7, 5)),
+            chosen("auto", (9, 0), dtype=torch.float32),
+            chosen("auto", (9, 0), dtype=torch.float64),
+            chosen("auto", (9, 0), dim=100),
+            chosen("auto", (9, 0), region=(1, 1), grid=(40, 32, 32)),
+        ]:
             self.assertEqual(found, "torch")
         for kernel in ("auto", "torch"):
             self.assertEqual(_dropin.choose_kernel(kernel, torch.device("cpu"), torch.bfloat16, ()), "torch")
@@ -43,14 +51,19 @@ class Choice(unittest.TestCase):
         for name in ("blas", "mma", "torch"):
             self.assertEqual(chosen(name, (9, 0)), name)
         for arguments, message in [
-                (dict(kernel="mma", capability=(8, 0), dim=96), "kernel: mma wants head_dim 64 or 128, found 96"),
-                (dict(kernel="mma", capability=(7, 5)), "kernel: mma wants compute capability 8.0 or newer, found 7.5"),
-                (dict(kernel="wgmma", capability=(8, 0)), "kernel: wgmma (needs compute capability 9.0|this build)"),
-                (dict(kernel="mma", capability=(9, 0), dim=100), "head_dim must be a multiple of 8, found 100"),
-                (dict(kernel="blas", capability=(9, 0), dtype=torch.float32),
-                 "q: wanted torch.bfloat16 or torch.float16 for kernel blas, found torch.float32"),
-                (dict(kernel="fast", capability=(9, 0)),
-                 "kernel: wanted one of auto, torch, mma, wgmma, blas.*, found fast")]:
+            (dict(kernel="mma", capability=(8, 0), dim=96), "kernel: mma wants head_dim 64 or 128, found 96"),
+            (dict(kernel="mma", capability=(7, 5)), "kernel: mma wants compute capability 8.0 or newer, found 7.5"),
+            (dict(kernel="wgmma", capability=(8, 0)), "kernel: wgmma (needs compute capability 9.0|this build)"),
+            (dict(kernel="mma", capability=(9, 0), dim=100), "head_dim must be a multiple of 8, found 100"),
+            (
+                dict(kernel="blas", capability=(9, 0), dtype=torch.float32),
+                "q: wanted torch.bfloat16 or torch.float16 for kernel blas, found torch.float32",
+            ),
+            (
+                dict(kernel="fast", capability=(9, 0)),
+                "kernel: wanted one of auto, torch, mma, wgmma, blas.*, found fast",
+            ),
+        ]:
             with self.assertRaisesRegex(ValueError, message):
                 chosen(**arguments)
 
@@ -62,8 +75,11 @@ class Calls(unittest.TestCase):
     def setUp(self):
         self.attended = mock.create_autospec(da.attention, side_effect=self.attend)
         self.drafted = mock.create_autospec(da.draft_lists, side_effect=self.draft)
-        for target, name, stand_in in [(_dropin, "attention", self.attended), (_dropin, "draft_lists", self.drafted),
-                                       (torch.cuda, "is_current_stream_capturing", lambda: False)]:
+        for target, name, stand_in in [
+            (_dropin, "attention", self.attended),
+            (_dropin, "draft_lists", self.drafted),
+            (torch.cuda, "is_current_stream_capturing", lambda: False),
+        ]:
             patch = mock.patch.object(target, name, stand_in)
             patch.start()
             self.addCleanup(patch.stop)
@@ -96,10 +112,13 @@ class Calls(unittest.TestCase):
                 rows[1] = torch.zeros(k.numel() + 1, dtype=k.dtype)[1:].view(rows[1].shape).copy_(rows[1])
                 named = dict(region=region, layout=layout, scale=0.3)
                 for function, arguments, more in [
-                        (da.draft_attention, (*rows, grid), draft), (da.draft_mask, (*rows[:2], grid), draft),
-                        (da.draft_attention, (*rows, grid), dict(sparsity=0)),
-                        (da.block_attention, (*rows, grid, mask), {}), (da.block_attention, (*rows, grid, None), {}),
-                        (da.block_attention, (*rows, grid, mask[0, 1]), {})]:
+                    (da.draft_attention, (*rows, grid), draft),
+                    (da.draft_mask, (*rows[:2], grid), draft),
+                    (da.draft_attention, (*rows, grid), dict(sparsity=0)),
+                    (da.block_attention, (*rows, grid, mask), {}),
+                    (da.block_attention, (*rows, grid, None), {}),
+                    (da.block_attention, (*rows, grid, mask[0, 1]), {}),
+                ]:
                     with self.subTest(case=case, layout=layout, function=function.__name__, **more):
                         found = self.as_kernel(function, *arguments, **named, **more)
                         wanted = function(*arguments, kernel="torch", **named, **more)

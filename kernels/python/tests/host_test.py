@@ -13,8 +13,13 @@ from draftattention import _checks, _kernels
 from truth import blocks_of_tokens, full_mask
 
 # grid, region, text
-CASES = [((1, 1, 1), (8, 16), 0), ((2, 9, 17), (8, 16), 77), ((3, 16, 32), (8, 16), 128), ((2, 5, 7), (2, 3), 13),
-         ((1, 4, 4), (8, 16), 1)]
+CASES = [
+    ((1, 1, 1), (8, 16), 0),
+    ((2, 9, 17), (8, 16), 77),
+    ((3, 16, 32), (8, 16), 128),
+    ((2, 5, 7), (2, 3), 13),
+    ((1, 4, 4), (8, 16), 1),
+]
 
 
 def random_mask(grid, region, heads, seed):
@@ -48,9 +53,11 @@ class Layouts(unittest.TestCase):
             self.assertEqual(layout.regions, int(blocks[: layout.video].max()) + 1)
 
     def test_what_the_kernels_cannot_do_is_refused(self):
-        for arguments, message in [((1, (1, 8, 16), (8, 16), 0, 100), "head_dim must be a multiple of 8, found 100"),
-                                   ((0, (1, 8, 16), (8, 16), 0, 64), "heads must be from 1 to 65535, found 0"),
-                                   ((1, (200, 64, 128), (8, 8), 0, 64), "blocks must be from 1 to 12000, found 25600")]:
+        for arguments, message in [
+            ((1, (1, 8, 16), (8, 16), 0, 100), "head_dim must be a multiple of 8, found 100"),
+            ((0, (1, 8, 16), (8, 16), 0, 64), "heads must be from 1 to 65535, found 0"),
+            ((1, (200, 64, 128), (8, 8), 0, 64), "blocks must be from 1 to 12000, found 25600"),
+        ]:
             with self.assertRaisesRegex(ValueError, message):
                 _checks.make_layout(*arguments)
 
@@ -61,8 +68,9 @@ class Lists(unittest.TestCase):
             mask = random_mask(grid, region, 3, seed)
             lists = da.lists_from_mask(mask, grid, region, text)
             check_lists(self, lists, mask, grid, region, text)
-            self.assertEqual([lists.columns.dtype, lists.counts.dtype, lists.order.dtype],
-                             [torch.int16, torch.int32, torch.int16])
+            self.assertEqual(
+                [lists.columns.dtype, lists.counts.dtype, lists.order.dtype], [torch.int16, torch.int32, torch.int16]
+            )
             self.assertEqual((lists.grid, lists.region, lists.text_tokens), (grid, region, text))
 
     def test_the_check_can_fail(self):
@@ -81,13 +89,14 @@ class Lists(unittest.TestCase):
         mask = torch.ones((2, 4, 4), dtype=torch.bool)
         grid, region = (1, 16, 32), (8, 16)
         for arguments, message in [
-                ((mask.float(), grid, region, 0), r"mask: wanted torch.bool, found torch.float32"),
-                ((mask[:, :3, :3].contiguous(), grid, region, 0), r"mask: wanted .* \[any, 4, 4\], found \[2, 3, 3\]"),
-                ((mask.transpose(1, 2)[:, :, ::2].expand(2, 4, 2), grid, region, 0), r"mask: wanted "),
-                ((mask, grid, region, -1), r"text_tokens: wanted a whole number from 0 on, found -1"),
-                ((mask, (16, 32), region, 0), r"grid: wanted \(frames, height, width\), .*, found \(16, 32\)"),
-                ((mask, grid, (0, 16), 0), r"region: wanted \(height, width\), .*, found \(0, 16\)"),
-                ((mask, (1.5, 16, 32), region, 0), r"grid: wanted .*, found \(1.5, 16, 32\)")]:
+            ((mask.float(), grid, region, 0), r"mask: wanted torch.bool, found torch.float32"),
+            ((mask[:, :3, :3].contiguous(), grid, region, 0), r"mask: wanted .* \[any, 4, 4\], found \[2, 3, 3\]"),
+            ((mask.transpose(1, 2)[:, :, ::2].expand(2, 4, 2), grid, region, 0), r"mask: wanted "),
+            ((mask, grid, region, -1), r"text_tokens: wanted a whole number from 0 on, found -1"),
+            ((mask, (16, 32), region, 0), r"grid: wanted \(frames, height, width\), .*, found \(16, 32\)"),
+            ((mask, grid, (0, 16), 0), r"region: wanted \(height, width\), .*, found \(0, 16\)"),
+            ((mask, (1.5, 16, 32), region, 0), r"grid: wanted .*, found \(1.5, 16, 32\)"),
+        ]:
             with self.assertRaisesRegex(ValueError, message):
                 da.lists_from_mask(*arguments)
         with self.assertRaisesRegex(TypeError, "mask: wanted a torch.Tensor, found list"):
@@ -123,11 +132,13 @@ class Refusals(unittest.TestCase):
 
     def test_q(self):
         q, grid = self.q, (1, 8, 16)
-        for wrong, message in [(q.float(), r"q: wanted torch.bfloat16 or torch.float16, found torch.float32"),
-                               (q[0], r"q: wanted 3 axes, \[heads, tokens, head_dim\], found 2, \[200, 64\]"),
-                               (q[:, :0], r"q: wanted no empty axis, found 0 tokens in \[2, 0, 64\]"),
-                               (q.transpose(0, 1), r"q: wanted a contiguous tensor, found strides"),
-                               (q, r"q: wanted a tensor on a CUDA device, found cpu")]:
+        for wrong, message in [
+            (q.float(), r"q: wanted torch.bfloat16 or torch.float16, found torch.float32"),
+            (q[0], r"q: wanted 3 axes, \[heads, tokens, head_dim\], found 2, \[200, 64\]"),
+            (q[:, :0], r"q: wanted no empty axis, found 0 tokens in \[2, 0, 64\]"),
+            (q.transpose(0, 1), r"q: wanted a contiguous tensor, found strides"),
+            (q, r"q: wanted a tensor on a CUDA device, found cpu"),
+        ]:
             self.refused(message, da.attention, wrong, q, q, grid)
             self.refused(message, da.draft_lists, wrong, q, grid)
             self.refused(message.replace("q:", "x:"), da.to_region_order, wrong, grid)
@@ -149,14 +160,21 @@ class Refusals(unittest.TestCase):
         require("k", q.clone(), like=q)
 
     def test_grid_holds_no_more_than_the_tokens(self):
-        self.refused("grid: wanted at most the 200 tokens of q, found 2 x 8 x 16 = 256", _checks.layout_of, "q",
-                     self.q, (2, 8, 16), (8, 16))
+        self.refused(
+            "grid: wanted at most the 200 tokens of q, found 2 x 8 x 16 = 256",
+            _checks.layout_of,
+            "q",
+            self.q,
+            (2, 8, 16),
+            (8, 16),
+        )
         self.assertEqual(_checks.layout_of("q", self.q, (1, 8, 16), (8, 16)).text, 72)
 
     def test_overlaps(self):
         q = self.q
-        self.refused("out: wanted memory apart from q's, found an overlap", _checks.require_apart, "out", q[1:],
-                     {"q": q})
+        self.refused(
+            "out: wanted memory apart from q's, found an overlap", _checks.require_apart, "out", q[1:], {"q": q}
+        )
         _checks.require_apart("out", q[1:], {"q": q[:1]})
 
     def test_lists_of_another_call(self):
@@ -169,11 +187,12 @@ class Refusals(unittest.TestCase):
 
         fit(2, 5, grid, region, cpu)
         for arguments, message in [
-                ((1, 5, grid, region, cpu), "lists: heads: wanted 1, found 2"),
-                ((2, 6, grid, region, cpu), "lists: text tokens: wanted 6, found 5"),
-                ((2, 5, (1, 32, 16), (16, 8), cpu), "lists: grid: wanted .*32, 16.*, found .*16, 32"),
-                ((2, 5, grid, (16, 8), cpu), "lists: region: wanted .*16, 8.*, found .*8, 16"),
-                ((2, 5, grid, region, torch.device("meta")), "lists: device: wanted meta, found cpu")]:
+            ((1, 5, grid, region, cpu), "lists: heads: wanted 1, found 2"),
+            ((2, 6, grid, region, cpu), "lists: text tokens: wanted 6, found 5"),
+            ((2, 5, (1, 32, 16), (16, 8), cpu), "lists: grid: wanted .*32, 16.*, found .*16, 32"),
+            ((2, 5, grid, (16, 8), cpu), "lists: region: wanted .*16, 8.*, found .*8, 16"),
+            ((2, 5, grid, region, torch.device("meta")), "lists: device: wanted meta, found cpu"),
+        ]:
             self.refused(message, fit, *arguments)
 
 

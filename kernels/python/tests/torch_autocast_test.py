@@ -37,11 +37,15 @@ class Autocast(unittest.TestCase):
                 for b in DTYPES:
                     for c in DTYPES:
                         rows = q.to(a), k.to(b), v.to(c)
-                        with self.subTest(on=on, types=(a, b, c)), \
-                                torch.autocast("cpu", dtype=on, enabled=on is not None):
+                        with (
+                            self.subTest(on=on, types=(a, b, c)),
+                            torch.autocast("cpu", dtype=on, enabled=on is not None),
+                        ):
                             wanted = dtype_of(scaled_dot_product_attention, *rows)
-                            for function in (lambda *x: da.draft_attention(*x, GRID, sparsity=0.5),
-                                             lambda *x: da.block_attention(*x, GRID, None)):
+                            for function in (
+                                lambda *x: da.draft_attention(*x, GRID, sparsity=0.5),
+                                lambda *x: da.block_attention(*x, GRID, None),
+                            ):
                                 self.assertEqual(dtype_of(function, *rows), wanted)
                             found.add(wanted)
         self.assertEqual(found, {*DTYPES, "refused"})
@@ -50,12 +54,18 @@ class Autocast(unittest.TestCase):
         q, k, v, mask = inputs(CASE, torch.float32)
         cast = [x.bfloat16() for x in (q, k, v)]
         named = dict(sparsity=0.5, rule="row")
-        wanted = (da.draft_attention(*cast, GRID, **named), da.draft_mask(*cast[:2], GRID, **named),
-                  da.block_attention(*cast, GRID, mask))
+        wanted = (
+            da.draft_attention(*cast, GRID, **named),
+            da.draft_mask(*cast[:2], GRID, **named),
+            da.block_attention(*cast, GRID, mask),
+        )
         plain = da.draft_attention(q, k, v, GRID, **named)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = (da.draft_attention(q, k, cast[2], GRID, **named), da.draft_mask(q, cast[1], GRID, **named),
-                     da.block_attention(cast[0], k, v, GRID, mask))
+            found = (
+                da.draft_attention(q, k, cast[2], GRID, **named),
+                da.draft_mask(q, cast[1], GRID, **named),
+                da.block_attention(cast[0], k, v, GRID, mask),
+            )
             with torch.autocast("cpu", enabled=False):
                 self.assertTrue(torch.equal(da.draft_attention(q, k, v, GRID, **named), plain))
         for one, other in zip(found, wanted):
@@ -76,8 +86,10 @@ class Autocast(unittest.TestCase):
         """Given rows that only lack a GPU, claim: they are refused for that alone, as they are cast."""
         rows = torch.zeros((2, 128, 64))
         self.assertEqual([x.dtype for x in _checks.autocast(rows, None)[:1]], [torch.float32])
-        with torch.autocast("cpu", dtype=torch.bfloat16), \
-                self.assertRaisesRegex(ValueError, "q: wanted a tensor on a CUDA device, found cpu"):
+        with (
+            torch.autocast("cpu", dtype=torch.bfloat16),
+            self.assertRaisesRegex(ValueError, "q: wanted a tensor on a CUDA device, found cpu"),
+        ):
             _checks.require_shared_rows(rows, False, k=rows, v=rows)
         with self.assertRaisesRegex(ValueError, "q: wanted torch.bfloat16 or torch.float16, found torch.float32"):
             _checks.require_shared_rows(rows, False, k=rows)
@@ -98,8 +110,10 @@ class SharedHeads(unittest.TestCase):
                 q, k, v, mask = self.rows(dtype, heads, shared)
                 for layout in ("bhnd", "bnhd"):
                     rows = [x if layout == "bhnd" else x.transpose(1, 2).contiguous() for x in (q, k, v)]
-                    full = [rows[0], *(x.repeat_interleave(heads // shared, dim=1 if layout == "bhnd" else 2)
-                                       for x in rows[1:])]
+                    full = [
+                        rows[0],
+                        *(x.repeat_interleave(heads // shared, dim=1 if layout == "bhnd" else 2) for x in rows[1:]),
+                    ]
                     for function, pick in ((da.draft_attention, 3), (da.draft_mask, 2)):
                         for rule in ("softmax", "row"):
                             named = dict(layout=layout, sparsity=0.6, rule=rule)
@@ -110,16 +124,22 @@ class SharedHeads(unittest.TestCase):
                         self.assertTrue(torch.equal(found, da.block_attention(*full, GRID, kept, layout=layout)))
         q, k, v, _ = self.rows(torch.float32)
         tiled = (x.repeat(1, 3, 1, 1) for x in (k, v))  # another order of the heads is seen
-        self.assertFalse(torch.equal(da.draft_attention(q, k, v, GRID, enable_gqa=True),
-                                     da.draft_attention(q, *tiled, GRID)))
+        self.assertFalse(
+            torch.equal(da.draft_attention(q, k, v, GRID, enable_gqa=True), da.draft_attention(q, *tiled, GRID))
+        )
 
     def test_is_scaled_dot_product_attention(self):
         """Dense, in float64: the two differ by rounding, 2 tokens eps of the largest |v| at most."""
         q, k, v, _ = self.rows(torch.float64)
         found = da.draft_attention(q, k, v, GRID, sparsity=0, enable_gqa=True)
         wanted = scaled_dot_product_attention(q, k, v, enable_gqa=True)
-        tolerance = 2 * q.shape[2] * torch.finfo(torch.float64).eps * v.abs().max().item() * (
-            1 + (q.abs().amax() * k.abs().amax() * q.shape[3]).item())
+        tolerance = (
+            2
+            * q.shape[2]
+            * torch.finfo(torch.float64).eps
+            * v.abs().max().item()
+            * (1 + (q.abs().amax() * k.abs().amax() * q.shape[3]).item())
+        )
         self.assertLessEqual((found - wanted).abs().max().item(), tolerance)
         self.assertGreater((found - wanted.roll(1, dims=1)).abs().max().item(), tolerance)
 
@@ -136,8 +156,10 @@ class SharedHeads(unittest.TestCase):
             rows = [x if layout == "bhnd" else x.transpose(1, 2) for x in (q, k, v)]
             named = dict(layout=layout, enable_gqa=True)
             wanted = da.block_attention(*rows, GRID, None, **named)
-            with mock.patch.object(_dropin, "choose_kernel", return_value="mma"), \
-                    mock.patch.object(_dropin, "attention", attend):
+            with (
+                mock.patch.object(_dropin, "choose_kernel", return_value="mma"),
+                mock.patch.object(_dropin, "attention", attend),
+            ):
                 self.assertTrue(torch.equal(da.block_attention(*rows, GRID, None, **named), wanted))
         self.assertEqual(given, [[(12, *q.shape[2:])] * 3] * 2)
         with mock.patch.object(_checks, "require_rows"):  # which wants a GPU
@@ -152,20 +174,33 @@ class SharedHeads(unittest.TestCase):
     def test_refusals(self):
         q, k, v, _ = self.rows(torch.float32)
         for call, message in [
-                (lambda: da.draft_attention(q, k, v, GRID),
-                 r"k: wanted shape \[2, 6, .*\], found \[2, 2, .*\] \(with enable_gqa|k: .*enable_gqa=True"),
-                (lambda: da.draft_attention(q[:, :5], k, v, GRID, enable_gqa=True),
-                 r"k: wanted a number of heads that divides q's 5, found 2 heads"),
-                (lambda: da.draft_mask(k, q, GRID, enable_gqa=True),
-                 r"k: wanted a number of heads that divides q's 2, found 6 heads"),
-                (lambda: da.draft_attention(q, k[:, :0], v, GRID, enable_gqa=True), r"k: .* found 0 heads"),
-                (lambda: da.draft_attention(q, k, v[:, :1], GRID, enable_gqa=True),
-                 r"v: wanted k's number of heads, 2, found 1 heads"),
-                (lambda: da.draft_attention(q, k, q, GRID, enable_gqa=True),
-                 r"v: wanted k's number of heads, 2, found 6 heads"),
-                (lambda: da.draft_attention(q, k[..., :3], v, GRID, enable_gqa=True), r"k: wanted shape \[2, 2, .*1"),
-                (lambda: da.block_attention(q, k, v, GRID, None, enable_gqa=1),
-                 "enable_gqa: wanted True or False, found 1")]:
+            (
+                lambda: da.draft_attention(q, k, v, GRID),
+                r"k: wanted shape \[2, 6, .*\], found \[2, 2, .*\] \(with enable_gqa|k: .*enable_gqa=True",
+            ),
+            (
+                lambda: da.draft_attention(q[:, :5], k, v, GRID, enable_gqa=True),
+                r"k: wanted a number of heads that divides q's 5, found 2 heads",
+            ),
+            (
+                lambda: da.draft_mask(k, q, GRID, enable_gqa=True),
+                r"k: wanted a number of heads that divides q's 2, found 6 heads",
+            ),
+            (lambda: da.draft_attention(q, k[:, :0], v, GRID, enable_gqa=True), r"k: .* found 0 heads"),
+            (
+                lambda: da.draft_attention(q, k, v[:, :1], GRID, enable_gqa=True),
+                r"v: wanted k's number of heads, 2, found 1 heads",
+            ),
+            (
+                lambda: da.draft_attention(q, k, q, GRID, enable_gqa=True),
+                r"v: wanted k's number of heads, 2, found 6 heads",
+            ),
+            (lambda: da.draft_attention(q, k[..., :3], v, GRID, enable_gqa=True), r"k: wanted shape \[2, 2, .*1"),
+            (
+                lambda: da.block_attention(q, k, v, GRID, None, enable_gqa=1),
+                "enable_gqa: wanted True or False, found 1",
+            ),
+        ]:
             with self.subTest(message), self.assertRaisesRegex(ValueError, message):
                 call()
 

@@ -14,9 +14,15 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 # grid, region, text, head_dim: ragged ones, one token, regions that fit, text of several blocks, a region of one token,
 # one that is larger than a frame
-CASES = [((2, 9, 17), (8, 16), 21, 16), ((1, 1, 1), (8, 16), 0, 8), ((3, 8, 16), (8, 16), 0, 8),
-         ((2, 11, 13), (4, 8), 5, 24), ((1, 5, 7), (2, 3), 40, 12), ((2, 3, 4), (1, 1), 1, 5),
-         ((2, 4, 6), (64, 64), 3, 8)]
+CASES = [
+    ((2, 9, 17), (8, 16), 21, 16),
+    ((1, 1, 1), (8, 16), 0, 8),
+    ((3, 8, 16), (8, 16), 0, 8),
+    ((2, 11, 13), (4, 8), 5, 24),
+    ((1, 5, 7), (2, 3), 40, 12),
+    ((2, 3, 4), (1, 1), 1, 5),
+    ((2, 4, 6), (64, 64), 3, 8),
+]
 
 
 def inputs(case, dtype, seed=0):
@@ -92,6 +98,10 @@ def plain_mask(q, k, case, pool, rule, sparsity, scale=None):
     """bool [2, 2, regions, regions]"""
     grid, region, _, dim = case
     read = int(rule in ("softmax", "released"))
-    masks = [plain_selection(plain_scores(q[at], k[at], grid, region, pool, scale or 1.0 / math.sqrt(dim))[read], rule,
-                             sparsity) for at in each_head()]
+    masks = [
+        plain_selection(
+            plain_scores(q[at], k[at], grid, region, pool, scale or 1.0 / math.sqrt(dim))[read], rule, sparsity
+        )
+        for at in each_head()
+    ]
     return torch.tensor(masks).unflatten(0, (BATCH, HEADS))

@@ -27,6 +27,7 @@ class Copies(unittest.TestCase):
     def test_a_copy_is_the_model_without_draft_attention(self):
         """Given a model in use, claim: what deepcopy, pickle, torch.save and an average of models make is the model as
         it was, to the bit, which stays so after remove(); the original goes on, and a warning says so once."""
+
         def saved(model):
             file = io.BytesIO()
             torch.save(model, file)
@@ -82,16 +83,23 @@ class Copies(unittest.TestCase):
             path = pathlib.Path(folder, "model.pt")
             with self.assertWarns(RuntimeWarning):
                 torch.save(model, path)
-            program = ("import sys; sys.modules['draftattention'] = None\n"
-                       "import torch\nfrom torch_models_test_pass import one_pass\n"
-                       "torch.set_num_threads(1)\n"
-                       "torch.save(one_pass(torch.load(sys.argv[1], weights_only=False)), sys.argv[2])")
+            program = (
+                "import sys; sys.modules['draftattention'] = None\n"
+                "import torch\nfrom torch_models_test_pass import one_pass\n"
+                "torch.set_num_threads(1)\n"
+                "torch.save(one_pass(torch.load(sys.argv[1], weights_only=False)), sys.argv[2])"
+            )
             pathlib.Path(folder, "torch_models_test_pass.py").write_text(
                 "import torch\ndef numbers(*shape):\n    return torch.randn(shape, generator=torch.Generator()"
                 ".manual_seed(0))\ndef one_pass(model):\n    with torch.no_grad():\n        return model(numbers(1, 4, "
-                "2, 12, 20), torch.tensor([900.0]), numbers(1, 7, 16), return_dict=False)[0]\n")
-            done = subprocess.run([sys.executable, "-c", program, str(path), os.path.join(folder, "out.pt")],
-                                  cwd=folder, capture_output=True, text=True)
+                "2, 12, 20), torch.tensor([900.0]), numbers(1, 7, 16), return_dict=False)[0]\n"
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", program, str(path), os.path.join(folder, "out.pt")],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+            )
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertTrue(torch.equal(torch.load(os.path.join(folder, "out.pt")), before))
 

@@ -82,8 +82,10 @@ class Models(unittest.TestCase):
                 calls.append((q, k, v, o, grid, options))
                 return o
 
-            with apply_draft_attention(case.pipeline, dense_steps=0.5, **SPARSE) as control, \
-                    mock.patch.object(draftattention, "draft_attention", record):
+            with (
+                apply_draft_attention(case.pipeline, dense_steps=0.5, **SPARSE) as control,
+                mock.patch.object(draftattention, "draft_attention", record),
+            ):
                 case.run(steps=2)
             self.assertEqual(len(calls), control.sparse_calls)
             for q, k, v, o, grid, options in calls:
@@ -99,9 +101,14 @@ class Models(unittest.TestCase):
         # 6 steps: the first two begin within the first quarter.
         attend = draftattention.draft_attention
         for case, passes, layers, names in (
-                (wan(), 2, [0, 2], {"blocks.0.attn1.processor", "blocks.2.attn1.processor"}),
-                (hunyuan(), 1, [1, 2], {"transformer_blocks.1.attn.processor",
-                                        "single_transformer_blocks.0.attn.processor"})):
+            (wan(), 2, [0, 2], {"blocks.0.attn1.processor", "blocks.2.attn1.processor"}),
+            (
+                hunyuan(),
+                1,
+                [1, 2],
+                {"transformer_blocks.1.attn.processor", "single_transformer_blocks.0.attn.processor"},
+            ),
+        ):
             processors, started, sparse = dict(case.transformer.attn_processors), [], []
 
             def record(*args, **options):
@@ -161,8 +168,9 @@ class Models(unittest.TestCase):
         with apply_draft_attention(case.pipeline, dense_steps=1):
             case.transformer.set_attention_backend("_native_math")
             case.run(steps=1)
-        self.assertEqual({its._attention_backend.value for its in case.transformer.attn_processors.values()},
-                         {"_native_math"})
+        self.assertEqual(
+            {its._attention_backend.value for its in case.transformer.attn_processors.values()}, {"_native_math"}
+        )
         case.transformer.set_attention_backend("native")  # it is also the default of all models made later
 
     def test_exceptions_nested_models_and_threads_leave_the_dispatch_function_alone(self):
@@ -178,8 +186,10 @@ class Models(unittest.TestCase):
         def failing(call):
             raise KeyError("within the model")
 
-        with intercept_self_attention(other.pipeline, lambda call: call.dense() * 2), \
-                intercept_self_attention(case.pipeline, nested):
+        with (
+            intercept_self_attention(other.pipeline, lambda call: call.dense() * 2),
+            intercept_self_attention(case.pipeline, nested),
+        ):
             self.assertTrue(torch.equal(case.run(), before))
         with intercept_self_attention(case.pipeline, failing):
             for _ in range(2):
@@ -189,8 +199,10 @@ class Models(unittest.TestCase):
         outputs = {}
         with apply_draft_attention(case.pipeline, **SPARSE) as control:
             alone = case.run()
-            threads = [threading.Thread(target=lambda name=name, its=its: outputs.update({name: its.run(steps=4)}))
-                       for name, its in (("sparse", case), ("dense", other))]
+            threads = [
+                threading.Thread(target=lambda name=name, its=its: outputs.update({name: its.run(steps=4)}))
+                for name, its in (("sparse", case), ("dense", other))
+            ]
             for thread in threads:
                 thread.start()
             for thread in threads:

@@ -12,8 +12,21 @@ import draftattention as da
 from draftattention import _fallback
 from torch.utils.flop_counter import FlopCounterMode
 
-from torch_cases import (BATCH, CASES, DTYPES, HEADS, LAYOUTS, POOLS, RULES, each_head, inputs, plain_mask,
-                         plain_selection, truths, wrong)
+from torch_cases import (
+    BATCH,
+    CASES,
+    DTYPES,
+    HEADS,
+    LAYOUTS,
+    POOLS,
+    RULES,
+    each_head,
+    inputs,
+    plain_mask,
+    plain_selection,
+    truths,
+    wrong,
+)
 from truth import blocks_of_tokens
 
 SPARSITIES = (0.0, 0.3, 0.5, 0.9)
@@ -113,8 +126,9 @@ class Masks(unittest.TestCase):
                             named = dict(pool=pool, rule=rule, sparsity=sparsity)
                             for layout in LAYOUTS:
                                 with self.subTest(case=case, dtype=dtype, layout=layout, **named):
-                                    found = da.draft_mask(*laid(layout, q, k), grid, region=region, layout=layout,
-                                                          **named)
+                                    found = da.draft_mask(
+                                        *laid(layout, q, k), grid, region=region, layout=layout, **named
+                                    )
                                     self.assertTrue(torch.equal(found, wanted))
 
     def test_the_check_can_fail(self):
@@ -156,8 +170,10 @@ class Masks(unittest.TestCase):
         q, k, v, _ = inputs(case, torch.float32)
         q[1, 0, 5, 7] = math.nan
         for rule in RULES:
-            for call in (lambda: da.draft_mask(q, k, case[0], rule=rule),
-                         lambda: da.draft_attention(q, k, v, case[0], rule=rule)):
+            for call in (
+                lambda: da.draft_mask(q, k, case[0], rule=rule),
+                lambda: da.draft_attention(q, k, v, case[0], rule=rule),
+            ):
                 with self.assertRaisesRegex(ValueError, r"wanted scores of numbers, found NaN in heads \[2\]"):
                     call()
         self.assertTrue(da.draft_attention(q, k, v, case[0], sparsity=0.0)[1, 0].isnan().any())  # no mask, no check
@@ -175,8 +191,17 @@ class DraftAttention(unittest.TestCase):
                     for layout in LAYOUTS:
                         with self.subTest(case=case, dtype=dtype, rule=rule, layout=layout):
                             rows = laid(layout, q, k, v)
-                            o = da.draft_attention(*rows, grid, text_tokens=text, sparsity=sparsity, region=region,
-                                                   pool=pool, rule=rule, layout=layout, kernel="torch")
+                            o = da.draft_attention(
+                                *rows,
+                                grid,
+                                text_tokens=text,
+                                sparsity=sparsity,
+                                region=region,
+                                pool=pool,
+                                rule=rule,
+                                layout=layout,
+                                kernel="torch",
+                            )
                             self.assertEqual((o.shape, o.dtype), (rows[0].shape, dtype))
                             self.assertEqual(wrong(expected, *laid(layout, o)), [])
                 dense = da.draft_attention(q, k, v, grid, sparsity=0, region=region)

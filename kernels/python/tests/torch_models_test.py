@@ -36,14 +36,19 @@ class Surroundings(unittest.TestCase):
 
         cpu = torch.device("cpu")
         for change in (
-                lambda model: apply_group_offloading(model, onload_device=cpu, offload_device=cpu,
-                                                     offload_type="leaf_level"),
-                lambda model: apply_group_offloading(model, onload_device=cpu, offload_device=cpu,
-                                                     offload_type="block_level", num_blocks_per_group=1),
-                lambda model: model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn,
-                                                             compute_dtype=torch.float32),
-                lambda model: model.enable_gradient_checkpointing(), lambda model: model.train(),
-                lambda model: model.to(memory_format=torch.channels_last_3d)):
+            lambda model: apply_group_offloading(
+                model, onload_device=cpu, offload_device=cpu, offload_type="leaf_level"
+            ),
+            lambda model: apply_group_offloading(
+                model, onload_device=cpu, offload_device=cpu, offload_type="block_level", num_blocks_per_group=1
+            ),
+            lambda model: model.enable_layerwise_casting(
+                storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32
+            ),
+            lambda model: model.enable_gradient_checkpointing(),
+            lambda model: model.train(),
+            lambda model: model.to(memory_format=torch.channels_last_3d),
+        ):
             for first in (True, False):
                 model = wan().transformer
                 if first:
@@ -79,9 +84,15 @@ class Surroundings(unittest.TestCase):
         """Given HunyuanVideo, whose QK-norm makes float32 of bfloat16, claim: the output's type is the dense one's."""
         for dtype in (torch.bfloat16, torch.float16):
             model = hunyuan().transformer
-            rows = dict(hidden_states=numbers(1, 4, 2, 12, 20), timestep=torch.tensor([500.0]),
-                        encoder_hidden_states=numbers(1, 9, 16), encoder_attention_mask=torch.ones(1, 9),
-                        pooled_projections=numbers(1, 8), guidance=torch.tensor([6000.0]), return_dict=False)
+            rows = dict(
+                hidden_states=numbers(1, 4, 2, 12, 20),
+                timestep=torch.tensor([500.0]),
+                encoder_hidden_states=numbers(1, 9, 16),
+                encoder_attention_mask=torch.ones(1, 9),
+                pooled_projections=numbers(1, 8),
+                guidance=torch.tensor([6000.0]),
+                return_dict=False,
+            )
             seen = []
 
             def attend(call):
@@ -123,9 +134,11 @@ class Surroundings(unittest.TestCase):
         case, finished = wan(), []
         case.transformer.blocks[0].register_forward_hook(lambda *_: finished.append(None))
         refusal = ValueError("kernel: wanted auto or torch for tensors on cpu, found mma")
-        with apply_draft_attention(case.pipeline, region=(4, 4)), \
-                mock.patch.object(_dropin, "choose_kernel", side_effect=refusal), \
-                self.assertRaisesRegex(ValueError, "kernel: wanted auto or torch for tensors on cpu, found mma"):
+        with (
+            apply_draft_attention(case.pipeline, region=(4, 4)),
+            mock.patch.object(_dropin, "choose_kernel", side_effect=refusal),
+            self.assertRaisesRegex(ValueError, "kernel: wanted auto or torch for tensors on cpu, found mma"),
+        ):
             case.run(steps=8)
         self.assertEqual(finished, [])
         model = wan().transformer
@@ -140,8 +153,9 @@ class Surroundings(unittest.TestCase):
         model = wan().transformer
         with torch.no_grad(), apply_draft_attention(model, steps=1):
             for latents, time, message in [
-                    (numbers(0, 4, 2, 12, 20), torch.tensor([]), r"hidden_states: wanted .* \[0, 4, 2, 12, 20\]"),
-                    (numbers(1, 4, 2, 12, 20), torch.tensor([1.0], device="meta"), "timestep: .*, found one on meta")]:
+                (numbers(0, 4, 2, 12, 20), torch.tensor([]), r"hidden_states: wanted .* \[0, 4, 2, 12, 20\]"),
+                (numbers(1, 4, 2, 12, 20), torch.tensor([1.0], device="meta"), "timestep: .*, found one on meta"),
+            ]:
                 with self.assertRaisesRegex(ValueError, message):
                     model(latents, time, numbers(len(latents), 7, 16))
 
@@ -165,8 +179,12 @@ class Surroundings(unittest.TestCase):
 
         with apply_draft_attention(model, steps=1, **SPARSE) as control:
             alone = {height: one(height) for height in sizes}
-            threads = [threading.Thread(target=lambda height=height: alike.extend(
-                torch.equal(one(height), alone[height]) for _ in range(5))) for height in sizes]
+            threads = [
+                threading.Thread(
+                    target=lambda height=height: alike.extend(torch.equal(one(height), alone[height]) for _ in range(5))
+                )
+                for height in sizes
+            ]
             for thread in threads:
                 thread.start()
             for thread in threads:

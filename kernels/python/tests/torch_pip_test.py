@@ -33,16 +33,34 @@ class Pip(unittest.TestCase):
     def test_install_without_a_cuda_compiler(self):
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run(
-                [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation",
-                 "--disable-pip-version-check", "--target", folder,
-                 "--config-settings=cmake.define.CMAKE_CUDA_COMPILER=NOTFOUND",
-                 str(ROOT)], capture_output=True, text=True)
+                [
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "install",
+                    "-q",
+                    "--no-deps",
+                    "--no-build-isolation",
+                    "--disable-pip-version-check",
+                    "--target",
+                    folder,
+                    "--config-settings=cmake.define.CMAKE_CUDA_COMPILER=NOTFOUND",
+                    str(ROOT),
+                ],
+                capture_output=True,
+                text=True,
+            )
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             program = PROGRAM.format(folder=folder)
             if importlib.util.find_spec("diffusers") is None:
                 program = program.replace("import draftattention.diffusers\n", "")
-            done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True,
-                                  env=os.environ | {"PYTHONPATH": folder})
+            done = subprocess.run(
+                [sys.executable, "-c", program],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                env=os.environ | {"PYTHONPATH": folder},
+            )
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
 

@@ -31,8 +31,13 @@ def cells():
     for line in RECORDS.read_text().splitlines():
         record = json.loads(line)
         config = record["config"]
-        if (record["experiment"] in ("bounds", "pooling", "regions") and record["input"]["dump"] == DUMP.name
-                and record["status"] == "ok" and config.get("policy") == "draft" and config["device"] == "cpu"):
+        if (
+            record["experiment"] in ("bounds", "pooling", "regions")
+            and record["input"]["dump"] == DUMP.name
+            and record["status"] == "ok"
+            and config.get("policy") == "draft"
+            and config["device"] == "cpu"
+        ):
             key = config["pool"], config["rule"], tuple(config["region"]), config["sparsity"]
             found[key] = record["metrics"], record["input"]
     return found
@@ -60,8 +65,16 @@ class Records(unittest.TestCase):
 
     def run_at(self, **named):
         """The head's video rows, [video, head_dim]."""
-        o = da.draft_attention(self.q, self.k, self.v, self.grid, text_tokens=self.capture.text_tokens,
-                               scale=self.capture.softmax_scale, kernel="torch", **named)
+        o = da.draft_attention(
+            self.q,
+            self.k,
+            self.v,
+            self.grid,
+            text_tokens=self.capture.text_tokens,
+            scale=self.capture.softmax_scale,
+            kernel="torch",
+            **named,
+        )
         return o[0, 0, : self.video]
 
     def residual(self, wanted, sparse):
@@ -94,8 +107,12 @@ class Records(unittest.TestCase):
         kept, dropped = mask[0, 0].nonzero()[0].tolist(), (~mask[0, 0]).nonzero()[-1].tolist()
         other = mask.clone()
         other[0, 0, kept[0], kept[1]], other[0, 0, dropped[0], dropped[1]] = False, True
-        outputs = [da.block_attention(self.q, self.k, self.v, self.grid, m, scale=self.capture.softmax_scale)
-                   [0, 0, : self.video] for m in (mask, other)]
+        outputs = [
+            da.block_attention(self.q, self.k, self.v, self.grid, m, scale=self.capture.softmax_scale)[
+                0, 0, : self.video
+            ]
+            for m in (mask, other)
+        ]
         self.assertLessEqual(self.residual(metrics["output_rel_l2"], outputs[0]), 1.0)
         self.assertGreater(self.residual(metrics["output_rel_l2"], outputs[1]), 1.0)
         self.assertGreater(self.residual(metrics["output_rel_l2"] * (1 + 1e-6), outputs[0]), 1.0)

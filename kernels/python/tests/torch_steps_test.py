@@ -40,8 +40,19 @@ def every(steps, passes):
 
 def given(case, steps, **changed):
     """The pipeline's call with sizes of its own, which Case.run fixes."""
-    named = dict(num_inference_steps=steps, guidance_scale=4.0, height=16, width=16, num_frames=1, output_type="latent",
-                 generator=torch.Generator().manual_seed(0)) | case.embeds | changed
+    named = (
+        dict(
+            num_inference_steps=steps,
+            guidance_scale=4.0,
+            height=16,
+            width=16,
+            num_frames=1,
+            output_type="latent",
+            generator=torch.Generator().manual_seed(0),
+        )
+        | case.embeds
+        | changed
+    )
     return case.pipeline(**named)
 
 
@@ -61,10 +72,14 @@ def schedulers():
     yield "Heun", d.FlowMatchHeunDiscreteScheduler(shift=5.0)
     yield "LCM", d.FlowMatchLCMScheduler(shift=5.0)
     yield from [(f"UniPC, shift {shift}", d.UniPCMultistepScheduler(flow_shift=shift, **FLOW)) for shift in (3.0, 40.0)]
-    yield from [(f"DPM-Solver {order}", d.DPMSolverMultistepScheduler(flow_shift=8.0, solver_order=order, **FLOW))
-                for order in (1, 2, 3)]
-    yield from [(f"DPM-Solver, single step {order}", d.DPMSolverSinglestepScheduler(flow_shift=8.0, solver_order=order,
-                                                                                  **FLOW)) for order in (1, 2, 3)]
+    yield from [
+        (f"DPM-Solver {order}", d.DPMSolverMultistepScheduler(flow_shift=8.0, solver_order=order, **FLOW))
+        for order in (1, 2, 3)
+    ]
+    yield from [
+        (f"DPM-Solver, single step {order}", d.DPMSolverSinglestepScheduler(flow_shift=8.0, solver_order=order, **FLOW))
+        for order in (1, 2, 3)
+    ]
     yield "DPM-Solver, to the final sigma", d.DPMSolverMultistepScheduler(euler_at_final=True, **FLOW)
     yield "DEIS", d.DEISMultistepScheduler(flow_shift=8.0, **FLOW)
     yield "SA-Solver", d.SASolverScheduler(flow_shift=8.0, **FLOW)
@@ -110,8 +125,11 @@ class Runs(unittest.TestCase):
 
     def test_true_guidance_is_a_second_pass(self):
         case = hunyuan()
-        negative = {"negative_prompt_embeds": numbers(1, 9, 16), "negative_pooled_prompt_embeds": numbers(1, 8),
-                    "negative_prompt_attention_mask": text_mask([VALID])}
+        negative = {
+            "negative_prompt_embeds": numbers(1, 9, 16),
+            "negative_pooled_prompt_embeds": numbers(1, 8),
+            "negative_prompt_attention_mask": text_mask([VALID]),
+        }
         watch = Watch(case.pipeline)
         given(case, 3, true_cfg_scale=3.0, **negative)
         self.assertEqual(watch.take(), every(3, 2))
@@ -128,19 +146,29 @@ class Runs(unittest.TestCase):
         self.assertEqual(watch.take(), every(5, 2))
 
     def test_a_run_that_begins_with_a_video_counts_the_steps_that_run(self):
-        for scheduler in (diffusers.UniPCMultistepScheduler(flow_shift=5.0, **FLOW),
-                          diffusers.FlowMatchEulerDiscreteScheduler(shift=17.0),
-                          diffusers.FlowMatchHeunDiscreteScheduler()):
+        for scheduler in (
+            diffusers.UniPCMultistepScheduler(flow_shift=5.0, **FLOW),
+            diffusers.FlowMatchEulerDiscreteScheduler(shift=17.0),
+            diffusers.FlowMatchHeunDiscreteScheduler(),
+        ):
             for strength in (1.0, 0.7, 0.4):
-                pipeline = diffusers.WanVideoToVideoPipeline(tokenizer=None, text_encoder=None, vae=None,
-                                                             transformer=wan().transformer, scheduler=scheduler)
+                pipeline = diffusers.WanVideoToVideoPipeline(
+                    tokenizer=None, text_encoder=None, vae=None, transformer=wan().transformer, scheduler=scheduler
+                )
                 pipeline.set_progress_bar_config(disable=True)
                 watch, control = Watch(pipeline), None
 
                 def run():
-                    pipeline(prompt_embeds=numbers(1, 7, 16), negative_prompt_embeds=numbers(1, 7, 16), height=16,
-                             width=32, num_inference_steps=20, strength=strength, latents=numbers(1, 4, 1, 2, 4),
-                             output_type="latent")
+                    pipeline(
+                        prompt_embeds=numbers(1, 7, 16),
+                        negative_prompt_embeds=numbers(1, 7, 16),
+                        height=16,
+                        width=32,
+                        num_inference_steps=20,
+                        strength=strength,
+                        latents=numbers(1, 4, 1, 2, 4),
+                        output_type="latent",
+                    )
 
                 with self.subTest(type(scheduler).__name__, strength=strength):
                     run()
@@ -173,8 +201,10 @@ class Runs(unittest.TestCase):
             self.assertEqual(watch.take(), every(4, 2)[:at])
             given(case, 4)
             self.assertEqual(watch.take(), every(4, 2))
-        for other in (diffusers.UniPCMultistepScheduler(flow_shift=5.0, **FLOW),
-                      diffusers.FlowMatchEulerDiscreteScheduler.from_config(case.pipeline.scheduler.config)):
+        for other in (
+            diffusers.UniPCMultistepScheduler(flow_shift=5.0, **FLOW),
+            diffusers.FlowMatchEulerDiscreteScheduler.from_config(case.pipeline.scheduler.config),
+        ):
             case.pipeline.scheduler = other
             given(case, 3)
             self.assertEqual(watch.take(), every(3, 2))
@@ -201,8 +231,13 @@ class Runs(unittest.TestCase):
             pipeline._interrupt = step >= 3
 
         full = every(6, 2)
-        for change, places in [(anew, full), (replaced, full), (other, full), (interrupt, full[:8]),
-                               (alone, full[:6] + [(step, 6, 0) for step in (3, 4, 5)])]:
+        for change, places in [
+            (anew, full),
+            (replaced, full),
+            (other, full),
+            (interrupt, full[:8]),
+            (alone, full[:6] + [(step, 6, 0) for step in (3, 4, 5)]),
+        ]:
             case = wan()
             watch = Watch(case.pipeline)
             with self.subTest(change.__name__):
@@ -227,7 +262,7 @@ class Runs(unittest.TestCase):
             scheduler.set_timesteps(8)
             if begin is not None:
                 scheduler.set_begin_index(begin)
-            for t in scheduler.timesteps[begin or 0:]:
+            for t in scheduler.timesteps[begin or 0 :]:
                 for embeds in case.embeds.values():
                     with torch.no_grad():
                         flow = case.transformer(latents, t.expand(1), embeds, return_dict=False)[0]
@@ -273,6 +308,7 @@ class Runs(unittest.TestCase):
 
     def test_a_scheduler_that_does_not_count(self):
         """Given one without step_index, claim: the pipeline's own loop says the step; a loop elsewhere is refused."""
+
         class Other(diffusers.DDIMScheduler):
             sigmas = torch.zeros(1000)
 
@@ -316,8 +352,13 @@ class Runs(unittest.TestCase):
         case = wan()
         watch = Watch(case.pipeline)
         flow = diffusers.FlowMatchEulerDiscreteScheduler
-        for scheduler in (flow(shift=3.0), flow(shift=17.0), diffusers.UniPCMultistepScheduler(flow_shift=3.0, **FLOW),
-                          diffusers.EulerDiscreteScheduler(), diffusers.FlowMatchHeunDiscreteScheduler()):
+        for scheduler in (
+            flow(shift=3.0),
+            flow(shift=17.0),
+            diffusers.UniPCMultistepScheduler(flow_shift=3.0, **FLOW),
+            diffusers.EulerDiscreteScheduler(),
+            diffusers.FlowMatchHeunDiscreteScheduler(),
+        ):
             case.pipeline.scheduler = scheduler
             for dtype in (torch.float32, torch.bfloat16):
                 for begin in (0, 2, 6):

@@ -54,11 +54,16 @@ class Wrappers(unittest.TestCase):
         torch._dynamo.reset()
 
     def test_of_any_depth_are_unwrapped(self):
-        ways = {"DataParallel": torch.nn.DataParallel, "DDP": Wrapped, "PEFT": Peft, "compiled": eager,
-                "FSDP": lambda model: Wrapped(model, "_fsdp_wrapped_module"),
-                "three": lambda model: torch.nn.DataParallel(Wrapped(Peft(model))),
-                "compiled within": lambda model: Wrapped(eager(model)),
-                "compiled around": lambda model: eager(Peft(model))}
+        ways = {
+            "DataParallel": torch.nn.DataParallel,
+            "DDP": Wrapped,
+            "PEFT": Peft,
+            "compiled": eager,
+            "FSDP": lambda model: Wrapped(model, "_fsdp_wrapped_module"),
+            "three": lambda model: torch.nn.DataParallel(Wrapped(Peft(model))),
+            "compiled within": lambda model: Wrapped(eager(model)),
+            "compiled around": lambda model: eager(Peft(model)),
+        }
         plain = wan().transformer
         with apply_draft_attention(plain, steps=1, **SPARSE):
             wanted = one_pass(plain)

@@ -14,8 +14,12 @@ def blocks_of_tokens(grid, region, text):
     """int64 [tokens]: each token's block; regions by frame, row and column, then text blocks."""
     frames, height, width = grid
     rows, columns = -(-height // region[0]), -(-width // region[1])
-    blocks = [(f * rows + y // region[0]) * columns + x // region[1]
-              for f in range(frames) for y in range(height) for x in range(width)]
+    blocks = [
+        (f * rows + y // region[0]) * columns + x // region[1]
+        for f in range(frames)
+        for y in range(height)
+        for x in range(width)
+    ]
     blocks += [frames * rows * columns + t // (region[0] * region[1]) for t in range(text)]
     return torch.tensor(blocks)
 
@@ -55,8 +59,11 @@ class Truth:
         error, lse_error = (o.double() - self.o).abs(), (lse.double() - self.lse).abs()
         empty = self.lse.isneginf()
         lse_error = torch.where(empty & (lse == self.lse), 0.0, lse_error)
-        faults = {"element": ~(error <= self.o_bound), "row": ~(error.norm(dim=-1) <= self.row_tolerance),
-                  "log-sum-exp": ~(lse_error <= self.lse_bound)}
+        faults = {
+            "element": ~(error <= self.o_bound),
+            "row": ~(error.norm(dim=-1) <= self.row_tolerance),
+            "log-sum-exp": ~(lse_error <= self.lse_bound),
+        }
         return "; ".join(f"{int(bad.sum())} of {bad.numel()}: {name}" for name, bad in faults.items() if bad.any())
 
 
@@ -79,12 +86,20 @@ def attention_truth(q, k, v, keep, scale):
     sums_error = 2 * (q.shape[0] * e + 4 * dim * e * products)
     spread = p @ v.abs()
     smallest = SMALLEST[dtype] / 2 * (keep.double() @ v.abs())
-    rounding = torch.stack([(((weights * s).to(dtype).double() / s - weights) / sums.clamp(min=1.0) @ v).norm(dim=-1)
-                            for s in PHASES]).max(dim=0).values
-    return Truth(o, torch.where(sums > 0, highest + sums.log(), -torch.inf).squeeze(-1),
-                 (u + sums_error) * spread + u * o.abs() + smallest,
-                 3 * rounding + 2 * u * o.norm(dim=-1) + (sums_error * spread + smallest).norm(dim=-1),
-                 (sums_error + 4 * e * (1 + highest.abs().nan_to_num(posinf=0.0))).squeeze(-1))
+    rounding = (
+        torch.stack(
+            [(((weights * s).to(dtype).double() / s - weights) / sums.clamp(min=1.0) @ v).norm(dim=-1) for s in PHASES]
+        )
+        .max(dim=0)
+        .values
+    )
+    return Truth(
+        o,
+        torch.where(sums > 0, highest + sums.log(), -torch.inf).squeeze(-1),
+        (u + sums_error) * spread + u * o.abs() + smallest,
+        3 * rounding + 2 * u * o.norm(dim=-1) + (sums_error * spread + smallest).norm(dim=-1),
+        (sums_error + 4 * e * (1 + highest.abs().nan_to_num(posinf=0.0))).squeeze(-1),
+    )
 
 
 def draft_scores(q, k, grid, region, pool, scale):
