@@ -139,8 +139,8 @@ def parse(arguments):
 def main(arguments=None):
     options = parse(arguments)
     try:
-        import torch
         import diffusers  # noqa: F401
+        import torch
         from video_capture import capture, pipelines
     except ImportError as error:
         print(f"capture_video_model: needs PyTorch, diffusers, transformers and h5py: {error}", file=sys.stderr)

@@ -7,12 +7,11 @@ import contextlib
 import math
 import os
 
+import dump_rules
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5g, h5l, h5t, h5z
-
-import dump_rules
 from dump_rules import DumpError
+from h5py import h5a, h5d, h5g, h5l, h5t, h5z
 
 FILTERS = {h5z.FILTER_DEFLATE: "gzip", h5z.FILTER_SHUFFLE: "shuffle", h5z.FILTER_FLETCHER32: "fletcher32"}
 FLOATS = {
@@ -105,7 +104,7 @@ class Attributes:
     def __init__(self, path, where, node, known):
         """`known`: the attributes that the object may have by the format."""
         self._path, self._where, self._id = path, where, node
-        self._names = []
+        self._names: list[bytes] = []
         try:  # A name that is not there makes HDF5 look at every attribute. Listing damaged ones ends it (1.10.8).
             h5a.exists(node, b"no attribute has this name")
             h5a.iterate(node, self._names.append)
@@ -224,7 +223,7 @@ def child(path, parent, name, where, wanted):
 
 def names(path, group):
     """The names in /captures, in the order of their bytes."""
-    found = []
+    found: list[bytes] = []
     with reading(path, "/captures", "readable names"):
         group.links.iterate(found.append)
     for raw in found:

@@ -6,12 +6,11 @@ keyword arguments of DumpWriter ("root"), of add() ("call"), the arrays, or the 
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Callable, Optional
 
 import h5py
 import numpy as np
-
 from fuzzing import dump_seeds
 from fuzzing.dump_seeds import DIM, HEADS, TOKENS, capture, numbers
 
@@ -21,10 +20,10 @@ Q = "captures/c/q"
 @dataclass(frozen=True)
 class Case:
     name: str
-    word: Optional[str]  # in every refusal; None: accepted
-    edit: Optional[Callable] = None
-    remake: Optional[Callable] = None
-    write: Optional[dict] = field(default=None)
+    word: str | None  # in every refusal; None: accepted
+    edit: Callable | None = None
+    remake: Callable | None = None
+    write: dict | None = field(default=None)
 
 
 def fixed(raw, pad=h5py.h5t.STR_NULLPAD):

@@ -88,7 +88,6 @@ def main(arguments=None):
         )
     try:
         import torch
-
         from end_to_end import configurations, perceptual, pictures, quality, speed
         from files import sha256_of
         from gpu_runs import Nvml, build_info, machine_info

@@ -302,7 +302,7 @@ class LeftOut(unittest.TestCase):
 
     @staticmethod
     def names(suite):
-        files = sorted((ROOT / ("kernels" if suite == "kernels_test" else "experiments")).glob("*_test.cpp"))
+        files = sorted((ROOT / ("kernels" if suite == "kernels_test" else "experiments")).rglob("*_test.cpp"))
         found = re.findall(r"^TEST_([FP])\((\w+), (\w+)\)", "".join(f.read_text() for f in files), re.MULTILINE)
         return [f"Kernels/{s}.{t}/mma" if kind == "P" else f"{s}.{t}" for kind, s, t in found]
 

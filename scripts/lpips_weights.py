@@ -77,7 +77,6 @@ def fetch(folder):
 def tensors_of(layers):
     """{torchvision's name: tensor} of AlexNet_0's convolutions, whose kernels are [height, width, in, out]."""
     import torch
-
     from end_to_end.perceptual import LAYERS
 
     tensors = {}
@@ -105,10 +104,9 @@ def main(arguments=None):
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     options = parse(arguments)
     try:
-        from safetensors.torch import save_file
-
         from end_to_end.perceptual import load_alexnet
         from files import sha256_of
+        from safetensors.torch import save_file
 
         with tempfile.TemporaryDirectory() as folder:
             archive = options.archive or fetch(folder)

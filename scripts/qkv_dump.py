@@ -20,16 +20,16 @@ dump_rules_test.py holds this reader, this writer and draftbench to the same cas
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator, Optional
-
-import h5py
-import numpy as np
-from h5py import h5g
+from typing import Any
 
 import dump_hdf5
 import dump_rules
+import h5py
+import numpy as np
 from dump_rules import ELEMENTS, FORMAT, GRID_MINIMUM, VERSION, DumpError
+from h5py import h5g
 
 __all__ = ["DumpError", "DumpWriter", "Capture", "OpenDump", "read_dump", "to_bfloat16_bits", "from_bfloat16_bits"]
 ROOT_ATTRIBUTES = ["format", "version", "model", "source", *GRID_MINIMUM]
@@ -124,7 +124,8 @@ class DumpWriter:
         self._names = set()
         self._text_bytes = 0  # of all captures
         self._temporary = f"{self._target}.part-{os.getpid()}"
-        self._file = self._output = None
+        self._file: Any = None
+        self._output: Any = None
 
     def __enter__(self):
         if self._output is not None:
@@ -204,7 +205,7 @@ class DumpWriter:
         text_bytes = dump_rules.text_bytes(self.path, self._text_bytes, attributes)
         group = self._file["captures"].create_group(name)
         for dataset, (array, element) in arrays.items():
-            chunk = (1, dump_rules.chunk_tokens(*array.shape[1:], array.itemsize), array.shape[2])
+            chunk = (1, dump_rules.chunk_tokens(array.shape[1], array.shape[2], array.itemsize), array.shape[2])
             packed = (
                 dict(shuffle=True, compression="gzip", compression_opts=self._compression) if self._compression else {}
             )
@@ -265,15 +266,15 @@ class Capture:
     layer: int
     step: int
     timestep: float
-    steps: Optional[int]
-    prompt: Optional[str]
-    branch: Optional[str]
+    steps: int | None
+    prompt: str | None
+    branch: str | None
     softmax_scale: float
-    model_heads: Optional[list]
+    model_heads: list | None
     q: np.ndarray  # [heads, tokens, head_dim]
     k: np.ndarray  # [kv_heads, tokens, head_dim]
     v: np.ndarray  # [kv_heads, tokens, head_dim]
-    o: Optional[np.ndarray]  # [heads, tokens, head_dim]
+    o: np.ndarray | None  # [heads, tokens, head_dim]
 
 
 class OpenDump:
@@ -383,10 +384,9 @@ def read_dump(path) -> Iterator[Capture]:
     """
     with OpenDump(path) as dump:
         for name, attributes in dump.captures.items():
-            arrays = {n: dump.decoded(name, n) if dump.has(name, n) else None for n in TENSORS}
-            yield Capture(
-                name=name, **{n: dump.root[n] for n in ("model", "source", *GRID_MINIMUM)}, **attributes, **arrays
-            )
+            fields: dict[str, Any] = {n: dump.root[n] for n in ("model", "source", *GRID_MINIMUM)} | attributes
+            fields |= {n: dump.decoded(name, n) if dump.has(name, n) else None for n in TENSORS}
+            yield Capture(name=name, **fields)
 
 
 def _read_root(path, attributes):

@@ -5,7 +5,6 @@ A case: its name; the word that a refusal must name, None where the line is a re
 
 import json
 from dataclasses import dataclass
-from typing import Optional
 
 SOUND = {
     "schema": 1,
@@ -51,7 +50,7 @@ DROPPED = object()
 @dataclass(frozen=True)
 class Case:
     name: str
-    word: Optional[str]  # in every refusal; None: accepted
+    word: str | None  # in every refusal; None: accepted
     line: bytes
 
 

@@ -91,7 +91,8 @@ __global__ void __launch_bounds__(kWideThreads)
   for (const std::uint32_t key : keys) histogram.count(key >> (32 - kDigitBits));
   histogram.close();
   const float upper = floorf(rank - margin), lower = ceilf(rank + margin);
-  const bool open_above = upper<1.0F, open_below = lower> kSamples;
+  const bool open_above = upper < 1.0F;
+  const bool open_below = lower > kSamples;
   const Digit first_above = histogram.find(open_above ? 1U : static_cast<std::uint32_t>(upper));
   const Digit first_below = histogram.find(open_below ? 1U : static_cast<std::uint32_t>(lower));
   constexpr std::uint32_t kRest = (1U << (32 - 2 * kDigitBits)) - 1U;

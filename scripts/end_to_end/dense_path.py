@@ -6,7 +6,6 @@ of an earlier step is in it. A step's error is ||e|| / ||dense||; added up, ||su
 off the clip would end if no error fed back into the steps behind it."""
 
 import torch
-
 from minidit.flow import sample, schedule, seeded_noise, velocity
 from minidit.heads import Regions, block_mass, effective_blocks
 from minidit.model import dense_attention

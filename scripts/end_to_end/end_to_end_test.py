@@ -24,8 +24,6 @@ except ImportError as error:
     torch, missing = None, str(error)
 if torch is not None:
     import draftattention
-    from end_to_end import configurations, contrast, metrics, pictures, quality, speed
-    from end_to_end.probing import NAMES, Probe
     from minidit import generate
     from minidit.checkpoint import save_weights
     from minidit.flow import sample
@@ -34,6 +32,9 @@ if torch is not None:
     from minidit.model_test import awake_model
     from minidit.policies import Policy, PolicyAttention, video_mass
     from minidit.prompts import TEXT_TOKENS, draw_prompts
+
+    from end_to_end import configurations, contrast, metrics, pictures, quality, speed
+    from end_to_end.probing import NAMES, Probe
 
 GRID, REGION, STEPS = (2, 9, 17), (4, 8), 4
 

@@ -1,7 +1,6 @@
 """A sparse video against the dense one. Clips are [channels, frames, height, width] in about [-1, 1]; metrics compare
 frames clipped to [0, 1], unquantised, and are means over frames, as in Sparse VideoGen's metric script."""
 
-import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 MOST_DB = 100.0  # a mean square error of 1e-10

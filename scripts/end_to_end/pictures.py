@@ -2,8 +2,8 @@
 
 import os
 
-from minidit.sheet import animate, save_labelled_sheet
 from minidit.policies import Policy
+from minidit.sheet import animate, save_labelled_sheet
 
 from .configurations import REFERENCE, draft
 

@@ -1,7 +1,6 @@
 """Attention-level numbers inside a sampling run: what the masks that a video was made with kept."""
 
 import torch
-
 from minidit.heads import block_mass, effective_blocks
 from minidit.model import dense_attention
 

@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass
 
 import torch
-
 from gpu_runs import make_record
 from minidit.flow import SHIFT, STEPS, sample
 from minidit.policies import PolicyAttention

@@ -6,9 +6,8 @@ keys. Nothing is projected."""
 
 import json
 
-import torch
-
 import draftattention
+import torch
 from gpu_runs import make_record
 from minidit.flow import SHIFT, STEPS, sample
 from minidit.model import dense_attention

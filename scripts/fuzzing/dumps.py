@@ -6,10 +6,10 @@ import random
 import resource
 import signal
 
+from qkv_dump import DumpError, read_dump  # here: a fork that imports them takes twice as long
 
 from fuzzing import dump_changes, dump_seeds
 from fuzzing.runner import ACCEPTED, VIOLATION, Case
-from qkv_dump import DumpError, read_dump  # here: a fork that imports them takes twice as long
 
 FILE = "mutant.h5"
 COMMANDS = [  # (how often, arguments, exit statuses that accept); a damaged number may fail a check

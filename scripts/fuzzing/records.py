@@ -61,7 +61,7 @@ class Records:
         with open(os.path.join(folder, "own.jsonl"), "rb") as stream:
             self.seeds["own"] = stream.read().splitlines()
         import report
-        from reporting import document, style  # noqa: F401: imported once, and not in every fork
+        from reporting import style  # noqa: F401  imported once, and not in every fork
 
         self.report, self.style = report, style
 
@@ -160,7 +160,7 @@ class Records:
         try:
             out = os.path.join(folder, "report")
             return self.report.main([os.path.join(folder, "mutant.jsonl"), "--out", out])
-        except BaseException as error:  # noqa: BLE001: whatever it is, it is what is looked for
+        except BaseException as error:  # noqa: BLE001  whatever it is, it is what is looked for
             place = error.__traceback__
             while place.tb_next:
                 place = place.tb_next

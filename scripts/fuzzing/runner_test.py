@@ -6,8 +6,9 @@ import sys
 import tempfile
 import unittest
 
-from fuzzing.dumps import Dumps
 import record_format
+
+from fuzzing.dumps import Dumps
 from fuzzing.runner import ACCEPTED, REFUSED, VIOLATION, Case, Fuzz, Limits, judge, run, summary
 
 LIMITS = Limits(seconds=2.0, bytes=300_000_000)

@@ -13,7 +13,6 @@ attribute `model_heads` holds the heads' indices in the model, `timestep` the fl
 import argparse
 
 import torch
-
 from qkv_dump import DumpWriter
 
 from .checkpoint import load_weights

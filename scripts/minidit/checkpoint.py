@@ -35,7 +35,7 @@ def load_weights(path, device):
         config = (file.metadata() or {}).get("config")
         if config is None:
             raise ValueError(f"{path}: wanted safetensors with a 'config' entry, found none")
-        tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+        tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  safetensors has no iterator
     model = MiniDiT(ModelConfig(**json.loads(config)))
     model.load_state_dict(tensors)
     return model.to(device).eval().requires_grad_(False)

@@ -24,7 +24,7 @@ class Prompts(unittest.TestCase):
             drawn = draw_prompts(100, torch.Generator().manual_seed(3), held_out)
             self.assertEqual(drawn.shape, (100, len(FIELDS)))
             self.assertTrue((is_held_out(drawn) == held_out).all())
-            self.assertTrue(((0 <= drawn) & (drawn < VALUES)).all())
+            self.assertTrue(((drawn >= 0) & (drawn < VALUES)).all())
 
     def test_bad_prompts_are_refused(self):
         self.assertEqual(parse_prompt(",".join("3" * 16)).tolist(), [3] * 16)

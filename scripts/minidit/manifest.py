@@ -15,9 +15,8 @@ import json
 import os
 
 import h5py
-from PIL import Image
-
 from files import rows_with, sha256_of
+from PIL import Image
 
 WEIGHTS, LOG, HEADS, SAMPLES = (
     "minidit.safetensors",

@@ -10,8 +10,8 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 try:
-    import torch
     import safetensors  # noqa: F401
+    import torch
 except ImportError as error:
     torch, missing = None, str(error)
 if torch is not None:

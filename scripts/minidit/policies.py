@@ -13,9 +13,8 @@ Heads that a policy's `heads` leaves out keep all blocks. The first `dense_steps
 import math
 from dataclasses import dataclass
 
-import torch
-
 import draftattention
+import torch
 
 from .heads import Regions, block_mass, kept_blocks
 from .model import dense_attention

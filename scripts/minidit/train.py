@@ -15,9 +15,8 @@ import os
 import time
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-
 from files import rows_with
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .checkpoint import load_checkpoint, save_checkpoint, save_weights
 from .flow import flow_losses, shift_time

@@ -133,7 +133,7 @@ def prepare(library, call, contenders, cases, timer):
             check(job, in_region_order if region else call, reordered if region else reference, timer)
             print(
                 f"peers: {contender.name}, sparsity {case.sparsity:g}: "
-                f"{job.reason or 'agrees to %.1e' % job.metrics['output_rel_l2']}",
+                f"{job.reason or 'agrees to ' + format(job.metrics['output_rel_l2'], '.1e')}",
                 file=sys.stderr,
             )
             jobs.append(job)

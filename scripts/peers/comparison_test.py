@@ -73,7 +73,7 @@ class Comparisons(unittest.TestCase):
             )
         cells = {(record["config"]["kernel"], record["config"]["sparsity"]): record for record in made}
         self.assertEqual(len(cells), 2 * 3 + 2 * 1 + 3)  # dense kernels have one cell
-        for (kernel, sparsity), record in cells.items():
+        for (kernel, _), record in cells.items():
             self.assertEqual(json.loads(json.dumps(record, allow_nan=False)), record)
             if kernel in ("flash_attention_3", "block_sparse_attention"):
                 self.assertEqual((record["status"], set(record["metrics"])), ("skipped", KEPT))

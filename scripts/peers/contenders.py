@@ -7,8 +7,9 @@ A contender that cannot do a case raises: Unsupported, ImportError, or whatever 
 
 import functools
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -31,7 +32,7 @@ class Case:
     sparsity: float = 0.0
     rule: str = ""
     pool: str = ""
-    mask: Optional[torch.Tensor] = None  # [heads, regions, regions], bool
+    mask: torch.Tensor | None = None  # [heads, regions, regions], bool
     lists: Any = None  # the project's own kept-block lists of `mask`
 
 

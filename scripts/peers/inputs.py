@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass, replace
 
 import torch
-
 from files import sha256_of
 
 ELEMENT = torch.bfloat16

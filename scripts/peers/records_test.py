@@ -15,6 +15,7 @@ except ImportError:
     torch = None
 if torch is not None:
     import gpu_runs
+
     from peers import records, timing
     from peers.contenders import PEERS, Case
     from peers.inputs import random_call

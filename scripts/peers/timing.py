@@ -4,7 +4,6 @@ import math
 import random
 
 import torch
-
 from gpu_runs import Nvml
 
 WARM_UPS = 1

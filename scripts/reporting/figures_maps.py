@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 from matplotlib.colors import ListedColormap, LogNorm
-
 from record_format import MAPS
 
 from . import style

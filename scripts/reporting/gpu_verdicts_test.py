@@ -2,8 +2,15 @@
 
 import unittest
 
-from reporting import balance_findings, latency_findings, overhead_findings, peer_findings, reordering_findings
-from reporting import sustained_findings, synthetic_gpu
+from reporting import (
+    balance_findings,
+    latency_findings,
+    overhead_findings,
+    peer_findings,
+    reordering_findings,
+    sustained_findings,
+    synthetic_gpu,
+)
 from reporting.finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE
 from reporting.verdicts_test import PAPER, Planted, with_metrics
 

@@ -10,8 +10,8 @@ import unittest
 from unittest import mock
 
 import matplotlib.pyplot as plt
-
 import report
+
 from reporting import style, synthetic_flops, synthetic_gpu, synthetic_videos
 from reporting import synthetic_records as synthetic
 

@@ -71,7 +71,7 @@ USED = tuple(
 
 def theorem_3_5(records, plots):
     judged = records.judged("bounds")
-    cells = [cell for cell in judged if NEEDED <= set(cell.metrics) and cell.sparsity is not None]
+    cells = [cell for cell in judged if set(cell.metrics) >= NEEDED and cell.sparsity is not None]
     if not cells:
         text = NOT_MEASURED + left_out(judged, USED)
         return Finding("Theorem 3.5: mask error", CLAIM_3_5, NOT_TESTABLE, RULE_3_5, text)

@@ -25,7 +25,7 @@ USED = (*sorted(NEEDED), "tightness_3_3", "delta_p50", "delta_p999", "delta_half
 
 def theorem_3_3(records, plots):
     judged = records.judged("bounds")
-    cells = [cell for cell in judged if NEEDED <= set(cell.metrics)]
+    cells = [cell for cell in judged if set(cell.metrics) >= NEEDED]
     if not cells:
         text = NOT_MEASURED + left_out(judged, ("check_3_3", *USED))
         return Finding("Theorem 3.3: pooling error", CLAIM_3_3, NOT_TESTABLE, RULE_3_3, text)

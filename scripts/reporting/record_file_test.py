@@ -7,6 +7,7 @@ import tempfile
 import unittest
 
 import record_file
+
 from reporting import synthetic_records as synthetic
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -1,7 +1,7 @@
 """One look for all plots: colours that colour-blind readers can tell apart, one width, reproducible bytes."""
 
 import os
-from functools import lru_cache
+from functools import cache
 
 import matplotlib
 
@@ -105,7 +105,7 @@ def above(axis, x, y, text, size=8):
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _has_glyph(letter):
     font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
     return letter == "\n" or font.get_char_index(ord(letter)) != 0

@@ -7,8 +7,16 @@ from unittest import mock
 
 import matplotlib.pyplot as plt
 
-from reporting import flops_findings, mask_error_findings, pooling_error_findings, pooling_findings, region_findings
-from reporting import rule_findings, style, synthetic_flops
+from reporting import (
+    flops_findings,
+    mask_error_findings,
+    pooling_error_findings,
+    pooling_findings,
+    region_findings,
+    rule_findings,
+    style,
+    synthetic_flops,
+)
 from reporting import records as record_files
 from reporting import synthetic_records as synthetic
 from reporting.finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE

@@ -1,8 +1,8 @@
 """Tables 1, 4 and 5 and the dense first steps, judged by videos of the small video DiT."""
 
 from . import figures_videos
-from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent
 from .comparison import printed_psnr
+from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent
 from .videos import DENSE, METRICS, PAPER_STEPS, Choice, draft, text_of
 
 PAPER_SPARSITY = 0.9

@@ -4,7 +4,7 @@ import json
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from statistics import mean
 
 import numpy as np
@@ -78,7 +78,7 @@ def interval(values):
     return _interval(tuple(values))
 
 
-@lru_cache(maxsize=None)  # several tables and figures ask for the same ones
+@cache  # several tables and figures ask for the same ones
 def _interval(values):
     values = np.asarray(values, dtype=float)
     if not np.abs(values).max() <= LARGEST_DRAWN:  # their squares are no numbers

@@ -16,6 +16,7 @@ if not MISSING:
     import torch
     from diffusers_cases import GRID, TEXT, VALID, hunyuan, numbers, text_mask, wan
     from qkv_dump import from_bfloat16_bits
+
     from video_capture import capture
     from video_capture.cases import FP32
 
@@ -46,7 +47,7 @@ class Captures(CaptureTest):
             },
         )
         self.assertEqual(names[:3], ["layer0_step1_cond", "layer2_step1_cond", "layer0_step1_uncond"])
-        for name, its in found.items():
+        for its in found.values():
             self.assertEqual((its.frames, its.height, its.width, its.text_tokens), (*GRID, 0))
             self.assertEqual(its.q.shape, (2, 120, 32))
             self.assertEqual((its.steps, its.model, its.softmax_scale, its.model_heads), (3, "tiny", 32**-0.5, heads))

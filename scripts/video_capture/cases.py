@@ -21,6 +21,7 @@ if not MISSING:
 if not MISSING:
     import numpy as np
     from qkv_dump import read_dump
+
     from video_capture import capture
 
     FP32 = torch.finfo(torch.float32).eps

@@ -14,10 +14,11 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from video_capture.cases import MISSING, ROOT, CaptureTest, output_error
 
 if not MISSING:
+    import capture_video_model
     import diffusers
     import torch
-    import capture_video_model
     from diffusers_cases import GRID, hunyuan, wan
+
     from video_capture import pipelines
 
 

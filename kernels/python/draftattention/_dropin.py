@@ -149,10 +149,11 @@ class _Call:
 
     def attend(self, kept: torch.Tensor | BlockLists | None) -> torch.Tensor:
         """The output, in the caller's order of axes."""
+        q, k, v = self.tensors
         if self.kernel == "torch":
-            o = _fallback.attention(*self.tensors, self.grid, self.region, kept, self.scale)
+            o = _fallback.attention(q, k, v, self.grid, self.region, kept, self.scale)
         else:
-            o, _ = attention(*self.tensors, self.grid, self.region, kept, self.kernel, scale=self.scale)
+            o, _ = attention(q, k, v, self.grid, self.region, kept, self.kernel, scale=self.scale)
         o = o.unflatten(0, (self.batch, self.heads))
         return o.transpose(1, self._heads_axis)
 

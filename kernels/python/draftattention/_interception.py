@@ -154,7 +154,7 @@ class Installed:
                 "a capture (remove() it first)"
             )
 
-        self._attention, self._ours = attention, _kind_over(type(processor))(processor, attend)
+        self._attention, self._ours = attention, _kind_over(type(processor))(processor, attend)  # type: ignore[arg-type]
         attention.set_processor(self._ours)
 
     def found(self) -> str:

@@ -109,7 +109,7 @@ class PipelineSteps:
             and (last is None or index > last)
             and not (schedule is not self._schedule and index == begin)
         )
-        if goes_on:
+        if goes_on and index is not None:
             # The first step's pass was made before the scheduler had an index.
             self._step += index - last if last is not None else 1 if begin is None or self._step else index - begin
         elif self._begun and _follows(current, self._current):
@@ -140,7 +140,7 @@ class PipelineSteps:
                 wanted,
                 f"a pass of its transformer outside of its loop, and {type(scheduler).__name__} with {lacks}",
             )
-        if self._own_loop:
+        if self._own_loop and isinstance(count, int):
             self._steps = count
             begin = len(scheduler.timesteps) - count if begin is None else begin
         self._step = max(0, index - begin) if index is not None and begin is not None else 0

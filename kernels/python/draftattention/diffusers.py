@@ -150,16 +150,9 @@ class _Watched:
                 f"self-attention of {' x '.join(map(str, model.grid))} = {video} tokens" + " and text" * self._has_text,
                 f"{list(valid)} valid of {tokens}, and {key.shape[1]} keys",
             )
+        q, k, v = autocast(query, key, value)
         return self._attend(
-            AttentionCall(
-                model,
-                layer,
-                *autocast(query, key, value),
-                valid,
-                options.get("scale"),
-                bool(options.get("enable_gqa")),
-                dense,
-            )
+            AttentionCall(model, layer, q, k, v, valid, options.get("scale"), bool(options.get("enable_gqa")), dense)
         )
 
 
@@ -184,7 +177,7 @@ def _steps_of(model_or_pipeline: Any, steps: int | None) -> PipelineSteps | Coun
             raise refuse("pipeline", "one with a scheduler", "None as its scheduler")
         return PipelineSteps(model_or_pipeline)
     try:
-        number = 0 if isinstance(steps, bool) else operator.index(steps)
+        number = 0 if steps is None or isinstance(steps, bool) else operator.index(steps)
     except TypeError:
         number = 0
     if number < 1:

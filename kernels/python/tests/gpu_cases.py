@@ -3,10 +3,8 @@
 import math
 import unittest
 
-import torch
-
 import draftattention as da
-
+import torch
 from truth import blocks_of_tokens
 
 # heads, grid, region, text, head_dim, element: ragged ones, one token, text alone behind, regions of other sizes

@@ -10,9 +10,8 @@ torch = wanted("torch", "PyTorch")
 wanted("diffusers")
 
 import draftattention as da
-from draftattention.diffusers import apply_draft_attention
-
 from diffusers_cases import GRID, VALID, hunyuan, wan
+from draftattention.diffusers import apply_draft_attention
 from gpu_cases import GpuTest
 from truth import attention_truth, blocks_of_tokens, full_mask
 

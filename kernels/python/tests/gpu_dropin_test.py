@@ -9,9 +9,8 @@ from wanted import wanted
 torch = wanted("torch", "PyTorch")
 
 import draftattention as da
-from draftattention import _dropin
-
 import gpu_test
+from draftattention import _dropin
 from gpu_cases import CASES, GpuTest, inputs
 from truth import draft_scores
 

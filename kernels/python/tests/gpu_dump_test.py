@@ -11,7 +11,6 @@ torch = wanted("torch", "PyTorch")
 wanted("h5py")
 
 import draftattention as da
-
 from gpu_cases import GpuTest
 from truth import attention_truth, blocks_of_tokens, full_mask
 

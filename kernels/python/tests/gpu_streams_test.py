@@ -9,7 +9,6 @@ from wanted import wanted
 torch = wanted("torch", "PyTorch")
 
 import draftattention as da
-
 from gpu_cases import CASES, GpuTest, inputs
 
 SLEEP = 400_000_000  # cycles, about 0.2 s: the host is through with what it enqueues long before

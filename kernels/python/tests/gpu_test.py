@@ -9,7 +9,6 @@ from wanted import wanted
 torch = wanted("torch", "PyTorch")
 
 import draftattention as da
-
 from gpu_cases import CASES, GpuTest, inputs
 from truth import attention_truth, blocks_of_tokens, draft_scores, full_mask, region_order
 

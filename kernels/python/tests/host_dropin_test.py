@@ -10,7 +10,6 @@ torch = wanted("torch", "PyTorch")
 
 import draftattention as da
 from draftattention import _dropin, _fallback
-
 from torch_cases import CASES, LAYOUTS, inputs
 
 GRID = (2, 16, 32)
@@ -24,7 +23,7 @@ def chosen(kernel, capability, dim=128, region=(8, 16), dtype=torch.bfloat16, gr
 class Choice(unittest.TestCase):
     def test_auto_takes_the_first_that_can_do_the_call(self):
         hopper = "wgmma" if any(row["name"] == "wgmma" and row["supports"] for row in da.kernels()) else "mma"
-        for wanted, found in [
+        for kernel, found in [
             (hopper, chosen("auto", (9, 0))),
             (hopper, chosen("auto", (9, 0), dim=64, dtype=torch.float16)),
             ("mma", chosen("auto", (9, 0), region=(8, 8))),
@@ -33,7 +32,7 @@ class Choice(unittest.TestCase):
             ("blas", chosen("auto", (9, 0), dim=96)),
             ("blas", chosen("auto", (8, 9), dim=256)),
         ]:
-            self.assertEqual(found, wanted)
+            self.assertEqual(found, kernel)
 
     def test_auto_takes_pytorch_where_no_kernel_can(self):
         for found in [

@@ -9,7 +9,6 @@ torch = wanted("torch", "PyTorch")
 
 import draftattention as da
 from draftattention import _checks, _kernels
-
 from truth import blocks_of_tokens, full_mask
 
 # grid, region, text

@@ -11,7 +11,6 @@ torch = wanted("torch", "PyTorch")
 import draftattention as da
 from draftattention import _checks, _dropin, _fallback
 from torch.nn.functional import scaled_dot_product_attention
-
 from torch_cases import CASES, inputs
 
 CASE = CASES[0]

@@ -5,7 +5,6 @@ import math
 from fractions import Fraction
 
 import torch
-
 from truth import attention_truth, blocks_of_tokens, full_mask
 
 BATCH, HEADS = 2, 2

@@ -17,10 +17,9 @@ from wanted import wanted
 torch = wanted("torch", "PyTorch")
 transformer_wan = wanted("diffusers.models.transformers.transformer_wan", "diffusers")
 
+from diffusers_cases import SPARSE, one_pass, processors, wan
 from draftattention._interception import InterceptedProcessor
 from draftattention.diffusers import apply_draft_attention
-
-from diffusers_cases import SPARSE, one_pass, processors, wan
 
 
 class Copies(unittest.TestCase):

@@ -11,10 +11,9 @@ from wanted import wanted
 torch = wanted("torch", "PyTorch")
 diffusers = wanted("diffusers")
 
+from diffusers_cases import numbers, wan
 from draftattention import _interception
 from draftattention.diffusers import apply_draft_attention, intercept_self_attention
-
-from diffusers_cases import numbers, wan
 
 
 class Refusals(unittest.TestCase):

@@ -13,9 +13,8 @@ transformer_hunyuan_video = wanted("diffusers.models.transformers.transformer_hu
 transformer_wan = wanted("diffusers.models.transformers.transformer_wan", "diffusers")
 
 import draftattention
-from draftattention.diffusers import apply_draft_attention, intercept_self_attention
-
 from diffusers_cases import GRID, TEXT, VALID, hunyuan, hunyuan_pass, numbers, wan
+from draftattention.diffusers import apply_draft_attention, intercept_self_attention
 from truth import blocks_of_tokens, full_mask
 
 REGION = (4, 4)  # 6 and 10 are no multiples of it
@@ -27,7 +26,7 @@ def exact(query, key, value, mask, scale):
     """Attention over the blocks of a mask [heads, regions, regions] in float64, and what rounding can add to it in the
     type of query, all [tokens, heads, head_dim]: a logit is a sum of head_dim products, which changes p by 4 head_dim
     eps |q||k|, sums of p and of p V have `tokens` terms, and o is rounded once."""
-    eps, (tokens, heads, dim) = torch.finfo(query.dtype).eps, query.shape
+    eps, (tokens, _, dim) = torch.finfo(query.dtype).eps, query.shape
     q, k, v = (x.double().transpose(0, 1) for x in (query, key, value))
     text = tokens - math.prod(GRID)
     blocks = blocks_of_tokens(GRID, REGION, text)

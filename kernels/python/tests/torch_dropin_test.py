@@ -11,7 +11,6 @@ torch = wanted("torch", "PyTorch")
 import draftattention as da
 from draftattention import _fallback
 from torch.utils.flop_counter import FlopCounterMode
-
 from torch_cases import (
     BATCH,
     CASES,

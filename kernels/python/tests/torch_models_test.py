@@ -11,10 +11,9 @@ torch = wanted("torch", "PyTorch")
 diffusers = wanted("diffusers")
 
 from diffusers.models.transformers.transformer_wan import dispatch_attention_fn
+from diffusers_cases import SPARSE, hunyuan, numbers, one_pass, processors, wan
 from draftattention import _dropin
 from draftattention.diffusers import apply_draft_attention, intercept_self_attention
-
-from diffusers_cases import SPARSE, hunyuan, numbers, one_pass, processors, wan
 
 
 class FewHeads:

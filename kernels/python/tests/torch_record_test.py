@@ -59,7 +59,7 @@ class Records(unittest.TestCase):
         cls.grid = capture.frames, capture.height, capture.width
         cls.video = capture.frames * capture.height * capture.width
         cls.dense = cls.run_at(cls, sparsity=0.0)
-        reach = capture.softmax_scale * float((cls.q.norm(dim=-1).max() * cls.k.norm(dim=-1).max()))
+        reach = capture.softmax_scale * float(cls.q.norm(dim=-1).max() * cls.k.norm(dim=-1).max())
         element = (cls.q.shape[2] + 4 * cls.q.shape[3] * reach) * DOUBLE * float(cls.v.abs().max())
         cls.output_error = 2 * 2 * element * cls.dense.numel() ** 0.5
 

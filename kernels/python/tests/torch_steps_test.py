@@ -10,10 +10,9 @@ from wanted import wanted
 torch = wanted("torch", "PyTorch")
 diffusers = wanted("diffusers")
 
+from diffusers_cases import VALID, hunyuan, numbers, text_mask, wan
 from draftattention._steps import CountedSteps
 from draftattention.diffusers import apply_draft_attention, intercept_self_attention
-
-from diffusers_cases import hunyuan, numbers, text_mask, VALID, wan
 
 FLOW = dict(prediction_type="flow_prediction", use_flow_sigmas=True)
 
