@@ -23,6 +23,7 @@ if torch is not None:
     from minidit.heads import Regions, block_mass, describe, draft_map, kept_blocks
     from minidit.model import MiniDiT, ModelConfig, dense_attention, patchify, unpatchify
     from minidit.plan import Plan
+    from minidit.policies import video_mass
     from minidit.prompts import TEXT_TOKENS, draw_prompts
     from minidit.rope import rope_table, rotate
     from minidit.train import Trainer
@@ -199,6 +200,17 @@ class Heads(unittest.TestCase):
                 block = p[regions.ids == row][:, regions.ids == column].sum(1).mean()
                 self.assertAlmostEqual(mass[row, column].item(), block.item(), delta=100 * EPS)
         self.assertLessEqual((mass.sum(1) - 1).abs().max().item(), 100 * EPS)
+
+    def test_video_mass_weighs_regions_by_their_tokens(self):
+        # Given attention that is the same everywhere, on a grid with regions of 4, 2 and 1 tokens and text: from region i
+        # to j goes the share n_i n_j / (video * tokens) of all video queries' attention, exact but for 9 terms' rounding.
+        regions = Regions((1, 3, 3), (2, 2), 2, "cpu")
+        sizes = regions.sizes[:-1]
+        self.assertEqual(sizes.tolist(), [4, 2, 2, 1])
+        mass = video_mass(torch.zeros(11, 8), torch.randn(11, 8), regions)
+        wanted = sizes[:, None] * sizes[None] / (9 * 11)
+        self.assertLessEqual((mass - wanted).abs().max().item(), 16 * EPS)
+        self.assertAlmostEqual(mass.sum().item(), 9 / 11, delta=100 * EPS)
 
     def test_one_hot_heads_are_told_apart(self):
         # Given keys that are one-hot codes of the frame, or of the place: all mass there.
