@@ -92,14 +92,18 @@ void require_file_name(CLI::Option* option) {
       ""));
 }
 
-void require_whole_number(CLI::Option* option, int least) {
-  const auto check = [least](const std::string& text) -> std::string {
-    const auto value = parsed<int>(text);
-    if (value && *value >= least) return "";
-    return fmt::format("wanted a whole number from {} to {}, found '{}'", least, std::numeric_limits<int>::max(), text);
+template <typename Number>
+void require_whole_number(CLI::Option* option, Number least, Number most) {
+  const auto check = [least, most](const std::string& text) -> std::string {
+    const auto value = parsed<Number>(text);
+    if (value && *value >= least && *value <= most) return "";
+    return fmt::format("wanted a whole number from {} to {}, found '{}'", least, most, text);
   };
   option->check(CLI::Validator(check, ""));
 }
+template void require_whole_number(CLI::Option* option, int least, int most);
+template void require_whole_number(CLI::Option* option, Index least, Index most);
+template void require_whole_number(CLI::Option* option, std::uint64_t least, std::uint64_t most);
 
 void require_number(CLI::Option* option, double least, double most) {
   const std::string wanted =

@@ -49,8 +49,9 @@ struct OptionSet {
 /// Has an option that names a file refuse an empty name.
 void require_file_name(CLI::Option* option);
 
-/// Has an option refuse what is no whole number from `least` to the largest int.
-void require_whole_number(CLI::Option* option, int least);
+/// Has an option refuse what is no whole number from `least` to `most`. Number: int, Index or std::uint64_t.
+template <typename Number>
+void require_whole_number(CLI::Option* option, Number least, Number most = std::numeric_limits<Number>::max());
 
 /// Has an option refuse what is no number from `least` to `most`; infinity itself is none.
 void require_number(CLI::Option* option, double least, double most = std::numeric_limits<double>::infinity());

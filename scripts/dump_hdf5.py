@@ -160,13 +160,6 @@ class Attributes:
         attribute = self._open(name, "a string", (h5t.STRING,), 1)
         with reading(self._path, self.at(name), "a readable attribute"):
             kind = attribute.get_type()
-            if not kind.is_variable_str() and kind.get_size() > dump_rules.LARGEST_ATTRIBUTE:
-                raise DumpError(
-                    self._path,
-                    self.at(name),
-                    f"a string of at most {dump_rules.LARGEST_ATTRIBUTE} bytes",
-                    kind.get_size(),
-                )
             values = np.empty(attribute.shape, attribute.dtype)
             attribute.read(values)
             raw = values.reshape(-1)[0] if kind.is_variable_str() else values.tobytes().rstrip(b"\0")

@@ -31,7 +31,7 @@ tools=$ROOT/build/lint/bin
 wanted="clang-format==$CLANG ruff==$RUFF mypy==$MYPY${tidy:+ clang-tidy==$CLANG}"
 if [ "$(cat build/lint/made-of 2>/dev/null)" != "$wanted" ]; then
   say "installing into build/lint: $wanted"
-  python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
+  need_venv
   python3 -m venv --clear build/lint
   # shellcheck disable=SC2086  # words
   "$tools/pip" install -q --disable-pip-version-check $wanted || fail "the tools could not be installed"

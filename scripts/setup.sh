@@ -1,5 +1,5 @@
 # Sourced by the two commands of the README: installs what is missing, finds Python, builds.
-# Sets ROOT, VENV and PYTHON; defines say, fail, has_gpu, install_missing, install_torch (which sets TORCH_PYTHON),
+# Sets ROOT, VENV and PYTHON; defines say, fail, has_gpu, install_missing, need_venv, install_torch (which sets TORCH_PYTHON),
 # build_tree, install_tree.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -66,6 +66,11 @@ install_missing() {
   find_python || fail "no python3 with numpy, scipy, h5py and matplotlib, though their packages are installed"
 }
 
+# Has python3 make virtual environments with pip in them; where it cannot, with these packages too.
+need_venv() {  # need_venv [PACKAGE ...]
+  python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv "$@"
+}
+
 # What the PyTorch tests and the Python module want, as pip has it.
 TORCH_PACKAGES=("torch>=2.4,<3" "diffusers>=0.36,<1" "transformers>=4.50,<6" "accelerate>=1,<2" "torchmetrics>=1.4,<2"
                 "lpips>=0.1.4,<1" "safetensors<1" "nanobind>=2.5,<4" "scikit-build-core>=0.10,<1" numpy scipy h5py pillow)
@@ -83,7 +88,7 @@ install_torch() {  # install_torch DIR
       return
     fi
   done
-  python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv python3-dev
+  need_venv python3-dev
   say "installing PyTorch and what its tests need in $dir (--no-torch leaves them out)"
   mkdir -p "$(dirname "$dir")"
   if python3 -m venv --clear "$dir" >"$dir.log" 2>&1 &&

@@ -6,7 +6,6 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <filesystem>
-#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -46,19 +45,6 @@ void parse_grid(const std::string& text, Grid& grid) {
   }
   if (fine && at == end) return;
   throw CLI::ValidationError("--grid", fmt::format("wanted FRAMESxHEIGHTxWIDTH, such as 4x16x32, found '{}'", text));
-}
-
-/// Refuses anything but a whole number within both limits; CLI11 names the option.
-template <typename Number>
-CLI::Validator within(Number least, Number most) {
-  return CLI::Validator(
-      [=](const std::string& text) {
-        Number found = 0;
-        const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), found);
-        const bool fine = error == std::errc() && rest == text.data() + text.size() && found >= least && found <= most;
-        return fine ? std::string() : fmt::format("wanted a whole number from {} to {}, found '{}'", least, most, text);
-      },
-      "");
 }
 
 void generate(const GenerateOptions& options) {
@@ -113,15 +99,15 @@ CLI::App* add_generate(CLI::App& parent) {
           "Video tokens as FRAMESxHEIGHTxWIDTH (default 4x16x32)")
       ->type_name("FxHxW");
   const auto add_count = [&](const char* name, Index& value, Index least, Index most, const std::string& description) {
-    command->add_option(name, value, description)->type_name("N")->check(within(least, most));
+    require_whole_number(command->add_option(name, value, description)->type_name("N"), least, most);
   };
   add_count("--text", options->grid.text, 0, kMostTokens, "Text tokens (default 0)");
   add_count("--heads", options->heads, 1, kMostHeads, "Query heads (default 1)");
   add_count("--kv-heads", options->kv_heads, 1, kMostHeads, "Key and value heads (default: as many as heads)");
   add_count("--head-dim", options->head_dim, 1, kLargestHeadDim, "Numbers a token (default 64)");
-  command->add_option("--seed", options->seed, "Seed; the same one gives the same dump (default 1)")
-      ->type_name("N")
-      ->check(within<std::uint64_t>(0, std::numeric_limits<std::uint64_t>::max()));
+  CLI::Option* seed =
+      command->add_option("--seed", options->seed, "Seed; the same one gives the same dump (default 1)");
+  require_whole_number<std::uint64_t>(seed->type_name("N"), 0);
   command->add_option_function<std::string>("--dtype", read_element, "float16, bfloat16 (default), float32 or float64")
       ->type_name("TYPE");
   command->footer(

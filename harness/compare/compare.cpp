@@ -107,8 +107,9 @@ class Comparer {
       }
     }
     for (const auto& [identity, record] : new_cells) {
-      if (!old_cells.contains(identity)) result_.only_after.push_back(cell_of(*record));
-      if (!old_cells.contains(identity)) alone(*record);
+      if (old_cells.contains(identity)) continue;
+      result_.only_after.push_back(cell_of(*record));
+      alone(*record);
     }
     result_.varying = varying_keys(before, after);
     result_.cells = pairs.size();

@@ -109,8 +109,11 @@ void contain(int socket, int answers, std::uintmax_t file_bytes, pid_t parent, b
   for (DumpRequest request; recv(socket, &request, sizeof(request), 0) == sizeof(request);) {
     AnswerHeader header;
     try {
-      if (answer) contained::begin_request();
-      if (!answer) answer = start();
+      if (answer) {
+        contained::begin_request();
+      } else {
+        answer = start();
+      }
       answer(request, space);
       header.bytes = space.bytes();
       header.kind = space.kind;

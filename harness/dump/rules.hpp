@@ -34,6 +34,7 @@ inline constexpr int kReaderSilence = 120'000;  // ms without an answer: the dis
 
 /// What is wrong with an attribute's text; nullptr: nothing. HDF5 would cut it at a NUL.
 inline const char* fault_of_text(std::string_view text) {
+  static_assert(kLargestAttribute == 16777216, "the text below has the number");
   if (text.size() >= kLargestAttribute) return "16777216 bytes or more";
   if (!is_utf8(text)) return "bytes that are no UTF-8";
   return text.find('\0') != std::string_view::npos ? "a NUL" : nullptr;
