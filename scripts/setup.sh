@@ -26,11 +26,14 @@ is_there() {  # is_there PACKAGE PROBE
 
 has_gpu() { nvidia-smi -L >/dev/null 2>&1 || compgen -G '/dev/nvidia[0-9]*' >/dev/null; }
 
-# An interpreter that has NumPy, SciPy, h5py and matplotlib: the shell's own, or the system's.
+# What the Python programs that draftbench installs want.
+MODULES="numpy, scipy, h5py, matplotlib"
+
+# An interpreter that has these: the shell's own, or the system's.
 find_python() {
   local candidate
   for candidate in python3 /usr/bin/python3; do
-    if "$candidate" -c 'import numpy, scipy, h5py, matplotlib' 2>/dev/null; then
+    if "$candidate" -c "import $MODULES" 2>/dev/null; then
       PYTHON=$(command -v "$candidate")
       return 0
     fi
@@ -63,7 +66,7 @@ install_missing() {
     return
   fi
   apt_install "${missing[@]}"
-  find_python || fail "no python3 with numpy, scipy, h5py and matplotlib, though their packages are installed"
+  find_python || fail "no python3 with $MODULES, though their packages are installed"
 }
 
 # Has python3 make virtual environments with pip in them; where it cannot, with these packages too.
@@ -73,9 +76,9 @@ need_venv() {  # need_venv [PACKAGE ...]
 
 # What the PyTorch tests and the Python module want, as pip has it.
 TORCH_PACKAGES=("torch>=2.4,<3" "diffusers>=0.36,<1" "transformers>=4.50,<6" "accelerate>=1,<2" "torchmetrics>=1.4,<2"
-                "lpips>=0.1.4,<1" "safetensors<1" "nanobind>=2.5,<4" "scikit-build-core>=0.10,<1" numpy scipy h5py pillow)
-TORCH_MODULES="torch, diffusers, transformers, accelerate, torchmetrics, lpips, safetensors, nanobind, scikit_build_core, numpy,"
-TORCH_MODULES+=" scipy, h5py, PIL"
+                "lpips>=0.1.4,<1" "safetensors<1" "nanobind>=2.5,<4" "scikit-build-core>=0.10,<1" numpy scipy h5py matplotlib pillow)
+TORCH_MODULES="torch, diffusers, transformers, accelerate, torchmetrics, lpips, safetensors, nanobind, scikit_build_core, PIL,"
+TORCH_MODULES+=" $MODULES"
 
 # Sets TORCH_PYTHON: an interpreter that has all of these, the shell's own or one of a virtual environment that is made
 # at DIR; empty, and said so, where they cannot be installed: then the tests that need them are skipped.
@@ -117,5 +120,6 @@ install_tree() {  # install_tree DIR
     "$PYTHON" -m venv --system-site-packages --without-pip "$VENV" || fail "python3 could not make $VENV"
   cmake --install "$1" --prefix "$VENV" >"$1.install.log" ||
     { cat "$1.install.log" >&2; fail "could not install into $VENV"; }
+  "$VENV/bin/python3" -c "import $MODULES" || fail "$VENV: wanted a Python with $MODULES"
   say "draftbench is installed: . ${VENV#"$PWD"/}/bin/activate"
 }
