@@ -34,7 +34,7 @@ capture() {
   esac
   local shape=$1 grid=$2
   shift 2
-  PYTHONPATH=scripts python3 -m minidit.capture --weights data/minidit.safetensors --grid "$grid" "$@" --compression 0 \
+  PYTHONPATH=scripts python3 -m lab.model.capture --weights data/minidit.safetensors --grid "$grid" "$@" --compression 0 \
     --out "$dumps/$shape.h5" > "$dumps/$shape.txt"
 }
 
@@ -52,7 +52,7 @@ for shape in "$@"; do
   echo "== $shape: overhead"
   "$draftbench" overhead "$dump" --kernel wgmma --out "$out/overhead.jsonl"
   echo "== $shape: peers"
-  PYTHONPATH=$build/kernels/python${PYTHONPATH:+:$PYTHONPATH} python3 scripts/peers.py "$dump" --commit "$commit" \
+  PYTHONPATH=scripts:$build/kernels/python${PYTHONPATH:+:$PYTHONPATH} python3 -m lab.peers "$dump" --commit "$commit" \
     --out "$out/peers.jsonl"
   rm "$dump"
 done

@@ -1,12 +1,17 @@
 # Run by cmake --install: the Python part. In: `package`, the folder draftattention; `module`, its compiled part, or
 # ""; `python`, the build's interpreter, or "".
 
-set(programs report=report capture_video_model=capture)  # scripts/NAME.py=bin/draftbench-WORD
-foreach(program ${programs})
-  string(REGEX REPLACE "=.*" "" script ${program})
-  string(REGEX REPLACE ".*=" "" word ${program})
-  file(CREATE_LINK ../share/draftbench/scripts/${script}.py
-       "$ENV{DESTDIR}${CMAKE_INSTALL_PREFIX}/bin/draftbench-${word}" SYMBOLIC)
+set(bin "$ENV{DESTDIR}${CMAKE_INSTALL_PREFIX}/bin")
+file(CREATE_LINK ../share/draftbench/scripts/report.py "${bin}/draftbench-report" SYMBOLIC)
+foreach(name capture)  # bin/draftbench-NAME runs lab.NAME
+  file(WRITE "${bin}/draftbench-${name}" "#!/usr/bin/env python3
+import os, sys
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', 'share', 'draftbench', 'scripts'))
+from lab.${name}.__main__ import main
+sys.exit(main())
+")
+  file(CHMOD "${bin}/draftbench-${name}" PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE
+       WORLD_READ WORLD_EXECUTE)
 endforeach()
 
 if(EXISTS "${CMAKE_INSTALL_PREFIX}/bin/python3")
@@ -16,7 +21,8 @@ if(NOT python)
   message(STATUS "No Python: draftattention and qkv_dump are not installed for import")
   return()
 endif()
-execute_process(COMMAND "${python}" "${CMAKE_CURRENT_LIST_DIR}/site_folder.py" "${CMAKE_INSTALL_PREFIX}"
+execute_process(COMMAND ${CMAKE_COMMAND} -E env --modify PYTHONPATH=path_list_prepend:${CMAKE_CURRENT_LIST_DIR}
+                        "${python}" -m lab.shared.site_folder "${CMAKE_INSTALL_PREFIX}"
                 OUTPUT_VARIABLE site OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 file(INSTALL "${package}" DESTINATION "${CMAKE_INSTALL_PREFIX}/${site}" USE_SOURCE_PERMISSIONS
      FILES_MATCHING PATTERN "*.py" PATTERN "*.pyi" PATTERN "py.typed" PATTERN "__pycache__" EXCLUDE)

@@ -55,7 +55,7 @@ check mypy "$tools/mypy"
 if [ -n "$tidy" ]; then  # without precompiled headers, which clang cannot read
   cmake -S . -B build/tidy -G Ninja -DDRAFT_CUDA=OFF -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON >build/tidy.log &&
     cmake --build build/tidy --target draft_build_info >>build/tidy.log || fail "cmake: see build/tidy.log"
-  check clang-tidy "$PYTHON" scripts/tidy.py "$tools/clang-tidy" build/tidy
+  check clang-tidy env PYTHONPATH=scripts "$PYTHON" -m lab.checks.tidy "$tools/clang-tidy" build/tidy
 fi
 [ ${#failed[@]} -eq 0 ] || fail "not clean: ${failed[*]}"
 say "clean"

@@ -24,12 +24,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import dump_hdf5
-import dump_rules
 import h5py
 import numpy as np
-from dump_rules import ELEMENTS, FORMAT, GRID_MINIMUM, VERSION, DumpError
 from h5py import h5g
+from lab.shared import dump_hdf5, dump_rules
+from lab.shared.dump_rules import ELEMENTS, FORMAT, GRID_MINIMUM, VERSION, DumpError
 
 __all__ = ["DumpError", "DumpWriter", "Capture", "OpenDump", "read_dump", "to_bfloat16_bits", "from_bfloat16_bits"]
 ROOT_ATTRIBUTES = ["format", "version", "model", "source", *GRID_MINIMUM]

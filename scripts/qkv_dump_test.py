@@ -1,4 +1,4 @@
-"""Tests of qkv_dump: exact round trips, and really broken files. Run: python3 scripts/qkv_dump_test.py"""
+"""Tests of qkv_dump: exact round trips, and really broken files."""
 
 import os
 import subprocess
@@ -8,9 +8,8 @@ import unittest
 
 import h5py
 import numpy as np
-
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from qkv_dump import DumpError, DumpWriter, from_bfloat16_bits, read_dump, to_bfloat16_bits  # noqa: E402
+import pytest
+from qkv_dump import DumpError, DumpWriter, from_bfloat16_bits, read_dump, to_bfloat16_bits
 
 GRID = dict(frames=2, height=3, width=4, text_tokens=5)
 TOKENS = 29
@@ -309,10 +308,7 @@ class Reader(DumpTest):
 
 class Torch(DumpTest):
     def test_tensors_are_accepted(self):
-        try:
-            import torch
-        except ImportError:
-            self.skipTest("torch is not installed")
+        torch = pytest.importorskip("torch")
         for dtype in (torch.bfloat16, torch.float16, torch.float32):
             given = {name: torch.from_numpy(array).to(dtype) for name, array in arrays().items()}
             with DumpWriter(self.path, model="m", source="s", **GRID) as dump:
@@ -320,7 +316,3 @@ class Torch(DumpTest):
             (capture,) = read_dump(self.path)
             for name, tensor in given.items():
                 self.assertTrue(np.array_equal(getattr(capture, name), tensor.float().numpy()))
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -18,7 +18,7 @@ import warnings
 from collections import Counter
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from one_line_parser import OneLineParser  # noqa: E402
+from lab.shared.one_line_parser import OneLineParser  # noqa: E402
 
 PAPER_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "data", "paper")
 
@@ -47,7 +47,7 @@ def main(arguments=None):
     options = parse(arguments)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that cannot be written
     try:
-        from record_file import Malformed
+        from lab.shared.record_file import Malformed
         from reporting import document
         from reporting import records as record_files
         from reporting.finding import VERDICTS

@@ -26,14 +26,15 @@ is_there() {  # is_there PACKAGE PROBE
 
 has_gpu() { nvidia-smi -L >/dev/null 2>&1 || compgen -G '/dev/nvidia[0-9]*' >/dev/null; }
 
-# What the Python programs that draftbench installs want.
+# What the Python programs that draftbench installs want, and what their tests want.
 MODULES="numpy, scipy, h5py, matplotlib"
+TEST_MODULES="$MODULES, pytest"
 
 # An interpreter that has these: the shell's own, or the system's.
 find_python() {
   local candidate
   for candidate in python3 /usr/bin/python3; do
-    if "$candidate" -c "import $MODULES" 2>/dev/null; then
+    if "$candidate" -c "import $TEST_MODULES" 2>/dev/null; then
       PYTHON=$(command -v "$candidate")
       return 0
     fi
@@ -60,13 +61,13 @@ install_missing() {
   for item in "${NEEDED[@]}"; do
     is_there "${item%%=*}" "${item#*=}" || missing+=("${item%%=*}")
   done
-  find_python || missing+=(python3 python3-numpy python3-scipy python3-h5py python3-matplotlib)
+  find_python || missing+=(python3 python3-numpy python3-scipy python3-h5py python3-matplotlib python3-pytest)
   if [ ${#missing[@]} -eq 0 ]; then
     say "everything needed is installed"
     return
   fi
   apt_install "${missing[@]}"
-  find_python || fail "no python3 with $MODULES, though their packages are installed"
+  find_python || fail "no python3 with $TEST_MODULES, though their packages are installed"
 }
 
 # Has python3 make virtual environments with pip in them; where it cannot, with these packages too.
@@ -76,9 +77,10 @@ need_venv() {  # need_venv [PACKAGE ...]
 
 # What the PyTorch tests and the Python module want, as pip has it.
 TORCH_PACKAGES=("torch>=2.4,<3" "diffusers>=0.36,<1" "transformers>=4.50,<6" "accelerate>=1,<2" "torchmetrics>=1.4,<2"
-                "lpips>=0.1.4,<1" "safetensors<1" "nanobind>=2.5,<4" "scikit-build-core>=0.10,<1" numpy scipy h5py matplotlib pillow)
+                "lpips>=0.1.4,<1" "safetensors<1" "nanobind>=2.5,<4" "scikit-build-core>=0.10,<1" numpy scipy h5py matplotlib pillow
+                "pytest>=7.2")
 TORCH_MODULES="torch, diffusers, transformers, accelerate, torchmetrics, lpips, safetensors, nanobind, scikit_build_core, PIL,"
-TORCH_MODULES+=" $MODULES"
+TORCH_MODULES+=" $TEST_MODULES"
 
 # Sets TORCH_PYTHON: an interpreter that has all of these, the shell's own or one of a virtual environment that is made
 # at DIR; empty, and said so, where they cannot be installed: then the tests that need them are skipped.

@@ -4,8 +4,8 @@ import hashlib
 import re
 
 import numpy as np
+from lab.shared.record_format import MAPS
 from matplotlib.colors import ListedColormap, LogNorm
-from record_format import MAPS
 
 from . import style
 from .records import LARGEST_DRAWN, having

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from statistics import mean
 
-from record_format import is_number
+from lab.shared.record_format import is_number
 
 from .records import NOTHING, left_out
 

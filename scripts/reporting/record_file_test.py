@@ -6,7 +6,7 @@ import os
 import tempfile
 import unittest
 
-import record_file
+from lab.shared import record_file
 
 from reporting import synthetic_records as synthetic
 

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import record_file
-from record_format import NOT_APPLICABLE
+from lab.shared import record_file
+from lab.shared.record_format import NOT_APPLICABLE
 
 from .foreign import inert, inert_value
 

@@ -2,7 +2,7 @@
 
 from statistics import mean
 
-from record_format import is_number
+from lab.shared.record_format import is_number
 
 from . import figures_quality as figures
 from .comparison import PAPER_SPARSITY, compare, dumps_of

@@ -1,0 +1,1 @@
+"""Whole programs, documents and rules held to what they promise; draftbench is the one that DRAFTBENCH names."""

@@ -1,0 +1,1 @@
+"""What every other package of lab may import; it imports none of them."""

@@ -1,0 +1,14 @@
+"""Videos of the small video DiT, dense and sparse: the paper's Tables 1, 4 and 5 in miniature, and what they leave out.
+
+configurations  which policies are compared
+metrics         a sparse video against the dense one: PSNR and SSIM
+perceptual      LPIPS, where its weights are
+probing         attention-level recall, empty rows and output errors inside a sampling run
+dense_path      what lies between attention and the video: a step's error, errors added up, the distance by step
+contrast        how washed-out a sparse video is, and PSNR without that
+quality         clips of every configuration, against the dense ones of the same prompts and seeds
+speed           how long a video takes, dense and sparse, and where the time goes
+pictures        clips side by side
+lpips_weights   the file of weights that LPIPS wants
+The command is __main__.
+"""

@@ -1,0 +1,236 @@
+"""Clips of every configuration beside the dense ones of the same prompts and seeds: experiment `video`, `video_heads`
+for what each head kept meanwhile, and `video_contrast` for how washed-out the clips are.
+
+A configuration that the file of records already holds for the same weights, clips and build is not made again, so that
+a run that was stopped goes on where it was; the dense clips are made again, twice, and have to be the same bits.
+"""
+
+import json
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+
+from lab.model.flow import SHIFT, STEPS, sample
+from lab.model.policies import PolicyAttention
+from lab.model.prompts import TEXT_TOKENS, draw_prompts
+from lab.shared.record_file import read_all
+from lab.shared.records import make_record
+
+from . import contrast, metrics
+from .configurations import REFERENCE, flops_share
+from .dense_path import DensePath
+from .probing import NAMES, Probe
+
+FIRST_SEED = 1001
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all clips share. The attention is looked at a third and two thirds of the way, in `probe_clips` clips."""
+
+    clips: int = 32
+    batch: int = 8
+    grid: tuple = (8, 32, 48)
+    steps: int = STEPS
+    shift: float = SHIFT
+    probe_clips: int = 2
+
+    @property
+    def probe_steps(self):
+        return self.steps // 3, 2 * self.steps // 3
+
+
+def mean_of_each(values):
+    """{name: mean} of {name: numbers}."""
+    return {name: sum(found) / len(found) for name, found in values.items()}
+
+
+class Study:
+    """model: lab.model.model.MiniDiT on its device; weights: sha256 of its file; lpips: what perceptual.find_lpips gives,
+    a function of two clips or why there is none."""
+
+    def __init__(self, model, weights, setup, machine, build, out, lpips):
+        self.model, self.weights, self.setup, self.machine, self.build, self.out = (
+            model,
+            weights,
+            setup,
+            machine,
+            build,
+            out,
+        )
+        self.device = next(model.parameters()).device
+        self.prompts = draw_prompts(setup.clips, torch.Generator().manual_seed(FIRST_SEED), held_out=True)
+        self.seeds = list(range(FIRST_SEED, FIRST_SEED + setup.clips))
+        self.lpips, self.no_lpips = lpips
+        self.dense = self.path = None
+
+    def source(self):
+        """The records' `input`."""
+        config, setup = self.model.config, self.setup
+        frames, height, width = setup.grid
+        return {
+            "model": "minidit",
+            "weights_sha256": self.weights,
+            "frames": frames,
+            "height": height,
+            "width": width,
+            "text_tokens": TEXT_TOKENS,
+            "heads": config.heads,
+            "head_dim": config.head_dim,
+            "layers": config.layers,
+            "steps": setup.steps,
+            "shift": setup.shift,
+            "clips": setup.clips,
+            "batch": setup.batch,
+            "first_seed": FIRST_SEED,
+            "prompts": "held out",
+        }
+
+    def config(self, policy):
+        return policy.config() | {"device": self.device.type}
+
+    def clips_of(self, policy, probe=None, limit=None, watch=None):
+        """(clips [count, channels, frames, height, width] on the CPU, share of the video x video blocks kept on average
+        over all calls if `probe` saw sparse ones). The probe and `watch` look into the first batch alone."""
+        setup, made = self.setup, []
+        diffuse = self.path.diffuse if self.path else None
+        attention = PolicyAttention(policy, setup.grid, TEXT_TOKENS, setup.steps, probe, diffuse)
+        if probe is not None:
+            probe.regions = attention.regions(self.device)
+        count = setup.clips if limit is None else min(limit, setup.clips)
+        for start in range(0, count, setup.batch):
+            end = min(start + setup.batch, count)
+            if probe is not None:
+                probe.on = start == 0
+            made.append(
+                sample(
+                    self.model,
+                    self.prompts[start:end],
+                    self.seeds[start:end],
+                    setup.grid,
+                    setup.steps,
+                    setup.shift,
+                    attention=attention,
+                    watch=watch if start == 0 else None,
+                ).cpu()
+            )
+        calls = attention.calls
+        sparse = calls["sparse"] / (calls["sparse"] + calls["dense"])
+        kept = probe.mean("kept_share") if probe is not None else None
+        return torch.cat(made), 1 - sparse * (1 - kept) if kept is not None else 1.0
+
+    def make_dense(self):
+        """The reference clips, made twice; a record of them, and of how far each head's attention spreads. Raises
+        RuntimeError if the two runs differ."""
+        begin = time.monotonic()
+        self.dense, _ = self.clips_of(REFERENCE)
+        seconds = time.monotonic() - begin
+        again, _ = self.clips_of(REFERENCE)
+        difference = (self.dense - again).abs().max().item()
+        if not torch.equal(self.dense, again):
+            raise RuntimeError(f"dense clips: wanted the same bits twice, found differences of up to {difference}")
+        few = self.setup.probe_clips
+        self.path = DensePath(
+            self.model,
+            self.prompts[:few],
+            self.seeds[:few],
+            self.setup.grid,
+            self.setup.steps,
+            self.setup.shift,
+            self.setup.probe_steps,
+        )
+        self.append(
+            "video",
+            self.config(REFERENCE),
+            {
+                "repeat_max_abs": difference,
+                "kept_share": 1.0,
+                "flops_share": 1.0,
+                "seconds_per_clip": seconds / self.setup.clips,
+                "clips": self.setup.clips,
+            },
+            arrays={"effective_blocks": list(self.path.spread.values())},
+        )
+
+    def measure(self, policy):
+        """One configuration: a `video` record, a `video_contrast` one where that is wanted, and `video_heads` records of a
+        sparse policy."""
+        begin = time.monotonic()
+        probe = Probe(self.setup.probe_steps, self.setup.probe_clips)
+        distances = []
+        clips, kept = self.clips_of(policy, probe, watch=lambda step, x: distances.append(self.path.distance(step, x)))
+        seconds = time.monotonic() - begin
+        values = {"psnr": [], "ssim": []} | ({"lpips": []} if self.lpips else {})
+        for clip, dense in zip(clips.to(self.device), self.dense.to(self.device)):
+            values["psnr"].append(metrics.psnr(clip, dense))
+            values["ssim"].append(metrics.ssim(clip, dense))
+            if self.lpips:
+                values["lpips"].append(self.lpips(clip, dense))
+        means = mean_of_each(values)
+        means |= {
+            "kept_share": kept,
+            "flops_share": flops_share(self.model.config, self.setup.grid, TEXT_TOKENS, kept),
+            "seconds_per_clip": seconds / self.setup.clips,
+            "clips": self.setup.clips,
+        }
+        for name in NAMES:
+            if name != "kept_share" and probe.mean(name) is not None:
+                means[name] = probe.mean(name)
+        values["distance"] = distances
+        means["distance_rel_l2"] = distances[-1]
+        if policy.name != "dense":
+            values["one_step"], means["added_up_rel_l2"] = self.path.errors(policy)
+            means["one_step_rel_l2"] = sum(values["one_step"]) / len(values["one_step"])
+        if contrast.is_wanted(policy):
+            found = contrast.measure(clips, self.dense, self.device)
+            self.append("video_contrast", self.config(policy), mean_of_each(found), arrays=found)
+        notes = {"lpips": self.no_lpips} if self.no_lpips else {}
+        self.append("video", self.config(policy), means, arrays=values, notes=notes)
+        for layer, head in sorted({(row["layer"], row["head"]) for row in probe.rows}):
+            found = {name: probe.mean(name, layer, head) for name in NAMES}
+            self.append(
+                "video_heads",
+                self.config(policy) | {"probe_steps": list(self.setup.probe_steps)},
+                found,
+                place={"layer": layer, "head": head, "probe_clips": self.setup.probe_clips},
+            )
+
+    def append(self, experiment, config, found, arrays=None, notes=None, place=None):
+        record = make_record(
+            experiment,
+            self.source() | (place or {}),
+            config,
+            found,
+            self.machine,
+            self.build,
+            arrays=arrays,
+            notes=notes,
+        )
+        with open(self.out, "a") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def is_done(self, policy):
+        """Whether the file holds this configuration, made by this build of these clips, with LPIPS if that can be had."""
+        wanted = (self.source(), self.config(policy), self.build.get("commit"))
+        return any(
+            (record["input"], record["config"], (record.get("build") or {}).get("commit")) == wanted
+            and record["experiment"] == "video"
+            and record["status"] == "ok"
+            and ("lpips" in (record.get("arrays") or {}) or not self.lpips)
+            for record in read_all(self.out)
+        )
+
+    def run(self, policies, seconds=math.inf, say=print):
+        """Every policy that is not done, until the time is over; whether all are done now."""
+        begin = time.monotonic()
+        self.make_dense()
+        for policy in policies:
+            if self.is_done(policy):
+                continue
+            if time.monotonic() - begin > seconds:
+                return False
+            self.measure(policy)
+            say(f"{policy.describe()}: {time.monotonic() - begin:.0f} s")
+        return True
