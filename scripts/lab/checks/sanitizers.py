@@ -9,6 +9,7 @@ import argparse
 import datetime
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from xml.etree import ElementTree
 
 from lab.shared.files import ROOT
 from lab.shared.one_line_parser import OneLineParser, Refused
@@ -112,19 +114,18 @@ def run(command, timeout, **more):
 
 
 def read_results(path):
-    """[(test, "passed", "failed" or "skipped")] of gtest's JSON; None if it is not there or not whole."""
+    """[(test, "passed", "failed" or "skipped")] of the JUnit file that gtest and pytest write; None if it is not there or
+    not whole."""
     try:
-        with open(path) as file:
-            suites = json.load(file)["testsuites"]
-        results = []
-        for suite in suites:
-            for test in suite["testsuite"]:
-                ran = test["status"] == "RUN" and test["result"] == "COMPLETED"
-                result = "failed" if test.get("failures") else "passed" if ran else "skipped"
-                results.append((f"{suite['name']}.{test['name']}", result))
-        return results
-    except (OSError, ValueError, KeyError, TypeError):
+        cases = list(ElementTree.parse(path).iter("testcase"))
+    except (OSError, ElementTree.ParseError):
         return None
+    results = []
+    for case in cases:
+        said = {part.tag for part in case} | {case.get("result"), case.get("status")}
+        result = "failed" if said & {"failure", "error"} else "skipped" if said & {"skipped", "notrun"} else "passed"
+        results.append((f"{case.get('classname')}.{case.get('name')}", result))
+    return results
 
 
 def read_summary(tool, output):
@@ -142,22 +143,36 @@ def exit_words(status):
     return f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
-def measure(build, suite, tool, chosen, timeout):
-    """(metrics, reasons why the run is not fine, its output) of one suite under one tool or "none"."""
+def command_of(build, suite, tool, chosen, python):
+    """(words that run a suite under one tool or "none", its option that wants a path of results after it, what the
+    environment gets). Raises FileNotFoundError where a program is missing."""
+    if suite == PACKAGE:
+        path = os.pathsep.join(filter(None, (package_folder(build), os.environ.get("PYTHONPATH"))))
+        tests = sorted(str(file) for file in pathlib.Path(TESTS).glob("gpu*_test.py"))
+        more = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        return [python, "-m", "pytest", *tests], "--junit-xml=", more
     program = find_program(build, suite)
     if program is None:
-        return {}, [f"no program {suite} in {build}"], ""
+        raise FileNotFoundError(f"no program {suite} in {build}")
     command = []
     if tool != "none":
         sanitizer = shutil.which("compute-sanitizer", path=os.environ.get("PATH", "") + ":/usr/local/cuda/bin")
         if sanitizer is None:
-            return {}, ["compute-sanitizer was not found"], ""
+            raise FileNotFoundError("compute-sanitizer was not found")
         command = [sanitizer, "--tool", tool, "--error-exitcode", str(TOOL_ERROR_STATUS)]
+    return [*command, program, f"--gtest_filter={chosen}"], "--gtest_output=xml:", {}
+
+
+def measure(build, suite, tool, chosen, timeout, python=sys.executable):
+    """(metrics, reasons why the run is not fine, its output) of one suite under one tool or "none"."""
+    try:
+        command, option, more = command_of(build, suite, tool, chosen, python)
+    except FileNotFoundError as error:
+        return {}, [str(error)], ""
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "results.json")
-        command += [program, f"--gtest_filter={chosen}", f"--gtest_output=json:{path}"]
+        path = os.path.join(folder, "results.xml")
         try:
-            status, output, seconds = run(command, timeout)
+            status, output, seconds = run([*command, option + path], timeout, **more)
         except OSError as error:
             return {}, [f"{command[0]} could not be started: {error}"], ""
         results = read_results(path)
@@ -187,50 +202,6 @@ def measure(build, suite, tool, chosen, timeout):
             reasons.append(f"{tool} printed no summary")
     if status not in (0, None) and not reasons:
         reasons.append(exit_words(status))
-    return metrics, reasons, output
-
-
-def read_unittest(output):
-    """Counts as measure() has them, of what Python's unittest prints; None if it does not say."""
-    ran = re.findall(r"^Ran (\d+) tests? in ", output, re.MULTILINE)
-    verdict = re.findall(r"^(?:OK|FAILED)(?: \((.*)\))?$", output, re.MULTILINE)
-    if len(ran) != 1 or len(verdict) != 1:
-        return None
-    counts = {name: int(count) for name, count in re.findall(r"([a-z][a-z ]*)=(\d+)", verdict[0])}
-    skipped = counts.get("skipped", 0)
-    # unittest counts a module or class that is skipped whole as skipped and not as run, and subtests one by one.
-    failed = len(failed_unittests(output))
-    tests = max(int(ran[0]), skipped + failed)
-    return {"tests": tests, "passed": tests - skipped - failed, "failed": failed, "skipped": skipped}
-
-
-def failed_unittests(output):
-    """ "test_name (module.Class...)", each once however many subtests of it failed."""
-    return sorted(set(re.findall(r"^(?:FAIL|ERROR): (\S+ \([^)]*\))", output, re.MULTILINE)))
-
-
-def measure_package(build, python, timeout):
-    """As measure(), of the Python package's GPU tests."""
-    command = [python, "-m", "unittest", "discover", "-v", "-s", TESTS, "-p", "gpu*_test.py"]
-    path = os.pathsep.join(filter(None, (package_folder(build), os.environ.get("PYTHONPATH"))))
-    try:
-        status, output, seconds = run(command, timeout, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1")
-    except OSError as error:
-        return {}, [f"{python} could not be started: {error}"], ""
-    metrics, reasons = {"seconds": round(seconds, 3)}, []
-    counts = read_unittest(output)
-    if status is None:
-        reasons.append(f"no end within {timeout:g} s")
-    elif counts is None:
-        reasons.append(f"no test results, {exit_words(status)}")
-    else:
-        metrics = counts | metrics
-        if counts["failed"]:
-            reasons.append("failed: " + ", ".join(failed_unittests(output)))
-        elif not counts["passed"]:
-            reasons.append("every test was skipped" if counts["tests"] else "no test ran")
-        elif status != 0:
-            reasons.append(exit_words(status))
     return metrics, reasons, output
 
 
@@ -295,12 +266,10 @@ def main(arguments=None):
                 if suite == PACKAGE and tool != "none":
                     continue
                 chosen = options.filter or (tool_filter(suite, tool) if tool != "none" else "*")
-                print(f"sanitizers: {suite}" + ("" if tool == "none" else f" under {tool}"), file=sys.stderr)
                 if suite == PACKAGE:
                     chosen = "*"
-                    metrics, reasons, output = measure_package(options.build, options.python, options.timeout)
-                else:
-                    metrics, reasons, output = measure(options.build, suite, tool, chosen, options.timeout)
+                print(f"sanitizers: {suite}" + ("" if tool == "none" else f" under {tool}"), file=sys.stderr)
+                metrics, reasons, output = measure(options.build, suite, tool, chosen, options.timeout, options.python)
                 record = {
                     "schema": 1,
                     "experiment": "gpu_tests",

@@ -12,13 +12,14 @@ import sys
 import tempfile
 import time
 import unittest
+from unittest import mock
 
 from lab.checks import sanitizers
 from lab.shared.files import ROOT
 
 MACHINE = {"machine": {"cpu": "fake", "gpu": "fake GPU"}, "build": {"commit": "abc", "dirty": False}}
 # A suite finds gtest's output file among its arguments, like every fake below that needs it.
-FIND_JSON = "for word; do case $word in --gtest_output=json:*) json=${word#--gtest_output=json:};; esac; done\n"
+FIND_XML = "for word; do case $word in --gtest_output=xml:*) xml=${word#--gtest_output=xml:};; esac; done\n"
 SANITIZER = """#!/bin/sh
 [ "$1 $3 $4" = "--tool --error-exitcode 86" ] || exit 99
 tool=$2
@@ -36,17 +37,18 @@ else
 fi"""
 
 
+ENTRIES = {  # of gtest's XML
+    "passed": '<testcase name="{}" status="run" result="completed" classname="Suite" />',
+    "failed": '<testcase name="{}" status="run" result="completed" classname="Suite"><failure message="x"/></testcase>',
+    "skipped": '<testcase name="{}" status="run" result="skipped" classname="Suite"><skipped message="x"/></testcase>',
+    "disabled": '<testcase name="{}" status="notrun" result="suppressed" classname="Suite" />',
+}
+
+
 def results(**tests):
-    """gtest's JSON of one suite."""
-    entries = []
-    for name, result in tests.items():
-        entry = {"name": name, "status": "RUN", "result": "SKIPPED" if result == "skipped" else "COMPLETED"}
-        if result == "failed":
-            entry["failures"] = [{"failure": "x", "type": ""}]
-        if result == "disabled":
-            entry |= {"status": "NOTRUN", "result": "SUPPRESSED"}
-        entries.append(entry)
-    return json.dumps({"tests": len(tests), "testsuites": [{"name": "Suite", "testsuite": entries}]})
+    """gtest's XML of one suite."""
+    entries = "".join(ENTRIES[result].format(name) for name, result in tests.items())
+    return f'<testsuites tests="{len(tests)}"><testsuite name="Suite">{entries}</testsuite></testsuites>'
 
 
 class GpuTests(unittest.TestCase):
@@ -68,9 +70,9 @@ class GpuTests(unittest.TestCase):
         path.write_text(text)
         path.chmod(0o755)
 
-    def suite(self, name, json_text=results(A="passed", B="passed"), status=0, before=""):
+    def suite(self, name, xml=results(A="passed", B="passed"), status=0, before=""):
         place = "build/kernels/" if name == "kernels_test" else "build/"
-        self.program(place + name, f"#!/bin/sh\n{FIND_JSON}{before}\necho '{json_text}' >\"$json\"\nexit {status}\n")
+        self.program(place + name, f"#!/bin/sh\n{FIND_XML}{before}\necho '{xml}' >\"$xml\"\nexit {status}\n")
 
     def sanitizer(self, summary):
         self.program("bin/compute-sanitizer", SANITIZER % summary)
@@ -143,20 +145,23 @@ class GpuTests(unittest.TestCase):
         )
 
     def test_the_packages_tests_are_a_suite(self):
-        tests = sanitizers.TESTS
-        self.addCleanup(lambda: setattr(sanitizers, "TESTS", tests))
-        sanitizers.TESTS = str(self.folder / "tests")
-        build = str(self.folder / "build")
+        tests = mock.patch.object(sanitizers, "TESTS", str(self.folder / "tests"))
+        tests.start()
+        self.addCleanup(tests.stop)
+
+        def measured():
+            return sanitizers.measure(str(self.folder / "build"), sanitizers.PACKAGE, "none", "*", 60)
+
         for test, counts, reasons in (
             ("pass", (2, 2, 0, 0), []),
             ("self.skipTest('no kernel')", (2, 1, 0, 1), []),
-            ("self.fail('why it failed')", (2, 1, 1, 0), ["failed: test_second ("]),
+            ("self.fail('why it failed')", (2, 1, 1, 0), ["failed: gpu_any_test.Any.test_second"]),
             ("raise unittest.SkipTest('x')", (2, 1, 0, 1), []),
         ):
             self.package(test)
-            metrics, found, output = sanitizers.measure_package(build, sys.executable, 60)
+            metrics, found, output = measured()
             self.assertEqual(tuple(metrics[name] for name in ("tests", "passed", "failed", "skipped")), counts, output)
-            self.assertEqual([one[:21] for one in found], reasons)
+            self.assertEqual([re.sub("[^ ]*(?=gpu_any)", "", one) for one in found], reasons)
         self.package("self.skipTest('no kernel')")
         for name in ("gpu_one_test.py", "gpu_two_test.py"):  # the same names twice, failing beside a skipped one
             (self.folder / "tests" / name).write_text(
@@ -164,19 +169,17 @@ class GpuTests(unittest.TestCase):
                 "    def test_nan(self):\n        for i in range(3):\n"
                 "            with self.subTest(i):\n                self.fail('x')\n"
             )
-        metrics, found, output = sanitizers.measure_package(build, sys.executable, 60)
+        metrics, found, output = measured()
         self.assertEqual([metrics[name] for name in ("tests", "passed", "failed", "skipped")], [4, 1, 2, 1], output)
-        self.assertRegex(found[0], r"^failed: test_nan \(gpu_one_test.Any\S*\), test_nan \(gpu_two_test.Any\S*\)$")
+        self.assertRegex(found[0], r"^failed: \S*gpu_one_test.Any.test_nan, \S*gpu_two_test.Any.test_nan$")
         for name in ("gpu_one_test.py", "gpu_two_test.py"):
             (self.folder / "tests" / name).unlink()
         self.package("import os; os.kill(os.getpid(), 11)")
-        self.assertEqual(
-            sanitizers.measure_package(build, sys.executable, 60)[1], ["no test results, ended by SIGSEGV"]
-        )
+        self.assertEqual(measured()[1], ["no test results, ended by SIGSEGV"])
         (self.folder / "tests" / "gpu_any_test.py").write_text(
             "import unittest\nraise unittest.SkipTest('no PyTorch')\n"
         )
-        self.assertEqual(sanitizers.measure_package(build, sys.executable, 60)[1], ["every test was skipped"])
+        self.assertEqual(measured()[1], ["every test was skipped"])
 
     def test_suites_can_be_chosen(self):
         self.assertIn("draftattention is left out", self.call().stderr)
@@ -200,14 +203,14 @@ class GpuTests(unittest.TestCase):
         self.assertEqual(list(record["metrics"]), ["seconds"])
 
     def test_results_that_show_nothing_are_a_failure(self):
-        for json_text, status, reason in (
+        for xml, status, reason in (
             (results(A="passed"), 3, "exit status 3"),  # a crash behind the last test
-            ('{"testsuites": [', 0, "no test results, exit status 0"),
-            ('{"testsuites": []}', 0, "no test ran"),
+            ("<testsuites><testsuite>", 0, "no test results, exit status 0"),
+            ("<testsuites></testsuites>", 0, "no test ran"),
             (results(A="skipped"), 0, "every test was skipped"),
         ):
             self.out.unlink(missing_ok=True)
-            self.suite("kernels_test", json_text, status)
+            self.suite("kernels_test", xml, status)
             self.assertEqual(self.only_failure()["reason"], reason)
 
     def test_a_hanging_suite_is_ended_with_its_children(self):
