@@ -56,6 +56,24 @@ def shuffled_rounds(jobs, rounds, seed):
         yield from order
 
 
+class Span:
+    """What is queued on the current stream inside a with-block, between two CUDA events."""
+
+    def __enter__(self):
+        self._begin, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self._begin.record()
+        return self
+
+    def __exit__(self, error, *more):
+        if error is None:
+            self._end.record()
+
+    def ms(self):
+        """Milliseconds, once the GPU has done it."""
+        self._end.synchronize()
+        return self._begin.elapsed_time(self._end)
+
+
 class GpuTimer:
     """Times work on the current stream by CUDA events.
 
@@ -69,7 +87,6 @@ class GpuTimer:
         self._flushed = torch.empty(2 * device.L2_cache_size, dtype=torch.uint8, device="cuda")
         self.l2_flush = self._flushed.numel()
         self.nvml = Nvml(device.uuid)
-        self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
 
     def wait(self):
         """Until the GPU has done all that it was given; raises what went wrong there."""
@@ -81,11 +98,8 @@ class GpuTimer:
 
     def sample(self, work):
         """Milliseconds of `work()`."""
-        begin, end = self._events
         self._flushed.zero_()
         torch.cuda._sleep(PAUSE_CYCLES)
-        begin.record()
-        work()
-        end.record()
-        end.synchronize()
-        return begin.elapsed_time(end)
+        with Span() as span:
+            work()
+        return span.ms()

@@ -15,7 +15,7 @@ from lab.model.policies import Policy
 from lab.model.prompts import TEXT_TOKENS, draw_prompts
 from lab.shared.record_file import read_all
 from lab.shared.records import make_record
-from lab.shared.timing import machine_of, summary
+from lab.shared.timing import Span, machine_of, summary
 
 GRIDS = ((21, 32, 48), (21, 48, 80), (33, 48, 80))  # the paper's: Wan2.1 512p and 768p, HunyuanVideo 768p
 SPARSITIES = (0.6, 0.8, 0.9)
@@ -28,7 +28,7 @@ class TimedAttention:
     def __init__(self, policy, grid, steps):
         self.policy, self.grid = policy, grid
         self.first_sparse_step = policy.first_sparse_step(steps)
-        self.events, self.last = {"dense": [], "sparse": []}, None
+        self.spans, self.last = {"dense": [], "sparse": []}, None
 
     def attend(self, q, k, v, step):
         policy = self.policy
@@ -54,17 +54,15 @@ class TimedAttention:
         )
 
     def __call__(self, q, k, v, *, layer, step):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        o = self.attend(q, k, v, step)
-        end.record()
+        with Span() as span:
+            o = self.attend(q, k, v, step)
         sparse = self.policy.name != "dense" and step >= self.first_sparse_step
-        self.events["sparse" if sparse else "dense"].append((begin, end))
+        self.spans["sparse" if sparse else "dense"].append(span)
         return o
 
     def calls_ms(self):
-        """{"dense", "sparse": milliseconds of each call}; the device must have reached the last event."""
-        return {kind: [begin.elapsed_time(end) for begin, end in pairs] for kind, pairs in self.events.items()}
+        """{"dense", "sparse": milliseconds of each call}."""
+        return {kind: [span.ms() for span in spans] for kind, spans in self.spans.items()}
 
 
 def policies(kernel):
@@ -77,12 +75,9 @@ def policies(kernel):
 def time_clip(model, policy, grid, prompt, steps=STEPS, shift=SHIFT):
     """(milliseconds of sampling one clip, of its attention calls by kind, the hook)."""
     attention = TimedAttention(policy, grid, steps)
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    sample(model, prompt[None], [1], grid, steps, shift, attention=attention)
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end), attention.calls_ms(), attention
+    with Span() as span:
+        sample(model, prompt[None], [1], grid, steps, shift, attention=attention)
+    return span.ms(), attention.calls_ms(), attention
 
 
 def draft_ms(attention, samples=5):
@@ -92,22 +87,19 @@ def draft_ms(attention, samples=5):
     q, k = attention.last
     policy, found = attention.policy, []
     for _ in range(samples + 1):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        draftattention.draft_mask(
-            q,
-            k,
-            attention.grid,
-            text_tokens=TEXT_TOKENS,
-            sparsity=policy.sparsity,
-            region=policy.region,
-            pool=policy.pool,
-            rule=policy.rule,
-            kernel=policy.kernel,
-        )
-        end.record()
-        end.synchronize()
-        found.append(begin.elapsed_time(end))
+        with Span() as span:
+            draftattention.draft_mask(
+                q,
+                k,
+                attention.grid,
+                text_tokens=TEXT_TOKENS,
+                sparsity=policy.sparsity,
+                region=policy.region,
+                pool=policy.pool,
+                rule=policy.rule,
+                kernel=policy.kernel,
+            )
+        found.append(span.ms())
     return summary(found[1:])["median_ms"]
 
 
