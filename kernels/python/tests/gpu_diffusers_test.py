@@ -1,13 +1,11 @@
-"""Draft attention in diffusers' models on a GPU: what the kernels make of the models' own calls, held to float64.
-Usage, with the built package's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
+"""Draft attention in diffusers' models on a GPU: what the kernels make of the models' own calls, held to float64."""
 
-import unittest
 from unittest import mock
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
-wanted("diffusers")
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
 
 import draftattention as da
 from diffusers_cases import GRID, VALID, hunyuan, wan
@@ -52,7 +50,3 @@ class Models(GpuTest):
                     self.assertEqual(truth.wrong(o[0, :, head], truth.lse), "")
                     full = attention_truth(*rows, None, 64**-0.5)
                     self.assertNotEqual(full.wrong(o[0, :, head], full.lse), "")
-
-
-if __name__ == "__main__":
-    unittest.main()

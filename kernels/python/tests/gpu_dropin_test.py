@@ -1,12 +1,10 @@
-"""draft_attention, draft_mask and block_attention on a GPU, held to float64 (truth.py).
-Usage, with the built package's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
+"""draft_attention, draft_mask and block_attention on a GPU, held to float64 (truth.py)."""
 
 import math
-import unittest
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
+torch = pytest.importorskip("torch")
 
 import draftattention as da
 import gpu_test
@@ -221,7 +219,3 @@ class Calls(GpuTest):
         ]:
             with self.subTest(message), self.assertRaisesRegex(ValueError, message):
                 call()
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -1,23 +1,19 @@
-"""draft_attention on a GPU on the shipped dumps, held to float64 (truth.py) in every row of every head.
-Usage, with the built package's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
+"""draft_attention on a GPU on the shipped dumps, held to float64 (truth.py) in every row of every head."""
 
 import pathlib
-import sys
-import unittest
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
-wanted("h5py")
+torch = pytest.importorskip("torch")
+pytest.importorskip("h5py")
 
 import draftattention as da
+import qkv_dump
 from gpu_cases import GpuTest
 from truth import attention_truth, blocks_of_tokens, full_mask
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 DUMPS = {"minidit_ragged.h5": 1, "minidit_512p.h5": 5}  # captured heads
-sys.path.insert(0, str(ROOT / "scripts"))
-import qkv_dump  # noqa: E402
 
 
 class Dumps(GpuTest):
@@ -55,7 +51,3 @@ class Dumps(GpuTest):
                 found += q.shape[1]
             self.assertEqual(found, heads, name)
         self.assertGreaterEqual(judged, 2 * sum(DUMPS.values()) * 3)
-
-
-if __name__ == "__main__":
-    unittest.main()

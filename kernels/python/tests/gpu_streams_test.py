@@ -1,12 +1,10 @@
-"""draftattention on a GPU: which stream its work goes to, graphs, and what it refuses.
-Usage, with the built package's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
+"""draftattention on a GPU: which stream its work goes to, graphs, and what it refuses."""
 
 import math
-import unittest
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
+torch = pytest.importorskip("torch")
 
 import draftattention as da
 from gpu_cases import CASES, GpuTest, inputs
@@ -92,7 +90,3 @@ class Refusals(GpuTest):
         ]:
             with self.subTest(message), self.assertRaisesRegex(ValueError, message):
                 call()
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -1,12 +1,10 @@
-"""draftattention's results on a GPU, held to float64 (truth.py).
-Usage, with the built package's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
+"""draftattention's results on a GPU, held to float64 (truth.py)."""
 
 import math
-import unittest
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
+torch = pytest.importorskip("torch")
 
 import draftattention as da
 from gpu_cases import CASES, GpuTest, inputs
@@ -157,7 +155,3 @@ class Order(GpuTest):
             out = torch.zeros_like(x)
             self.assertIs(da.from_region_order(ordered, grid, region, out=out), out)
             self.assertTrue(torch.equal(out, x))
-
-
-if __name__ == "__main__":
-    unittest.main()

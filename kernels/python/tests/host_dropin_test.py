@@ -1,12 +1,11 @@
-"""Which kernel draft_attention and its like choose on which GPU, and what it gets, without one.
-Usage, with the built package's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
+"""Which kernel draft_attention and its like choose on which GPU, and what it gets, without one."""
 
 import unittest
 from unittest import mock
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
+torch = pytest.importorskip("torch")
 
 import draftattention as da
 from draftattention import _dropin, _fallback
@@ -134,7 +133,3 @@ class Calls(unittest.TestCase):
         with mock.patch.object(torch.cuda, "is_current_stream_capturing", lambda: True):
             self.as_kernel(da.draft_mask, q, k, case[0])
         self.assertIs(self.drafted.call_args.args[7], False)
-
-
-if __name__ == "__main__":
-    unittest.main()

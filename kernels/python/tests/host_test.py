@@ -1,11 +1,10 @@
-"""What of draftattention needs no GPU: layouts, lists of masks, the table of kernels, and what is refused.
-Usage, with the built package's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
+"""What of draftattention needs no GPU: layouts, lists of masks, the table of kernels, and what is refused."""
 
 import unittest
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
+torch = pytest.importorskip("torch")
 
 import draftattention as da
 from draftattention import _checks, _kernels
@@ -203,7 +202,3 @@ class CompiledModule(unittest.TestCase):
         rows = torch.zeros((1, 128, 64), dtype=torch.bfloat16)
         with self.assertRaises(TypeError):
             _kernels.reorder(layout, _checks.capsule(rows), _checks.capsule(rows.clone()), 0)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -1,12 +1,11 @@
-"""Under autocast, and with heads that query heads share: draftattention does what scaled_dot_product_attention does.
-Usage, with the package's folder on PYTHONPATH: python3 -m unittest discover -s kernels/python/tests -p 'torch*.py'"""
+"""Under autocast, and with heads that query heads share: draftattention does what scaled_dot_product_attention does."""
 
 import unittest
 from unittest import mock
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
+torch = pytest.importorskip("torch")
 
 import draftattention as da
 from draftattention import _checks, _dropin, _fallback
@@ -202,7 +201,3 @@ class SharedHeads(unittest.TestCase):
         ]:
             with self.subTest(message), self.assertRaisesRegex(ValueError, message):
                 call()
-
-
-if __name__ == "__main__":
-    unittest.main()

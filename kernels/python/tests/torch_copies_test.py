@@ -1,5 +1,4 @@
-"""Copies of a model that is in use.
-Usage, with draftattention's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
+"""Copies of a model that is in use."""
 
 import copy
 import io
@@ -12,10 +11,10 @@ import tempfile
 import unittest
 import warnings
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
-transformer_wan = wanted("diffusers.models.transformers.transformer_wan", "diffusers")
+torch = pytest.importorskip("torch")
+transformer_wan = pytest.importorskip("diffusers.models.transformers.transformer_wan")
 
 from diffusers_cases import SPARSE, one_pass, processors, wan
 from draftattention._interception import InterceptedProcessor
@@ -119,7 +118,3 @@ class Copies(unittest.TestCase):
                 model.save_pretrained(folder)
             loaded.append(one_pass(type(model).from_pretrained(folder).eval()))
         self.assertTrue(torch.equal(*loaded))
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -1,15 +1,14 @@
-"""What draft attention in diffusers' models takes for padding, and what it refuses.
-Usage, with draftattention's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
+"""What draft attention in diffusers' models takes for padding, and what it refuses."""
 
 import math
 import types
 import unittest
 from unittest import mock
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
-diffusers = wanted("diffusers")
+torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
 
 from diffusers_cases import numbers, wan
 from draftattention import _interception
@@ -184,7 +183,3 @@ class Refusals(unittest.TestCase):
             self.assertRaisesRegex(RuntimeError, "called by Own, found none"),
         ):
             case.run()
-
-
-if __name__ == "__main__":
-    unittest.main()

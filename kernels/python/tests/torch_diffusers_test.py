@@ -1,16 +1,15 @@
-"""Draft attention in diffusers' models, on tiny random ones of the real classes, with PyTorch alone on the CPU.
-Usage, with draftattention's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
+"""Draft attention in diffusers' models, on tiny random ones of the real classes, with PyTorch alone on the CPU."""
 
 import math
 import threading
 import unittest
 from unittest import mock
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
-transformer_hunyuan_video = wanted("diffusers.models.transformers.transformer_hunyuan_video", "diffusers")
-transformer_wan = wanted("diffusers.models.transformers.transformer_wan", "diffusers")
+torch = pytest.importorskip("torch")
+transformer_hunyuan_video = pytest.importorskip("diffusers.models.transformers.transformer_hunyuan_video")
+transformer_wan = pytest.importorskip("diffusers.models.transformers.transformer_wan")
 
 import draftattention
 from diffusers_cases import GRID, TEXT, VALID, hunyuan, hunyuan_pass, numbers, wan
@@ -209,7 +208,3 @@ class Models(unittest.TestCase):
         self.assertEqual(control.calls, 2 * 4 * 2 * 3)
         self.assertTrue(torch.equal(outputs["sparse"], alone))
         self.assertTrue(torch.equal(outputs["dense"], before))
-
-
-if __name__ == "__main__":
-    unittest.main()

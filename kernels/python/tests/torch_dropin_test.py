@@ -1,12 +1,11 @@
-"""draft_attention, draft_mask and block_attention in PyTorch alone, held to float64 (truth.py) and to plain loops.
-Usage, with the package's folder on PYTHONPATH: python3 -m unittest discover -s kernels/python/tests -p 'torch*.py'"""
+"""draft_attention, draft_mask and block_attention in PyTorch alone, held to float64 (truth.py) and to plain loops."""
 
 import math
 import unittest
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
+torch = pytest.importorskip("torch")
 
 import draftattention as da
 from draftattention import _fallback
@@ -225,7 +224,3 @@ class DraftAttention(unittest.TestCase):
         for b, h in each_head():
             alone = [x[b : b + 1, h : h + 1] for x in (q, k, v)]
             self.assertTrue(torch.equal(da.draft_attention(*alone, case[0], sparsity=0.5)[0, 0], whole[b, h]))
-
-
-if __name__ == "__main__":
-    unittest.main()

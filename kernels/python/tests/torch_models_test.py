@@ -1,14 +1,13 @@
-"""What diffusers and its users put around a model that has draft attention, and into its calls.
-Usage, with draftattention's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
+"""What diffusers and its users put around a model that has draft attention, and into its calls."""
 
 import threading
 import unittest
 from unittest import mock
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
-diffusers = wanted("diffusers")
+torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
 
 from diffusers.models.transformers.transformer_wan import dispatch_attention_fn
 from diffusers_cases import SPARSE, hunyuan, numbers, one_pass, processors, wan
@@ -196,7 +195,3 @@ class Surroundings(unittest.TestCase):
             with torch.inference_mode():
                 found = one_pass(model)
             self.assertTrue(torch.equal(found, one_pass(model)))
-
-
-if __name__ == "__main__":
-    unittest.main()

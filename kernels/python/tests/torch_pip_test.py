@@ -9,9 +9,9 @@ import sys
 import tempfile
 import unittest
 
-from wanted import wanted
+import pytest
 
-wanted("torch", "PyTorch")
+pytest.importorskip("torch")
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 MISSING = [name for name in ("scikit_build_core", "nanobind", "pip") if importlib.util.find_spec(name) is None]
@@ -62,7 +62,3 @@ class Pip(unittest.TestCase):
                 env=os.environ | {"PYTHONPATH": folder},
             )
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-
-
-if __name__ == "__main__":
-    unittest.main()

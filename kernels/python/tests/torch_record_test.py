@@ -1,26 +1,23 @@
-"""Draft attention in PyTorch on a captured head, held to the records of the project's float64 reference.
-Usage, with the package's folder on PYTHONPATH: python3 -m unittest discover -s kernels/python/tests -p 'torch*.py'"""
+"""Draft attention in PyTorch on a captured head, held to the records of the project's float64 reference."""
 
 import hashlib
 import itertools
 import json
 import pathlib
-import sys
 import unittest
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
-wanted("h5py")
+torch = pytest.importorskip("torch")
+pytest.importorskip("h5py")
 
 import draftattention as da
+import qkv_dump
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 DUMP, RECORDS = ROOT / "data" / "minidit_ragged.h5", ROOT / "results" / "records.jsonl"
 if not (DUMP.exists() and RECORDS.exists()):
-    raise unittest.SkipTest(f"{DUMP} or {RECORDS} is not there")
-sys.path.insert(0, str(ROOT / "scripts"))
-import qkv_dump  # noqa: E402
+    pytest.skip(f"{DUMP} or {RECORDS} is not there", allow_module_level=True)
 
 DOUBLE = 2.0**-53  # float64's unit roundoff
 
@@ -116,7 +113,3 @@ class Records(unittest.TestCase):
         self.assertLessEqual(self.residual(metrics["output_rel_l2"], outputs[0]), 1.0)
         self.assertGreater(self.residual(metrics["output_rel_l2"], outputs[1]), 1.0)
         self.assertGreater(self.residual(metrics["output_rel_l2"] * (1 + 1e-6), outputs[0]), 1.0)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -1,14 +1,13 @@
-"""Which step of which run a pass of a transformer is, with diffusers' own schedulers and pipelines.
-Usage, with draftattention's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
+"""Which step of which run a pass of a transformer is, with diffusers' own schedulers and pipelines."""
 
 import contextlib
 import threading
 import unittest
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
-diffusers = wanted("diffusers")
+torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
 
 from diffusers_cases import VALID, hunyuan, numbers, text_mask, wan
 from draftattention._steps import CountedSteps
@@ -463,7 +462,3 @@ class Bare(unittest.TestCase):
         self.assertEqual(self.steps(1, (900, 900, 950)), [(0, 1)] * 3)
         with self.assertRaisesRegex(ValueError, "steps: .* found 1 and timestep 2, 500"):
             self.steps(1, (900, 500))
-
-
-if __name__ == "__main__":
-    unittest.main()

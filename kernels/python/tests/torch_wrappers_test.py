@@ -1,13 +1,12 @@
-"""Wrappers around a model, and attention processors set over draft attention.
-Usage, with draftattention's folder on PYTHONPATH: python3 -m unittest discover -v -s kernels/python/tests"""
+"""Wrappers around a model, and attention processors set over draft attention."""
 
 import unittest
 import warnings
 
-from wanted import wanted
+import pytest
 
-torch = wanted("torch", "PyTorch")
-transformer_wan = wanted("diffusers.models.transformers.transformer_wan", "diffusers")
+torch = pytest.importorskip("torch")
+transformer_wan = pytest.importorskip("diffusers.models.transformers.transformer_wan")
 
 from diffusers_cases import SPARSE, one_pass, processors, wan
 from draftattention._interception import InterceptedProcessor
@@ -150,7 +149,3 @@ class Replaced(unittest.TestCase):
             case.transformer.unfuse_qkv_projections()
         self.assertTrue(torch.allclose(fused, before, rtol=1e-4, atol=1e-4))
         self.assertEqual((control.calls, control.dense_calls), (24, 0))
-
-
-if __name__ == "__main__":
-    unittest.main()

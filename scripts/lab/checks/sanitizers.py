@@ -9,7 +9,6 @@ import argparse
 import datetime
 import json
 import os
-import pathlib
 import re
 import shutil
 import signal
@@ -148,9 +147,8 @@ def command_of(build, suite, tool, chosen, python):
     environment gets). Raises FileNotFoundError where a program is missing."""
     if suite == PACKAGE:
         path = os.pathsep.join(filter(None, (package_folder(build), os.environ.get("PYTHONPATH"))))
-        tests = sorted(str(file) for file in pathlib.Path(TESTS).glob("gpu*_test.py"))
         more = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-        return [python, "-m", "pytest", *tests], "--junit-xml=", more
+        return [python, "-m", "pytest", "-o", "python_files=gpu*_test.py", TESTS], "--junit-xml=", more
     program = find_program(build, suite)
     if program is None:
         raise FileNotFoundError(f"no program {suite} in {build}")

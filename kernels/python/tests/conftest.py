@@ -1,0 +1,3 @@
+from surroundings import find_packages, pytest_sessionfinish  # noqa: F401  a hook
+
+find_packages()
