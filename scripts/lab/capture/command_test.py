@@ -21,30 +21,11 @@ from lab.capture.cases import CaptureTest, output_error
 
 class Command(CaptureTest):
     def run_command(self, *arguments):
-        given = [
-            "--prompt",
-            "a cat",
-            "--height",
-            "96",
-            "--width",
-            "160",
-            "--frames",
-            "5",
-            "--steps",
-            "3",
-            "--layers",
-            "0,2",
-            "--at",
-            "1",
-            "--out",
-            str(self.out),
-            "--device",
-            "cpu",
-            *arguments,
-        ]
+        given = ["--prompt", "a cat", "--out", str(self.out), "--device", "cpu"]
+        given += "--height 96 --width 160 --frames 5 --steps 3 --layers 0,2 --at 1".split()
         with contextlib.redirect_stderr(io.StringIO()) as errors, contextlib.redirect_stdout(io.StringIO()):
             try:
-                status = command.main(given)
+                status = command.main([*given, *arguments])
             except SystemExit as left:
                 status = left.code
         return status, errors.getvalue().splitlines()
@@ -119,24 +100,8 @@ class Command(CaptureTest):
             self.assertIn(message, errors[-1])
 
     def test_what_a_pipeline_is_called_with(self):
-        options = command.parse(
-            [
-                "--model",
-                "x",
-                "--out",
-                str(self.out),
-                "--layers",
-                "0",
-                "--at",
-                "0",
-                "--prompt",
-                "a cat",
-                "--height",
-                "96",
-                "--guidance",
-                "3",
-            ]
-        )
+        given = "--model x --layers 0 --at 0 --height 96 --guidance 3".split()
+        options = command.parse([*given, "--prompt", "a cat", "--out", str(self.out)])
         call = pipelines.arguments(hunyuan().pipeline, options)
         call.pop("generator")
         self.assertEqual(

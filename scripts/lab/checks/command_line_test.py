@@ -13,21 +13,7 @@ import unittest.mock
 
 from lab.checks.program import PROGRAM
 
-SUBCOMMANDS = [
-    "run",
-    "inspect",
-    "bounds",
-    "pooling",
-    "regions",
-    "flops",
-    "generate",
-    "verify",
-    "latency",
-    "overhead",
-    "compare",
-    "list",
-    "about",
-]
+SUBCOMMANDS = "run inspect bounds pooling regions flops generate verify latency overhead compare list about".split()
 
 
 class CommandLine(unittest.TestCase):

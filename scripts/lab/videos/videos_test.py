@@ -440,27 +440,8 @@ class Commands(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as said:
             weights = os.path.join(folder, "w.safetensors")
             save_weights(weights, awake_model(), {})
-            arguments = [
-                "--weights",
-                weights,
-                "--out",
-                os.path.join(folder, "clips"),
-                "--grid",
-                "2x9x17",
-                "--prompts",
-                "1",
-                "--steps",
-                "4",
-                "--policy",
-                "draft",
-                "--region",
-                "4x8",
-                "--sparsity",
-                "0.7",
-                "--repeat",
-                "--beside",
-                "dense",
-            ]
+            arguments = ["--weights", weights, "--out", os.path.join(folder, "clips"), "--policy", "draft", "--repeat"]
+            arguments += "--grid 2x9x17 --prompts 1 --steps 4 --region 4x8 --sparsity 0.7 --beside dense".split()
             self.assertEqual(generate.main(arguments), 0)
             self.assertIn("agree bit for bit", said.getvalue())
             found = sorted(os.listdir(os.path.join(folder, "clips")))
