@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "reference/exponential.hpp"
+#include "reference/random.hpp"
 
 namespace draft {
 namespace {
@@ -21,14 +22,6 @@ void require_sparsity(double sparsity) {
   if (!(sparsity >= 0.0 && sparsity < 1.0)) {
     throw std::invalid_argument(fmt::format("sparsity: wanted at least 0 and below 1, found {}", sparsity));
   }
-}
-
-/// splitmix64's output function (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
-std::uint64_t splitmix64(std::uint64_t state) {
-  std::uint64_t z = state + 0x9e3779b97f4a7c15ULL;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-  return z ^ (z >> 31);
 }
 
 /// Writes each element's rank under `before`; equal elements keep their order of position.
@@ -58,23 +51,6 @@ DraftMap draft_scores(const Problem& problem, const Partition& partition, Pool p
   const Matrix q = pool_regions(problem.q, partition, pool);
   const Matrix k = pool_regions(problem.k, partition, pool);
   return {q * k.transpose(), problem.scale};
-}
-
-std::string to_string(Rule rule) {
-  switch (rule) {
-    case Rule::logits: return "logits";
-    case Rule::softmax: return "softmax";
-    case Rule::released: return "released";
-    case Rule::row: return "row";
-  }
-  throw std::invalid_argument("rule: not one of logits, softmax, released, row");
-}
-
-Rule parse_rule(const std::string& text) {
-  for (const Rule rule : {Rule::logits, Rule::softmax, Rule::released, Rule::row}) {
-    if (text == to_string(rule)) return rule;
-  }
-  throw std::invalid_argument(fmt::format("rule: wanted logits, softmax, released or row, found '{}'", text));
 }
 
 Index kept_count(double sparsity, Index blocks) {

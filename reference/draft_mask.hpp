@@ -25,15 +25,6 @@ struct DraftMap {
 /// Pools Q and K over the partition's regions and multiplies (eqs. 2 and 6). Text is left out.
 DraftMap draft_scores(const Problem& problem, const Partition& partition, Pool pool);
 
-enum class Rule {
-  logits,    // largest S~ of the whole head: Theorem 3.5's threshold
-  softmax,   // largest A_draft of the whole head: section 3.1
-  released,  // as softmax, but with the released code's count, ties at the threshold all kept
-  row,       // largest S~ of each block row
-};
-std::string to_string(Rule rule);
-Rule parse_rule(const std::string& text);
-
 /// Blocks kept at a sparsity in [0, 1): ceil((1 - sparsity) * blocks), where a product within 1e-6 of a
 /// whole number counts as that number (0.1 has no exact double; 0.9 of 980,100 keeps 98,010); at least 1.
 Index kept_count(double sparsity, Index blocks);

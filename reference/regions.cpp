@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <stdexcept>
 
 namespace draft {
@@ -40,20 +39,6 @@ void require_rows(const Matrix& rows, const Grid& grid, const char* what) {
 }
 
 }  // namespace
-
-std::string to_string(RegionSize size) { return fmt::format("{}x{}", size.height, size.width); }
-
-RegionSize parse_region_size(const std::string& text) {
-  RegionSize size{0, 0};
-  const char* end = text.data() + text.size();
-  const auto height = std::from_chars(text.data(), end, size.height);
-  const bool cross = height.ec == std::errc() && height.ptr != end && *height.ptr == 'x';
-  const auto width = cross ? std::from_chars(height.ptr + 1, end, size.width) : height;
-  if (!cross || width.ec != std::errc() || width.ptr != end || size.height < 1 || size.width < 1) {
-    throw std::invalid_argument(fmt::format("region: wanted HEIGHTxWIDTH in tokens, such as 8x16, found '{}'", text));
-  }
-  return size;
-}
 
 Partition::Partition(const Grid& grid, RegionSize size)
     : Partition((require_valid(grid), grid), regular_starts(grid.height, std::max<Index>(size.height, 1)),
@@ -142,14 +127,6 @@ Matrix restore(const Matrix& rows, const Partition& partition) {
   for (std::size_t p = 0; p < order.size(); ++p) out.row(order[p]) = rows.row(static_cast<Index>(p));
   out.bottomRows(partition.grid().text) = rows.bottomRows(partition.grid().text);
   return out;
-}
-
-std::string to_string(Pool pool) { return pool == Pool::average ? "avg" : "max"; }
-
-Pool parse_pool(const std::string& text) {
-  if (text == "avg") return Pool::average;
-  if (text == "max") return Pool::maximum;
-  throw std::invalid_argument(fmt::format("pool: wanted avg or max, found '{}'", text));
 }
 
 Matrix pool_regions(const Matrix& rows, const Partition& partition, Pool pool) {

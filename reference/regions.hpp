@@ -6,19 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "reference/choices.hpp"
 #include "reference/problem.hpp"
 
 namespace draft {
-
-/// The pooling kernel's size in tokens of one frame, stride equal to size; the paper's is 8 x 16.
-struct RegionSize {
-  Index height = 8;
-  Index width = 16;
-  bool operator==(const RegionSize&) const = default;
-};
-
-std::string to_string(RegionSize size);                 // "8x16"
-RegionSize parse_region_size(const std::string& text);  // throws std::invalid_argument on anything but HxW, both >= 1
 
 /// Disjoint rectangular regions that cover every video token; text tokens belong to none.
 /// Regions are numbered in (frame, region row, region column) order; a region's tokens are row-major.
@@ -68,10 +59,6 @@ std::vector<Index> parents(const Partition& fine, const Partition& coarse);
 Matrix reorder(const Matrix& rows, const Partition& partition);
 /// The inverse of reorder().
 Matrix restore(const Matrix& rows, const Partition& partition);
-
-enum class Pool { average, maximum };
-std::string to_string(Pool pool);  // "avg", "max": the record format's words
-Pool parse_pool(const std::string& text);
 
 /// Pools rows [tokens, d] (original order, text ignored) over each region, real tokens only: the mean
 /// (eq. 2) or the maximum of each channel. Result [regions, d].

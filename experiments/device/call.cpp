@@ -13,7 +13,7 @@ std::size_t rows_of(const CallSource& source) {
 
 GpuCall::GpuCall(const CallSource& source, bool with_region_order)
     : shape_(source.shape()),
-      element_(source.element() == Element::bfloat16 ? gpu::Element::bfloat16 : gpu::Element::float16),
+      element_(source.element()),
       scale_(static_cast<float>(source.scale())),
       capability_(gpu::device_capability()),
       lse_(rows_of(source)) {

@@ -26,7 +26,7 @@ class GpuCall {
   [[nodiscard]] const gpu::Layout& layout() const { return layout_; }
   /// The draft of this call's q and k into `lists`.
   [[nodiscard]] gpu::MaskCall draft(Pool pool, Rule rule, double sparsity, const DeviceLists& lists) const {
-    return {element_, gpu_draft(pool, rule, sparsity, scale_), inputs_[0].data(), inputs_[1].data(), lists.view()};
+    return {element_, {pool, rule, sparsity, scale_}, inputs_[0].data(), inputs_[1].data(), lists.view()};
   }
 
   /// Why the kernel cannot do this call, or "".
@@ -44,7 +44,7 @@ class GpuCall {
   [[nodiscard]] gpu::Attention call(TokenOrder order, const DeviceLists* lists) const;
 
   CallShape shape_;
-  gpu::Element element_;
+  Element element_;
   float scale_;
   int capability_;
   gpu::Layout layout_;

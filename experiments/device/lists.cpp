@@ -13,21 +13,8 @@ namespace {
 std::size_t lines(const gpu::Layout& layout) {
   return static_cast<std::size_t>(layout.heads) * static_cast<std::size_t>(layout.blocks());
 }
-gpu::Rule gpu_rule(Rule rule) {
-  switch (rule) {
-    case Rule::logits: return gpu::Rule::logits;
-    case Rule::softmax: return gpu::Rule::softmax;
-    case Rule::released: return gpu::Rule::released;
-    case Rule::row: return gpu::Rule::row;
-  }
-  throw std::invalid_argument("rule: not one of logits, softmax, released, row");
-}
 
 }  // namespace
-
-gpu::DraftRule gpu_draft(Pool pool, Rule rule, double sparsity, float scale) {
-  return {pool == Pool::average ? gpu::Pool::average : gpu::Pool::maximum, gpu_rule(rule), sparsity, scale};
-}
 
 gpu::Layout gpu_layout(const Grid& grid, Index heads, Index head_dim, RegionSize region) {
   const gpu::Layout layout{.heads = static_cast<int>(heads),

@@ -1,5 +1,5 @@
 #pragma once
-// Kept-block lists on the device, and the reference's words in the kernels'.
+// Kept-block lists on the device, and the kernels' layout of a grid.
 
 #include <vector>
 
@@ -11,9 +11,6 @@ namespace draft {
 
 /// The layout of a call over regions of this size. Throws UsageError if the kernels cannot have it.
 gpu::Layout gpu_layout(const Grid& grid, Index heads, Index head_dim, RegionSize region);
-
-/// The reference's choices as the kernels have them.
-gpu::DraftRule gpu_draft(Pool pool, Rule rule, double sparsity, float scale);
 
 /// The lists of all heads of a layout.
 class DeviceLists {

@@ -1,7 +1,5 @@
 #include "experiments/input/timed_options.hpp"
 
-#include <fmt/format.h>
-
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <stdexcept>
@@ -9,18 +7,6 @@
 #include "experiments/input/shape.hpp"
 
 namespace draft {
-
-std::string to_string(TokenOrder order) {
-  return order == TokenOrder::token ? "token" : order == TokenOrder::region ? "region" : "gather";
-}
-
-TokenOrder parse_token_order(const std::string& text) {
-  for (const TokenOrder order : {TokenOrder::token, TokenOrder::region, TokenOrder::gather}) {
-    if (text == to_string(order)) return order;
-  }
-  throw std::invalid_argument(fmt::format("order: wanted token, region or gather, found '{}'", text));
-}
-
 namespace {
 
 /// "" for a shape.

@@ -15,9 +15,11 @@ enum class TokenOrder {
   region,  // already in region order; the attention
   gather,  // token order; reordering q, k and v, the attention in region order, restoring o
 };
-std::string to_string(TokenOrder order);
+inline constexpr Word<TokenOrder> kTokenOrders[] = {
+    {TokenOrder::token, "token"}, {TokenOrder::region, "region"}, {TokenOrder::gather, "gather"}};
+inline std::string to_string(TokenOrder order) { return word_of(kTokenOrders, order); }
 /// Throws std::invalid_argument that lists the orders.
-TokenOrder parse_token_order(const std::string& text);
+inline TokenOrder parse_token_order(const std::string& text) { return parse_choice("order", kTokenOrders, text); }
 /// Whether a kernel gets its tensors in region order.
 inline bool wants_region_order(TokenOrder order) { return order != TokenOrder::token; }
 

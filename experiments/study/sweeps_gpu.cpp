@@ -80,9 +80,8 @@ void GpuSweeps::load(const Problem& problem, std::span<const Partition> partitio
 }
 
 gpu::SweepCall GpuSweeps::call(std::size_t partition) const {
-  const bool is_bfloat16 = elements_.element == Element::bfloat16;
   return {.layout = layouts_[partition],
-          .element = is_bfloat16 ? gpu::Element::bfloat16 : gpu::Element::float16,
+          .element = elements_.element,
           .scale = std::min(problem_->scale, kMostScale),
           .q = q_.data(),
           .k = k_.data(),

@@ -37,7 +37,7 @@ TEST(Generate, WritesEveryKindAndElement) {
   const TemporaryDirectory directory;
   const std::string file = directory / "x.h5";
   for (const SyntheticKind kind : synthetic_kinds()) {
-    for (const Element element : kElements) {
+    for (const Element element : choices_of(kElements)) {
       ASSERT_EQ(generate({to_string(kind), "--out", file, "--grid", "2x8x16", "--text", "3", "--heads", "2",
                           "--kv-heads", "1", "--head-dim", "16", "--seed", "5", "--dtype", to_string(element)}),
                 "");

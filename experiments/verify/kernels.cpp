@@ -28,7 +28,7 @@ HeadGroup::HeadGroup(const Grid& grid, Index heads, Index head_dim, Element elem
     : grid_(grid),
       heads_(heads),
       head_dim_(head_dim),
-      element_(element == Element::bfloat16 ? gpu::Element::bfloat16 : gpu::Element::float16),
+      element_(element),
       scale_(static_cast<float>(scale)),
       capability_(gpu::device_capability()) {
   for (auto& tensor : inputs_) {
@@ -49,8 +49,11 @@ void HeadGroup::upload(Index place, const std::vector<std::uint16_t>& q, const s
 std::vector<std::uint8_t> HeadGroup::keep_draft(const VerifyCase& the_case, const GroupMasks& masks) {
   const gpu::DeviceBuffer<std::uint8_t> mask(static_cast<std::size_t>(masks.layout.map_offset(masks.layout.heads)));
   const gpu::MaskPipeline pipeline(masks.layout);
-  pipeline.enqueue({element_, gpu_draft(the_case.pool, the_case.rule, the_case.sparsity, scale_), inputs_[0].data(),
-                    inputs_[1].data(), masks.lists->view(mask.data())},
+  pipeline.enqueue({element_,
+                    {the_case.pool, the_case.rule, the_case.sparsity, scale_},
+                    inputs_[0].data(),
+                    inputs_[1].data(),
+                    masks.lists->view(mask.data())},
                    stream_.get());
   pipeline.require_fine();
   return mask.download();
@@ -136,7 +139,7 @@ KernelRun HeadGroup::run(const gpu::AttentionKernel& kernel, const GroupMasks& m
       result.lse = std::move(lse_numbers);
     }
   }
-  const bool bfloat = element_ == gpu::Element::bfloat16;
+  const bool bfloat = element_ == Element::bfloat16;
   const std::uint16_t infinity = bfloat ? kBfloat16.infinity() : kFloat16.infinity();
   result.unwritten = static_cast<std::size_t>(
       std::count_if(result.o.begin(), result.o.end(), [&](std::uint16_t bits) { return (bits & 0x7fff) > infinity; }) +

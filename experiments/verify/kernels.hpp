@@ -57,7 +57,7 @@ class HeadGroup {
 
   Grid grid_;
   Index heads_, head_dim_;
-  gpu::Element element_;
+  Element element_;
   float scale_;
   int capability_;
   gpu::Stream stream_;

@@ -94,7 +94,7 @@ struct Dump::State {
     const std::string path = capture_path(info.captures[place].name) + "/" + dataset;
     const DumpAnswer answer = process.ask(request);
     const auto element = static_cast<Element>(answer.kind);
-    const bool is_element = std::find(std::begin(kElements), std::end(kElements), element) != std::end(kElements);
+    const bool is_element = std::ranges::count(choices_of(kElements), element) != 0;
     const auto wanted = bytes_of(element) * static_cast<std::size_t>(info.grid.tokens() * info.head_dim);
     if (!is_element || answer.size != wanted) {
       throw DumpError(info.path, path, fmt::format("{} bytes a head", wanted), fmt::format("{}", answer.size));

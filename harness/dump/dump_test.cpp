@@ -40,7 +40,7 @@ Matrix rounded_to(Matrix m, Element element) {
 }
 
 class EveryElement : public testing::TestWithParam<Element> {};
-INSTANTIATE_TEST_SUITE_P(Dump, EveryElement, testing::ValuesIn(kElements),
+INSTANTIATE_TEST_SUITE_P(Dump, EveryElement, testing::ValuesIn(choices_of(kElements)),
                          [](const auto& test) { return to_string(test.param); });
 
 // Given: four query and two K/V heads, text, an output, all attributes. Claim: everything comes back,

@@ -7,35 +7,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <optional>
-#include <string>
+
+#include "reference/choices.hpp"
 
 namespace draft {
 
-enum class Element { float16, bfloat16, float32, float64 };
-
-inline constexpr Element kElements[] = {Element::float16, Element::bfloat16, Element::float32, Element::float64};
-
-inline std::string to_string(Element element) {
-  switch (element) {
-    case Element::float16: return "float16";
-    case Element::bfloat16: return "bfloat16";
-    case Element::float32: return "float32";
-    case Element::float64: return "float64";
-  }
-  return "unknown";
-}
-
 inline std::size_t bytes_of(Element element) {
   return element == Element::float64 ? 8 : element == Element::float32 ? 4 : 2;
-}
-
-/// The element of that name, if there is one.
-inline std::optional<Element> parse_element(const std::string& text) {
-  for (const Element element : kElements) {
-    if (text == to_string(element)) return element;
-  }
-  return std::nullopt;
 }
 
 /// A 16-bit binary floating-point format: one sign bit, then exponent, then fraction.

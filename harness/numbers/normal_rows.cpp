@@ -6,19 +6,13 @@
 
 #include "harness/numbers/half_tensor.hpp"
 #include "reference/parallel.hpp"
+#include "reference/random.hpp"
 
 namespace draft {
 namespace {
 
 constexpr Index kLevels = 65536;
 constexpr Index kPiece = 1 << 18;  // numbers a thread takes at a time; a whole number of random words
-
-/// splitmix64's output function (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
-std::uint64_t mix(std::uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-  return z ^ (z >> 31);
-}
 
 /// The x below which a share p of the normal distribution lies, 0 < p < 1, by Newton's method on its logarithm, which
 /// is concave: from the left it never steps too far.
@@ -55,13 +49,13 @@ const std::vector<std::uint16_t>& levels_of(Element element) {
 
 std::vector<std::uint16_t> normal_rows(Index count, std::uint64_t seed, std::uint64_t stream, Element element) {
   const std::vector<std::uint16_t>& levels = levels_of(element);
-  const std::uint64_t start = mix(mix(seed + 0x9e3779b97f4a7c15ULL) + stream);
+  const std::uint64_t start = splitmix_output(splitmix64(seed) + stream);
   std::vector<std::uint16_t> numbers(static_cast<std::size_t>(count));
   parallel_for((count + kPiece - 1) / kPiece, 0, [&] {
     return [&](Index piece) {
       std::uint64_t word = 0;
       for (Index i = piece * kPiece; i < std::min(count, (piece + 1) * kPiece); ++i, word >>= 16) {
-        if (i % 4 == 0) word = mix(start + static_cast<std::uint64_t>(i / 4 + 1) * 0x9e3779b97f4a7c15ULL);
+        if (i % 4 == 0) word = splitmix64(start + static_cast<std::uint64_t>(i / 4) * kSplitMixStep);
         numbers[static_cast<std::size_t>(i)] = levels[word & 0xffff];
       }
     };

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "reference/random.hpp"
 #include "reference/regions.hpp"
 
 namespace draft {
@@ -24,13 +25,14 @@ constexpr Index kFocusedOneOf = 4;  // 1/4 of the rows x 1/2 of the columns hold
 
 enum class Stream : std::uint64_t { query, key, value, region_query, region_key, target };
 
-/// splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
+/// The numbers of one tensor of one head.
 class SplitMix {
  public:
   SplitMix(std::uint64_t seed, Stream stream, Index head)
-      : state_(mix(mix(mix(seed) + static_cast<std::uint64_t>(stream)) + static_cast<std::uint64_t>(head))) {}
+      : state_(splitmix_output(splitmix_output(splitmix_output(seed) + static_cast<std::uint64_t>(stream)) +
+                               static_cast<std::uint64_t>(head))) {}
 
-  std::uint64_t next() { return mix(state_ += 0x9e3779b97f4a7c15ULL); }
+  std::uint64_t next() { return splitmix_output(state_ += kSplitMixStep); }
 
   /// Nearly normal: the centred sum of twelve 16-bit uniform numbers, variance 1, within 6, a multiple of 2^-16.
   double normal() {
@@ -48,11 +50,6 @@ class SplitMix {
   }
 
  private:
-  static std::uint64_t mix(std::uint64_t z) {
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-    return z ^ (z >> 31);
-  }
   std::uint64_t state_;
 };
 

@@ -27,6 +27,7 @@ const std::vector<AttentionKernel>& attention_kernels() {
 
 void require_valid(const Attention& call) {
   require_valid(call.layout);
+  require_half("attention: element", call.element);
   require_aligned("attention: q", call.q);
   require_aligned("attention: k", call.k);
   require_aligned("attention: v", call.v);

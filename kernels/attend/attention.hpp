@@ -52,8 +52,9 @@ struct AttentionKernel {
 /// All of this build.
 const std::vector<AttentionKernel>& attention_kernels();
 
-/// Throws std::invalid_argument that names the field unless the layout is valid, the tensors are there and
-/// aligned to 16 bytes, the scale is finite and positive, and columns and counts are both there or both not.
+/// Throws std::invalid_argument that names the field unless the layout is valid, the element is of 16 bits, the tensors
+/// are there and aligned to 16 bytes, the scale is finite and positive, and columns and counts are both there or both
+/// not.
 void require_valid(const Attention& call);
 
 /// Fused forward on mma.sync: sm_80 on, head_dim 64 or 128. Regions of any size; 64 tokens and multiples of 128

@@ -54,6 +54,11 @@ void require_aligned(const char* name, const void* pointer, std::size_t bytes) {
       (pointer == nullptr ? "null" : std::to_string(reinterpret_cast<std::uintptr_t>(pointer))));
 }
 
+void require_half(const char* name, Element element) {
+  if (element == Element::bfloat16 || element == Element::float16) return;
+  throw std::invalid_argument(std::string(name) + ": wanted bfloat16 or float16, found " + to_string(element));
+}
+
 int device_capability() {
   int device = 0, major = 0, minor = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");

@@ -43,6 +43,12 @@ TEST(Pointers, AreRefusedByName) {
   EXPECT_THROW(require_aligned("rows", nullptr), std::invalid_argument);
 }
 
+TEST(Elements, OfMoreThan16BitsAreRefusedByName) {
+  EXPECT_NO_THROW(require_half("rows", Element::bfloat16));
+  EXPECT_NO_THROW(require_half("rows", Element::float16));
+  EXPECT_THROW(require_half("rows", Element::float32), std::invalid_argument);
+}
+
 // Given a machine with the toolkit, claim: cuBLAS is found, and a status of its own is named in its words.
 TEST(BlasLibrary, IsFoundWithoutAGpu) {
   const std::string words = blas_library().status_string(CUBLAS_STATUS_NOT_SUPPORTED);

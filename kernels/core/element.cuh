@@ -4,7 +4,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "kernels/core/layout.hpp"
+#include "reference/choices.hpp"
 
 namespace draft::gpu {
 

@@ -13,9 +13,6 @@
 
 namespace draft::gpu {
 
-/// What tensors are made of.
-enum class Element { bfloat16, float16 };
-
 /// Where a region lies: its first token and its extent in rows and columns of one frame.
 struct Box {
   int first;

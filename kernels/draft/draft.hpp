@@ -8,13 +8,9 @@
 #include <cstdint>
 
 #include "kernels/core/layout.hpp"
+#include "reference/choices.hpp"
 
 namespace draft::gpu {
-
-enum class Pool { average, maximum };
-
-/// As the reference's rules; `logits` and `row` read S~, `softmax` and `released` read A_draft.
-enum class Rule { logits, softmax, released, row };
 
 /// How many entries a rule keeps, per head or per block row; with `all_ties` those that equal the last one too.
 struct Cut {
@@ -27,7 +23,8 @@ struct Cut {
 /// Throws std::invalid_argument unless 0 <= sparsity < 1.
 Cut rule_cut(Rule rule, double sparsity, std::int64_t regions);
 
-/// Mean or maximum of each channel over each region's real tokens; text is left out. Sums in fp32.
+/// Mean or maximum of each channel over each region's real tokens; text is left out. Sums in fp32. Throws
+/// std::invalid_argument unless the element is of 16 bits.
 void pool(const Layout& layout, Element element, Pool kind,
           const void* rows,  // [heads, tokens, head_dim], token order
           float* pooled,     // [heads, regions, head_dim]

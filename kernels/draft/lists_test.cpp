@@ -50,12 +50,12 @@ TEST_F(Lists, SayWhatTheMaskSaysAndRowsStandLongestFirst) {
       const Layout layout = map_layout(regions == 990 ? 2 : 3, regions, text);
       ASSERT_EQ(layout.blocks(), regions + (text + 127) / 128);
       const std::vector<float> scores = tied_scores(layout, static_cast<std::uint32_t>(regions + text));
-      for (const Rule rule : kRules) {
+      for (const Rule rule : choices_of(kRules)) {
         for (const double sparsity : {0.0, 0.5, 0.9}) {
           const Selected found = select_on_gpu(layout, rule, sparsity, scores);
           for (int head = 0; head < layout.heads; ++head) {
-            EXPECT_EQ(complaint(layout, found, head), "") << regions << " regions, text " << text << ", rule "
-                                                          << static_cast<int>(rule) << ", sparsity " << sparsity;
+            EXPECT_EQ(complaint(layout, found, head), "")
+                << regions << " regions, text " << text << ", rule " << to_string(rule) << ", sparsity " << sparsity;
           }
         }
       }

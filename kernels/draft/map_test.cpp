@@ -203,10 +203,10 @@ TEST_F(DraftMaps, MasksFromTokensDifferOnlyWithinTheScoresError) {
   const Selected found = select_on_gpu(layout, Rule::logits, 0.8, scores);
   for (int head = 0; head < layout.heads; ++head) {
     const Problem problem{grid_of(layout), q.heads[head], k.heads[head], k.heads[head], 1.0, "test"};
-    const DraftMap map = draft_scores(problem, partition, draft::Pool::average);
-    const BlockMask wanted = select(map, draft::Rule::logits, 0.8);
-    const Matrix magnitude = draft::pool_regions(problem.q.cwiseAbs(), partition, draft::Pool::average) *
-                             draft::pool_regions(problem.k.cwiseAbs(), partition, draft::Pool::average).transpose();
+    const DraftMap map = draft_scores(problem, partition, Pool::average);
+    const BlockMask wanted = select(map, Rule::logits, 0.8);
+    const Matrix magnitude = draft::pool_regions(problem.q.cwiseAbs(), partition, Pool::average) *
+                             draft::pool_regions(problem.k.cwiseAbs(), partition, Pool::average).transpose();
     const double error = kRoundoff * (2.0 * layout.region_tokens() + layout.head_dim + 2.0) * magnitude.maxCoeff();
     double threshold = std::numeric_limits<double>::infinity(), widest = 0.0;
     for (Index i = 0; i < layout.regions(); ++i) {

@@ -65,7 +65,7 @@ TEST_F(Pipeline, IsItsFunctions) {
   const Tensor q = random_tensor(layout, Element::bfloat16, 3), k = random_tensor(layout, Element::bfloat16, 4);
   const DeviceBuffer<std::uint16_t> device_q{std::span(q.bits)}, device_k{std::span(k.bits)};
   const MaskPipeline pipeline(layout);
-  for (const Rule rule : kRules) {
+  for (const Rule rule : choices_of(kRules)) {
     for (const Pool kind : {Pool::average, Pool::maximum}) {
       const Found found(layout);
       const Stream stream;
@@ -74,11 +74,11 @@ TEST_F(Pipeline, IsItsFunctions) {
       const Selected wanted = by_functions(layout, call);
       for (int repeat = 0; repeat < 3; ++repeat) {
         pipeline.enqueue(call, stream.get());
-        EXPECT_TRUE(found.read(pipeline.status()) == wanted) << "rule " << static_cast<int>(rule);
+        EXPECT_TRUE(found.read(pipeline.status()) == wanted) << "rule " << to_string(rule);
       }
       call.how.sparsity = 0.6;
       pipeline.enqueue(call, stream.get());
-      EXPECT_FALSE(found.read(pipeline.status()) == wanted) << "rule " << static_cast<int>(rule);
+      EXPECT_FALSE(found.read(pipeline.status()) == wanted) << "rule " << to_string(rule);
     }
   }
 }

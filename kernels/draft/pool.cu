@@ -101,6 +101,7 @@ void launch(const Layout& layout, Pool kind, const void* rows, float* pooled, cu
 
 void pool(const Layout& layout, Element element, Pool kind, const void* rows, float* pooled, cudaStream_t stream) {
   require_valid(layout);
+  require_half("pool: element", element);
   require_aligned("pool: rows", rows);
   require_aligned("pool: pooled", pooled);
   if (element == Element::bfloat16) {

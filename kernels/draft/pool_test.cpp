@@ -17,8 +17,6 @@ std::vector<float> pool_on_gpu(const Layout& layout, Element element, Pool kind,
   return pooled.read();
 }
 
-draft::Pool same(Pool kind) { return kind == Pool::average ? draft::Pool::average : draft::Pool::maximum; }
-
 /// Numbers of one head that are farther from `wanted` than `tolerance`, NaN included.
 Index outside(const Matrix& wanted, const Matrix& tolerance, const float* found) {
   Index count = 0;
@@ -31,7 +29,7 @@ Index outside(const Matrix& wanted, const Matrix& tolerance, const float* found)
 /// A sum of n fp32 terms in any order is off by at most (n - 1) roundings of the sum of magnitudes, the division
 /// by one more: n * 2^-24 * mean |x|, and twice that for the terms of second order. A maximum is exact.
 Matrix tolerance_of(const Matrix& rows, const Partition& partition, Pool kind) {
-  Matrix magnitude = draft::pool_regions(rows.cwiseAbs(), partition, draft::Pool::average);
+  Matrix magnitude = draft::pool_regions(rows.cwiseAbs(), partition, Pool::average);
   for (Index r = 0; r < magnitude.rows(); ++r) {
     magnitude.row(r) *= kind == Pool::average ? 2.0 * kRoundoff * static_cast<double>(partition.size(r)) : 0.0;
   }
@@ -49,7 +47,7 @@ TEST_F(Pooling, IsTheReferencesOnEveryLayout) {
           for (int head = 0; head < layout.heads; ++head) {
             const Matrix& rows = tensor.heads[head];
             const Partition partition = partition_of(layout);
-            EXPECT_EQ(outside(draft::pool_regions(rows, partition, same(kind)), tolerance_of(rows, partition, kind),
+            EXPECT_EQ(outside(draft::pool_regions(rows, partition, kind), tolerance_of(rows, partition, kind),
                               found.data() + static_cast<std::size_t>(head) * layout.regions() * layout.head_dim),
                       0)
                 << to_string(layout) << " head " << head;
@@ -65,7 +63,7 @@ TEST_F(Pooling, TheCheckRefusesMeansOverPadding) {
   const Layout layout{.heads = 1, .frames = 2, .height = 9, .width = 17, .text = 3};
   const Tensor tensor = random_tensor(layout, Element::bfloat16, 3);
   const Partition partition = partition_of(layout);
-  Matrix padded = draft::pool_regions(tensor.heads[0], partition, draft::Pool::average);
+  Matrix padded = draft::pool_regions(tensor.heads[0], partition, Pool::average);
   for (Index r = 0; r < padded.rows(); ++r) padded.row(r) *= static_cast<double>(partition.size(r)) / 128.0;
   const std::vector<float> found = pool_on_gpu(layout, Element::bfloat16, Pool::average, tensor.bits);
   EXPECT_GT(outside(padded, tolerance_of(tensor.heads[0], partition, Pool::average), found.data()), 0);

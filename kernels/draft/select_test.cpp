@@ -40,8 +40,7 @@ void expect_the_references_masks(const Layout& layout, Rule rule, double sparsit
   for (int head = 0; head < layout.heads; ++head) {
     EXPECT_EQ(found.status[head], kFine);
     EXPECT_EQ(differences(wanted[head].mask(rule, sparsity), found.mask.data() + layout.map_offset(head)), 0)
-        << layout.regions() << " regions, rule " << static_cast<int>(rule) << ", sparsity " << sparsity << ", head "
-        << head;
+        << layout.regions() << " regions, rule " << to_string(rule) << ", sparsity " << sparsity << ", head " << head;
   }
 }
 
@@ -65,7 +64,7 @@ TEST_F(Selection, IsTheReferencesBitForBitOnAThousandMaps) {
     const auto kind = static_cast<Kind>(batch % static_cast<int>(Kind::kinds));
     const std::vector<float> scores = random_scores(random, kind, static_cast<std::size_t>(layout.map_offset(heads)));
     const std::vector<ReferenceMasks> wanted = reference_masks(layout, scores);
-    for (const Rule rule : kRules) {
+    for (const Rule rule : choices_of(kRules)) {
       for (int i = 0; i < 3; ++i) {
         const double sparsity = kSparsities[random() % std::size(kSparsities)];
         expect_the_references_masks(layout, rule, sparsity, select_on_gpu(layout, rule, sparsity, scores), wanted);
@@ -88,7 +87,7 @@ TEST_F(Selection, IsTheReferencesOnHunyuansMap) {
       for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += i / 990 % 97 == 5 ? 1e6F : 0.0F;
     }
     const std::vector<ReferenceMasks> wanted = reference_masks(layout, scores);
-    for (const Rule rule : kRules) {
+    for (const Rule rule : choices_of(kRules)) {
       for (const double sparsity : kSparsities) {
         const Selected found = select_on_gpu(layout, rule, sparsity, scores);
         expect_the_references_masks(layout, rule, sparsity, found, wanted);
@@ -132,7 +131,7 @@ TEST_F(Selection, ANaNSetsItsHeadsStatusAlone) {
   std::mt19937 random(8);
   for (const int regions : {33, 300}) {
     const Layout layout = map_layout(4, regions);
-    for (const Rule rule : kRules) {
+    for (const Rule rule : choices_of(kRules)) {
       std::vector<float> scores = random_scores(random, Kind::normal, static_cast<std::size_t>(layout.map_offset(4)));
       scores[static_cast<std::size_t>(layout.map_offset(3) - 1)] =
           std::copysign(std::nanf(""), rule == Rule::row ? -1.0F : 1.0F);

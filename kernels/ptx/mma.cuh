@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "kernels/core/layout.hpp"
+#include "reference/choices.hpp"
 
 namespace draft::gpu {
 

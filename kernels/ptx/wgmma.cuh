@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "kernels/core/layout.hpp"
+#include "reference/choices.hpp"
 
 namespace draft::gpu {
 

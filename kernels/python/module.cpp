@@ -10,7 +10,6 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <array>
 #include <map>
 #include <optional>
 #include <stdexcept>
@@ -35,25 +34,13 @@ using Map = Tensor<float, 3>;  // [heads, regions, regions], or pooled rows [hea
 using Scratch = Tensor<std::uint8_t, 1>;
 using Handle = std::uintptr_t;  // of a stream
 
-/// One of `choices` by its name. Throws std::invalid_argument with all names.
-template <typename Value, std::size_t kSize>
-Value choose(const char* what, const std::string& name,
-             const std::array<std::pair<const char*, Value>, kSize>& choices) {
+/// Throws std::invalid_argument with all words.
+template <typename Choice, std::size_t kSize>
+Choice choose(const char* what, const Word<Choice> (&words)[kSize], const std::string& name) {
+  if (const auto choice = choice_of(words, name)) return *choice;
   std::string names;
-  for (const auto& [choice, value] : choices) {
-    if (name == choice) return value;
-    names += (names.empty() ? "" : ", ") + std::string(choice);
-  }
+  for (const auto& known : words) names += (names.empty() ? "" : ", ") + std::string(known.word);
   throw std::invalid_argument(std::string(what) + ": wanted one of " + names + ", found " + name);
-}
-
-Pool pool_of(const std::string& name) {
-  return choose<Pool, 2>("pool", name, {{{"avg", Pool::average}, {"max", Pool::maximum}}});
-}
-Rule rule_of(const std::string& name) {
-  return choose<Rule, 4>(
-      "rule", name,
-      {{{"logits", Rule::logits}, {"softmax", Rule::softmax}, {"released", Rule::released}, {"row", Rule::row}}});
 }
 
 const AttentionKernel& kernel_of(const std::string& name) {
@@ -204,7 +191,7 @@ NB_MODULE(_kernels, m) {
       "pool",
       [](const Layout& layout, const std::string& kind, const Rows& rows, const Map& pooled, Handle stream) {
         use_device(rows);
-        pool(layout, element_of(rows), pool_of(kind), rows.data(), pooled.data(), stream_of(stream));
+        pool(layout, element_of(rows), choose("pool", kPools, kind), rows.data(), pooled.data(), stream_of(stream));
       },
       "layout"_a, "kind"_a, tensor("rows"), tensor("pooled"), "stream"_a);
   m.def(
@@ -230,7 +217,7 @@ NB_MODULE(_kernels, m) {
          Handle stream) {
         static_assert(sizeof(bool) == 1);
         use_device(scores);
-        const Rule chosen = rule_of(rule);
+        const Rule chosen = choose("rule", kRules, rule);
         find_thresholds(layout, chosen, sparsity, scores.data(), workspace.data(), status.data(), stream_of(stream));
         write_lists(layout, chosen, scores.data(), workspace.data(),
                     {reinterpret_cast<std::uint16_t*>(columns.data()), counts.data(),

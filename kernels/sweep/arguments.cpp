@@ -8,6 +8,7 @@ namespace draft::gpu {
 
 void require_valid(const SweepCall& call, bool with_v) {
   require_valid(call.layout);
+  require_half("sweep: element", call.element);
   if (call.layout.head_dim != 64 && call.layout.head_dim != 128) {
     throw std::invalid_argument("sweep: head_dim must be 64 or 128, found " + std::to_string(call.layout.head_dim));
   }

@@ -165,8 +165,7 @@ TEST_F(LogitSweeps, DeviationsAreTheReferences) {
       std::vector<float> pooled, largest;
       std::vector<LogitStats> wanted;
       for (const Problem& problem : setup.problems) {
-        DeviationRequest request{draft_scores(problem, partition, draft::Pool::average).logits,
-                                 parents(partition, partition)};
+        DeviationRequest request{draft_scores(problem, partition, Pool::average).logits, parents(partition, partition)};
         for (double& centre : request.pooled_logits.reshaped())
           centre = static_cast<double>(static_cast<float>(centre));
         for (Index i = 0; i < request.pooled_logits.size(); ++i) {

@@ -18,6 +18,7 @@
 #include <cstdint>
 
 #include "kernels/core/layout.hpp"
+#include "reference/choices.hpp"
 
 namespace draft::gpu {
 

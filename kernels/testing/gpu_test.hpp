@@ -76,8 +76,6 @@ struct Selected {
 };
 Selected select_on_gpu(const Layout& layout, Rule rule, double sparsity, const std::vector<float>& scores);
 
-inline constexpr Rule kRules[] = {Rule::logits, Rule::softmax, Rule::released, Rule::row};
-
 /// The reference's masks of one head's scores, whatever the scores are: those are not put through a softmax.
 class ReferenceMasks {
  public:

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "kernels/attend/wgmma/tile_box.hpp"
+#include "reference/choices.hpp"
 
 namespace draft::gpu {
 

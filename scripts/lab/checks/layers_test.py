@@ -19,6 +19,8 @@ FOLDERS = {
 }
 # attention.cpp, the table of kernels, has a row for each of them.
 EXCEPTIONS = {("kernels/attend/attention.cpp", "kernels/attend/wgmma/kernel.hpp")}
+# Of reference/ what kernels/ include beside their tests: pip builds them without Eigen and the rest of it.
+WITHOUT_EIGEN = {"reference/choices.hpp"}
 SOURCES = {".hpp", ".cpp", ".cuh", ".cu"}
 INCLUDE = re.compile(r'^\s*#include\s+[<"]([^>"]+)[>"]', re.MULTILINE)
 # Packages of lab, and what each may import beside itself, qkv_dump and shared, on which qkv_dump stands.
@@ -59,7 +61,9 @@ def violations(path, text):
         if place(include) is None or (str(path), include) in EXCEPTIONS:
             continue
         other, inner = place(include)
-        if LAYERS.index(other) > LAYERS.index(layer):
+        above = LAYERS.index(other) > LAYERS.index(layer)
+        with_eigen = layer == "kernels" and other == "reference" and include not in WITHOUT_EIGEN
+        if above or (with_eigen and not is_test(path)):
             found.append(include)
         elif other == layer and not is_test(path):
             order = FOLDERS[layer]
@@ -115,6 +119,12 @@ class Layers(unittest.TestCase):
                 allowed = path.parent == ROOT / "harness" / "dump"
                 self.assertFalse(knows and not allowed, f"{path.relative_to(ROOT)} includes hdf5.h")
 
+    def test_pip_builds_kernels_without_eigen(self):
+        for path in WITHOUT_EIGEN:
+            includes = INCLUDE.findall((ROOT / path).read_text())
+            self.assertEqual([i for i in includes if "/" in i and i not in WITHOUT_EIGEN], [], path)
+            self.assertIn(f'"!/{path}"', (ROOT / "pyproject.toml").read_text(), "sdist.exclude leaves it out")
+
     def test_folders_are_small(self):
         for layer in LAYERS:
             for folder in FOLDERS[layer]:
@@ -155,5 +165,8 @@ class Layers(unittest.TestCase):
             ("harness/record/record.cpp", "harness/dump/dump.hpp", False),
             ("kernels/core/element.cuh", "kernels/kernels.hpp", True),
             ("kernels/core/layout_test.cpp", "kernels/kernels.hpp", False),
+            ("kernels/core/element.cuh", "reference/choices.hpp", False),
+            ("kernels/core/element.cuh", "reference/problem.hpp", True),
+            ("kernels/core/layout_test.cpp", "reference/problem.hpp", False),
         ]:
             self.assertEqual(violations(path, f'#include "{include}"'), [include] if wrong else [], path)
