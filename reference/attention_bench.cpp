@@ -64,17 +64,15 @@ void masks_in_one_pass(benchmark::State& state) {
   const Partition partition(kGrid, RegionSize{8, 16});
   for (auto _ : state) {
     const Stripes stripes(problem(), partition);
+    const std::vector<std::vector<Index>> same{parents(partition, partition)};
     std::vector<MaskFamily> families;
     for (Index i = 0; i < state.range(0); ++i) {
       const auto& [pool, rule, sparsity] = choice[static_cast<std::size_t>(i)];
       const DraftMap map = draft_scores(problem(), partition, pool);
-      families.push_back({partition.regions(),
-                          parents(partition, partition),
-                          rank_by_rule(map, rule),
-                          {rule_cut(map, rule, sparsity)}});
+      families.push_back({0, rank_by_rule(map, rule), {rule_cut(map, rule, sparsity)}});
     }
     const LogitStats stats = sweep_logits(stripes, {}, 0);
-    benchmark::DoNotOptimize(sweep_masks(stripes, stats.lse, families, 0).dense.norm);
+    benchmark::DoNotOptimize(sweep_masks(stripes, stats.lse, families, same, 0).dense.norm);
   }
 }
 

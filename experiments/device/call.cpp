@@ -52,12 +52,7 @@ gpu::Attention GpuCall::call(TokenOrder order, const DeviceLists* lists) const {
                       .v = inputs[2].data(),
                       .o = region_order ? reordered_o_.data() : o_.data(),
                       .lse = lse_.data()};
-  if (lists != nullptr) {
-    const gpu::BlockLists view = lists->view();
-    call.columns = view.columns;
-    call.counts = view.counts;
-    call.order = view.order;
-  }
+  if (lists != nullptr) call.lists = lists->view();
   return call;
 }
 

@@ -12,14 +12,10 @@ constexpr int kCheckedRowsAtOnce = 64;
 
 }  // namespace
 
-std::vector<std::vector<Level>> GpuSweeps::levels_of(std::vector<BlockFamily> families) {
+std::vector<std::vector<Level>> GpuSweeps::levels_of(std::span<const MaskFamily> families) {
   std::vector<std::vector<Level>> levels(families.size());
   parallel_for(static_cast<Index>(families.size()), threads_, [&] {
-    return [&](Index f) {
-      BlockFamily& family = families[static_cast<std::size_t>(f)];
-      const MaskFamily masks{partitions_[family.partition].regions(), {}, std::move(family.ranking), family.cuts};
-      levels[static_cast<std::size_t>(f)] = Levels(masks).level;
-    };
+    return [&](Index f) { levels[static_cast<std::size_t>(f)] = Levels(families[static_cast<std::size_t>(f)]).level; };
   });
   return levels;
 }
@@ -96,15 +92,15 @@ void GpuSweeps::check_rows(const std::vector<std::size_t>& partition, const std:
   }
 }
 
-MaskSweep GpuSweeps::masks(std::vector<BlockFamily> families, const Progress& progress) {
+MaskSweep GpuSweeps::masks(std::vector<MaskFamily> families, const Progress& progress) {
   Steps steps(progress, problem_->grid.video(), families.size() + 2);
   std::vector<std::size_t> partition;
   std::vector<gpu::NestedMasks> nested;
-  for (const BlockFamily& family : families) {
+  for (const MaskFamily& family : families) {
     partition.push_back(family.partition);
     nested.push_back({nullptr, static_cast<int>(family.cuts.size())});
   }
-  const std::vector<std::vector<Level>> levels = levels_of(std::move(families));
+  const std::vector<std::vector<Level>> levels = levels_of(families);
   std::size_t bytes = 0;
   for (const auto& own : levels) bytes += (own.size() + 15) / 16 * 16;
   std::uint8_t* next = levels_.at_least(bytes);

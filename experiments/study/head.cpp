@@ -57,7 +57,7 @@ struct HeadStudy::Plan {
   void pool_maps(int threads);
   void sweep_first(Sweeps& sweeps, const StudySettings& settings);
   [[nodiscard]] Ranking ranking(const FamilyKey& key, const StudySettings& settings) const;
-  std::vector<BlockFamily> choose_masks(const StudySettings& settings);
+  std::vector<MaskFamily> choose_masks(const StudySettings& settings);
   [[nodiscard]] std::size_t partition_index(RegionSize region) const;
   const DraftMap& map(std::size_t partition, Pool pool);
 
@@ -145,7 +145,7 @@ Ranking HeadStudy::Plan::ranking(const FamilyKey& key, const StudySettings& sett
   throw std::invalid_argument("policy: not one of draft, oracle, random");
 }
 
-std::vector<BlockFamily> HeadStudy::Plan::choose_masks(const StudySettings& settings) {
+std::vector<MaskFamily> HeadStudy::Plan::choose_masks(const StudySettings& settings) {
   std::vector<Index> cuts(cells.size());
   for_each_index(cells.size(), settings.threads, [&](std::size_t i) {
     const Cell& cell = cells[i];
@@ -156,7 +156,7 @@ std::vector<BlockFamily> HeadStudy::Plan::choose_masks(const StudySettings& sett
   });
   std::map<FamilyKey, std::size_t> index;
   std::vector<FamilyKey> keys;  // [family]
-  std::vector<BlockFamily> families;
+  std::vector<MaskFamily> families;
   for (std::size_t i = 0; i < cells.size(); ++i) {
     const FamilyKey key = family_key(cells[i], partition_index(cells[i].region));
     const auto [entry, fresh] = index.emplace(key, families.size());
@@ -175,7 +175,7 @@ std::vector<BlockFamily> HeadStudy::Plan::choose_masks(const StudySettings& sett
   });
   masks.assign(cells.size(), BlockMask(0, false));
   for_each_index(cells.size(), settings.threads, [&](std::size_t i) {
-    const BlockFamily& family = families[place[i].first];
+    const MaskFamily& family = families[place[i].first];
     const auto cut = std::lower_bound(family.cuts.begin(), family.cuts.end(), cuts[i]);
     place[i].second = static_cast<std::size_t>(cut - family.cuts.begin());
     masks[i] = BlockMask(family.ranking, cuts[i]);
@@ -191,7 +191,7 @@ HeadStudy::HeadStudy(const Problem& problem, std::vector<Cell> cells, const Stud
   sweeps.load(plan_->problem, plan_->partitions, settings.threads);
   plan_->pool_maps(settings.threads);
   plan_->sweep_first(sweeps, settings);
-  std::vector<BlockFamily> families = plan_->choose_masks(settings);
+  std::vector<MaskFamily> families = plan_->choose_masks(settings);
   if (families.empty()) return;
   plan_->second = sweeps.masks(std::move(families), settings.progress);
   for (std::size_t p = 0; p < plan_->partitions.size(); ++p) plan_->row_region.push_back(sweeps.row_region(p));

@@ -48,9 +48,9 @@ struct Measured {
     const DeviationRequest request{map.logits, parents(partition, partition)};
     stats = sweep_logits(stripes, std::span(&request, 1), 1);
     pooling = pooling_error(problem, partition, map, Pool::average, stats);
-    const std::vector<MaskFamily> families{
-        {partition.regions(), parents(partition, partition), ranking, {static_cast<Index>(kept)}}};
-    sweep = sweep_masks(stripes, stats.lse, families, 1);
+    const std::vector<MaskFamily> families{{0, ranking, {static_cast<Index>(kept)}}};
+    const std::vector<std::vector<Index>> same{parents(partition, partition)};
+    sweep = sweep_masks(stripes, stats.lse, families, same, 1);
   }
 
   [[nodiscard]] Metrics metrics(const Slack& slack) const {

@@ -16,13 +16,6 @@ struct MapRequest {
   const Matrix* logits;   // S~, unscaled, [regions, regions]
 };
 
-/// Masks of one ranking over one partition: mask m keeps the blocks of rank < cuts[m].
-struct BlockFamily {
-  std::size_t partition;
-  Ranking ranking;
-  std::vector<Index> cuts;  // rising, without repeats
-};
-
 struct LogitSweep {
   std::vector<LogitStats> stats;         // [partition], over its regions; `lse` and `deviations` left out
   std::vector<LogHistogram> deviations;  // [request]
@@ -38,8 +31,9 @@ class Sweeps {
   virtual void load(const Problem& problem, std::span<const Partition> partitions, int threads) = 0;
   /// First sweep. Progress adds up to the video rows, here and below.
   virtual LogitSweep logits(std::span<const MapRequest> requests, const Progress& progress) = 0;
-  /// Second sweep, after logits(). Rows of the effects are in the order of row_region().
-  virtual MaskSweep masks(std::vector<BlockFamily> families, const Progress& progress) = 0;
+  /// Second sweep, after logits(), of families over load()'s partitions. Rows of the effects are in the order of
+  /// row_region().
+  virtual MaskSweep masks(std::vector<MaskFamily> families, const Progress& progress) = 0;
 
   /// The region of each row of masks(), [video].
   [[nodiscard]] virtual std::vector<Index> row_region(std::size_t partition) const = 0;

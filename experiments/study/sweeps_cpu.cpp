@@ -30,13 +30,8 @@ class ReferenceSweeps : public Sweeps {
     return sweep;
   }
 
-  MaskSweep masks(std::vector<BlockFamily> families, const Progress& progress) override {
-    std::vector<MaskFamily> wanted;
-    for (BlockFamily& family : families) {
-      wanted.push_back({partitions_[family.partition].regions(), parent_[family.partition], std::move(family.ranking),
-                        std::move(family.cuts)});
-    }
-    return sweep_masks(*stripes_, lse_, wanted, threads_, progress);
+  MaskSweep masks(std::vector<MaskFamily> families, const Progress& progress) override {
+    return sweep_masks(*stripes_, lse_, families, parent_, threads_, progress);
   }
 
   [[nodiscard]] std::vector<Index> row_region(std::size_t partition) const override {

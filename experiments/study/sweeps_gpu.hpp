@@ -36,7 +36,7 @@ class GpuSweeps : public Sweeps {
  public:
   void load(const Problem& problem, std::span<const Partition> partitions, int threads) override;
   LogitSweep logits(std::span<const MapRequest> requests, const Progress& progress) override;
-  MaskSweep masks(std::vector<BlockFamily> families, const Progress& progress) override;
+  MaskSweep masks(std::vector<MaskFamily> families, const Progress& progress) override;
   [[nodiscard]] std::vector<Index> row_region(std::size_t partition) const override {
     return partitions_[partition].region_of_token();
   }
@@ -46,7 +46,7 @@ class GpuSweeps : public Sweeps {
   [[nodiscard]] gpu::SweepCall call(std::size_t partition) const;
   LogitStats block_stats(std::size_t partition);
   LogHistogram histogram(const MapRequest& request, const LogitStats& stats);
-  std::vector<std::vector<Level>> levels_of(std::vector<BlockFamily> families);
+  std::vector<std::vector<Level>> levels_of(std::span<const MaskFamily> families);
   std::vector<MaskEffect> effects(const gpu::SweepCall& call, const gpu::NestedMasks& family);
   DenseSums dense();
   void check_rows(const std::vector<std::size_t>& partition, const std::vector<gpu::NestedMasks>& families,

@@ -117,12 +117,7 @@ KernelRun HeadGroup::run(const gpu::AttentionKernel& kernel, const GroupMasks& m
   call.v = inputs[2].data();
   call.o = o.data();
   call.lse = lse.data();
-  if (!masks.dense) {
-    const gpu::BlockLists lists = masks.lists->view();
-    call.columns = lists.columns;
-    call.counts = lists.counts;
-    call.order = lists.order;
-  }
+  if (!masks.dense) call.lists = masks.lists->view();
   for (const bool again : {false, true}) {
     o.poison();
     lse.poison();

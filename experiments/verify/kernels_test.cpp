@@ -110,12 +110,13 @@ TEST_F(Verifying, AnUnwrittenNumberIsFound) {
 TEST_F(Verifying, OneWrongBlockIndexIsFound) {
   gpu::AttentionKernel kernel = gpu::toy_kernel();
   kernel.launch = [](const gpu::Attention& call, const gpu::Resources& resources, cudaStream_t stream) {
-    if (call.columns == nullptr) return gpu::toy_kernel().launch(call, resources, stream);
+    if (call.dense()) return gpu::toy_kernel().launch(call, resources, stream);
     const int blocks = call.layout.blocks();
     std::vector<std::uint16_t> columns(static_cast<std::size_t>(call.layout.heads * blocks * blocks));
     std::vector<std::int32_t> counts(static_cast<std::size_t>(call.layout.heads * blocks));
-    gpu::check(cudaMemcpy(columns.data(), call.columns, columns.size() * 2, cudaMemcpyDeviceToHost), "cudaMemcpy");
-    gpu::check(cudaMemcpy(counts.data(), call.counts, counts.size() * 4, cudaMemcpyDeviceToHost), "cudaMemcpy");
+    gpu::check(cudaMemcpy(columns.data(), call.lists.columns, columns.size() * 2, cudaMemcpyDeviceToHost),
+               "cudaMemcpy");
+    gpu::check(cudaMemcpy(counts.data(), call.lists.counts, counts.size() * 4, cudaMemcpyDeviceToHost), "cudaMemcpy");
     for (int row = 0; row < call.layout.regions(); ++row) {  // of head 0
       const int count = counts[static_cast<std::size_t>(row)];
       std::uint16_t* own = columns.data() + row * blocks;
@@ -127,7 +128,7 @@ TEST_F(Verifying, OneWrongBlockIndexIsFound) {
     }
     const gpu::DeviceBuffer<std::uint16_t> wrong{std::span<const std::uint16_t>(columns)};
     gpu::Attention other = call;
-    other.columns = wrong.data();
+    other.lists.columns = wrong.data();
     gpu::toy_kernel().launch(other, resources, stream);
     gpu::check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
   };

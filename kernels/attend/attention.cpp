@@ -36,9 +36,9 @@ void require_valid(const Attention& call) {
   if (!(std::isfinite(call.scale) && call.scale > 0.0F)) {
     throw std::invalid_argument("attention: scale must be finite and positive, found " + std::to_string(call.scale));
   }
-  if ((call.columns == nullptr) != (call.counts == nullptr)) {
+  if ((call.lists.columns == nullptr) != (call.lists.counts == nullptr)) {
     throw std::invalid_argument(std::string("attention: wanted columns and counts, or neither, found ") +
-                                (call.columns == nullptr ? "counts" : "columns") + " alone");
+                                (call.lists.columns == nullptr ? "counts" : "columns") + " alone");
   }
 }
 

@@ -14,20 +14,20 @@
 
 namespace draft::gpu {
 
-/// One attention call. Block rows and columns are BlockLists' blocks; without lists every block is kept.
+/// One attention call. Without lists every block is kept.
 struct Attention {
   Layout layout;
   Element element = Element::bfloat16;
-  float scale = 0.0F;                      // softmax scale
-  bool region_order = false;               // the tensors stand in region order, else in token order
-  const void* q = nullptr;                 // [heads, tokens, head_dim]
-  const void* k = nullptr;                 // [heads, tokens, head_dim]
-  const void* v = nullptr;                 // [heads, tokens, head_dim]
-  void* o = nullptr;                       // [heads, tokens, head_dim], element type; rows that keep nothing are 0
-  float* lse = nullptr;                    // [heads, tokens], natural logarithm; -inf where a row keeps nothing
-  const std::uint16_t* columns = nullptr;  // as BlockLists; null with counts: dense
-  const std::int32_t* counts = nullptr;
-  const std::uint16_t* order = nullptr;  // which block row starts first; null: rising
+  float scale = 0.0F;         // softmax scale
+  bool region_order = false;  // the tensors stand in region order, else in token order
+  const void* q = nullptr;    // [heads, tokens, head_dim]
+  const void* k = nullptr;    // [heads, tokens, head_dim]
+  const void* v = nullptr;    // [heads, tokens, head_dim]
+  void* o = nullptr;          // [heads, tokens, head_dim], element type; rows that keep nothing are 0
+  float* lse = nullptr;       // [heads, tokens], natural logarithm; -inf where a row keeps nothing
+  BlockLists lists{};         // only read; without columns and counts dense, without an order rows start in theirs
+
+  [[nodiscard]] DRAFT_HOST_DEVICE bool dense() const { return lists.counts == nullptr; }
 };
 
 /// What a kernel may use beside the call's tensors.

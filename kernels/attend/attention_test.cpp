@@ -105,9 +105,7 @@ class DeviceCall {
              .v = inputs_[2].data(),
              .o = o_.data(),
              .lse = lse_.data(),
-             .columns = sparse ? columns_.data() : nullptr,
-             .counts = sparse ? counts_.data() : nullptr,
-             .order = sparse ? order_.data() : nullptr};
+             .lists = sparse ? BlockLists{columns_.data(), counts_.data(), order_.data(), nullptr} : BlockLists{}};
   }
   [[nodiscard]] Result run(const AttentionKernel& kernel, const Blas& blas) {
     o_.poison();

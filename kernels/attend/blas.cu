@@ -79,13 +79,13 @@ __global__ void __launch_bounds__(kThreads)
   extern __shared__ std::uint8_t kept[];
   __shared__ float highest_parts[kThreads / 32], sum_parts[kThreads / 32];
   const int all = call.layout.blocks(), tokens = call.layout.tokens(), row = first_row + static_cast<int>(blockIdx.x);
-  const bool dense = call.columns == nullptr;
+  const bool dense = call.dense();
   if (!dense) {
     const std::int64_t list = static_cast<std::int64_t>(head) * all + blocks[row];
     for (int i = static_cast<int>(threadIdx.x); i < all; i += kThreads) kept[i] = 0;
     __syncthreads();
-    for (int i = static_cast<int>(threadIdx.x); i < call.counts[list]; i += kThreads) {
-      kept[call.columns[list * all + i]] = 1;
+    for (int i = static_cast<int>(threadIdx.x); i < call.lists.counts[list]; i += kThreads) {
+      kept[call.lists.columns[list * all + i]] = 1;
     }
     __syncthreads();
   }

@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   const int tiles_a_block = (layout.region_tokens() + kQueries - 1) / kQueries;
   const std::int64_t list = static_cast<std::int64_t>(head) * blocks;
   const int turn = static_cast<int>(blockIdx.x) / tiles_a_block;
-  const int block = call.order == nullptr ? turn : call.order[list + turn];
+  const int block = call.lists.order == nullptr ? turn : call.lists.order[list + turn];
   const int query_start = static_cast<int>(blockIdx.x) % tiles_a_block * kQueries;
   const BlockRows queries = map.rows(block);
   if (query_start >= queries.count) return;
@@ -76,8 +76,8 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   __shared__ KeyWalk walk;
   copy_queries<kDim, kQueries>(q_tile, static_cast<const std::uint16_t*>(call.q) + head_offset, queries, query_start);
   if (warp == 0) {
-    walk.begin(map, call.columns == nullptr ? nullptr : call.columns + (list + block) * blocks,
-               call.counts == nullptr ? blocks : call.counts[list + block]);
+    walk.begin(map, call.dense() ? nullptr : call.lists.columns + (list + block) * blocks,
+               call.dense() ? blocks : call.lists.counts[list + block]);
     walk.write_next(map, tiles[0]);
     walk.write_next(map, tiles[1]);
   }

@@ -25,14 +25,13 @@ __global__ void __launch_bounds__(kDim)
   const auto* k = static_cast<const __nv_bfloat16*>(call.k);
   const auto* v = static_cast<const __nv_bfloat16*>(call.v);
   const std::int64_t list = static_cast<std::int64_t>(head) * call.layout.blocks() + call.layout.block_of(row);
-  const int kept = call.counts == nullptr ? call.layout.blocks() : call.counts[list];
+  const int kept = call.dense() ? call.layout.blocks() : call.lists.counts[list];
   const float own_q = __bfloat162float(q[call.layout.offset(head, row) + channel]);
 
   float highest = -INFINITY, total = 0.0F, sum = 0.0F;
   int turn = 0;  // two sets of partial sums: one may still be read while the other is written
   for (int place = 0; place < kept; ++place) {
-    const BlockRows rows =
-        map.rows(call.columns == nullptr ? place : call.columns[list * call.layout.blocks() + place]);
+    const BlockRows rows = map.rows(call.dense() ? place : call.lists.columns[list * call.layout.blocks() + place]);
     for (int i = 0; i < rows.count; ++i) {
       const std::int64_t key = call.layout.offset(head, rows.token(i)) + channel;
       const float logit = call.scale * reduce_block(own_q * __bfloat162float(k[key]), Plus{}, parts[turn ^= 1]);

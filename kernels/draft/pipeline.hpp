@@ -27,7 +27,7 @@ struct MaskCall {
   DraftRule how;
   const void* q = nullptr;  // [heads, tokens, head_dim], token order
   const void* k = nullptr;  // [heads, tokens, head_dim], token order
-  BlockLists lists{};       // as write_lists; written
+  BlockLists lists;         // as write_lists; written
 };
 
 /// The scratch memory for calls of one layout, one call at a time. Not to be moved: steps point into it.

@@ -112,9 +112,9 @@ class Call {
              .o = o.data(),
              .lse = lse.data()};
     // Block numbers stay below kMostBlocks, so that their signed and unsigned 16 bits are the same.
-    if (columns.has_value()) call_.columns = reinterpret_cast<const std::uint16_t*>(columns->data());
-    if (counts.has_value()) call_.counts = counts->data();
-    if (order.has_value()) call_.order = reinterpret_cast<const std::uint16_t*>(order->data());
+    if (columns.has_value()) call_.lists.columns = reinterpret_cast<std::uint16_t*>(columns->data());
+    if (counts.has_value()) call_.lists.counts = counts->data();
+    if (order.has_value()) call_.lists.order = reinterpret_cast<std::uint16_t*>(order->data());
   }
 
   [[nodiscard]] std::size_t workspace(const std::string& kernel) const { return kernel_of(kernel).workspace(call_); }

@@ -74,6 +74,7 @@ double worst_ratio(const SweepSetup& setup, const TestFamily& family, const Foun
   const Partition partition = partition_of(layout);
   const auto video = static_cast<std::size_t>(layout.video()), masks = family.masks();
   const auto n = static_cast<double>(video), width = std::sqrt(static_cast<double>(layout.head_dim));
+  const std::vector<std::vector<Index>> same{parents(partition, partition)};
   Worst worst;
   for (std::size_t head = 0; head < setup.problems.size(); ++head) {
     const Problem& problem = setup.problems[head];
@@ -81,7 +82,7 @@ double worst_ratio(const SweepSetup& setup, const TestFamily& family, const Foun
     const double w = allowed.weight, e = allowed.output, longest = allowed.longest_value;
     const Stripes stripes(problem, partition);
     const MaskSweep wanted =
-        sweep_masks(stripes, sweep_logits(stripes, {}, 0).lse, std::span(&family.heads[head], 1), 0);
+        sweep_masks(stripes, sweep_logits(stripes, {}, 0).lse, std::span(&family.heads[head], 1), same, 0);
     const double* dense = found.dense.data() + head * 4;
     worst.add(dense[0], wanted.dense.norm * wanted.dense.norm, n * (2.0 * longest * e + e * e));
     worst.add(dense[1], wanted.dense.absolute, n * width * e);

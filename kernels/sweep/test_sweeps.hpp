@@ -98,7 +98,7 @@ inline TestFamily random_family(const Layout& layout, std::string name, bool by_
     for (Index i = 0; i < scores.size(); ++i) {
       scores.data()[i] = static_cast<double>(i / regions % 4) * 400.0 + static_cast<double>(random() % 1000);
     }
-    family.heads.push_back({regions, parents(partition, partition), rank_blocks(scores, by_row), {}});
+    family.heads.push_back({0, rank_blocks(scores, by_row), {}});
     for (const double share : shares) {
       const auto cut = std::clamp<Index>(static_cast<Index>(std::ceil(share * static_cast<double>(blocks))), 1, blocks);
       std::vector<Index>& cuts = family.heads.back().cuts;

@@ -18,12 +18,11 @@ struct Measured {
         pool(pooled),
         map(draft_scores(problem, partition, pool)),
         mask(select(map, rule, sparsity)) {
-    const std::vector<Index> same = parents(partition, partition);
+    const std::vector<std::vector<Index>> same{parents(partition, partition)};
     const Stripes stripes(problem, partition);
     stats = sweep_logits(stripes, {}, 1);
-    const std::vector<MaskFamily> families{
-        {partition.regions(), same, rank_by_rule(map, rule), {rule_cut(map, rule, sparsity)}}};
-    effect = sweep_masks(stripes, stats.lse, families, 1).effects[0][0];
+    const std::vector<MaskFamily> families{{0, rank_by_rule(map, rule), {rule_cut(map, rule, sparsity)}}};
+    effect = sweep_masks(stripes, stats.lse, families, same, 1).effects[0][0];
     for (Index r = 0; r < partition.regions(); ++r) {
       row_region.insert(row_region.end(), static_cast<std::size_t>(partition.size(r)), r);
     }
@@ -158,8 +157,9 @@ TEST(Bounds, AMaskThatDoesNotThresholdTheMapBreaksThem) {
   Ranking worst = rank_by_rule(s.map, Rule::row);
   for (std::uint32_t& rank : worst.rank) rank = 7 - rank;
   s.mask = BlockMask(worst, 4);
-  const std::vector<MaskFamily> families{{8, parents(s.partition, s.partition), worst, {4}}};
-  s.effect = sweep_masks(Stripes(s.problem, s.partition), s.stats.lse, families, 1).effects[0][0];
+  const std::vector<MaskFamily> families{{0, worst, {4}}};
+  const std::vector<std::vector<Index>> same{parents(s.partition, s.partition)};
+  s.effect = sweep_masks(Stripes(s.problem, s.partition), s.stats.lse, families, same, 1).effects[0][0];
   EXPECT_GT(mask_error(s.problem, s.effect).step_1_bound, s.bounds().bound);
   EXPECT_GT(s.bounds().step_2_ratio, 1.0);
   EXPECT_LE(mask_error(s.problem, s.effect).probs_frobenius, mask_error(s.problem, s.effect).bound_sharp_mu);

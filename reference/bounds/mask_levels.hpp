@@ -12,10 +12,9 @@ namespace draft {
 
 using Level = std::uint8_t;
 
-/// A family prepared for look-up: level(a, b) is the first mask that keeps the block, or `masks` if none does.
+/// A family prepared for look-up: a block's level is the first mask that keeps it, or `masks` if none does.
 struct Levels {
-  explicit Levels(const MaskFamily& family)
-      : regions(family.regions), parent(&family.parent), masks(family.cuts.size()) {
+  explicit Levels(const MaskFamily& family) : masks(family.cuts.size()) {
     if (masks >= 255) throw std::invalid_argument("mask family: wanted fewer than 255 masks");
     level.reserve(family.ranking.rank.size());
     for (const std::uint32_t rank : family.ranking.rank) {
@@ -23,12 +22,7 @@ struct Levels {
       level.push_back(static_cast<Level>(first - family.cuts.begin()));
     }
   }
-  [[nodiscard]] Level at(Index row_atom, Index column_atom) const {
-    return level[static_cast<std::size_t>((*parent)[row_atom] * regions + (*parent)[column_atom])];
-  }
 
-  Index regions;
-  const std::vector<Index>* parent;
   std::size_t masks;
   std::vector<Level> level;  // [regions * regions]
 };

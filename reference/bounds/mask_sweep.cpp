@@ -27,6 +27,18 @@ constexpr double kTrustedDifference = 1e-14;
 /// Step 1's identity is summed element by element on one token in this many: n^2 work a mask otherwise.
 constexpr Index kCheckedEvery = 128;
 
+/// A family's levels by atom.
+struct AtomLevels : Levels {
+  AtomLevels(const MaskFamily& family, const std::vector<Index>& parents)
+      : Levels(family), regions(family.ranking.regions), parent(&parents) {}
+  [[nodiscard]] Level at(Index row_atom, Index column_atom) const {
+    return level[static_cast<std::size_t>((*parent)[row_atom] * regions + (*parent)[column_atom])];
+  }
+
+  Index regions;
+  const std::vector<Index>* parent;  // atom -> region
+};
+
 /// Sums over a chunk that are added up in chunk order afterwards, so that threads do not show.
 struct ChunkSums {
   DenseSums dense;
@@ -48,7 +60,7 @@ struct MaskedPlace {
 struct Worker {
   const Stripes& stripes;
   const LogSums& lse;
-  const std::vector<Levels>& families;
+  const std::vector<AtomLevels>& families;
   MaskSweep& result;
   Matrix probs;                           // [chunk rows, segment columns]
   Matrix mass, square;                    // sum of P and of P^2 by row and column atom
@@ -134,7 +146,7 @@ void Worker::chunk(const Run& rows, ChunkSums& sums) {
 }
 
 void Worker::family(const Run& rows, std::size_t f, ChunkSums& sums) {
-  const Levels& levels = families[f];
+  const AtomLevels& levels = families[f];
   sums.effects[f].resize(levels.masks);
   for (std::size_t m = 1; m < levels.masks; ++m) kept[f][m] += kept[f][m - 1];
   std::vector<double> by_mass(levels.masks + 1), by_square(levels.masks + 1);
@@ -247,14 +259,15 @@ void add(MaskEffect& total, const MaskEffect& part) {
 
 }  // namespace
 
-MaskSweep sweep_masks(const Stripes& stripes, const LogSums& lse, std::span<const MaskFamily> families, int threads,
-                      const Progress& progress) {
-  const std::vector<Levels> levels(families.begin(), families.end());
+MaskSweep sweep_masks(const Stripes& stripes, const LogSums& lse, std::span<const MaskFamily> families,
+                      std::span<const std::vector<Index>> parents, int threads, const Progress& progress) {
+  std::vector<AtomLevels> levels;
+  for (const MaskFamily& family : families) levels.emplace_back(family, parents[family.partition]);
   const Index video = stripes.grid.video();
   MaskSweep result;
   result.dense.lowest = std::numeric_limits<double>::infinity();
   result.dense.highest = -result.dense.lowest;
-  for (const Levels& family : levels) {
+  for (const AtomLevels& family : levels) {
     MaskEffect blank;
     blank.dropped = blank.kept = blank.probs_error = blank.output_error = Vector::Zero(video);
     result.effects.emplace_back(family.masks, blank);
@@ -263,7 +276,7 @@ MaskSweep sweep_masks(const Stripes& stripes, const LogSums& lse, std::span<cons
   parallel_for(static_cast<Index>(stripes.rows.size()), threads, [&] {
     auto worker =
         std::make_shared<Worker>(Worker{stripes, lse, levels, result, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
-    for (const Levels& family : levels) worker->kept.emplace_back(family.masks);
+    for (const AtomLevels& family : levels) worker->kept.emplace_back(family.masks);
     return [&stripes, &sums, &progress, worker](Index item) {
       worker->chunk(stripes.rows[item], sums[item]);
       if (progress) progress(stripes.rows[item].size);

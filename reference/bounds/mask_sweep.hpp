@@ -13,8 +13,7 @@ namespace draft {
 
 /// Masks of one ranking over one partition, growing with the cut.
 struct MaskFamily {
-  Index regions;              // of the partition
-  std::vector<Index> parent;  // atom -> region
+  std::size_t partition;  // its place among those that are swept
   Ranking ranking;
   std::vector<Index> cuts;  // rising, without repeats: mask m keeps the blocks of rank < cuts[m]
 };
@@ -46,11 +45,11 @@ struct MaskSweep {
   std::vector<std::vector<MaskEffect>> effects;  // [family][cut]
 };
 
-/// `lse` is sweep_logits(...).lse of the same stripes. Rows whose kept mass is below 1e-100 or whose
-/// dropped mass is below 1e-14 are computed again with their own maximum, so that no ratio of vanishing numbers and no
-/// difference of equal ones is taken. Memory: O(tokens * head_dim) a thread and
-/// O(tokens) a mask. The result does not depend on the number of threads.
-MaskSweep sweep_masks(const Stripes& stripes, const LogSums& lse, std::span<const MaskFamily> families, int threads,
-                      const Progress& progress = {});
+/// `lse` is sweep_logits(...).lse of the same stripes; `parents` [partition][atom] -> region. Rows whose kept mass is
+/// below 1e-100 or whose dropped mass is below 1e-14 are computed again with their own maximum, so that no ratio of
+/// vanishing numbers and no difference of equal ones is taken. Memory: O(tokens * head_dim) a thread and O(tokens) a
+/// mask. The result does not depend on the number of threads.
+MaskSweep sweep_masks(const Stripes& stripes, const LogSums& lse, std::span<const MaskFamily> families,
+                      std::span<const std::vector<Index>> parents, int threads, const Progress& progress = {});
 
 }  // namespace draft

@@ -11,7 +11,7 @@ namespace {
 // Every quantity below is a sum of at most 1e5 terms of order one; rounding is far under this.
 constexpr double kTolerance = 1e-11;
 
-#define EXPECT_CLOSE(found, wanted) EXPECT_LE(std::abs((found) - (wanted)), kTolerance * (1.0 + std::abs(wanted)))
+#define EXPECT_CLOSE(found, wanted) EXPECT_LE(std::abs((found) - (wanted)), kTolerance*(1.0 + std::abs(wanted)))
 
 struct Case {
   Grid grid;
@@ -82,14 +82,14 @@ TEST_P(Sweeps, MaskEffectsAreTheDefinitions) {
   for (std::size_t i = 0; i < s.partitions.size(); ++i) {
     const DraftMap map = draft_scores(s.problem, s.partitions[i], Pool::average);
     for (const Rule rule : {Rule::logits, Rule::row}) {
-      families.push_back({s.partitions[i].regions(), s.parent[i], rank_by_rule(map, rule), {}});
+      families.push_back({i, rank_by_rule(map, rule), {}});
       for (const double sparsity : {0.95, 0.6, 0.0}) {
         const Index cut = rule_cut(map, rule, sparsity);
         if (families.back().cuts.empty() || families.back().cuts.back() < cut) families.back().cuts.push_back(cut);
       }
     }
   }
-  const MaskSweep sweep = sweep_masks(stripes, sweep_logits(stripes, {}, 1).lse, families, 2);
+  const MaskSweep sweep = sweep_masks(stripes, sweep_logits(stripes, {}, 1).lse, families, s.parent, 2);
   const Matrix dense_video = dense.topRows(video);
   EXPECT_CLOSE(sweep.dense.norm * sweep.dense.norm, dense_video.squaredNorm());
   EXPECT_CLOSE(sweep.dense.absolute, dense_video.cwiseAbs().sum());
@@ -135,8 +135,9 @@ TEST(MaskSweep, KeptMassBelowTheSmallestDoubleIsStillASoftmax) {
   mask.set(0, 0, false);
   Ranking ranking{2, false, {3, 0, 1, 2}};  // cut 3 keeps all but block (0, 0)
   const Stripes stripes(problem, partition);
-  const std::vector<MaskFamily> families{{2, parents(partition, partition), ranking, {3}}};
-  const MaskSweep sweep = sweep_masks(stripes, sweep_logits(stripes, {}, 1).lse, families, 1);
+  const std::vector<MaskFamily> families{{0, ranking, {3}}};
+  const std::vector<std::vector<Index>> same{parents(partition, partition)};
+  const MaskSweep sweep = sweep_masks(stripes, sweep_logits(stripes, {}, 1).lse, families, same, 1);
   const Matrix p = naive::probabilities(problem, Matrix::Ones(16, 16));
   const Matrix pm = naive::probabilities(problem, naive::allowed(partition, mask));
   for (Index u = 0; u < 8; ++u) {
@@ -150,10 +151,9 @@ TEST(MaskSweep, KeptMassBelowTheSmallestDoubleIsStillASoftmax) {
 TEST(MaskSweep, ThreadsDoNotChangeABit) {
   const Swept s(Case{{3, 9, 11, 5}, {{4, 4}, {3, 5}}, 1.0});
   const Stripes stripes(s.problem, s.atoms[0]);
-  const std::vector<MaskFamily> families{
-      {s.partitions[1].regions(), s.parent[1], random_ranking(s.partitions[1].regions(), 1, 0), {5, 40}}};
+  const std::vector<MaskFamily> families{{1, random_ranking(s.partitions[1].regions(), 1, 0), {5, 40}}};
   const auto run = [&](int threads) {
-    return sweep_masks(stripes, sweep_logits(stripes, {}, threads).lse, families, threads);
+    return sweep_masks(stripes, sweep_logits(stripes, {}, threads).lse, families, s.parent, threads);
   };
   const MaskSweep one = run(1), three = run(3);
   EXPECT_EQ(one.effects[0][1].dropped, three.effects[0][1].dropped);

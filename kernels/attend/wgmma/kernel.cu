@@ -112,7 +112,7 @@ void launch(const WgmmaCall& call, cudaStream_t stream) {
 /// fp16: one launch. bf16: a second one computes the work tiles again in which the first overflowed, mostly none.
 template <Element kElement, int kDim>
 void launch_all(WgmmaCall call, cudaStream_t stream) {
-  const bool dense = call.counts == nullptr;
+  const bool dense = call.lists.counts == nullptr;
   constexpr MaximumTracking kFirst =
       kElement == Element::bfloat16 ? MaximumTracking::first_block : MaximumTracking::every_block;
   if constexpr (kDim == 128) {
@@ -171,7 +171,6 @@ void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
   if (const std::string reason = attend_wgmma_unsupported(call, device_capability()); !reason.empty()) {
     throw std::invalid_argument("attend_wgmma: " + reason);
   }
-  const bool dense = call.counts == nullptr;
   const int work_tiles = call.layout.heads * call.layout.blocks();
   int* const integers = static_cast<int*>(workspace);
   WgmmaCall launched{.q = {},
@@ -186,9 +185,7 @@ void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
                      .partial_end = call.layout.text % kTileRows != 0,
                      .scale = call.scale,
                      .lse = call.lse,
-                     .columns = call.columns,
-                     .counts = call.counts,
-                     .order = dense ? nullptr : call.order,  // it would only matter to the end of uneven rows
+                     .lists = call.dense() ? BlockLists{} : call.lists,  // an order only matters to uneven rows
                      .next_tile = integers,
                      .recompute = {integers + 2, integers + 3, integers + 3 + work_tiles},
                      .only_recompute = false};

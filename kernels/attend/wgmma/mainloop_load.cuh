@@ -54,8 +54,9 @@ __device__ inline void load(const WgmmaCall& call, PipelineState& state, std::ui
     const int count = tile.count, head = tile.head;
     if (count < 0) return;
     const std::uint16_t* list =
-        call.columns == nullptr ? nullptr
-                                : call.columns + static_cast<std::int64_t>(head * call.blocks + tile.row) * call.blocks;
+        call.lists.columns == nullptr
+            ? nullptr
+            : call.lists.columns + static_cast<std::int64_t>(head * call.blocks + tile.row) * call.blocks;
     int column = tile.columns[lane];
     for (int j = 0; j <= count; ++j) {
       // This frees the slot of the work tile before, where the scheduler then puts the next one.

@@ -49,11 +49,9 @@ struct WgmmaCall {
   bool partial_blocks;  // a block at any place may have fewer than 128 tokens
   bool partial_end;     // the text's last block has: it is the last of every list that holds it
   float scale;
-  float* lse;                    // [heads, tokens]
-  const std::uint16_t* columns;  // as Attention
-  const std::int32_t* counts;
-  const std::uint16_t* order;
-  int* next_tile;  // work tiles given out beside the first of each CTA; not used by pairs
+  float* lse;        // [heads, tokens]
+  BlockLists lists;  // as Attention's
+  int* next_tile;    // work tiles given out beside the first of each CTA; not used by pairs
   RecomputeList recompute;
   bool only_recompute;  // the work tiles are those of `recompute`, else all
 };

@@ -50,12 +50,12 @@ __device__ inline void schedule_tiles(const WgmmaCall& call, PipelineState& stat
     const bool any = next >= 0;
     if (any) {
       const int head = next / call.blocks;
-      const int row = call.order == nullptr ? next % call.blocks : call.order[next];
+      const int row = call.lists.order == nullptr ? next % call.blocks : call.lists.order[next];
       const int list = head * call.blocks + row;
-      const int count = call.counts == nullptr ? call.blocks : call.counts[list];
+      const int count = call.lists.counts == nullptr ? call.blocks : call.lists.counts[list];
       int column = lane;
-      if (call.columns != nullptr && lane < count) {
-        column = call.columns[static_cast<std::int64_t>(list) * call.blocks + lane];
+      if (call.lists.columns != nullptr && lane < count) {
+        column = call.lists.columns[static_cast<std::int64_t>(list) * call.blocks + lane];
       }
       tile.columns[lane] = static_cast<std::uint16_t>(column);
       if (lane == 0) {
