@@ -14,16 +14,6 @@
 namespace draft {
 namespace {
 
-// Decimal sparsities have no exact double: 0.1 * 980100 is 98010.000000000015. Products closer than
-// this to a whole number are that number; block counts stay below 1e9, so rounding stays below 1e-6.
-constexpr double kWholeNumberSlack = 1e-6;
-
-void require_sparsity(double sparsity) {
-  if (!(sparsity >= 0.0 && sparsity < 1.0)) {
-    throw std::invalid_argument(fmt::format("sparsity: wanted at least 0 and below 1, found {}", sparsity));
-  }
-}
-
 /// Writes each element's rank under `before`; equal elements keep their order of position.
 template <typename Key>
 void rank_by(std::span<const Key> keys, bool descending, std::span<std::uint32_t> rank) {
@@ -51,18 +41,6 @@ DraftMap draft_scores(const Problem& problem, const Partition& partition, Pool p
   const Matrix q = pool_regions(problem.q, partition, pool);
   const Matrix k = pool_regions(problem.k, partition, pool);
   return {q * k.transpose(), problem.scale};
-}
-
-Index kept_count(double sparsity, Index blocks) {
-  require_sparsity(sparsity);
-  const double kept = (1.0 - sparsity) * static_cast<double>(blocks);
-  return std::clamp<Index>(static_cast<Index>(std::ceil(kept - kWholeNumberSlack)), 1, blocks);
-}
-
-Index released_kept_count(double sparsity, Index blocks) {
-  require_sparsity(sparsity);
-  const auto to_go = static_cast<Index>(std::floor(sparsity * static_cast<double>(blocks) + kWholeNumberSlack));
-  return std::min(blocks, blocks - to_go + 1);
 }
 
 Ranking rank_blocks(const Matrix& scores, bool by_row) {

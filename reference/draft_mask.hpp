@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "reference/kept_count.hpp"
 #include "reference/regions.hpp"
 
 namespace draft {
@@ -24,13 +25,6 @@ struct DraftMap {
 
 /// Pools Q and K over the partition's regions and multiplies (eqs. 2 and 6). Text is left out.
 DraftMap draft_scores(const Problem& problem, const Partition& partition, Pool pool);
-
-/// Blocks kept at a sparsity in [0, 1): ceil((1 - sparsity) * blocks), where a product within 1e-6 of a
-/// whole number counts as that number (0.1 has no exact double; 0.9 of 980,100 keeps 98,010); at least 1.
-Index kept_count(double sparsity, Index blocks);
-/// The released code's count before ties: blocks - floor(sparsity * blocks) + 1, at most `blocks`
-/// (0.9 of 980,100 keeps 98,011).
-Index released_kept_count(double sparsity, Index blocks);
 
 /// A total order of the blocks, within the head or within each block row.
 struct Ranking {

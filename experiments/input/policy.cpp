@@ -14,7 +14,6 @@ namespace draft {
 namespace {
 
 constexpr double kLongest = 3.0;  // of uneven rows, in units of their mean
-constexpr MaskPolicy kPolicies[] = {MaskPolicy::draft, MaskPolicy::random, MaskPolicy::uneven, MaskPolicy::worst};
 
 /// A random order of 0 .. size-1; std::shuffle's is not the same everywhere.
 std::vector<Index> shuffled(Index size, std::mt19937_64& random) {
@@ -76,28 +75,45 @@ BlockMask whole_rows_mask(Index regions, Index kept) {
   return mask;
 }
 
-}  // namespace
-
-std::string to_string(MaskPolicy policy) {
-  switch (policy) {
-    case MaskPolicy::draft: return "draft";
-    case MaskPolicy::random: return "random";
-    case MaskPolicy::uneven: return "uneven";
-    case MaskPolicy::worst: return "worst";
+BlockMask thirds_mask(Index regions, std::uint64_t seed) {
+  std::mt19937_64 random(seed);  // its numbers are the same everywhere
+  BlockMask mask(regions, false);
+  for (Index row = 0; row < regions; ++row) {
+    const std::uint64_t thirds = random() % 4;
+    for (Index column = 0; column < regions; ++column) mask.set(row, column, random() % 3 < thirds);
   }
-  return "unknown";
+  return mask;
 }
 
-MaskPolicy parse_mask_policy(const std::string& text) {
-  for (const MaskPolicy policy : kPolicies) {
+}  // namespace
+
+Json config_of(const MaskChoice& mask) {
+  Json config{{"policy", to_string(mask.policy)}};
+  if (mask.policy == Policy::draft) {
+    config["pool"] = to_string(mask.pool);
+    config["rule"] = to_string(mask.rule);
+  }
+  config["region"] = {mask.region.height, mask.region.width};
+  config["sparsity"] = mask.sparsity;
+  return config;
+}
+
+void add_seed(Json& config, Policy policy, std::uint64_t seed) {
+  const bool by_chance = policy == Policy::random || policy == Policy::uneven || policy == Policy::thirds;
+  if (by_chance) config["seed"] = seed;
+}
+
+Policy parse_timed_policy(const std::string& text) {
+  for (const Policy policy : kTimedPolicies) {
     if (text == to_string(policy)) return policy;
   }
   throw std::invalid_argument(fmt::format("policy: wanted draft, random, uneven or worst, found '{}'", text));
 }
 
-std::vector<BlockMask> policy_masks(MaskPolicy policy, Index heads, Index regions, double sparsity,
-                                    std::uint64_t seed) {
-  if (policy == MaskPolicy::draft) throw std::invalid_argument("policy_masks: draft masks are made of Q and K");
+std::vector<BlockMask> policy_masks(Policy policy, Index heads, Index regions, double sparsity, std::uint64_t seed) {
+  if (policy == Policy::dense || policy == Policy::draft || policy == Policy::oracle) {
+    throw std::invalid_argument("policy_masks: wanted random, uneven, worst or thirds, found " + to_string(policy));
+  }
   if (!(sparsity >= 0.0 && sparsity < 1.0)) {
     throw std::invalid_argument(fmt::format("policy_masks: wanted 0 <= sparsity < 1, found {}", sparsity));
   }
@@ -107,9 +123,10 @@ std::vector<BlockMask> policy_masks(MaskPolicy policy, Index heads, Index region
     return [&](Index head) {
       const auto stream = static_cast<std::uint64_t>(head);
       BlockMask& mask = masks[static_cast<std::size_t>(head)];
-      if (policy == MaskPolicy::random) mask = BlockMask(random_ranking(regions, seed, stream), kept);
-      if (policy == MaskPolicy::uneven) mask = uneven_rows_mask(regions, kept, seed + stream);
-      if (policy == MaskPolicy::worst) mask = whole_rows_mask(regions, kept);
+      if (policy == Policy::random) mask = BlockMask(random_ranking(regions, seed, stream), kept);
+      if (policy == Policy::uneven) mask = uneven_rows_mask(regions, kept, seed + stream);
+      if (policy == Policy::worst) mask = whole_rows_mask(regions, kept);
+      if (policy == Policy::thirds) mask = thirds_mask(regions, seed + stream);
     };
   });
   return masks;

@@ -1,29 +1,40 @@
 #pragma once
-// Which blocks a timed call computes: masks that are made without looking at Q and K, and masks as the kernels read
-// them.
+// Which blocks a call computes: a mask's choice as a record has it, masks that are made without looking at Q and K, and
+// masks as the kernels read them.
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "harness/record/record.hpp"
 #include "reference/draft_mask.hpp"
 
 namespace draft {
 
-enum class MaskPolicy {
-  draft,   // the draft map of the call's own Q and K
-  random,  // each block by chance, one threshold a head: lengths of block rows hardly differ
-  uneven,  // lengths of block rows from 0 to 3 times their mean (or to the whole row), blocks by chance
-  worst,   // whole rows: as many as the sparsity allows, every other row is empty
+/// Which blocks are computed: what a record's `config` says of a mask.
+struct MaskChoice {
+  Policy policy = Policy::draft;
+  Pool pool = Pool::average;  // of Policy::draft
+  Rule rule = Rule::softmax;  // of Policy::draft
+  RegionSize region;
+  double sparsity = 0.0;
+  bool operator==(const MaskChoice&) const = default;
 };
-std::string to_string(MaskPolicy policy);
-/// Throws std::invalid_argument that lists the policies.
-MaskPolicy parse_mask_policy(const std::string& text);
+/// policy; pool and rule of a draft; region; sparsity.
+Json config_of(const MaskChoice& mask);
+/// Adds `seed` where chance decides.
+void add_seed(Json& config, Policy policy, std::uint64_t seed);
 
-/// Masks of `heads` heads, kept_count(sparsity, regions^2) blocks each; `worst` keeps the whole rows that fit into as
-/// many, at least one. Heads differ (but for `worst`), the same on every machine. On all cores. Throws
-/// std::invalid_argument for MaskPolicy::draft, which is no mask without Q and K, or unless 0 <= sparsity < 1.
-std::vector<BlockMask> policy_masks(MaskPolicy policy, Index heads, Index regions, double sparsity, std::uint64_t seed);
+/// The policies of timed calls: all but the oracle, which needs a sweep over the logits, and what stands for itself.
+inline constexpr Policy kTimedPolicies[] = {Policy::draft, Policy::random, Policy::uneven, Policy::worst};
+/// Throws std::invalid_argument that lists the timed policies.
+Policy parse_timed_policy(const std::string& text);
+
+/// Masks of `heads` heads that need no Q and K: kept_count(sparsity, regions^2) blocks each; `worst` keeps the whole
+/// rows that fit into as many, at least one; `thirds` has no sparsity. Heads differ (but for `worst`), the same on
+/// every machine. On all cores. Throws std::invalid_argument for policies that are no such mask, or unless 0 <=
+/// sparsity < 1.
+std::vector<BlockMask> policy_masks(Policy policy, Index heads, Index regions, double sparsity, std::uint64_t seed);
 
 /// The kept-block lists of kernels/draft/draft.hpp on the host.
 struct HostLists {

@@ -17,23 +17,23 @@ std::vector<Index> row_lengths(const BlockMask& mask) {
 }
 
 TEST(PolicyMasks, AreNamed) {
-  for (const char* name : {"draft", "random", "uneven", "worst"}) EXPECT_EQ(to_string(parse_mask_policy(name)), name);
-  EXPECT_THROW((void)parse_mask_policy("dense"), std::invalid_argument);
-  EXPECT_THROW((void)policy_masks(MaskPolicy::draft, 1, 4, 0.5, 1), std::invalid_argument);
-  EXPECT_THROW((void)policy_masks(MaskPolicy::worst, 1, 4, 1.0, 1), std::invalid_argument);
+  for (const char* name : {"draft", "random", "uneven", "worst"}) EXPECT_EQ(to_string(parse_timed_policy(name)), name);
+  EXPECT_THROW((void)parse_timed_policy("dense"), std::invalid_argument);
+  EXPECT_THROW((void)policy_masks(Policy::draft, 1, 4, 0.5, 1), std::invalid_argument);
+  EXPECT_THROW((void)policy_masks(Policy::worst, 1, 4, 1.0, 1), std::invalid_argument);
 }
 
 TEST(PolicyMasks, KeepWhatTheSparsitySays) {
   for (const Index regions : {1, 2, 7, 64, 100}) {
     for (const double sparsity : {0.1, 0.5, 0.6, 0.75, 0.9, 0.99}) {
       const Index kept = kept_count(sparsity, regions * regions);
-      for (const BlockMask& mask : policy_masks(MaskPolicy::random, 2, regions, sparsity, 1)) {
+      for (const BlockMask& mask : policy_masks(Policy::random, 2, regions, sparsity, 1)) {
         EXPECT_EQ(mask.kept_blocks(), kept) << regions << " " << sparsity;
       }
-      for (const BlockMask& mask : policy_masks(MaskPolicy::uneven, 2, regions, sparsity, 1)) {
+      for (const BlockMask& mask : policy_masks(Policy::uneven, 2, regions, sparsity, 1)) {
         EXPECT_EQ(mask.kept_blocks(), kept) << regions << " " << sparsity;
       }
-      for (const BlockMask& mask : policy_masks(MaskPolicy::worst, 2, regions, sparsity, 1)) {
+      for (const BlockMask& mask : policy_masks(Policy::worst, 2, regions, sparsity, 1)) {
         EXPECT_EQ(mask.kept_blocks(), std::max<Index>(kept / regions, 1) * regions) << regions << " " << sparsity;
       }
     }
@@ -41,7 +41,7 @@ TEST(PolicyMasks, KeepWhatTheSparsitySays) {
 }
 
 TEST(PolicyMasks, HeadsDifferAndSeedsRepeat) {
-  for (const MaskPolicy policy : {MaskPolicy::random, MaskPolicy::uneven}) {
+  for (const Policy policy : {Policy::random, Policy::uneven}) {
     const auto masks = policy_masks(policy, 3, 50, 0.8, 5);
     EXPECT_EQ(masks, policy_masks(policy, 3, 50, 0.8, 5));
     EXPECT_NE(masks, policy_masks(policy, 3, 50, 0.8, 6));
@@ -55,22 +55,22 @@ TEST(PolicyMasks, HeadsDifferAndSeedsRepeat) {
 TEST(PolicyMasks, RandomRowsHardlyDiffer) {
   const Index regions = 200;
   const double mean = 0.1 * regions, deviation = std::sqrt(mean * 0.9);
-  const auto spread = [&](MaskPolicy policy) {
+  const auto spread = [&](Policy policy) {
     double most = 0;
     for (const BlockMask& mask : policy_masks(policy, 2, regions, 0.9, 1)) {
       for (const Index length : row_lengths(mask)) most = std::max(most, std::abs(static_cast<double>(length) - mean));
     }
     return most;
   };
-  EXPECT_LE(spread(MaskPolicy::random), 6 * deviation);
-  EXPECT_GT(spread(MaskPolicy::uneven), 6 * deviation);
+  EXPECT_LE(spread(Policy::random), 6 * deviation);
+  EXPECT_GT(spread(Policy::uneven), 6 * deviation);
 }
 
 // Claim: lengths run from 0 to 3 times their mean within the 1 block of rounding, wherever 3 times the mean fits.
 TEST(PolicyMasks, UnevenRowsRunFromNothingToThreeTimesTheMean) {
   for (const double sparsity : {0.7, 0.8, 0.9, 0.95}) {
     const Index regions = 180;
-    for (const BlockMask& mask : policy_masks(MaskPolicy::uneven, 2, regions, sparsity, 3)) {
+    for (const BlockMask& mask : policy_masks(Policy::uneven, 2, regions, sparsity, 3)) {
       const std::vector<Index> lengths = row_lengths(mask);
       const double mean = static_cast<double>(mask.kept_blocks()) / static_cast<double>(regions);
       const auto [shortest, longest] = std::minmax_element(lengths.begin(), lengths.end());
@@ -80,21 +80,41 @@ TEST(PolicyMasks, UnevenRowsRunFromNothingToThreeTimesTheMean) {
     }
   }
   // At 50%, 3 times the mean is more than a row: the longest are whole.
-  const std::vector<Index> lengths = row_lengths(policy_masks(MaskPolicy::uneven, 1, 180, 0.5, 3)[0]);
+  const std::vector<Index> lengths = row_lengths(policy_masks(Policy::uneven, 1, 180, 0.5, 3)[0]);
   EXPECT_EQ(*std::max_element(lengths.begin(), lengths.end()), 180);
   EXPECT_EQ(*std::min_element(lengths.begin(), lengths.end()), 0);
 }
 
 TEST(PolicyMasks, TheWorstKeepsWholeRowsOrNothing) {
-  const BlockMask mask = policy_masks(MaskPolicy::worst, 1, 64, 0.9, 1)[0];
+  const BlockMask mask = policy_masks(Policy::worst, 1, 64, 0.9, 1)[0];
   const std::vector<Index> lengths = row_lengths(mask);
   EXPECT_EQ(std::set<Index>(lengths.begin(), lengths.end()), (std::set<Index>{0, 64}));
   EXPECT_EQ(std::count(lengths.begin(), lengths.end(), Index{64}), 6);  // of 409 blocks
   EXPECT_EQ(mask.empty_rows(), 58);
 }
 
+// Claim: the same mask on every machine; rows that keep nothing and rows that keep everything.
+TEST(PolicyMasks, ThirdsHaveEmptyAndFullRows) {
+  const auto thirds = [](std::uint64_t seed) { return policy_masks(Policy::thirds, 1, 40, 0.0, seed)[0]; };
+  const BlockMask mask = thirds(3);
+  EXPECT_EQ(mask, thirds(3));
+  EXPECT_NE(mask, thirds(4));
+  EXPECT_GE(mask.empty_rows(), 1);
+  const std::vector<Index> lengths = row_lengths(mask);
+  EXPECT_GE(std::count(lengths.begin(), lengths.end(), Index{40}), 1);
+}
+
+TEST(PolicyMasks, ConfigsNameWhatMattersAndNoMore) {
+  Json draft = config_of({Policy::draft, Pool::maximum, Rule::row, {8, 8}, 0.75});
+  add_seed(draft, Policy::draft, 7);
+  EXPECT_EQ(draft.dump(), R"({"policy":"draft","pool":"max","rule":"row","region":[8,8],"sparsity":0.75})");
+  Json uneven = config_of({.policy = Policy::uneven, .region = {8, 16}, .sparsity = 0.9});
+  add_seed(uneven, Policy::uneven, 7);
+  EXPECT_EQ(uneven.dump(), R"({"policy":"uneven","region":[8,16],"sparsity":0.9,"seed":7})");
+}
+
 TEST(PolicyMasks, ListsHoldTheMaskTheTextAndTheLongestFirst) {
-  const auto masks = policy_masks(MaskPolicy::uneven, 3, 20, 0.7, 9);
+  const auto masks = policy_masks(Policy::uneven, 3, 20, 0.7, 9);
   const HostLists lists = lists_of(masks, 2);
   const std::size_t blocks = 22;
   ASSERT_EQ(lists.columns.size(), 3 * blocks * blocks);
@@ -123,7 +143,7 @@ TEST(PolicyMasks, ListsHoldTheMaskTheTextAndTheLongestFirst) {
 }
 
 TEST(PolicyMasks, CountsAreThoseOfVideoAndText) {
-  const auto masks = policy_masks(MaskPolicy::worst, 2, 10, 0.75, 1);  // 25 blocks: 2 whole rows
+  const auto masks = policy_masks(Policy::worst, 2, 10, 0.75, 1);  // 25 blocks: 2 whole rows
   const KeptCounts kept = kept_counts(lists_of(masks, 3).counts, 2, 10, 3);
   EXPECT_EQ(kept.kept_blocks, 2 * 20);
   EXPECT_EQ(kept.total_blocks(), 2 * 100);

@@ -33,15 +33,6 @@ void for_each_index(std::size_t items, int threads, const std::function<void(std
 
 }  // namespace
 
-std::string to_string(Policy policy) {
-  switch (policy) {
-    case Policy::draft: return "draft";
-    case Policy::oracle: return "oracle";
-    case Policy::random: return "random";
-  }
-  throw std::invalid_argument("policy: not one of draft, oracle, random");
-}
-
 double metric(const Metrics& metrics, const std::string& name) {
   for (const auto& [key, value] : metrics) {
     if (key == name && value.applicable()) return value.number();
@@ -137,12 +128,12 @@ void HeadStudy::Plan::sweep_first(Sweeps& sweeps, const StudySettings& settings)
 }
 
 Ranking HeadStudy::Plan::ranking(const FamilyKey& key, const StudySettings& settings) const {
-  switch (key.policy) {
-    case Policy::draft: return rank_by_rule(maps.at({key.partition, key.pool}), key.rule);
-    case Policy::oracle: return rank_blocks(first.stats[key.partition].mass, false);
-    case Policy::random: return random_ranking(partitions[key.partition].regions(), settings.seed, settings.stream);
+  if (key.policy == Policy::draft) return rank_by_rule(maps.at({key.partition, key.pool}), key.rule);
+  if (key.policy == Policy::oracle) return rank_blocks(first.stats[key.partition].mass, false);
+  if (key.policy == Policy::random) {
+    return random_ranking(partitions[key.partition].regions(), settings.seed, settings.stream);
   }
-  throw std::invalid_argument("policy: not one of draft, oracle, random");
+  throw std::invalid_argument("study: wanted policy draft, oracle or random, found " + to_string(key.policy));
 }
 
 std::vector<MaskFamily> HeadStudy::Plan::choose_masks(const StudySettings& settings) {

@@ -8,23 +8,15 @@
 #include <utility>
 #include <vector>
 
+#include "experiments/input/policy.hpp"
 #include "experiments/study/sweeps.hpp"
 #include "harness/record/metric_value.hpp"
 
 namespace draft {
 
-/// Who chooses the blocks: the draft map under a rule, the true block mass, or chance.
-enum class Policy { draft, oracle, random };
-std::string to_string(Policy policy);
-
-/// One configuration to be measured on a head. `pool` and `rule` matter for Policy::draft only; oracle
-/// and random keep kept_count(sparsity) blocks of the whole head.
-struct Cell {
-  Policy policy = Policy::draft;
-  Pool pool = Pool::average;
-  Rule rule = Rule::softmax;
-  RegionSize region;
-  double sparsity = 0.9;
+/// One configuration to be measured on a head: draft, oracle or random. Oracle and random keep kept_count(sparsity)
+/// blocks of the whole head.
+struct Cell : MaskChoice {
   bool with_bounds = false;  // both theorems' quantities too
   bool operator==(const Cell&) const = default;
 };
@@ -46,8 +38,8 @@ struct StudySettings {
 class HeadStudy {
  public:
   /// Runs both sweeps for all cells; `extra_regions` get block statistics too, without a mask.
-  /// Throws std::invalid_argument on a problem that is not valid or not measurable (reference/units.hpp) and on a
-  /// region that is not valid, UsageError on a head that the sweeps do not take.
+  /// Throws std::invalid_argument on a problem that is not valid or not measurable (reference/units.hpp), on a region
+  /// that is not valid and on another policy, UsageError on a head that the sweeps do not take.
   HeadStudy(const Problem& problem, std::vector<Cell> cells, const StudySettings& settings,
             const std::vector<RegionSize>& extra_regions = {});
   ~HeadStudy();

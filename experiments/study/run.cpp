@@ -23,18 +23,11 @@
 namespace draft {
 namespace {
 
-Json config_of(const Cell& cell, const Options& options) {
-  Json config;
-  config["policy"] = to_string(cell.policy);
-  if (cell.policy == Policy::draft) {
-    config["pool"] = to_string(cell.pool);
-    config["rule"] = to_string(cell.rule);
-  }
-  config["region"] = {cell.region.height, cell.region.width};
-  config["sparsity"] = cell.sparsity;
+Json cell_config(const Cell& cell, const Options& options) {
+  Json config = config_of(cell);
   config["device"] = options.device;
   config["kernel"] = sweeps_name(options.device);
-  if (cell.policy == Policy::random) config["seed"] = options.seed;
+  add_seed(config, cell.policy, options.seed);
   return config;
 }
 
@@ -86,7 +79,7 @@ HeadPlan plan_head(const std::vector<StudyExperiment>& experiments, const Json& 
   HeadPlan plan;
   for (std::size_t e = 0; e < experiments.size(); ++e) {
     for (const Cell& cell : experiments[e].cells) {
-      Json config = config_of(cell, options);
+      Json config = cell_config(cell, options);
       const Json key{{"experiment", experiments[e].name}, {"input", input}, {"config", config}};
       collected.expect(key);
       if (log.contains(key)) continue;

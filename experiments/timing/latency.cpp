@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <memory>
 
-#include "experiments/study/run.hpp"
 #include "harness/gpu.hpp"
 
 #if defined(DRAFT_HAS_CUDA)
@@ -14,36 +13,31 @@
 
 namespace draft {
 
-std::vector<MaskCase> mask_cases(const LatencyOptions& options) {
+std::vector<MaskChoice> mask_choices(const LatencyOptions& options, RegionSize region) {
   std::vector<double> sparsities = chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95});
   std::erase(sparsities, 0.0);
-  std::vector<MaskCase> cases;
-  for (const MaskPolicy policy : parsed_once(options.policies, parse_mask_policy)) {
-    if (policy != MaskPolicy::draft) {
-      for (const double sparsity : sparsities) cases.push_back({.policy = policy, .sparsity = sparsity});
+  std::vector<MaskChoice> choices;
+  for (const Policy policy : parsed_once(options.policies, parse_timed_policy)) {
+    if (policy != Policy::draft) {
+      for (const double sparsity : sparsities) {
+        choices.push_back({.policy = policy, .region = region, .sparsity = sparsity});
+      }
       continue;
     }
     for (const Pool pool : chosen_or(options.pools, {Pool::average})) {
       for (const Rule rule : chosen_or(options.rules, {Rule::softmax})) {
-        for (const double sparsity : sparsities) cases.push_back({policy, pool, rule, sparsity});
+        for (const double sparsity : sparsities) choices.push_back({policy, pool, rule, region, sparsity});
       }
     }
   }
-  return cases;
+  return choices;
 }
 
-Json config_of(const std::string& kernel, Element element, TokenOrder order, RegionSize region, const MaskCase* mask,
-               std::uint64_t seed) {
+Json call_config(const std::string& kernel, Element element, TokenOrder order, const MaskChoice& mask,
+                 std::uint64_t seed) {
   Json config{{"device", "cuda"}, {"kernel", kernel}, {"element", to_string(element)}, {"order", to_string(order)}};
-  config["policy"] = mask == nullptr ? "dense" : to_string(mask->policy);
-  if (mask != nullptr && mask->policy == MaskPolicy::draft) {
-    config["pool"] = to_string(mask->pool);
-    config["rule"] = to_string(mask->rule);
-  }
-  config["region"] = {region.height, region.width};
-  config["sparsity"] = mask == nullptr ? 0.0 : mask->sparsity;
-  const bool by_chance = mask != nullptr && (mask->policy == MaskPolicy::random || mask->policy == MaskPolicy::uneven);
-  if (by_chance) config["seed"] = seed;
+  config.update(config_of(mask));
+  add_seed(config, mask.policy, seed);
   return config;
 }
 

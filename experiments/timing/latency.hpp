@@ -29,21 +29,13 @@ struct LatencyOptions : TimedOptions {
   [[nodiscard]] const char* experiment() const { return sustain_ms > 0.0 ? "latency_sustained" : "latency"; }
 };
 
-/// A mask to be timed; pool and rule matter for MaskPolicy::draft only.
-struct MaskCase {
-  MaskPolicy policy = MaskPolicy::draft;
-  Pool pool = Pool::average;
-  Rule rule = Rule::softmax;
-  double sparsity = 0.0;
-};
+/// Each policy over this region at each sparsity but 0, Policy::draft with each pooling and rule. Throws
+/// std::invalid_argument on an unknown policy.
+std::vector<MaskChoice> mask_choices(const LatencyOptions& options, RegionSize region);
 
-/// Each policy at each sparsity but 0, MaskPolicy::draft with each pooling and rule. Throws std::invalid_argument on an
-/// unknown policy.
-std::vector<MaskCase> mask_cases(const LatencyOptions& options);
-
-/// A record's `config`; without a mask that of dense attention. latency_run adds `sustain_ms` if it is not 0.
-Json config_of(const std::string& kernel, Element element, TokenOrder order, RegionSize region, const MaskCase* mask,
-               std::uint64_t seed);
+/// A record's `config`. latency_run adds `sustain_ms` if it is not 0.
+Json call_config(const std::string& kernel, Element element, TokenOrder order, const MaskChoice& mask,
+                 std::uint64_t seed);
 
 /// The counts among a record's `metrics`.
 Json metrics_of(const KeptCounts& counts);

@@ -89,13 +89,13 @@ TEST_F(Timed, MasksOfEveryPolicyKeepWhatTheyClaim) {
   ASSERT_EQ(text, 1);
   for (const double sparsity : {0.3, 0.5, 0.9}) {
     const Index kept = kept_count(sparsity, regions * regions);
-    for (const MaskPolicy policy : {MaskPolicy::random, MaskPolicy::uneven, MaskPolicy::worst}) {
+    for (const Policy policy : {Policy::random, Policy::uneven, Policy::worst}) {
       const HostLists host = lists_of(policy_masks(policy, heads, regions, sparsity, 1), text);
       const HostLists found = DeviceLists(layout, host).download();
       EXPECT_EQ(found.columns, host.columns);
       expect_valid(found, layout);
       const KeptCounts counts = kept_counts(found.counts, heads, regions, text);
-      const Index wanted = policy == MaskPolicy::worst ? std::max<Index>(kept / regions, 1) * regions : kept;
+      const Index wanted = policy == Policy::worst ? std::max<Index>(kept / regions, 1) * regions : kept;
       EXPECT_EQ(counts.kept_blocks, heads * wanted) << to_string(policy) << " " << sparsity;
     }
     for (const Rule rule : {Rule::softmax, Rule::logits}) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "experiments/input/kernels.hpp"
-#include "experiments/study/run.hpp"
 #include "experiments/timing/projection.hpp"
 #include "harness/progress.hpp"
 
@@ -26,7 +25,7 @@ const std::vector<Json>& LatencyRun::run() {
 void LatencyRun::region(RegionSize region) {
   call_->set_region(region);
   std::vector<Mask> masks;
-  for (const MaskCase& one : mask_cases(options_)) masks.emplace_back().the_case = one;
+  for (const MaskChoice& one : mask_choices(options_, region)) masks.emplace_back().choice = one;
   std::vector<Cell> cells = plan(region, masks);
   if (cells.empty()) return;
   const gpu::MaskPipeline pipeline(call_->layout());
@@ -43,8 +42,9 @@ std::vector<LatencyRun::Cell> LatencyRun::plan(RegionSize region, std::vector<Ma
       const std::string why = call_->unsupported(kernel, order);
       const std::size_t dense = cells.size();
       const auto add = [&](std::size_t mask) {
-        const MaskCase* the_case = mask == kDense ? nullptr : &masks[mask].the_case;
-        Json config = config_of(kernel.name, source_.element(), order, region, the_case, options_.seed);
+        const MaskChoice all{.policy = Policy::dense, .region = region};
+        Json config = call_config(kernel.name, source_.element(), order, mask == kDense ? all : masks[mask].choice,
+                                  options_.seed);
         if (options_.sustain_ms > 0.0) config["sustain_ms"] = options_.sustain_ms;
         const bool done =
             log_.contains({{"experiment", options_.experiment()}, {"input", source_.input()}, {"config", config}});
@@ -79,8 +79,8 @@ void LatencyRun::make_masks(std::vector<Mask>& masks, const gpu::MaskPipeline& p
   const gpu::Layout& layout = call_->layout();
   for (Mask& mask : masks) {
     if (!mask.wanted) continue;
-    const MaskCase& one = mask.the_case;
-    if (one.policy == MaskPolicy::draft) {
+    const MaskChoice& one = mask.choice;
+    if (one.policy == Policy::draft) {
       mask.lists = std::make_unique<DeviceLists>(layout);
       const gpu::Stream stream;
       pipeline.enqueue(call_->draft(one.pool, one.rule, one.sparsity, *mask.lists), stream.get());
@@ -102,8 +102,8 @@ std::vector<WorkTimes> LatencyRun::time(std::vector<Cell>& cells, std::vector<Ma
     works.push_back(matmul_->work());
   }
   for (Mask& mask : masks) {
-    const MaskCase& one = mask.the_case;
-    if (!mask.wanted || one.policy != MaskPolicy::draft) continue;
+    const MaskChoice& one = mask.choice;
+    if (!mask.wanted || one.policy != Policy::draft) continue;
     mask.draft_work = works.size();
     const gpu::MaskCall draft = call_->draft(one.pool, one.rule, one.sparsity, *mask.lists);
     works.push_back({"draft", [&pipeline, draft](cudaStream_t stream) { pipeline.enqueue(draft, stream); }});

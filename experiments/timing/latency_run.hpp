@@ -25,7 +25,7 @@ class LatencyRun {
  private:
   /// A mask on the device.
   struct Mask {
-    MaskCase the_case;
+    MaskChoice choice;
     bool wanted = false;  // by a cell that is to be timed
     std::unique_ptr<DeviceLists> lists;
     KeptCounts counts;

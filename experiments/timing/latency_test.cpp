@@ -21,27 +21,29 @@ namespace {
 
 TEST(Latency, CasesAreThePoliciesAtEverySparsityButNone) {
   LatencyOptions options;
-  EXPECT_EQ(mask_cases(options).size(), 8U);
+  EXPECT_EQ(mask_choices(options, {8, 16}).size(), 8U);
   options.policies = {"draft", "worst", "draft"};
   options.sparsities = {0.0, 0.5, 0.9};
   options.rules = {Rule::softmax, Rule::row};
   options.pools = {Pool::average, Pool::maximum};
-  EXPECT_EQ(mask_cases(options).size(), 2U * 2U * 2U + 2U);
+  EXPECT_EQ(mask_choices(options, {8, 16}).size(), 2U * 2U * 2U + 2U);
   options.policies = {"dense"};
-  EXPECT_THROW((void)mask_cases(options), std::invalid_argument);
+  EXPECT_THROW((void)mask_choices(options, {8, 16}), std::invalid_argument);
 }
 
 TEST(Latency, ConfigsNameWhatMattersAndNoMore) {
-  const MaskCase draft{MaskPolicy::draft, Pool::maximum, Rule::row, 0.75},
-      uneven{.policy = MaskPolicy::uneven, .sparsity = 0.9};
+  const RegionSize region{8, 16};
+  const MaskChoice dense{.policy = Policy::dense, .region = region},
+      draft{Policy::draft, Pool::maximum, Rule::row, {8, 8}, 0.75},
+      uneven{.policy = Policy::uneven, .region = region, .sparsity = 0.9};
   EXPECT_EQ(
-      config_of("wgmma", Element::bfloat16, TokenOrder::token, {8, 16}, nullptr, 1).dump(),
+      call_config("wgmma", Element::bfloat16, TokenOrder::token, dense, 1).dump(),
       R"({"device":"cuda","kernel":"wgmma","element":"bfloat16","order":"token","policy":"dense","region":[8,16],"sparsity":0.0})");
   EXPECT_EQ(
-      config_of("mma", Element::float16, TokenOrder::gather, {8, 8}, &draft, 1).dump(),
+      call_config("mma", Element::float16, TokenOrder::gather, draft, 1).dump(),
       R"({"device":"cuda","kernel":"mma","element":"float16","order":"gather","policy":"draft","pool":"max","rule":"row","region":[8,8],"sparsity":0.75})");
   EXPECT_EQ(
-      config_of("mma", Element::bfloat16, TokenOrder::region, {8, 16}, &uneven, 7).dump(),
+      call_config("mma", Element::bfloat16, TokenOrder::region, uneven, 7).dump(),
       R"({"device":"cuda","kernel":"mma","element":"bfloat16","order":"region","policy":"uneven","region":[8,16],"sparsity":0.9,"seed":7})");
 }
 
@@ -182,10 +184,10 @@ TEST_F(Calls, OfAShapeAreRandom) {
 }
 
 TEST(Tables, SayWhatWasTimedSkippedAndDone) {
-  const MaskCase draft{MaskPolicy::draft, Pool::average, Rule::softmax, 0.9};
+  const MaskChoice draft{Policy::draft, Pool::average, Rule::softmax, {8, 16}, 0.9};
   const Json input{{"capture", "x"}, {"heads", 2},       {"frames", 1},     {"height", 8},
                    {"width", 16},    {"text_tokens", 0}, {"head_dim", 128}, {"data", "normal"}};
-  const Json config = config_of("mma", Element::bfloat16, TokenOrder::token, {8, 16}, &draft, 1);
+  const Json config = call_config("mma", Element::bfloat16, TokenOrder::token, draft, 1);
   Json metrics = metrics_of(kept_counts({1, 1}, 2, 1, 0));
   metrics["speedup_over_dense"] = 7.25;
   Json ok = make_record("latency", input, config, metrics);

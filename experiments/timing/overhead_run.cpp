@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "experiments/input/kernels.hpp"
-#include "experiments/study/run.hpp"
 #include "experiments/timing/latency.hpp"
 #include "harness/progress.hpp"
 
@@ -64,12 +63,12 @@ void OverheadRun::time(const Group& group, const gpu::MaskPipeline& pipeline) {
   const gpu::Layout& layout = call_->layout();
   const DeviceLists lists(layout);
   std::vector<Part> parts = this->parts(group, pipeline, lists);
-  const MaskCase mask{MaskPolicy::draft, group.pool, group.rule, group.sparsity};
+  const MaskChoice mask{Policy::draft, group.pool, group.rule, group.region, group.sparsity};
   std::vector<Json> configs;
   Index done = 0;
   for (const Part& part : parts) {
     Json config{{"part", part.name}};
-    config.update(config_of(group.kernel.name, source_.element(), part.order, group.region, &mask, options_.seed));
+    config.update(call_config(group.kernel.name, source_.element(), part.order, mask, options_.seed));
     done += log_.contains({{"experiment", "overhead"}, {"input", source_.input()}, {"config", config}}) ? 1 : 0;
     configs.push_back(std::move(config));
   }

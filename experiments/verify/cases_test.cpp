@@ -7,33 +7,23 @@
 namespace draft {
 namespace {
 
-TEST(VerifyCases, CoverDenseUnevenAndDraftMasksOfEveryRegion) {
-  const std::vector<VerifyCase> cases = verify_cases({});
+TEST(VerifyCases, CoverDenseThirdsAndDraftMasksOfEveryRegion) {
+  const std::vector<MaskChoice> cases = verify_cases({});
   EXPECT_EQ(cases.size(), 3U * (1 + 1 + 2 * 2));
-  const auto count = [&](Keep keep) {
-    return std::count_if(cases.begin(), cases.end(), [&](const VerifyCase& one) { return one.keep == keep; });
+  const auto count = [&](Policy policy) {
+    return std::count_if(cases.begin(), cases.end(), [&](const MaskChoice& one) { return one.policy == policy; });
   };
-  EXPECT_EQ(count(Keep::all), 3);
-  EXPECT_EQ(count(Keep::uneven), 3);
+  EXPECT_EQ(count(Policy::dense), 3);
+  EXPECT_EQ(count(Policy::thirds), 3);
   Options options;
   options.regions = {{8, 16}};
   options.rules = {Rule::released};
   options.sparsities = {0.75};
-  const std::vector<VerifyCase> chosen = verify_cases(options);
+  const std::vector<MaskChoice> chosen = verify_cases(options);
   ASSERT_EQ(chosen.size(), 2U);
-  EXPECT_EQ(config_of(chosen[1]).dump(),
-            R"({"policy":"draft","pool":"avg","rule":"released","sparsity":0.75,"region":[8,16]})");
-}
-
-// Claim: the same mask on every machine; rows that keep nothing and rows that keep everything.
-TEST(VerifyCases, UnevenMasksHaveEmptyAndFullRows) {
-  const BlockMask mask = uneven_mask(40, 3);
-  EXPECT_EQ(mask, uneven_mask(40, 3));
-  EXPECT_NE(mask, uneven_mask(40, 4));
-  EXPECT_GE(mask.empty_rows(), 1);
-  Index full = 0;
-  for (Index row = 0; row < 40; ++row) full += mask.columns(row).size() == 40 ? 1 : 0;
-  EXPECT_GE(full, 1);
+  EXPECT_EQ(case_config(chosen[0]).dump(), R"({"policy":"thirds","region":[8,16]})");
+  EXPECT_EQ(case_config(chosen[1]).dump(),
+            R"({"policy":"draft","pool":"avg","rule":"released","region":[8,16],"sparsity":0.75})");
 }
 
 TEST(VerifyCases, JudgedBlocksHoldTheExtremesAndTheEdges) {

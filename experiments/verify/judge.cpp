@@ -150,12 +150,12 @@ void Verification::judge_head(const HeadTask& task, std::size_t head, const std:
 
 void Verification::record(const HeadTask& task, const JudgedRun& run, const BlockMask& mask,
                           const std::vector<Index>& blocks, const std::vector<RowsTruth>& rows, std::size_t head) {
-  Json config = config_of(cases_[run.the_case]);
+  Json config = case_config(cases_[run.the_case]);
   config["element"] = to_string(element_);
   config["order"] = run.region_order ? "region" : "token";
   config["device"] = "cuda";
   config["kernel"] = run.kernel;
-  if (cases_[run.the_case].keep == Keep::uneven) config["seed"] = options_.seed;
+  add_seed(config, cases_[run.the_case].policy, options_.seed);
   Json record = make_record("verify", input_of(dump_.info(), sha256_, task), std::move(config), Json::object());
   if (run.unsupported.empty()) {
     const KernelError error = judge(run, head, blocks, rows);

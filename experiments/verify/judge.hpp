@@ -52,7 +52,7 @@ class Verification {
   const VerifyOptions& options_;
   Dump dump_;
   std::vector<gpu::AttentionKernel> kernels_;
-  std::vector<VerifyCase> cases_;
+  std::vector<MaskChoice> cases_;
   Element element_;
   std::string sha256_;
   RecordLog log_;

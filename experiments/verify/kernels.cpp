@@ -46,7 +46,7 @@ void HeadGroup::upload(Index place, const std::vector<std::uint16_t>& q, const s
   reordered_region_ = {0, 0};
 }
 
-std::vector<std::uint8_t> HeadGroup::keep_draft(const VerifyCase& the_case, const GroupMasks& masks) {
+std::vector<BlockMask> HeadGroup::keep_draft(const MaskChoice& the_case, const GroupMasks& masks) {
   const gpu::DeviceBuffer<std::uint8_t> mask(static_cast<std::size_t>(masks.layout.map_offset(masks.layout.heads)));
   const gpu::MaskPipeline pipeline(masks.layout);
   pipeline.enqueue({element_,
@@ -56,37 +56,40 @@ std::vector<std::uint8_t> HeadGroup::keep_draft(const VerifyCase& the_case, cons
                     masks.lists->view(mask.data())},
                    stream_.get());
   pipeline.require_fine();
-  return mask.download();
-}
-
-GroupMasks HeadGroup::masks(const VerifyCase& the_case, std::uint64_t seed) {
-  GroupMasks masks;
-  masks.layout = gpu_layout(grid_, heads_, head_dim_, the_case.region);
-  masks.dense = the_case.keep == Keep::all;
-  const Index regions = masks.layout.regions(), blocks = masks.layout.blocks();
-  std::vector<std::uint8_t> kept;
-  if (the_case.keep == Keep::draft) {
-    masks.lists = std::make_unique<DeviceLists>(masks.layout);
-    kept = keep_draft(the_case, masks);
-  }
+  const std::vector<std::uint8_t> kept = mask.download();
+  const Index regions = masks.layout.regions();
+  std::vector<BlockMask> kept_masks(static_cast<std::size_t>(heads_), BlockMask(regions, false));
   for (Index head = 0; head < heads_; ++head) {
-    BlockMask mask(regions, true);
-    if (the_case.keep == Keep::uneven) mask = uneven_mask(regions, seed + static_cast<std::uint64_t>(head));
-    if (the_case.keep == Keep::draft) {
-      const std::uint8_t* own = kept.data() + head * regions * regions;
-      for (Index row = 0; row < regions; ++row) {
-        for (Index column = 0; column < regions; ++column) mask.set(row, column, own[row * regions + column] != 0);
+    const std::uint8_t* own = kept.data() + head * regions * regions;
+    for (Index row = 0; row < regions; ++row) {
+      for (Index column = 0; column < regions; ++column) {
+        kept_masks[static_cast<std::size_t>(head)].set(row, column, own[row * regions + column] != 0);
       }
     }
+  }
+  return kept_masks;
+}
+
+GroupMasks HeadGroup::masks(const MaskChoice& the_case, std::uint64_t seed) {
+  GroupMasks masks;
+  masks.layout = gpu_layout(grid_, heads_, head_dim_, the_case.region);
+  masks.dense = the_case.policy == Policy::dense;
+  const Index regions = masks.layout.regions(), blocks = masks.layout.blocks();
+  if (masks.dense) {
+    masks.masks.assign(static_cast<std::size_t>(heads_), BlockMask(regions, true));
+  } else if (the_case.policy == Policy::draft) {
+    masks.lists = std::make_unique<DeviceLists>(masks.layout);
+    masks.masks = keep_draft(the_case, masks);
+  } else {
+    masks.masks = policy_masks(the_case.policy, heads_, regions, the_case.sparsity, seed);
+    masks.lists = std::make_unique<DeviceLists>(masks.layout, lists_of(masks.masks, masks.layout.text_blocks()));
+  }
+  for (const BlockMask& mask : masks.masks) {
     std::vector<Index> counts(static_cast<std::size_t>(blocks), blocks);
     for (Index row = 0; row < regions; ++row) {
       counts[static_cast<std::size_t>(row)] = static_cast<Index>(mask.columns(row).size()) + blocks - regions;
     }
-    masks.masks.push_back(std::move(mask));
     masks.row_counts.push_back(std::move(counts));
-  }
-  if (the_case.keep == Keep::uneven) {
-    masks.lists = std::make_unique<DeviceLists>(masks.layout, lists_of(masks.masks, masks.layout.text_blocks()));
   }
   return masks;
 }

@@ -45,14 +45,14 @@ class HeadGroup {
               const std::vector<std::uint16_t>& v);
 
   /// Throws gpu::Error if a draft map has a NaN, UsageError if the grid has too many blocks for the kernels.
-  GroupMasks masks(const VerifyCase& the_case, std::uint64_t seed);
+  GroupMasks masks(const MaskChoice& the_case, std::uint64_t seed);
 
   /// Every output is poisoned before and guarded beside.
   KernelRun run(const gpu::AttentionKernel& kernel, const GroupMasks& masks, bool region_order);
 
  private:
-  /// Writes the masks' lists; returns the masks, [heads, regions, regions].
-  std::vector<std::uint8_t> keep_draft(const VerifyCase& the_case, const GroupMasks& masks);
+  /// Writes the masks' lists; returns the masks of all heads.
+  std::vector<BlockMask> keep_draft(const MaskChoice& the_case, const GroupMasks& masks);
   void reorder_for(const gpu::Layout& layout);
 
   Grid grid_;

@@ -19,7 +19,7 @@ struct Cut {
   bool all_ties;
 };
 
-/// The reference's kept_count and released_kept_count on a [regions, regions] map.
+/// kept_count or released_kept_count of a [regions, regions] map.
 /// Throws std::invalid_argument unless 0 <= sparsity < 1.
 Cut rule_cut(Rule rule, double sparsity, std::int64_t regions);
 

@@ -20,7 +20,7 @@ FOLDERS = {
 # attention.cpp, the table of kernels, has a row for each of them.
 EXCEPTIONS = {("kernels/attend/attention.cpp", "kernels/attend/wgmma/kernel.hpp")}
 # Of reference/ what kernels/ include beside their tests: pip builds them without Eigen and the rest of it.
-WITHOUT_EIGEN = {"reference/choices.hpp"}
+WITHOUT_EIGEN = {"reference/choices.hpp", "reference/kept_count.hpp"}
 SOURCES = {".hpp", ".cpp", ".cuh", ".cu"}
 INCLUDE = re.compile(r'^\s*#include\s+[<"]([^>"]+)[>"]', re.MULTILINE)
 # Packages of lab, and what each may import beside itself, qkv_dump and shared, on which qkv_dump stands.
