@@ -27,6 +27,19 @@ inline Problem random_problem(const Grid& grid, Index dim, double spread, unsign
   return problem;
 }
 
+/// Every query gives the logit X to the first 16 keys and 0 to all others; the scale is 1 and V is random. X / 4 and 2
+/// are the factors, in two channels, so that float16 and fp32 hold a large X exactly.
+inline Problem one_block_holds_all(const Grid& grid, Index dim, double logit) {
+  Problem problem = random_problem(grid, dim, 1.0, 3);
+  problem.scale = 1.0;
+  problem.q.setZero();
+  problem.k.setZero();
+  problem.q.leftCols(2).setConstant(2.0);
+  problem.k.topLeftCorner(16, 2).setConstant(logit / 4.0);
+  problem.source = "one block";
+  return problem;
+}
+
 /// 1 where query token u may attend to key token v, original order, [tokens, tokens].
 inline Matrix allowed(const Partition& partition, const BlockMask& mask) {
   const Grid& grid = partition.grid();

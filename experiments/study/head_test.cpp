@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "experiments/study/metrics.hpp"
+#include "experiments/study/test_cells.hpp"
 #include "reference/attention.hpp"
 #include "reference/naive.hpp"
 
@@ -19,24 +20,10 @@ const Problem& head() {
   return problem;
 }
 
-std::vector<Cell> all_cells(RegionSize region) {
-  std::vector<Cell> cells;
-  for (const double sparsity : {0.5, 0.9}) {
-    for (const Pool pool : {Pool::average, Pool::maximum}) {
-      for (const Rule rule : {Rule::logits, Rule::softmax, Rule::released, Rule::row}) {
-        cells.push_back({Policy::draft, pool, rule, region, sparsity, true});
-      }
-    }
-    cells.push_back({Policy::oracle, {}, {}, region, sparsity, true});
-    cells.push_back({Policy::random, {}, {}, region, sparsity, true});
-  }
-  return cells;
-}
-
 // Claim: the output error in the one pass is that of attend() under the mask that select() gives.
 TEST(HeadStudy, OutputErrorsAreThoseOfAttend) {
   const RegionSize region{4, 8};
-  const std::vector<Cell> cells = all_cells(region);
+  const std::vector<Cell> cells = all_cells({region});
   HeadStudy study(head(), cells, {});
   const Partition partition(head().grid, region);
   const Matrix dense = attend_dense(head()).o.topRows(head().grid.video());
@@ -55,10 +42,7 @@ TEST(HeadStudy, OutputErrorsAreThoseOfAttend) {
 
 // Claim: cells of several region sizes measured together are what each gives alone.
 TEST(HeadStudy, RegionSizesTogetherAreRegionSizesAlone) {
-  std::vector<Cell> together;
-  for (const RegionSize region : {RegionSize{4, 8}, RegionSize{8, 16}, RegionSize{3, 7}}) {
-    for (const Cell& cell : all_cells(region)) together.push_back(cell);
-  }
+  const std::vector<Cell> together = all_cells({{4, 8}, {8, 16}, {3, 7}});
   HeadStudy all(head(), together, {});
   for (std::size_t first = 0; first < together.size(); first += 20) {
     HeadStudy one(head(),
@@ -82,7 +66,7 @@ TEST(HeadStudy, RegionSizesTogetherAreRegionSizesAlone) {
 
 // Claim: the oracle keeps at least as much mass as any mask of its budget, and random keeps about its share.
 TEST(HeadStudy, OracleIsTheUpperEnd) {
-  HeadStudy study(head(), all_cells({4, 8}), {});
+  HeadStudy study(head(), all_cells({{4, 8}}), {});
   for (const std::size_t half : {0, 10}) {
     const double oracle = metric(study.metrics(half + 8), "attention_recall");
     for (const std::size_t other : {0, 1, 4, 5, 9}) {  // same count: logits, softmax, random

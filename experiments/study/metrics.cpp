@@ -3,21 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "harness/numbers/quantile.hpp"
 #include "reference/norm.hpp"
 
 namespace draft {
 namespace {
-
-/// Linear interpolation between order statistics, as NumPy's default.
-double quantile(std::vector<double> values, double p) {
-  const double place = p * static_cast<double>(values.size() - 1);
-  const auto below = static_cast<std::ptrdiff_t>(std::floor(place));
-  std::nth_element(values.begin(), values.begin() + below, values.end());
-  const double low = values[static_cast<std::size_t>(below)];
-  if (below + 1 == static_cast<std::ptrdiff_t>(values.size())) return low;
-  const double high = *std::min_element(values.begin() + below + 1, values.end());
-  return low + (place - static_cast<double>(below)) * (high - low);
-}
 
 /// 1 if left <= right within rounding; 0 otherwise and on NaN. Not applicable where rounding alone may double a side:
 /// such a check could not fail.

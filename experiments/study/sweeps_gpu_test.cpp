@@ -7,6 +7,7 @@
 
 #include "experiments/study/head.hpp"
 #include "experiments/study/metrics.hpp"
+#include "experiments/study/test_cells.hpp"
 #include "harness/gpu.hpp"
 #include "harness/numbers/half_tensor.hpp"
 #include "harness/options.hpp"
@@ -29,22 +30,6 @@ Problem ragged_head(Element element, Index head_dim, Index text) {
   problem.v.array() += 1.0;  // outputs as large as values: else their rounding would be large beside them
   for (Matrix* rows : {&problem.q, &problem.k, &problem.v}) round_to(*rows, element);
   return problem;
-}
-
-std::vector<Cell> all_cells() {
-  std::vector<Cell> cells;
-  for (const RegionSize region : {RegionSize{4, 8}, RegionSize{8, 16}, RegionSize{3, 7}}) {
-    for (const double sparsity : {0.5, 0.9}) {
-      for (const Pool pool : {Pool::average, Pool::maximum}) {
-        for (const Rule rule : {Rule::logits, Rule::softmax, Rule::released, Rule::row}) {
-          cells.push_back({Policy::draft, pool, rule, region, sparsity, true});
-        }
-      }
-      cells.push_back({Policy::oracle, {}, {}, region, sparsity, true});
-      cells.push_back({Policy::random, {}, {}, region, sparsity, true});
-    }
-  }
-  return cells;
 }
 
 /// The least mu_u that is not 0.
@@ -132,7 +117,7 @@ class Allowed {
 // claim: every metric is the CPU's within rounding, every check holds, and progress adds up.
 TEST_F(GpuSweepsTest, EveryMetricIsTheReferences) {
   const std::unique_ptr<Sweeps> sweeps = make_sweeps("cuda");
-  const std::vector<Cell> cells = all_cells();
+  const std::vector<Cell> cells = all_cells({{4, 8}, {8, 16}, {3, 7}});
   for (const auto& [element, head_dim, text] :
        {std::tuple{Element::bfloat16, 64, 70}, std::tuple{Element::float16, 128, 0}}) {
     const Problem problem = ragged_head(element, head_dim, text);
@@ -186,14 +171,8 @@ Json json_of(const Metrics& metrics) {
 
 bool has_number(const Metrics& metrics, const std::string& name) { return std::isfinite(metric(metrics, name)); }
 
-/// One region of four has the logit X, all others 0; S is exact in fp32.
 Problem one_block_holds_all(double logit) {
-  Problem problem = naive::random_problem({4, 4, 4, 0}, 64, 1.0, 3);
-  problem.scale = 1.0;
-  problem.q.setZero();
-  problem.k.setZero();
-  problem.q.leftCols(2).setConstant(2.0);
-  problem.k.topLeftCorner(16, 2).setConstant(logit / 4.0);
+  Problem problem = naive::one_block_holds_all({4, 4, 4, 0}, 64, logit);
   round_to(problem.v, Element::bfloat16);
   return problem;
 }
@@ -245,7 +224,7 @@ TEST_F(GpuSweepsTest, OneBlockHoldsAllTheMass) {
 // shows in the metrics that have one alone.
 TEST_F(GpuSweepsTest, ZerosAndOtherUnits) {
   const std::unique_ptr<Sweeps> sweeps = make_sweeps("cuda");
-  const std::vector<Cell> cells = all_cells();
+  const std::vector<Cell> cells = all_cells({{4, 8}, {8, 16}, {3, 7}});
   const Problem plain = ragged_head(Element::bfloat16, 64, 5);
   for (const std::string zeros : {"q", "k", "v", "qkv"}) {
     Problem problem = plain;

@@ -9,6 +9,7 @@
 #include "experiments/study/head.hpp"
 #include "experiments/study/maps.hpp"
 #include "experiments/study/metrics.hpp"
+#include "experiments/study/test_cells.hpp"
 #include "harness/record/metric_table.hpp"
 #include "reference/naive.hpp"
 
@@ -17,20 +18,6 @@ namespace {
 
 using Wide = long double;  // exponents down to e^-11000: nothing below underflows
 constexpr RegionSize kRegion{2, 4};
-
-std::vector<Cell> all_cells(const std::vector<double>& sparsities = {0.5, 0.9}) {
-  std::vector<Cell> cells;
-  for (const double sparsity : sparsities) {
-    for (const Pool pool : {Pool::average, Pool::maximum}) {
-      for (const Rule rule : {Rule::logits, Rule::softmax, Rule::released, Rule::row}) {
-        cells.push_back({Policy::draft, pool, rule, kRegion, sparsity, true});
-      }
-    }
-    cells.push_back({Policy::oracle, {}, {}, kRegion, sparsity, true});
-    cells.push_back({Policy::random, {}, {}, kRegion, sparsity, true});
-  }
-  return cells;
-}
 
 Json json_of(const Metrics& metrics) {
   Json json = Json::object();
@@ -137,18 +124,8 @@ void expect_definitions(const Problem& problem, HeadStudy& study, const std::vec
   }
 }
 
-/// q = 1, keys 0 to 15 have the logit X and all others 0: four regions of 16, the first of which has the mass.
-Problem one_block_holds_all(double logit) {
-  Problem problem;
-  problem.grid = {4, 4, 4, 0};
-  problem.scale = 1.0;
-  problem.q = Matrix::Ones(64, 1);
-  problem.k = Matrix::Zero(64, 1);
-  problem.k.topRows(16).setConstant(logit);
-  problem.v = naive::random_problem(problem.grid, 1, 1.0, 3).v;
-  problem.source = "one block";
-  return problem;
-}
+/// Four regions of 16, the first of which has the mass.
+Problem one_block_holds_all(double logit) { return naive::one_block_holds_all({4, 4, 4, 0}, 2, logit); }
 
 // Given X between 0 and 1e5 and a mask that keeps c of the three light regions in each row, with the heavy one or
 // without it, claim the closed form. With e = exp(-X), Z = 16 + 48 e:
@@ -223,7 +200,7 @@ TEST(WideRange, MapsOfSubnormalShares) {
 
 // Given logits that spread over 1 to 1e5, with text and without, claim: what the definitions give in long double.
 TEST(WideRange, SpreadsAreTheDefinitions) {
-  const std::vector<Cell> cells = all_cells();
+  const std::vector<Cell> cells = all_cells({kRegion});
   for (const Grid& grid : {Grid{2, 4, 8, 0}, Grid{1, 5, 7, 3}}) {
     for (const double spread : {0.0, 1e-3, 1.0, 10.0, 20.0, 50.0, 300.0}) {
       SCOPED_TRACE(to_string(grid) + ", spread " + std::to_string(spread));
@@ -238,7 +215,7 @@ TEST(WideRange, SpreadsAreTheDefinitions) {
 
 // Given text that has all the mass, or none, claim: the definitions again; kept rows live from the text alone.
 TEST(WideRange, TextAlone) {
-  const std::vector<Cell> cells = all_cells();
+  const std::vector<Cell> cells = all_cells({kRegion});
   for (const double text : {900.0, -900.0}) {
     Problem problem = naive::random_problem({2, 4, 8, 5}, 4, 1.0, 12);
     problem.q.col(0).setConstant(2.0);
@@ -254,7 +231,7 @@ TEST(WideRange, TextAlone) {
 
 // Given equal keys, and equal logits of 1e3 to 1e70 that no product gives exactly, claim: all keys weigh the same.
 TEST(WideRange, TiesAreTies) {
-  const std::vector<Cell> cells = all_cells();
+  const std::vector<Cell> cells = all_cells({kRegion});
   for (const double size : {0.0, 0.3, 31.7, 1e5, 1e9, 1e35}) {
     SCOPED_TRACE(size);
     Problem problem = naive::random_problem({2, 5, 7, 2}, 67, 1.0, 13);
@@ -289,7 +266,7 @@ double unit_of(const std::string& name, double logits, double values) {
 // Given a head in other units (powers of two up to 1e150 and down to 1e-160, the scale S as before), claim: every
 // metric is the same, in its unit. Only eq. 10 with the unscaled delta knows the difference.
 TEST(WideRange, UnitsDoNotMatter) {
-  const std::vector<Cell> cells = all_cells();
+  const std::vector<Cell> cells = all_cells({kRegion});
   const Problem plain = naive::random_problem({2, 5, 7, 3}, 8, 1.5, 14);
   HeadStudy wanted_study(plain, cells, {});
   const std::vector<std::array<int, 3>> exponents{{500, 490, 500},  {-530, -400, -530}, {500, -500, 0},
@@ -321,7 +298,7 @@ TEST(WideRange, UnitsDoNotMatter) {
 
 // Given logits far below 1 or far above, claim: attention is even, or all on the best key.
 TEST(WideRange, LogitsOfAnySize) {
-  const std::vector<Cell> cells = all_cells();
+  const std::vector<Cell> cells = all_cells({kRegion});
   for (const double size : {1e-160, 1e-100, 1e38, 1e74}) {
     SCOPED_TRACE(size);
     Problem problem = naive::random_problem({2, 4, 8, 0}, 8, 1.0, 15);
@@ -348,7 +325,7 @@ TEST(WideRange, LogitsOfAnySize) {
 // Given tensors of zeros, claim: attention is even where there are no logits, and an error relative to outputs of zeros
 // is relative to nothing, which is no failure.
 TEST(WideRange, Zeros) {
-  const std::vector<Cell> cells = all_cells();
+  const std::vector<Cell> cells = all_cells({kRegion});
   const Problem plain = naive::random_problem({2, 4, 8, 0}, 8, 1.0, 16);
   for (const std::string zeros : {"q", "k", "v", "qk", "qkv"}) {
     SCOPED_TRACE(zeros);
@@ -380,7 +357,7 @@ TEST(WideRange, Zeros) {
 
 // Given one token, and one region, claim: everything is kept, nothing is wrong, nothing is infinite.
 TEST(WideRange, OneTokenAndOneRegion) {
-  const std::vector<Cell> cells = all_cells();
+  const std::vector<Cell> cells = all_cells({kRegion});
   for (const Grid& grid : {Grid{1, 1, 1, 0}, Grid{1, 1, 1, 1}, Grid{1, 2, 4, 0}, Grid{1, 1, 2, 3}}) {
     for (const double spread : {0.0, 1.0, 100.0}) {
       const Problem problem = naive::random_problem(grid, 3, spread, 17);
@@ -425,7 +402,7 @@ TEST(WideRange, AMapThatUnderflowsIsNoThreshold) {
 
 // Claim: numbers whose logits no double holds are refused, with the tensors, the bound and what was found.
 TEST(WideRange, LogitsThatDoNotExistAreRefused) {
-  const std::vector<Cell> cells = all_cells({0.5});
+  const std::vector<Cell> cells = all_cells({kRegion}, {0.5});
   const auto refusal = [&](double q, double k, double v) -> std::string {
     Problem problem = naive::random_problem({1, 4, 8, 0}, 4, 1.0, 19);
     problem.q *= q;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 namespace draft {
 namespace {
@@ -64,12 +63,6 @@ double separation_chance(std::size_t below, std::size_t above) {
                        log_binomial(below + above, above));
   }
   return chance;
-}
-
-double median(std::vector<double> samples) {
-  std::sort(samples.begin(), samples.end());
-  const std::size_t half = samples.size() / 2;
-  return samples.size() % 2 == 1 ? samples[half] : std::midpoint(samples[half - 1], samples[half]);
 }
 
 }  // namespace draft

@@ -15,6 +15,8 @@
 #include <cstddef>
 #include <vector>
 
+#include "harness/numbers/quantile.hpp"
+
 namespace draft {
 
 /// Fewer samples than this in one of the runs are never judged.
@@ -39,8 +41,5 @@ double separating_shift(std::vector<double> below, std::vector<double> above, st
 /// The chance that the low end of `above` samples lies above the high end of `below` samples if all of them are
 /// exchangeable and distinct (ties make it smaller). For 5 and 5 samples 1 / 252. Both at least 1.
 double separation_chance(std::size_t below, std::size_t above);
-
-/// The middle sample, or the mean of the middle two. At least one sample.
-double median(std::vector<double> samples);
 
 }  // namespace draft

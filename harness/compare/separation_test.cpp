@@ -37,12 +37,6 @@ double chance_of_above(std::size_t count, std::size_t wanted, double z) {
   return sum;
 }
 
-// Given: odd and even counts. Claim: the middle sample, the mean of the middle two.
-TEST(Separation, Median) {
-  EXPECT_EQ(median({3.0, 1.0, 2.0}), 2.0);
-  EXPECT_EQ(median({4.0, 1.0, 2.0, 3.0}), 2.5);
-}
-
 // Given: every order of the samples of two runs. Claim: the share with the upper run's low end above the lower run's
 // high end is the chance. Tolerance: the logarithms of up to three factorials' quotients, each below log(16!) < 31 and
 // rounded to a few units, times the number of terms.

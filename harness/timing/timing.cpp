@@ -1,24 +1,6 @@
 #include "harness/timing/timing.hpp"
 
-#include <fmt/format.h>
-
-#include <algorithm>
-#include <cmath>
-#include <stdexcept>
-
 namespace draft {
-
-double quantile(std::vector<double> samples, double share) {
-  if (samples.empty()) throw std::invalid_argument("quantile: wanted at least 1 sample, found none");
-  if (!(share >= 0.0 && share <= 1.0)) {
-    throw std::invalid_argument(fmt::format("quantile: wanted a share of 0 to 1, found {}", share));
-  }
-  std::sort(samples.begin(), samples.end());
-  const double place = share * static_cast<double>(samples.size() - 1);
-  const auto low = static_cast<std::size_t>(place);
-  const std::size_t high = std::min(low + 1, samples.size() - 1);
-  return samples[low] + (place - static_cast<double>(low)) * (samples[high] - samples[low]);
-}
 
 Json timing_of(const WorkTimes& times, std::optional<double> flops) {
   Json timing;

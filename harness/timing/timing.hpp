@@ -6,13 +6,10 @@
 #include <vector>
 
 #include "harness/gpu.hpp"
+#include "harness/numbers/quantile.hpp"
 #include "harness/record/record.hpp"
 
 namespace draft {
-
-/// The value below which a share of the samples lies, by linear interpolation between the two nearest order statistics.
-/// Throws std::invalid_argument without samples or unless 0 <= share <= 1.
-double quantile(std::vector<double> samples, double share);
 
 /// What was measured of one piece of work.
 struct WorkTimes {
@@ -26,7 +23,7 @@ struct WorkTimes {
   std::string error;                  // why there are no samples, or ""
 
   /// Throws std::invalid_argument without samples.
-  [[nodiscard]] double median_ms() const { return quantile(samples_ms, 0.5); }
+  [[nodiscard]] double median_ms() const { return median(samples_ms); }
 };
 
 /// A record's `timing`: samples_ms, median_ms, p10_ms, p90_ms, tflops_kept if `flops` are given, warmup, l2_flush,

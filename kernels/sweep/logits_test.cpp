@@ -2,6 +2,7 @@
 #include "kernels/sweep/test_sweeps.hpp"
 #include "kernels/sweep/tolerance.hpp"
 #include "reference/bounds/logit_sweep.hpp"
+#include "reference/naive.hpp"
 
 namespace draft::gpu {
 namespace {
@@ -136,11 +137,8 @@ TEST_F(LogitSweeps, OneBlockHoldsAllTheMass) {
                       .region_width = 16};
   for (const Element element : kSweptElements) {
     for (const double logit : {0.0, 1.0, 40.0, 354.0, 700.0, 1024.0, 32768.0, 98304.0}) {
-      Tensor q = random_tensor(layout, element, 1), k = random_tensor(layout, element, 2);
-      q.heads[0].setZero();
-      k.heads[0].setZero();
-      q.heads[0].leftCols(2).setConstant(2.0);
-      k.heads[0].topLeftCorner(16, 2).setConstant(logit / 4.0);
+      const Problem problem = naive::one_block_holds_all(grid_of(layout), layout.head_dim, logit);
+      Tensor q{{}, {problem.q}}, k{{}, {problem.k}};
       encode_exactly(q, element);
       encode_exactly(k, element);
       const SweepSetup setup(layout, element, q, k, random_tensor(layout, element, 3), 1.0);

@@ -1,6 +1,7 @@
 // The second sweep against the float64 reference: what every mask of a family drops, and what its output is.
 #include "kernels/sweep/test_sweeps.hpp"
 #include "kernels/sweep/tolerance.hpp"
+#include "reference/naive.hpp"
 
 namespace draft::gpu {
 namespace {
@@ -193,12 +194,8 @@ TEST_F(MaskSweeps, OneBlockHoldsAllTheMass) {
                       .region_width = 16};
   for (const Element element : kSweptElements) {
     for (const double logit : {1.0, 40.0, 200.0, 354.0, 512.0, 700.0, 768.0, 1024.0, 4096.0, 32768.0, 98304.0}) {
-      Tensor q = random_tensor(layout, element, 1), k = random_tensor(layout, element, 2);
-      q.heads[0].setZero();
-      k.heads[0].setZero();
-      // Two channels, so that fp16 holds their factors.
-      q.heads[0].leftCols(2).setConstant(2.0);
-      k.heads[0].topLeftCorner(16, 2).setConstant(logit / 4.0);
+      const Problem problem = naive::one_block_holds_all(grid_of(layout), layout.head_dim, logit);
+      Tensor q{{}, {problem.q}}, k{{}, {problem.k}};
       encode_exactly(q, element);
       encode_exactly(k, element);
       const SweepSetup setup(layout, element, q, k, random_tensor(layout, element, 3), 1.0);
