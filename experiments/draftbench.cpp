@@ -1,6 +1,7 @@
 // The one program: subcommands, and what their failures look like.
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -10,21 +11,9 @@
 #include <sstream>
 #include <string>
 #include <system_error>
-#include <utility>
+#include <vector>
 
-#include "experiments/flops/flops.hpp"
-#include "experiments/questions/all.hpp"
-#include "experiments/questions/bounds.hpp"
-#include "experiments/questions/pooling.hpp"
-#include "experiments/questions/regions.hpp"
-#include "experiments/timing/latency.hpp"
-#include "experiments/timing/overhead.hpp"
-#include "experiments/tools/about.hpp"
-#include "experiments/tools/compare.hpp"
-#include "experiments/tools/generate.hpp"
-#include "experiments/tools/inspect.hpp"
-#include "experiments/tools/list.hpp"
-#include "experiments/verify/verify.hpp"
+#include "experiments/commands.hpp"
 #include "harness/options.hpp"
 #include "harness/record/provenance.hpp"
 #include "harness/standard_streams.hpp"
@@ -52,25 +41,16 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer("Example: draftbench run data/minidit_512p.h5 --out records.jsonl");
   int status = draft::kExitFine;
-  draft::add_run(app, status);
-  draft::add_inspect(app);
-  draft::add_bounds(app, status);
-  draft::add_pooling(app, status);
-  draft::add_regions(app, status);
-  draft::add_flops(app);
-  draft::add_generate(app);
-  draft::add_verify(app, status);
-  draft::add_latency(app, status);
-  draft::add_overhead(app, status);
-  draft::add_compare(app, status);
-  draft::add_list(app);
-  draft::add_about(app);
+  std::vector<std::string> names;
+  for (const draft::Command& command : draft::commands()) {
+    draft::add_command(app, command.name, status);
+    names.emplace_back(command.name);
+  }
   const std::string first = argc > 1 ? argv[1] : "--help";
-  const auto is_first = [&](const CLI::App* subcommand) { return subcommand->get_name() == first; };
-  if (!first.starts_with('-') && std::as_const(app).get_subcommands(is_first).empty()) {  // CLI11 would not name it
-    return report("'" + first +
-                  "' is no subcommand; wanted run, inspect, bounds, pooling, regions, flops, generate, "
-                  "verify, latency, overhead, compare, list or about");
+  if (!first.starts_with('-') && std::ranges::count(names, first) == 0) {  // CLI11 would not name it
+    const std::string last = names.back();
+    names.pop_back();
+    return report(fmt::format("'{}' is no subcommand; wanted {} or {}", first, fmt::join(names, ", "), last));
   }
   try {
     app.parse(argc, argv);

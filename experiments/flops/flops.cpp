@@ -193,20 +193,17 @@ std::vector<Json> flop_records() {
   return records;
 }
 
-CLI::App* add_flops(CLI::App& parent) {
-  CLI::App* command =
-      parent.add_subcommand("flops", "Computes Figure 1 and Table 1's PFLOPs from the models' architectures");
-  command->footer("Example: draftbench flops --out records.jsonl");
+Action flops_command(CLI::App& command) {
   const auto options = std::make_shared<Options>();
-  add_options(*command, *options, {});
-  command->callback([options] {
+  add_options(command, *options, {});
+  return [options] {
     RecordLog log(options->out);
     for (const Json& record : flop_records()) {
       if (!log.contains(record)) log.append(record);
     }
     if (!options->quiet) print_tables();
-  });
-  return command;
+    return kExitFine;
+  };
 }
 
 }  // namespace draft

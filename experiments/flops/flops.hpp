@@ -15,11 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "experiments/input/command.hpp"
 #include "experiments/input/models.hpp"
-
-namespace CLI {
-class App;
-}
 
 namespace draft {
 
@@ -56,7 +53,7 @@ std::vector<DurationRow> duration_rows(const std::vector<double>& seconds = {1, 
 /// All of the above as records.
 std::vector<nlohmann::ordered_json> flop_records();
 
-/// Subcommand `flops`.
-CLI::App* add_flops(CLI::App& parent);
+/// Writes them and prints the tables.
+Action flops_command(CLI::App& command);
 
 }  // namespace draft

@@ -5,8 +5,17 @@
 #include <algorithm>
 
 #include "harness/options.hpp"
+#include "kernels/attend/attention.hpp"
 
 namespace draft {
+
+std::string kernel_lines() {
+  std::string lines;
+  for (const gpu::AttentionKernel& kernel : gpu::attention_kernels()) {
+    lines += fmt::format("  {:<8} {}\n", kernel.name, kernel.summary);
+  }
+  return lines;
+}
 
 std::vector<gpu::AttentionKernel> chosen_kernels(const std::vector<std::string>& names,
                                                  const std::vector<gpu::AttentionKernel>& all) {

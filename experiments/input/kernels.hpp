@@ -4,9 +4,14 @@
 #include <string>
 #include <vector>
 
-#include "kernels/attend/attention.hpp"
-
 namespace draft {
+
+namespace gpu {
+struct AttentionKernel;
+}
+
+/// A line each of this build's kernels, or one that says why there is none.
+std::string kernel_lines();
 
 /// Those of `all` with these names, in the names' order; all of them without names. Throws UsageError that lists what
 /// there is on a name that is none.

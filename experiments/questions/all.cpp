@@ -1,19 +1,16 @@
-#include "experiments/questions/all.hpp"
+// Question: all of them at once: theorems, pooling, region sizes and maps of a dump, from one study a head.
+// Paper:    Theorems 3.3 and 3.5, Tables 4 and 5.
+// Command:  draftbench run DUMP --out FILE.jsonl
+// Output:   records "bounds", "pooling", "regions" and "maps".
 
-#include "experiments/questions/bounds.hpp"
-#include "experiments/questions/pooling.hpp"
-#include "experiments/questions/regions.hpp"
+#include "experiments/questions/questions.hpp"
 #include "experiments/study/maps.hpp"
 
 namespace draft {
 
-CLI::App* add_run(CLI::App& parent, int& status) {
-  return add_study_command(parent, status, "run", "Measures everything on a dump: bounds, pooling, regions and maps",
-                           "draftbench run data/minidit_512p.h5 --out records.jsonl", [](const Options& options) {
-                             return std::vector<StudyExperiment>{bounds_experiment(options),
-                                                                 pooling_experiment(options),
-                                                                 regions_experiment(options), maps_experiment(options)};
-                           });
+std::vector<StudyExperiment> all_experiments(const Options& options) {
+  return {bounds_experiment(options), pooling_experiment(options), regions_experiment(options),
+          maps_experiment(options)};
 }
 
 }  // namespace draft

@@ -1,7 +1,11 @@
-#include "experiments/questions/bounds.hpp"
+// Question: do Theorems 3.3 and 3.5 hold on real heads, how tight are they, and what would be sharper?
+// Paper:    Theorems 3.3 and 3.5 (section 3.2, appendix A); the paper measures neither.
+// Command:  draftbench bounds DUMP --out FILE.jsonl
+// Output:   records "bounds": both sides, every proof step, vacuity against sqrt(2n), the sharper bounds.
 
 #include <fmt/format.h>
 
+#include "experiments/questions/questions.hpp"
 #include "experiments/study/tables.hpp"
 
 namespace draft {
@@ -53,13 +57,6 @@ StudyExperiment bounds_experiment(const Options& options) {
   append_draft_cells(experiment.cells, regions, pools, rules, sparsities, true);
   append_scale_ends(experiment.cells, regions, sparsities, true);
   return experiment;
-}
-
-CLI::App* add_bounds(CLI::App& parent, int& status) {
-  return add_study_command(
-      parent, status, "bounds", "Checks Theorems 3.3 and 3.5: both sides, every proof step, tightness, sharper bounds",
-      "draftbench bounds data/minidit_512p.h5 --rule softmax,row --sparsity 0.5,0.9 --out bounds.jsonl",
-      [](const Options& options) { return std::vector{bounds_experiment(options)}; });
 }
 
 }  // namespace draft

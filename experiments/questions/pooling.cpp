@@ -1,7 +1,12 @@
-#include "experiments/questions/pooling.hpp"
+// Question: does average pooling choose better blocks than max pooling, and how far are both from the
+//           best and from chance at the same budget?
+// Paper:    Table 4 and Figure 6 (HunyuanVideo 768p, 90% sparsity, judged by generated videos).
+// Command:  draftbench pooling DUMP --out FILE.jsonl
+// Output:   records "pooling": attention recall and output errors.
 
 #include <fmt/format.h>
 
+#include "experiments/questions/questions.hpp"
 #include "experiments/study/tables.hpp"
 
 namespace draft {
@@ -44,13 +49,6 @@ StudyExperiment pooling_experiment(const Options& options) {
                      chosen_or(options.rules, {Rule::softmax, Rule::row}), sparsities);
   append_scale_ends(experiment.cells, regions, sparsities);
   return experiment;
-}
-
-CLI::App* add_pooling(CLI::App& parent, int& status) {
-  return add_study_command(parent, status, "pooling",
-                           "Compares average with max pooling, between oracle and random masks (Table 4)",
-                           "draftbench pooling data/minidit_512p.h5 --sparsity 0.5,0.75,0.9 --out pooling.jsonl",
-                           [](const Options& options) { return std::vector{pooling_experiment(options)}; });
 }
 
 }  // namespace draft

@@ -1,7 +1,11 @@
-#include "experiments/questions/regions.hpp"
+// Question: what does the region's size do to what the mask keeps, and is 8x16 better than 16x16?
+// Paper:    Table 5 (HunyuanVideo 768p, 90% sparsity, judged by generated videos).
+// Command:  draftbench regions DUMP --out FILE.jsonl
+// Output:   records "regions": attention recall and output errors for each region size.
 
 #include <fmt/format.h>
 
+#include "experiments/questions/questions.hpp"
 #include "experiments/study/tables.hpp"
 
 namespace draft {
@@ -40,13 +44,6 @@ StudyExperiment regions_experiment(const Options& options) {
                      chosen_or(options.rules, {Rule::softmax}), sparsities);
   append_scale_ends(experiment.cells, regions, sparsities);
   return experiment;
-}
-
-CLI::App* add_regions(CLI::App& parent, int& status) {
-  return add_study_command(
-      parent, status, "regions", "Compares region sizes (Table 5)",
-      "draftbench regions data/minidit_512p.h5 --region 8x16,16x16 --sparsity 0.9 --out regions.jsonl",
-      [](const Options& options) { return std::vector{regions_experiment(options)}; });
 }
 
 }  // namespace draft

@@ -206,17 +206,12 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
   return fine ? kExitFine : kExitCheckFailed;
 }
 
-CLI::App* add_study_command(CLI::App& parent, int& status, const std::string& name, const std::string& question,
-                            const std::string& example,
-                            std::vector<StudyExperiment> (*experiments)(const Options& options)) {
-  CLI::App* command = parent.add_subcommand(name, question);
-  command->footer("Example: " + example);
+Action study_command(CLI::App& command, std::vector<StudyExperiment> (*experiments)(const Options& options)) {
   const auto options = std::make_shared<Options>();
   add_options(
-      *command, *options,
+      command, *options,
       {.dump = true, .captures = true, .pool = true, .region = true, .rule = true, .sparsity = true, .compute = true});
-  command->callback([options, experiments, &status] { status = run_experiments(*options, experiments(*options)); });
-  return command;
+  return [options, experiments] { return run_experiments(*options, experiments(*options)); };
 }
 
 }  // namespace draft

@@ -5,12 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "experiments/input/command.hpp"
 #include "experiments/study/head.hpp"
 #include "harness/options.hpp"
-
-namespace CLI {
-class App;
-}
 
 namespace draft {
 
@@ -31,10 +28,8 @@ struct StudyExperiment {
 /// does not take a head.
 int run_experiments(const Options& options, const std::vector<StudyExperiment>& experiments);
 
-/// A subcommand over a dump with every shared option. `status` receives run_experiments' result.
-CLI::App* add_study_command(CLI::App& parent, int& status, const std::string& name, const std::string& question,
-                            const std::string& example,
-                            std::vector<StudyExperiment> (*experiments)(const Options& options));
+/// The options of a subcommand over a dump, all that are shared, and what it does: run_experiments.
+Action study_command(CLI::App& command, std::vector<StudyExperiment> (*experiments)(const Options& options));
 
 /// Adds a draft cell for each region, pooling, rule and sparsity.
 void append_draft_cells(std::vector<Cell>& cells, const std::vector<RegionSize>& regions,

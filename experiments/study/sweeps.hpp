@@ -43,6 +43,8 @@ class Sweeps {
 
 /// float64 on the CPU.
 std::unique_ptr<Sweeps> make_reference_sweeps();
+/// fp32 on the current CUDA device; only where there is one.
+std::unique_ptr<Sweeps> make_gpu_sweeps();
 
 /// For --device: "cpu" or "cuda". Throws UsageError if there is no such device.
 std::unique_ptr<Sweeps> make_sweeps(const std::string& device);

@@ -92,6 +92,4 @@ class Steps {
   Index rows_, pieces_, piece_ = 0;
 };
 
-std::unique_ptr<Sweeps> make_gpu_sweeps();
-
 }  // namespace draft

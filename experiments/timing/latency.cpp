@@ -1,15 +1,7 @@
 #include "experiments/timing/latency.hpp"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <memory>
-
-#include "harness/gpu.hpp"
-
-#if defined(DRAFT_HAS_CUDA)
-#include "experiments/timing/latency_run.hpp"
-#include "experiments/timing/latency_table.hpp"
-#endif
 
 namespace draft {
 
@@ -53,41 +45,18 @@ double kept_flops(const KeptCounts& counts, RegionSize region, Index head_dim) {
   return 4.0 * side * side * static_cast<double>(head_dim) * static_cast<double>(counts.kept_with_text());
 }
 
-#if defined(DRAFT_HAS_CUDA)
-int latency(const LatencyOptions& options, const std::vector<gpu::AttentionKernel>& kernels) {
-  require_gpu("latency");
-  LatencyRun run(options, kernels);
-  const std::vector<Json>& records = run.run();
-  if (!options.quiet) print_latency(records, run.done_before());
-  const bool fine =
-      std::none_of(records.begin(), records.end(), [](const Json& one) { return one["status"] == "failed"; });
-  return fine ? kExitFine : kExitCheckFailed;
-}
-#endif
-
-CLI::App* add_latency(CLI::App& parent, int& status) {
-  CLI::App* command = parent.add_subcommand(
-      "latency", "Times attention calls on the GPU, dense and block-sparse, on a dump or a shape");
-  command->footer("Example: draftbench latency data/minidit_512p.h5 --sparsity 0.75,0.9 --out latency.jsonl");
+Action latency_command(CLI::App& command) {
   const auto options = std::make_shared<LatencyOptions>();
-  add_timed_options(*command, *options);
-  add_text_list(*command, "--order", options->orders, "Order of the tokens: token (default), region, gather",
+  add_timed_options(command, *options);
+  add_text_list(command, "--order", options->orders, "Order of the tokens: token (default), region, gather",
                 {"token", "region", "gather"});
-  add_text_list(*command, "--policy", options->policies, "What keeps blocks: draft (default), random, uneven, worst",
+  add_text_list(command, "--policy", options->policies, "What keeps blocks: draft (default), random, uneven, worst",
                 {"draft", "random", "uneven", "worst"});
-  CLI::Option* sustain = command->add_option(
-      "--sustain", options->sustain_ms,
-      "Milliseconds that a sample lasts at least, of calls in a row (default 0: one call a sample)");
+  CLI::Option* sustain =
+      command.add_option("--sustain", options->sustain_ms,
+                         "Milliseconds that a sample lasts at least, of calls in a row (default 0: one call a sample)");
   require_number(sustain->type_name("MS"), 0.0, 60'000.0);
-  command->callback([options, &status] {
-#if defined(DRAFT_HAS_CUDA)
-    status = latency(*options, gpu::attention_kernels());
-#else
-    static_cast<void>(status);
-    require_gpu("latency");
-#endif
-  });
-  return command;
+  return [options] { return latency(*options); };
 }
 
 }  // namespace draft

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "experiments/input/command.hpp"
 #include "experiments/input/policy.hpp"
 #include "experiments/input/timed_options.hpp"
 #include "harness/numbers/element.hpp"
@@ -44,11 +45,12 @@ Json metrics_of(const KeptCounts& counts);
 double kept_flops(const KeptCounts& counts, RegionSize region, Index head_dim);
 
 /// Times every cell that options.out does not hold yet, and the dense call of every kernel and order that one of them
-/// is compared with; one record a cell. Returns kExitCheckFailed if a kernel failed. Throws UsageError if there is no
-/// GPU, no such kernel, or the call is refused.
+/// is compared with; one record a cell. Returns kExitCheckFailed if a kernel failed. Needs a GPU (require_gpu); throws
+/// UsageError if there is no such kernel or the call is refused.
 int latency(const LatencyOptions& options, const std::vector<gpu::AttentionKernel>& kernels);
+/// With the kernels of this build.
+int latency(const LatencyOptions& options);
 
-/// Subcommand `latency`, with the kernels of this build.
-CLI::App* add_latency(CLI::App& parent, int& status);
+Action latency_command(CLI::App& command);
 
 }  // namespace draft

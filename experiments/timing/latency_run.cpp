@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "experiments/input/kernels.hpp"
+#include "experiments/timing/latency_table.hpp"
 #include "experiments/timing/projection.hpp"
 #include "harness/progress.hpp"
 
@@ -175,5 +176,16 @@ void LatencyRun::append(Json record) {
   records_.push_back(record);
   if (!log_.append(std::move(record))) records_.back()["status"] = "failed";
 }
+
+int latency(const LatencyOptions& options, const std::vector<gpu::AttentionKernel>& kernels) {
+  LatencyRun run(options, kernels);
+  const std::vector<Json>& records = run.run();
+  if (!options.quiet) print_latency(records, run.done_before());
+  const bool fine =
+      std::none_of(records.begin(), records.end(), [](const Json& one) { return one["status"] == "failed"; });
+  return fine ? kExitFine : kExitCheckFailed;
+}
+
+int latency(const LatencyOptions& options) { return latency(options, gpu::attention_kernels()); }
 
 }  // namespace draft

@@ -1,15 +1,7 @@
 #include "experiments/timing/overhead.hpp"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <memory>
-
-#include "harness/gpu.hpp"
-
-#if defined(DRAFT_HAS_CUDA)
-#include "experiments/timing/overhead_run.hpp"
-#include "experiments/timing/overhead_table.hpp"
-#endif
 
 namespace draft {
 
@@ -28,33 +20,10 @@ double part_bytes(const std::string& part, const KeptCounts& counts, Index token
   return static_cast<double>(bytes);
 }
 
-#if defined(DRAFT_HAS_CUDA)
-int overhead(const TimedOptions& options, const std::vector<gpu::AttentionKernel>& kernels) {
-  require_gpu("overhead");
-  OverheadRun run(options, kernels);
-  const std::vector<Json>& records = run.run();
-  if (!options.quiet) print_overhead(records, run.done_before());
-  const bool fine =
-      std::none_of(records.begin(), records.end(), [](const Json& one) { return one["status"] == "failed"; });
-  return fine ? kExitFine : kExitCheckFailed;
-}
-#endif
-
-CLI::App* add_overhead(CLI::App& parent, int& status) {
-  CLI::App* command = parent.add_subcommand(
-      "overhead", "Times every part around the sparse attention on the GPU: draft, selection, lists, reordering");
-  command->footer("Example: draftbench overhead data/minidit_512p.h5 --sparsity 0.9 --out overhead.jsonl");
+Action overhead_command(CLI::App& command) {
   const auto options = std::make_shared<TimedOptions>();
-  add_timed_options(*command, *options);
-  command->callback([options, &status] {
-#if defined(DRAFT_HAS_CUDA)
-    status = overhead(*options, gpu::attention_kernels());
-#else
-    static_cast<void>(status);
-    require_gpu("overhead");
-#endif
-  });
-  return command;
+  add_timed_options(command, *options);
+  return [options] { return overhead(*options); };
 }
 
 }  // namespace draft

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "experiments/input/command.hpp"
 #include "experiments/input/policy.hpp"
 #include "experiments/input/timed_options.hpp"
 #include "harness/record/record.hpp"
@@ -25,10 +26,11 @@ double part_bytes(const std::string& part, const KeptCounts& counts, Index token
 /// Times every part at each sparsity (0.6, 0.8, 0.9), for each kernel (the first of wgmma and mma that does the call):
 /// pool_q, pool_k, map (with the softmax if the rule wants it), select, lists; draft: these as one piece, what a
 /// user pays; attention, from token order; and, for kernels that want regions side by side, reorder, restore and
-/// attention_gather with both. Returns kExitCheckFailed if a part failed. Throws UsageError as latency().
+/// attention_gather with both. Returns kExitCheckFailed if a part failed. Needs a GPU, and throws, as latency().
 int overhead(const TimedOptions& options, const std::vector<gpu::AttentionKernel>& kernels);
+/// With the kernels of this build.
+int overhead(const TimedOptions& options);
 
-/// Subcommand `overhead`, with the kernels of this build.
-CLI::App* add_overhead(CLI::App& parent, int& status);
+Action overhead_command(CLI::App& command);
 
 }  // namespace draft

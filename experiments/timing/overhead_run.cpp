@@ -4,6 +4,7 @@
 
 #include "experiments/input/kernels.hpp"
 #include "experiments/timing/latency.hpp"
+#include "experiments/timing/overhead_table.hpp"
 #include "harness/progress.hpp"
 
 namespace draft {
@@ -147,5 +148,16 @@ void OverheadRun::append(Json record) {
   records_.push_back(record);
   if (!log_.append(std::move(record))) records_.back()["status"] = "failed";
 }
+
+int overhead(const TimedOptions& options, const std::vector<gpu::AttentionKernel>& kernels) {
+  OverheadRun run(options, kernels);
+  const std::vector<Json>& records = run.run();
+  if (!options.quiet) print_overhead(records, run.done_before());
+  const bool fine =
+      std::none_of(records.begin(), records.end(), [](const Json& one) { return one["status"] == "failed"; });
+  return fine ? kExitFine : kExitCheckFailed;
+}
+
+int overhead(const TimedOptions& options) { return overhead(options, gpu::attention_kernels()); }
 
 }  // namespace draft

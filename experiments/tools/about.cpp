@@ -1,4 +1,6 @@
-#include "experiments/tools/about.hpp"
+// Question: on what machine, and by what build, would a run's records be made?
+// Command: draftbench about [--device cuda]
+// Output: one JSON object, {"machine": ..., "build": ...}, as every record has them.
 
 #include <fmt/format.h>
 
@@ -7,25 +9,25 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "experiments/tools/tools.hpp"
 #include "harness/gpu.hpp"
+#include "harness/options.hpp"
 #include "harness/record/provenance.hpp"
 #include "harness/record/record.hpp"
 
 namespace draft {
 
-CLI::App* add_about(CLI::App& parent) {
-  CLI::App* command = parent.add_subcommand("about", "Prints this machine and this build as records have them");
-  command->footer("Example: draftbench about --device cpu");
+Action about_command(CLI::App& command) {
   const auto device = std::make_shared<std::string>("cpu");
-  command->add_option("--device", *device, "cpu (default), or cuda: with the GPU")
+  command.add_option("--device", *device, "cpu (default), or cuda: with the GPU")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->type_name("NAME");
-  command->callback([device] {
+  return [device] {
     if (*device == "cuda") require_gpu("about --device cuda");
     const nlohmann::ordered_json about{{"machine", machine_info()}, {"build", build_info()}};
     fmt::print("{}\n", record_line(about));
-  });
-  return command;
+    return kExitFine;
+  };
 }
 
 }  // namespace draft

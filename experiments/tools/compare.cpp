@@ -236,24 +236,22 @@ void print_comparison(const Comparison& comparison, std::size_t rows) {
              comparison.only_after.size());
 }
 
-CLI::App* add_compare(CLI::App& parent, int& status) {
-  CLI::App* command = parent.add_subcommand("compare", "Compares records with earlier ones of the same cells");
+Action compare_command(CLI::App& command) {
   const auto request = std::make_shared<Request>();
   require_file_name(
-      command->add_option("OLD", request->before, "Records to compare with: JSON Lines")->type_name("")->required());
+      command.add_option("OLD", request->before, "Records to compare with: JSON Lines")->type_name("")->required());
   require_file_name(
-      command->add_option("NEW", request->after, "Records to judge: JSON Lines")->type_name("")->required());
-  add_compare_options(*command, request->options);
+      command.add_option("NEW", request->after, "Records to judge: JSON Lines")->type_name("")->required());
+  add_compare_options(command, request->options);
   require_whole_number(
-      command->add_option("--rows", request->rows, fmt::format("Rows of the table at most, 0: all ({})", kRows))
+      command.add_option("--rows", request->rows, fmt::format("Rows of the table at most, 0: all ({})", kRows))
           ->type_name("N"),
       0);
-  add_switch(*command, "--quiet", request->quiet, "Prints nothing: the exit status tells");
-  add_switch(*command, "--json", request->json,
+  add_switch(command, "--quiet", request->quiet, "Prints nothing: the exit status tells");
+  add_switch(command, "--json", request->json,
              "Prints one JSON object instead: findings, each cell's smallest detectable change, the drift");
-  command->footer("Exit status 0: no worse; 1: worse; 2: bad input.\nExample: draftbench compare old.jsonl new.jsonl");
-  command->callback([request, &status] { status = compare_files(*request); });
-  return command;
+  command.footer("Exit status 0: no worse; 1: worse; 2: bad input.");
+  return [request] { return compare_files(*request); };
 }
 
 }  // namespace draft

@@ -5,11 +5,8 @@
 
 #include <cstddef>
 
+#include "experiments/input/command.hpp"
 #include "harness/compare/compare.hpp"
-
-namespace CLI {
-class App;
-}
 
 namespace draft {
 
@@ -21,8 +18,8 @@ void add_compare_options(CLI::App& command, CompareOptions& options);
 /// one side lacks, what was not compared, and one line of counts.
 void print_comparison(const Comparison& comparison, std::size_t rows);
 
-/// `compare`: `status` becomes kExitCheckFailed if the new records are worse. The callback throws UsageError on a file
-/// that cannot be read and on files without a common cell.
-CLI::App* add_compare(CLI::App& parent, int& status);
+/// Exit status kExitCheckFailed if the new records are worse. UsageError on a file that cannot be read and on files
+/// without a common cell.
+Action compare_command(CLI::App& command);
 
 }  // namespace draft

@@ -1,4 +1,6 @@
-#include "experiments/tools/generate.hpp"
+// Question: none; makes dumps with known properties, for checks and for trying the program out.
+// Command:  draftbench generate KIND --out FILE.h5
+// Output:   a dump with one capture.
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -10,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "experiments/tools/tools.hpp"
 #include "harness/dump/synthetic.hpp"
 #include "harness/options.hpp"
 #include "harness/text.hpp"
@@ -68,8 +71,7 @@ void generate(const GenerateOptions& options) {
 
 }  // namespace
 
-CLI::App* add_generate(CLI::App& parent) {
-  CLI::App* command = parent.add_subcommand("generate", "Makes a dump with known properties");
+Action generate_command(CLI::App& command) {
   const auto options = std::make_shared<GenerateOptions>();
   std::vector<std::string> kinds;
   for (const SyntheticKind kind : synthetic_kinds()) kinds.push_back(to_string(kind));
@@ -88,33 +90,31 @@ CLI::App* add_generate(CLI::App& parent) {
     }
     options->element = *element;
   };
-  command->add_option_function<std::string>("KIND", read_kind, fmt::format("One of {}", fmt::join(kinds, ", ")))
+  command.add_option_function<std::string>("KIND", read_kind, fmt::format("One of {}", fmt::join(kinds, ", ")))
       ->type_name("")
       ->required();
-  CLI::Option* out = command->add_option("--out", options->out, "The dump to write; an older one is replaced");
+  CLI::Option* out = command.add_option("--out", options->out, "The dump to write; an older one is replaced");
   require_file_name(out->type_name("FILE")->required());
   command
-      ->add_option_function<std::string>(
+      .add_option_function<std::string>(
           "--grid", [options](const std::string& text) { parse_grid(text, options->grid); },
           "Video tokens as FRAMESxHEIGHTxWIDTH (default 4x16x32)")
       ->type_name("FxHxW");
   const auto add_count = [&](const char* name, Index& value, Index least, Index most, const std::string& description) {
-    require_whole_number(command->add_option(name, value, description)->type_name("N"), least, most);
+    require_whole_number(command.add_option(name, value, description)->type_name("N"), least, most);
   };
   add_count("--text", options->grid.text, 0, kMostTokens, "Text tokens (default 0)");
   add_count("--heads", options->heads, 1, kMostHeads, "Query heads (default 1)");
   add_count("--kv-heads", options->kv_heads, 1, kMostHeads, "Key and value heads (default: as many as heads)");
   add_count("--head-dim", options->head_dim, 1, kLargestHeadDim, "Numbers a token (default 64)");
-  CLI::Option* seed =
-      command->add_option("--seed", options->seed, "Seed; the same one gives the same dump (default 1)");
+  CLI::Option* seed = command.add_option("--seed", options->seed, "Seed; the same one gives the same dump (default 1)");
   require_whole_number<std::uint64_t>(seed->type_name("N"), 0);
-  command->add_option_function<std::string>("--dtype", read_element, "float16, bfloat16 (default), float32 or float64")
+  command.add_option_function<std::string>("--dtype", read_element, "float16, bfloat16 (default), float32 or float64")
       ->type_name("TYPE");
-  command->footer(
-      "Example: draftbench generate block-smooth --out smooth.h5 --grid 4x16x32 --text 8 --heads 2 --head-dim 64 "
-      "--seed 1 --dtype bfloat16");
-  command->callback([options] { generate(*options); });
-  return command;
+  return [options] {
+    generate(*options);
+    return kExitFine;
+  };
 }
 
 }  // namespace draft

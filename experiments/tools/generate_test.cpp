@@ -1,5 +1,3 @@
-#include "experiments/tools/generate.hpp"
-
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
@@ -9,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "experiments/commands.hpp"
 #include "harness/dump/dump.hpp"
 #include "harness/numbers/element.hpp"
 #include "harness/numbers/synthetic.hpp"
@@ -21,7 +20,8 @@ namespace {
 /// Runs the subcommand; returns the failure's message, empty if there was none.
 std::string generate(std::vector<std::string> arguments) {
   CLI::App app("test", "draftbench");
-  add_generate(app);
+  int status = kExitFine;
+  add_command(app, "generate", status);
   arguments.insert(arguments.begin(), "generate");
   std::reverse(arguments.begin(), arguments.end());
   try {

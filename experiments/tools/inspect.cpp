@@ -1,4 +1,6 @@
-#include "experiments/tools/inspect.hpp"
+// Question: what does a dump hold, and is it sound?
+// Command:  draftbench inspect DUMP [--capture NAMES] [--heads LIST] [--check]
+// Output:   the header, a row for each capture, and the range of each head's numbers, on stdout.
 
 #include <fmt/format.h>
 
@@ -10,6 +12,7 @@
 #include <utility>
 
 #include "experiments/input/heads.hpp"
+#include "experiments/tools/tools.hpp"
 #include "harness/dump/dump.hpp"
 #include "harness/options.hpp"
 #include "harness/progress.hpp"
@@ -109,17 +112,17 @@ void inspect(Options options, bool check) {
 
 }  // namespace
 
-CLI::App* add_inspect(CLI::App& parent) {
-  CLI::App* command = parent.add_subcommand("inspect", "Shows what a dump holds and refuses an unsound one");
+Action inspect_command(CLI::App& command) {
   const auto options = std::make_shared<Options>();
   const auto check = std::make_shared<bool>(false);
-  add_options(*command, *options, {.dump = true, .captures = true});
+  add_options(command, *options, {.dump = true, .captures = true});
   // It writes no records, has nothing random, and its table is the point.
-  for (const char* unused : {"--out", "--seed", "--quiet"}) command->remove_option(command->get_option(unused));
-  add_switch(*command, "--check", *check, "Reads every head and the model's outputs, also those not shown");
-  command->footer("Example: draftbench inspect captured.h5 --heads 0,2 --check");
-  command->callback([options, check] { inspect(*options, *check); });
-  return command;
+  for (const char* unused : {"--out", "--seed", "--quiet"}) command.remove_option(command.get_option(unused));
+  add_switch(command, "--check", *check, "Reads every head and the model's outputs, also those not shown");
+  return [options, check] {
+    inspect(*options, *check);
+    return kExitFine;
+  };
 }
 
 }  // namespace draft

@@ -1,5 +1,3 @@
-#include "experiments/tools/inspect.hpp"
-
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
@@ -7,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "experiments/commands.hpp"
 #include "harness/dump/dump.hpp"
 #include "harness/dump/writer.hpp"
 #include "harness/temporary_directory.hpp"
@@ -21,7 +20,8 @@ struct Ran {
 
 Ran inspect(std::vector<std::string> arguments) {
   CLI::App app("test", "draftbench");
-  add_inspect(app);
+  int status = kExitFine;
+  add_command(app, "inspect", status);
   arguments.insert(arguments.begin(), "inspect");
   std::reverse(arguments.begin(), arguments.end());
   Ran ran;

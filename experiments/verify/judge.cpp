@@ -6,6 +6,8 @@
 #include <memory>
 
 #include "experiments/input/kernels.hpp"
+#include "experiments/tools/compare.hpp"
+#include "experiments/verify/table.hpp"
 #include "harness/numbers/half_tensor.hpp"
 #include "harness/record/provenance.hpp"
 #include "reference/parallel.hpp"
@@ -203,5 +205,26 @@ KernelError Verification::judge(const JudgedRun& run, std::size_t head, const st
   }
   return error;
 }
+
+int verify(const VerifyOptions& options, const std::vector<gpu::AttentionKernel>& kernels) {
+  std::vector<Json> before;
+  if (!options.baseline.empty()) before = read_records(options.baseline);
+  Verification verification(options, kernels);
+  const std::vector<Json>& records = verification.run();
+  if (!options.quiet) print_verification(records);
+  bool fine =
+      std::none_of(records.begin(), records.end(), [](const Json& record) { return record["status"] == "failed"; });
+  if (!options.baseline.empty()) {
+    const Comparison comparison = compare(before, records, options.compare);
+    if (comparison.measured == 0) {
+      throw UsageError(fmt::format("--baseline: {} has no cell of this run that could be compared", options.baseline));
+    }
+    if (!options.quiet) print_comparison(comparison, 40);
+    fine = fine && !comparison.fails(options.compare.strict);
+  }
+  return fine ? kExitFine : kExitCheckFailed;
+}
+
+int verify(const VerifyOptions& options) { return verify(options, gpu::attention_kernels()); }
 
 }  // namespace draft

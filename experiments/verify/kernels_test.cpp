@@ -19,6 +19,7 @@ class Verifying : public ::testing::Test {
  protected:
   void SetUp() override {
     if (const std::string why = why_no_gpu(); !why.empty()) GTEST_SKIP() << why;
+    require_gpu("verify_gpu_test");
     const SyntheticSpec spec{SyntheticKind::iid, {2, 9, 33, 21}, 2, 1, 64, 7};
     write_synthetic_dump(directory_ / "iid.h5", spec, Element::bfloat16, "verify_gpu_test");
     options_.dump = directory_ / "iid.h5";

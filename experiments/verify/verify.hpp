@@ -8,13 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "experiments/input/command.hpp"
 #include "experiments/verify/cases.hpp"
 #include "harness/compare/compare.hpp"
 #include "harness/options.hpp"
-
-namespace CLI {
-class App;
-}
 
 namespace draft {
 
@@ -32,10 +29,12 @@ struct VerifyOptions : Options {
 
 /// Runs every kernel on every case of the chosen heads, in both token orders, and judges it. Returns kExitCheckFailed
 /// if a kernel is wrong, writes outside its outputs, leaves something unwritten, gives other bits the second time, or
-/// is worse than the baseline. Throws UsageError if there is no GPU, no such kernel, or the dump is refused.
+/// is worse than the baseline. Needs a GPU (require_gpu); throws UsageError if there is no such kernel or the dump is
+/// refused.
 int verify(const VerifyOptions& options, const std::vector<gpu::AttentionKernel>& kernels);
+/// With the kernels of this build.
+int verify(const VerifyOptions& options);
 
-/// Subcommand `verify`, with the kernels of this build.
-CLI::App* add_verify(CLI::App& parent, int& status);
+Action verify_command(CLI::App& command);
 
 }  // namespace draft

@@ -1,0 +1,24 @@
+#pragma once
+// A subcommand of the program: a row of the table in experiments/commands.cpp.
+
+#include <functional>
+
+namespace CLI {
+class App;
+}
+
+namespace draft {
+
+/// What a subcommand does once its command line has been read. Returns the exit status; throws UsageError.
+using Action = std::function<int()>;
+
+struct Command {
+  const char* name;
+  const char* question;    // one line, of --help
+  const char* experiment;  // one line of `list` on what it measures; null: it measures nothing
+  const char* example;     // what stands behind "draftbench NAME"
+  bool needs_gpu;
+  Action (*options)(CLI::App& command);  // adds its options
+};
+
+}  // namespace draft

@@ -1,0 +1,23 @@
+#pragma once
+// What studies are asked; each question's own file says what it is, where the paper asks it, the command and the
+// output.
+
+#include "experiments/study/run.hpp"
+
+namespace draft {
+
+/// Both poolings, all four rules, 8x16 regions, sparsity 0.5 to 0.95, and oracle and random masks, to
+/// which Theorem 3.5 does not apply but step 1 of its proof does.
+StudyExperiment bounds_experiment(const Options& options);
+
+/// Both poolings, rules softmax and row, 8x16 regions, sparsity 0.5 to 0.95, oracle and random.
+StudyExperiment pooling_experiment(const Options& options);
+
+/// 4x8, 8x8, 8x16, 16x8, 16x16 and 16x32, average pooling, rule softmax, sparsity 0.5 to 0.95, oracle
+/// and random.
+StudyExperiment regions_experiment(const Options& options);
+
+/// These and maps_experiment.
+std::vector<StudyExperiment> all_experiments(const Options& options);
+
+}  // namespace draft
