@@ -3,65 +3,67 @@
 #include <span>
 
 namespace draft {
-namespace {
 
-std::size_t rows_of(const CallSource& source) {
-  return static_cast<std::size_t>(source.shape().heads * source.shape().grid.tokens());
+DeviceCall::DeviceCall(const CallShape& shape, Element element, double scale)
+    : shape_(shape), element_(element), scale_(static_cast<float>(scale)), capability_(gpu::device_capability()) {
+  const auto size = static_cast<std::size_t>(shape.heads * shape.grid.tokens() * shape.head_dim);
+  for (auto& tensor : inputs_) tensor = gpu::DeviceBuffer<std::uint16_t>(size);
 }
 
-}  // namespace
+DeviceCall::DeviceCall(const CallSource& source) : DeviceCall(source.shape(), source.element(), source.scale()) {
+  source.load([this](Index place, const auto& q, const auto& k, const auto& v) { upload(place, q, k, v); });
+}
 
-GpuCall::GpuCall(const CallSource& source, bool with_region_order)
-    : shape_(source.shape()),
-      element_(source.element()),
-      scale_(static_cast<float>(source.scale())),
-      capability_(gpu::device_capability()),
-      lse_(rows_of(source)) {
-  const std::size_t size = rows_of(source) * static_cast<std::size_t>(source.shape().head_dim);
-  o_ = gpu::DeviceBuffer<std::uint16_t>(size);
-  reordered_o_ = gpu::DeviceBuffer<std::uint16_t>(with_region_order ? size : 0);
+void DeviceCall::upload(Index place, const std::vector<std::uint16_t>& q, const std::vector<std::uint16_t>& k,
+                        const std::vector<std::uint16_t>& v) {
+  const std::vector<std::uint16_t>* tensors[] = {&q, &k, &v};
   for (std::size_t i = 0; i < 3; ++i) {
-    inputs_[i] = gpu::DeviceBuffer<std::uint16_t>(size);
-    reordered_[i] = gpu::DeviceBuffer<std::uint16_t>(with_region_order ? size : 0);
+    gpu::copy_to_device(inputs_[i].data() + static_cast<std::size_t>(place) * tensors[i]->size(),
+                        std::span<const std::uint16_t>(*tensors[i]));
   }
-  source.load([&](Index place, const auto& q, const auto& k, const auto& v) {
-    const std::vector<std::uint16_t>* tensors[] = {&q, &k, &v};
-    for (std::size_t i = 0; i < 3; ++i) {
-      gpu::copy_to_device(inputs_[i].data() + static_cast<std::size_t>(place) * tensors[i]->size(),
-                          std::span<const std::uint16_t>(*tensors[i]));
-    }
-  });
+  reordered_region_ = {0, 0};
 }
 
-void GpuCall::set_region(RegionSize region) {
+void DeviceCall::set_region(RegionSize region, bool with_region_order) {
   layout_ = gpu_layout(shape_.grid, shape_.heads, shape_.head_dim, region);
-  if (reordered_o_.size() == 0) return;
+  if (!with_region_order || reordered_region_ == region) return;
+  for (std::size_t i = 0; i < 3; ++i) {
+    if (reordered_[i].size() == 0) reordered_[i] = gpu::DeviceBuffer<std::uint16_t>(inputs_[i].size());
+  }
   reorder()(nullptr);
   gpu::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  reordered_region_ = region;
 }
 
-gpu::Attention GpuCall::call(TokenOrder order, const DeviceLists* lists) const {
+gpu::Attention DeviceCall::inputs(bool region_order, const DeviceLists* lists) const {
+  const auto& tensors = region_order ? reordered_ : inputs_;
+  return {.layout = layout_,
+          .element = element_,
+          .scale = scale_,
+          .region_order = region_order,
+          .q = tensors[0].data(),
+          .k = tensors[1].data(),
+          .v = tensors[2].data(),
+          .lists = lists == nullptr ? gpu::BlockLists{} : lists->view()};
+}
+
+std::string DeviceCall::unsupported(const gpu::AttentionKernel& kernel, bool region_order) const {
+  return kernel.unsupported(inputs(region_order, nullptr), capability_);
+}
+
+void DeviceCall::make_room_for_outputs(bool region_order) {
+  const std::size_t size = inputs_[0].size();
+  if (o_.size() == 0) o_ = gpu::DeviceBuffer<std::uint16_t>(size);
+  if (lse_.size() == 0) lse_ = gpu::DeviceBuffer<float>(size / static_cast<std::size_t>(shape_.head_dim));
+  if (region_order && reordered_o_.size() == 0) reordered_o_ = gpu::DeviceBuffer<std::uint16_t>(size);
+}
+
+DeviceCall::Work DeviceCall::attention(const gpu::AttentionKernel& kernel, TokenOrder order, const DeviceLists* lists) {
   const bool region_order = wants_region_order(order);
-  const auto& inputs = region_order ? reordered_ : inputs_;
-  gpu::Attention call{.layout = layout_,
-                      .element = element_,
-                      .scale = scale_,
-                      .region_order = region_order,
-                      .q = inputs[0].data(),
-                      .k = inputs[1].data(),
-                      .v = inputs[2].data(),
-                      .o = region_order ? reordered_o_.data() : o_.data(),
-                      .lse = lse_.data()};
-  if (lists != nullptr) call.lists = lists->view();
-  return call;
-}
-
-std::string GpuCall::unsupported(const gpu::AttentionKernel& kernel, TokenOrder order) const {
-  return kernel.unsupported(call(order, nullptr), capability_);
-}
-
-GpuCall::Work GpuCall::attention(const gpu::AttentionKernel& kernel, TokenOrder order, const DeviceLists* lists) {
-  const gpu::Attention own = call(order, lists);
+  make_room_for_outputs(region_order);
+  gpu::Attention own = inputs(region_order, lists);
+  own.o = region_order ? reordered_o_.data() : o_.data();
+  own.lse = lse_.data();
   if (const std::size_t bytes = kernel.workspace(own); bytes > workspace_.size()) {
     workspace_ = {};  // first free, then allocate
     workspace_ = gpu::DeviceBuffer<std::uint8_t>(bytes);
@@ -77,13 +79,14 @@ GpuCall::Work GpuCall::attention(const gpu::AttentionKernel& kernel, TokenOrder 
   };
 }
 
-GpuCall::Work GpuCall::reorder() const {
+DeviceCall::Work DeviceCall::reorder() const {
   return [this](cudaStream_t stream) {
     for (std::size_t i = 0; i < 3; ++i) gpu::reorder(layout_, inputs_[i].data(), reordered_[i].data(), stream);
   };
 }
 
-GpuCall::Work GpuCall::restore() const {
+DeviceCall::Work DeviceCall::restore() {
+  make_room_for_outputs(true);
   return [this](cudaStream_t stream) { gpu::restore(layout_, reordered_o_.data(), o_.data(), stream); };
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// A timed attention call on the device: its tensors in token and in region order, and the work of a kernel on them.
+// An attention call on the device: its tensors in token and in region order, and what kernels get of it.
 
 #include <functional>
 #include <string>
@@ -10,44 +10,61 @@
 
 namespace draft {
 
-class GpuCall {
+class DeviceCall {
  public:
   using Work = std::function<void(cudaStream_t)>;
 
-  /// Uploads the source's tensors, and makes room for those in region order if an order wants them. Throws gpu::Error
-  /// if the device has no room, and as CallSource::load.
-  GpuCall(const CallSource& source, bool with_region_order);
-  GpuCall(const GpuCall&) = delete;
-  GpuCall& operator=(const GpuCall&) = delete;
+  /// Room for q, k and v. Throws gpu::Error if the device has none.
+  DeviceCall(const CallShape& shape, Element element, double scale);
+  /// With the source's tensors. Throws also as CallSource::load.
+  explicit DeviceCall(const CallSource& source);
+  DeviceCall(const DeviceCall&) = delete;
+  DeviceCall& operator=(const DeviceCall&) = delete;
 
-  /// The regions of everything that follows; fills the tensors in region order. Waits. Throws UsageError if the kernels
-  /// cannot have such regions. Works made before must not be used any more.
-  void set_region(RegionSize region);
+  /// q, k and v of the head at a place of the call, [tokens, head_dim] each. Waits.
+  void upload(Index place, const std::vector<std::uint16_t>& q, const std::vector<std::uint16_t>& k,
+              const std::vector<std::uint16_t>& v);
+  /// The regions of everything that follows; fills the tensors in region order if they are wanted. Waits. Throws
+  /// UsageError if the kernels cannot have such regions. Works made before must not be used any more.
+  void set_region(RegionSize region, bool with_region_order);
+
+  [[nodiscard]] const CallShape& shape() const { return shape_; }
+  [[nodiscard]] Element element() const { return element_; }
   [[nodiscard]] const gpu::Layout& layout() const { return layout_; }
-  /// The draft of this call's q and k into `lists`.
-  [[nodiscard]] gpu::MaskCall draft(Pool pool, Rule rule, double sparsity, const DeviceLists& lists) const {
-    return {element_, {pool, rule, sparsity, scale_}, inputs_[0].data(), inputs_[1].data(), lists.view()};
-  }
+  [[nodiscard]] const gpu::Blas& blas() const { return blas_; }
 
+  /// The draft of this call's q and k into `lists`, and into `mask` [heads, regions, regions] unless it is null.
+  [[nodiscard]] gpu::MaskCall draft(const MaskChoice& choice, const DeviceLists& lists,
+                                    std::uint8_t* mask = nullptr) const {
+    return {element_,
+            {choice.pool, choice.rule, choice.sparsity, scale_},
+            inputs_[0].data(),
+            inputs_[1].data(),
+            lists.view(mask)};
+  }
+  /// What a kernel gets with these lists, dense without, but for the outputs.
+  [[nodiscard]] gpu::Attention inputs(bool region_order, const DeviceLists* lists) const;
   /// Why the kernel cannot do this call, or "".
-  [[nodiscard]] std::string unsupported(const gpu::AttentionKernel& kernel, TokenOrder order) const;
+  [[nodiscard]] std::string unsupported(const gpu::AttentionKernel& kernel, bool region_order) const;
+
   /// A kernel on this call with these lists, dense without; what it stands for is TokenOrder's. Enlarges the scratch
   /// memory: works made before stay valid.
   [[nodiscard]] Work attention(const gpu::AttentionKernel& kernel, TokenOrder order, const DeviceLists* lists);
   /// q, k and v from token to region order, and o back.
   [[nodiscard]] Work reorder() const;
-  [[nodiscard]] Work restore() const;
-  /// The output of the last attention in token or gather order, [heads, tokens, head_dim] in token order. Waits.
+  [[nodiscard]] Work restore();
+  /// The output of the last attention() in token or gather order, [heads, tokens, head_dim] in token order. Waits.
   [[nodiscard]] std::vector<std::uint16_t> output() const { return o_.download(); }
 
  private:
-  [[nodiscard]] gpu::Attention call(TokenOrder order, const DeviceLists* lists) const;
+  void make_room_for_outputs(bool region_order);
 
   CallShape shape_;
   Element element_;
   float scale_;
   int capability_;
   gpu::Layout layout_;
+  RegionSize reordered_region_{0, 0};  // of reordered_
   gpu::Blas blas_;
   gpu::DeviceBuffer<std::uint16_t> inputs_[3], reordered_[3], o_, reordered_o_;
   gpu::DeviceBuffer<float> lse_;

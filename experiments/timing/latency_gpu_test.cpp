@@ -36,16 +36,16 @@ class Timed : public ::testing::Test {
   }
 
   /// The draft's lists of a call.
-  static std::unique_ptr<DeviceLists> draft_lists(const GpuCall& call, Rule rule, double sparsity) {
+  static std::unique_ptr<DeviceLists> draft_lists(const DeviceCall& call, Rule rule, double sparsity) {
     auto lists = std::make_unique<DeviceLists>(call.layout());
     const gpu::MaskPipeline pipeline(call.layout());
     const gpu::Stream stream;
-    pipeline.enqueue(call.draft(Pool::average, rule, sparsity, *lists), stream.get());
+    pipeline.enqueue(call.draft({.rule = rule, .sparsity = sparsity}, *lists), stream.get());
     pipeline.require_fine();
     return lists;
   }
 
-  static void run(const GpuCall::Work& work) {
+  static void run(const DeviceCall::Work& work) {
     const gpu::Stream stream;
     work(stream.get());
     stream.wait();
@@ -81,8 +81,8 @@ void expect_valid(const HostLists& lists, const gpu::Layout& layout) {
 }
 
 TEST_F(Timed, MasksOfEveryPolicyKeepWhatTheyClaim) {
-  GpuCall call(CallSource::open(options_), false);
-  call.set_region({8, 16});
+  DeviceCall call(CallSource::open(options_));
+  call.set_region({8, 16}, false);
   const gpu::Layout& layout = call.layout();
   const Index heads = layout.heads, regions = layout.regions(), text = layout.text_blocks();
   ASSERT_EQ(regions, 12);
@@ -121,8 +121,8 @@ double relative_l2(const std::vector<std::uint16_t>& a, const std::vector<std::u
 // themselves at most; two results may so differ by twice the sum of both, and the errors of fp32 sums of 64 products,
 // 64 * 2^-24, vanish beside them. Tokens that stay in region order are found.
 TEST_F(Timed, GatheredAttentionIsThatOfTokenOrder) {
-  GpuCall call(CallSource::open(options_), true);
-  call.set_region({8, 16});
+  DeviceCall call(CallSource::open(options_));
+  call.set_region({8, 16}, true);
   const auto lists = draft_lists(call, Rule::softmax, 0.5);
   const double tolerance = 2 * (std::exp2(-9) + std::exp2(-9)) + 4 * 64 * std::exp2(-24);
   for (const DeviceLists* mask :

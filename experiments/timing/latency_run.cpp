@@ -2,34 +2,28 @@
 
 #include <algorithm>
 
-#include "experiments/input/kernels.hpp"
 #include "experiments/timing/latency_table.hpp"
 #include "experiments/timing/projection.hpp"
-#include "harness/progress.hpp"
 
 namespace draft {
 
 LatencyRun::LatencyRun(const LatencyOptions& options, const std::vector<gpu::AttentionKernel>& kernels)
     : options_(options),
-      kernels_(chosen_or_fused_kernels(options.kernels, kernels)),
       orders_(parsed_once(options.orders, parse_token_order)),
-      source_(CallSource::open(options)),
-      log_(options.out) {}
+      run_(options, options.experiment(), kernels) {}
 
-const std::vector<Json>& LatencyRun::run() {
-  const bool with_region_order = std::any_of(orders_.begin(), orders_.end(), wants_region_order);
-  call_ = std::make_unique<GpuCall>(source_, with_region_order);
+const TimedRun& LatencyRun::run() {
   for (const RegionSize size : chosen_or(options_.regions, {RegionSize{8, 16}})) region(size);
-  return records_;
+  return run_;
 }
 
 void LatencyRun::region(RegionSize region) {
-  call_->set_region(region);
+  run_.call().set_region(region, std::any_of(orders_.begin(), orders_.end(), wants_region_order));
   std::vector<Mask> masks;
   for (const MaskChoice& one : mask_choices(options_, region)) masks.emplace_back().choice = one;
   std::vector<Cell> cells = plan(region, masks);
   if (cells.empty()) return;
-  const gpu::MaskPipeline pipeline(call_->layout());
+  const gpu::MaskPipeline pipeline(run_.call().layout());
   make_masks(masks, pipeline);
   const std::vector<WorkTimes> times = time(cells, masks, pipeline);
   record(region, cells, masks, times);
@@ -38,24 +32,22 @@ void LatencyRun::region(RegionSize region) {
 /// Appends a record for what a kernel does not support.
 std::vector<LatencyRun::Cell> LatencyRun::plan(RegionSize region, std::vector<Mask>& masks) {
   std::vector<Cell> cells;
-  for (const gpu::AttentionKernel& kernel : kernels_) {
+  for (const gpu::AttentionKernel& kernel : run_.kernels()) {
     for (const TokenOrder order : orders_) {
-      const std::string why = call_->unsupported(kernel, order);
+      const std::string why = run_.call().unsupported(kernel, wants_region_order(order));
       const std::size_t dense = cells.size();
       const auto add = [&](std::size_t mask) {
         const MaskChoice all{.policy = Policy::dense, .region = region};
-        Json config = call_config(kernel.name, source_.element(), order, mask == kDense ? all : masks[mask].choice,
-                                  options_.seed);
+        Json config = call_config(kernel.name, run_.source().element(), order,
+                                  mask == kDense ? all : masks[mask].choice, options_.seed);
         if (options_.sustain_ms > 0.0) config["sustain_ms"] = options_.sustain_ms;
-        const bool done =
-            log_.contains({{"experiment", options_.experiment()}, {"input", source_.input()}, {"config", config}});
+        const bool done = run_.holds(config);
         if (done && mask != kDense) {
-          ++done_before_;
+          run_.skip(1);
           return false;
         }
         if (!why.empty()) {
-          Json record = make_record(options_.experiment(), source_.input(), std::move(config), Json::object());
-          if (!done) append(skipped(std::move(record), why));
+          if (!done) run_.append(skipped(run_.record(std::move(config)), why));
           return false;
         }
         cells.push_back({&kernel, order, mask, std::move(config), dense, 0});
@@ -69,22 +61,22 @@ std::vector<LatencyRun::Cell> LatencyRun::plan(RegionSize region, std::vector<Ma
       }
       if (!wanted && cells.size() > dense) {
         cells.resize(dense);
-        ++done_before_;
+        run_.skip(1);
       }
     }
   }
   return cells;
 }
 
-void LatencyRun::make_masks(std::vector<Mask>& masks, const gpu::MaskPipeline& pipeline) const {
-  const gpu::Layout& layout = call_->layout();
+void LatencyRun::make_masks(std::vector<Mask>& masks, const gpu::MaskPipeline& pipeline) {
+  const gpu::Layout& layout = run_.call().layout();
   for (Mask& mask : masks) {
     if (!mask.wanted) continue;
     const MaskChoice& one = mask.choice;
     if (one.policy == Policy::draft) {
       mask.lists = std::make_unique<DeviceLists>(layout);
       const gpu::Stream stream;
-      pipeline.enqueue(call_->draft(one.pool, one.rule, one.sparsity, *mask.lists), stream.get());
+      pipeline.enqueue(run_.call().draft(one, *mask.lists), stream.get());
       pipeline.require_fine();
     } else {
       const auto host = policy_masks(one.policy, layout.heads, layout.regions(), one.sparsity, options_.seed);
@@ -97,60 +89,42 @@ void LatencyRun::make_masks(std::vector<Mask>& masks, const gpu::MaskPipeline& p
 std::vector<WorkTimes> LatencyRun::time(std::vector<Cell>& cells, std::vector<Mask>& masks,
                                         const gpu::MaskPipeline& pipeline) {
   std::vector<TimedWork> works;
-  const bool first = matmul_ == nullptr;
-  if (first) {
-    matmul_ = std::make_unique<MatmulMark>();
-    works.push_back(matmul_->work());
-  }
   for (Mask& mask : masks) {
     const MaskChoice& one = mask.choice;
     if (!mask.wanted || one.policy != Policy::draft) continue;
     mask.draft_work = works.size();
-    const gpu::MaskCall draft = call_->draft(one.pool, one.rule, one.sparsity, *mask.lists);
+    const gpu::MaskCall draft = run_.call().draft(one, *mask.lists);
     works.push_back({"draft", [&pipeline, draft](cudaStream_t stream) { pipeline.enqueue(draft, stream); }});
   }
   for (Cell& cell : cells) {
     cell.work = works.size();
     const DeviceLists* lists = cell.mask == kDense ? nullptr : masks[cell.mask].lists.get();
-    works.push_back({cell.config.dump(), call_->attention(*cell.kernel, cell.order, lists)});
+    works.push_back({cell.config.dump(), run_.call().attention(*cell.kernel, cell.order, lists)});
   }
-  ProgressLine progress("timing", static_cast<Index>(works.size()) * options_.samples, options_.quiet);
-  std::vector<WorkTimes> times =
-      time_on_gpu(works, {options_.samples, options_.warmup, options_.sustain_ms}, [&progress] { progress.advance(); });
-  if (first) {
-    if (!times[0].error.empty()) throw gpu::Error("matrix product: " + times[0].error);
-    matmul_tflops_ = MatmulMark::tflops(times[0].median_ms());
-  }
-  return times;
+  return run_.time(std::move(works), options_.sustain_ms);
 }
 
 void LatencyRun::record(RegionSize region, const std::vector<Cell>& cells, const std::vector<Mask>& masks,
                         const std::vector<WorkTimes>& times) {
-  const gpu::Layout& layout = call_->layout();
+  const gpu::Layout& layout = run_.call().layout();
   for (const Cell& cell : cells) {
     const KeptCounts counts = cell.mask == kDense ? dense_counts(layout.heads, layout.regions(), layout.text_blocks())
                                                   : masks[cell.mask].counts;
     const WorkTimes& own = times[cell.work];
-    Json record = make_record(options_.experiment(), source_.input(), cell.config, metrics_of(counts));
-    if (own.error.empty()) {
-      record["metrics"].update(compared(cell, counts, region, cells, masks, times));
-      record["timing"] = timing_of(own, kept_flops(counts, region, layout.head_dim));
-      add_gpu_state(own, record["machine"]);
-    } else {
-      record["status"] = "failed";
-      record["reason"] = own.error;
-    }
-    append(std::move(record));
+    Json record = run_.record(cell.config, metrics_of(counts));
+    if (own.error.empty()) record["metrics"].update(compared(cell, counts, region, cells, masks, times));
+    TimedRun::add_times(record, own, kept_flops(counts, region, layout.head_dim));
+    run_.append(std::move(record));
   }
 }
 
 /// Metrics that need the times of others of this run.
 Json LatencyRun::compared(const Cell& cell, const KeptCounts& counts, RegionSize region, const std::vector<Cell>& cells,
                           const std::vector<Mask>& masks, const std::vector<WorkTimes>& times) const {
-  const Index head_dim = source_.shape().head_dim;
+  const Index head_dim = run_.source().shape().head_dim;
   const double own_ms = times[cell.work].median_ms();
   const double rate = kept_flops(counts, region, head_dim) / own_ms;
-  Json metrics{{"matmul_tflops", matmul_tflops_}, {"share_of_matmul", rate * 1e-9 / matmul_tflops_}};
+  Json metrics{{"matmul_tflops", run_.matmul_tflops()}, {"share_of_matmul", rate * 1e-9 / run_.matmul_tflops()}};
   const WorkTimes& dense = times[cells[cell.dense].work];
   if (dense.error.empty()) {
     const KeptCounts all = dense_counts(counts.heads, counts.regions, counts.text_blocks);
@@ -162,9 +136,9 @@ Json LatencyRun::compared(const Cell& cell, const KeptCounts& counts, RegionSize
   }
   const double draft_ms = times[*masks[cell.mask].draft_work].median_ms();
   metrics["draft_ms"] = draft_ms;
-  const auto model = paper_model(to_string(source_.shape()));
+  const auto model = paper_model(to_string(run_.source().shape()));
   if (model && dense.error.empty()) {
-    const Projection video = project(*model, matmul_tflops_, dense.median_ms(), own_ms, draft_ms);
+    const Projection video = project(*model, run_.matmul_tflops(), dense.median_ms(), own_ms, draft_ms);
     metrics["projected_dense_s"] = video.dense_s;
     metrics["projected_sparse_s"] = video.sparse_s;
     metrics["projected_speedup"] = video.speedup();
@@ -172,18 +146,11 @@ Json LatencyRun::compared(const Cell& cell, const KeptCounts& counts, RegionSize
   return metrics;
 }
 
-void LatencyRun::append(Json record) {
-  records_.push_back(record);
-  if (!log_.append(std::move(record))) records_.back()["status"] = "failed";
-}
-
 int latency(const LatencyOptions& options, const std::vector<gpu::AttentionKernel>& kernels) {
-  LatencyRun run(options, kernels);
-  const std::vector<Json>& records = run.run();
-  if (!options.quiet) print_latency(records, run.done_before());
-  const bool fine =
-      std::none_of(records.begin(), records.end(), [](const Json& one) { return one["status"] == "failed"; });
-  return fine ? kExitFine : kExitCheckFailed;
+  LatencyRun cells(options, kernels);
+  const TimedRun& run = cells.run();
+  if (!options.quiet) print_latency(run.records(), run.done_before());
+  return run.status();
 }
 
 int latency(const LatencyOptions& options) { return latency(options, gpu::attention_kernels()); }

@@ -5,10 +5,8 @@
 #include <optional>
 #include <vector>
 
-#include "experiments/device/call.hpp"
 #include "experiments/timing/latency.hpp"
-#include "harness/timing/gpu_timing.hpp"
-#include "harness/timing/matmul_rate.hpp"
+#include "experiments/timing/run.hpp"
 
 namespace draft {
 
@@ -17,10 +15,8 @@ class LatencyRun {
   /// Throws UsageError as latency().
   LatencyRun(const LatencyOptions& options, const std::vector<gpu::AttentionKernel>& kernels);
 
-  /// Every record of this run, also appended to options.out.
-  const std::vector<Json>& run();
-  /// Cells that options.out held already and that were not timed again.
-  [[nodiscard]] Index done_before() const { return done_before_; }
+  /// Everything that is not done yet.
+  const TimedRun& run();
 
  private:
   /// A mask on the device.
@@ -44,25 +40,17 @@ class LatencyRun {
 
   void region(RegionSize region);
   std::vector<Cell> plan(RegionSize region, std::vector<Mask>& masks);
-  void make_masks(std::vector<Mask>& masks, const gpu::MaskPipeline& pipeline) const;
+  void make_masks(std::vector<Mask>& masks, const gpu::MaskPipeline& pipeline);
   std::vector<WorkTimes> time(std::vector<Cell>& cells, std::vector<Mask>& masks, const gpu::MaskPipeline& pipeline);
   void record(RegionSize region, const std::vector<Cell>& cells, const std::vector<Mask>& masks,
               const std::vector<WorkTimes>& times);
   [[nodiscard]] Json compared(const Cell& cell, const KeptCounts& counts, RegionSize region,
                               const std::vector<Cell>& cells, const std::vector<Mask>& masks,
                               const std::vector<WorkTimes>& times) const;
-  void append(Json record);
 
   const LatencyOptions& options_;
-  std::vector<gpu::AttentionKernel> kernels_;
   std::vector<TokenOrder> orders_;
-  CallSource source_;
-  RecordLog log_;
-  std::unique_ptr<GpuCall> call_;
-  std::unique_ptr<MatmulMark> matmul_;
-  double matmul_tflops_ = 0.0;  // of this run
-  std::vector<Json> records_;
-  Index done_before_ = 0;
+  TimedRun run_;
 };
 
 }  // namespace draft

@@ -100,23 +100,23 @@ void Verification::group(const std::vector<HeadTask>& tasks, ProgressLine& progr
 void Verification::run_kernels(const std::vector<HeadTask>& tasks, std::vector<JudgedCase>& judged,
                                std::vector<JudgedRun>& runs) {
   const DumpInfo& info = dump_.info();
-  HeadGroup group(info.grid, static_cast<Index>(tasks.size()), info.head_dim, element_,
+  DeviceCall call({static_cast<Index>(tasks.size()), info.grid, info.head_dim}, element_,
                   tasks[0].capture->softmax_scale);
   for (std::size_t head = 0; head < tasks.size(); ++head) {
     const Problem problem = rounded_head(tasks[head]);
-    group.upload(static_cast<Index>(head), to_bits(problem.q, element_, problem.source + ": q"),
-                 to_bits(problem.k, element_, problem.source + ": k"),
-                 to_bits(problem.v, element_, problem.source + ": v"));
+    call.upload(static_cast<Index>(head), to_bits(problem.q, element_, problem.source + ": q"),
+                to_bits(problem.k, element_, problem.source + ": k"),
+                to_bits(problem.v, element_, problem.source + ": v"));
   }
   for (std::size_t c = 0; c < cases_.size(); ++c) {
-    const GroupMasks masks = group.masks(cases_[c], options_.seed);
+    const GroupMasks masks = group_masks(call, cases_[c], options_.seed);
     JudgedCase& own = judged.emplace_back(JudgedCase{masks.masks, {}});
     for (const auto& counts : masks.row_counts) {
       own.blocks.push_back(judged_blocks(counts, masks.layout.regions(), options_.blocks));
     }
     for (const gpu::AttentionKernel& kernel : kernels_) {
       for (const bool region_order : {false, true}) {
-        const KernelRun run = group.run(kernel, masks, region_order);
+        const KernelRun run = guarded_run(call, kernel, masks, region_order);
         JudgedRun& kept = runs.emplace_back(JudgedRun{
             c, kernel.name, region_order, run.unsupported, run.guard_bytes, run.unwritten, run.repeats, {}, {}});
         if (run.unsupported.empty()) keep_judged(masks, own, run, kept);

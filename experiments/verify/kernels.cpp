@@ -24,64 +24,42 @@ std::vector<Index> GroupMasks::tokens(Index block) const {
   return tokens;
 }
 
-HeadGroup::HeadGroup(const Grid& grid, Index heads, Index head_dim, Element element, double scale)
-    : grid_(grid),
-      heads_(heads),
-      head_dim_(head_dim),
-      element_(element),
-      scale_(static_cast<float>(scale)),
-      capability_(gpu::device_capability()) {
-  for (auto& tensor : inputs_) {
-    tensor = gpu::DeviceBuffer<std::uint16_t>(static_cast<std::size_t>(heads * grid.tokens() * head_dim));
-  }
-}
+namespace {
 
-void HeadGroup::upload(Index place, const std::vector<std::uint16_t>& q, const std::vector<std::uint16_t>& k,
-                       const std::vector<std::uint16_t>& v) {
-  const std::vector<std::uint16_t>* sources[] = {&q, &k, &v};
-  for (std::size_t i = 0; i < 3; ++i) {
-    gpu::copy_to_device(inputs_[i].data() + place * static_cast<Index>(sources[i]->size()),
-                        std::span<const std::uint16_t>(*sources[i]));
-  }
-  reordered_region_ = {0, 0};
-}
-
-std::vector<BlockMask> HeadGroup::keep_draft(const MaskChoice& the_case, const GroupMasks& masks) {
-  const gpu::DeviceBuffer<std::uint8_t> mask(static_cast<std::size_t>(masks.layout.map_offset(masks.layout.heads)));
-  const gpu::MaskPipeline pipeline(masks.layout);
-  pipeline.enqueue({element_,
-                    {the_case.pool, the_case.rule, the_case.sparsity, scale_},
-                    inputs_[0].data(),
-                    inputs_[1].data(),
-                    masks.lists->view(mask.data())},
-                   stream_.get());
+/// Writes the masks' lists; returns the masks of all heads.
+std::vector<BlockMask> keep_draft(const DeviceCall& call, const MaskChoice& choice, const DeviceLists& lists) {
+  const gpu::Layout& layout = call.layout();
+  const gpu::DeviceBuffer<std::uint8_t> mask(static_cast<std::size_t>(layout.map_offset(layout.heads)));
+  const gpu::MaskPipeline pipeline(layout);
+  const gpu::Stream stream;
+  pipeline.enqueue(call.draft(choice, lists, mask.data()), stream.get());
   pipeline.require_fine();
   const std::vector<std::uint8_t> kept = mask.download();
-  const Index regions = masks.layout.regions();
-  std::vector<BlockMask> kept_masks(static_cast<std::size_t>(heads_), BlockMask(regions, false));
-  for (Index head = 0; head < heads_; ++head) {
-    const std::uint8_t* own = kept.data() + head * regions * regions;
+  const Index regions = layout.regions();
+  std::vector<BlockMask> masks(static_cast<std::size_t>(layout.heads), BlockMask(regions, false));
+  const std::uint8_t* next = kept.data();
+  for (BlockMask& own : masks) {
     for (Index row = 0; row < regions; ++row) {
-      for (Index column = 0; column < regions; ++column) {
-        kept_masks[static_cast<std::size_t>(head)].set(row, column, own[row * regions + column] != 0);
-      }
+      for (Index column = 0; column < regions; ++column) own.set(row, column, *next++ != 0);
     }
   }
-  return kept_masks;
+  return masks;
 }
 
-GroupMasks HeadGroup::masks(const MaskChoice& the_case, std::uint64_t seed) {
+}  // namespace
+
+GroupMasks group_masks(DeviceCall& call, const MaskChoice& choice, std::uint64_t seed) {
+  call.set_region(choice.region, true);
   GroupMasks masks;
-  masks.layout = gpu_layout(grid_, heads_, head_dim_, the_case.region);
-  masks.dense = the_case.policy == Policy::dense;
-  const Index regions = masks.layout.regions(), blocks = masks.layout.blocks();
-  if (masks.dense) {
-    masks.masks.assign(static_cast<std::size_t>(heads_), BlockMask(regions, true));
-  } else if (the_case.policy == Policy::draft) {
+  masks.layout = call.layout();
+  const Index heads = masks.layout.heads, regions = masks.layout.regions(), blocks = masks.layout.blocks();
+  if (choice.policy == Policy::dense) {
+    masks.masks.assign(static_cast<std::size_t>(heads), BlockMask(regions, true));
+  } else if (choice.policy == Policy::draft) {
     masks.lists = std::make_unique<DeviceLists>(masks.layout);
-    masks.masks = keep_draft(the_case, masks);
+    masks.masks = keep_draft(call, choice, *masks.lists);
   } else {
-    masks.masks = policy_masks(the_case.policy, heads_, regions, the_case.sparsity, seed);
+    masks.masks = policy_masks(choice.policy, heads, regions, choice.sparsity, seed);
     masks.lists = std::make_unique<DeviceLists>(masks.layout, lists_of(masks.masks, masks.layout.text_blocks()));
   }
   for (const BlockMask& mask : masks.masks) {
@@ -94,38 +72,24 @@ GroupMasks HeadGroup::masks(const MaskChoice& the_case, std::uint64_t seed) {
   return masks;
 }
 
-void HeadGroup::reorder_for(const gpu::Layout& layout) {
-  const RegionSize region{layout.region_height, layout.region_width};
-  if (reordered_region_ == region) return;
-  for (std::size_t i = 0; i < 3; ++i) {
-    if (reordered_[i].size() == 0) reordered_[i] = gpu::DeviceBuffer<std::uint16_t>(inputs_[i].size());
-    gpu::reorder(layout, inputs_[i].data(), reordered_[i].data(), stream_.get());
-  }
-  stream_.wait();
-  reordered_region_ = region;
-}
-
-KernelRun HeadGroup::run(const gpu::AttentionKernel& kernel, const GroupMasks& masks, bool region_order) {
-  gpu::Attention call{.layout = masks.layout, .element = element_, .scale = scale_, .region_order = region_order};
+KernelRun guarded_run(const DeviceCall& call, const gpu::AttentionKernel& kernel, const GroupMasks& masks,
+                      bool region_order) {
   KernelRun result;
-  result.unsupported = kernel.unsupported(call, capability_);
+  result.unsupported = call.unsupported(kernel, region_order);
   if (!result.unsupported.empty()) return result;
-  if (region_order) reorder_for(masks.layout);
-  const auto& inputs = region_order ? reordered_ : inputs_;
-  gpu::GuardedBuffer<std::uint16_t> o(inputs[0].size());
-  gpu::GuardedBuffer<float> lse(static_cast<std::size_t>(heads_ * grid_.tokens()));
-  gpu::GuardedBuffer<std::uint8_t> workspace(kernel.workspace(call));
-  call.q = inputs[0].data();
-  call.k = inputs[1].data();
-  call.v = inputs[2].data();
-  call.o = o.data();
-  call.lse = lse.data();
-  if (!masks.dense) call.lists = masks.lists->view();
+  gpu::Attention own = call.inputs(region_order, masks.lists.get());
+  const auto tokens = static_cast<std::size_t>(own.layout.heads) * static_cast<std::size_t>(own.layout.tokens());
+  gpu::GuardedBuffer<std::uint16_t> o(tokens * static_cast<std::size_t>(own.layout.head_dim));
+  gpu::GuardedBuffer<float> lse(tokens);
+  gpu::GuardedBuffer<std::uint8_t> workspace(kernel.workspace(own));
+  own.o = o.data();
+  own.lse = lse.data();
+  const gpu::Stream stream;
   for (const bool again : {false, true}) {
     o.poison();
     lse.poison();
-    kernel.launch(call, {blas_, workspace.data()}, stream_.get());
-    stream_.wait();
+    kernel.launch(own, {call.blas(), workspace.data()}, stream.get());
+    stream.wait();
     std::vector<std::uint16_t> o_bits = o.read();
     std::vector<float> lse_numbers = lse.read();
     result.guard_bytes =
@@ -137,7 +101,7 @@ KernelRun HeadGroup::run(const gpu::AttentionKernel& kernel, const GroupMasks& m
       result.lse = std::move(lse_numbers);
     }
   }
-  const bool bfloat = element_ == Element::bfloat16;
+  const bool bfloat = call.element() == Element::bfloat16;
   const std::uint16_t infinity = bfloat ? kBfloat16.infinity() : kFloat16.infinity();
   result.unwritten = static_cast<std::size_t>(
       std::count_if(result.o.begin(), result.o.end(), [&](std::uint16_t bits) { return (bits & 0x7fff) > infinity; }) +
