@@ -106,7 +106,7 @@ void CallSource::load(const Visit& visit) const {
       continue;
     }
     const HeadTask& task = tasks_[static_cast<std::size_t>(place)];
-    const Dump::HalfHead head = dump_->load_half(*task.capture, task.head, element_);
+    const HalfHead head = dump_->load_half(*task.capture, task.head, element_);
     visit(place, head.q, head.k, head.v);
   }
 }

@@ -179,7 +179,9 @@ HeadStudy::HeadStudy(const Problem& problem, std::vector<Cell> cells, const Stud
     : plan_(std::make_unique<Plan>(problem, std::move(cells), extra_regions)) {
   const std::unique_ptr<Sweeps> own = settings.sweeps == nullptr ? make_reference_sweeps() : nullptr;
   Sweeps& sweeps = own ? *own : *settings.sweeps;
-  sweeps.load(plan_->problem, plan_->partitions, settings.threads);
+  std::optional<HalfHead> in_units;
+  if (settings.half != nullptr && plan_->rescaled) in_units = to_half(plan_->problem, settings.half->element);
+  sweeps.load(plan_->problem, in_units ? &*in_units : settings.half, plan_->partitions, settings.threads);
   plan_->pool_maps(settings.threads);
   plan_->sweep_first(sweeps, settings);
   std::vector<MaskFamily> families = plan_->choose_masks(settings);

@@ -7,6 +7,7 @@
 #include <future>
 #include <map>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <unordered_set>
 
@@ -89,6 +90,20 @@ HeadPlan plan_head(const std::vector<StudyExperiment>& experiments, const Json& 
     }
   }
   return plan;
+}
+
+struct LoadedHead {
+  Problem problem;
+  std::optional<HalfHead> half;  // the file's own bits, where a GPU wants them
+};
+
+/// The 16-bit type of a dump that a GPU is to measure; none for the CPU, which takes them all.
+std::optional<Element> half_element(const DumpInfo& info, const std::string& device) {
+  if (device == "cpu") return std::nullopt;
+  const auto element = parse_element(info.element);
+  if (element == Element::bfloat16 || element == Element::float16) return element;
+  throw UsageError(fmt::format("{}: --device cuda wants a dump in bfloat16 or float16, found {}; use --device cpu",
+                               file_name(info), info.element));
 }
 
 /// A head whose numbers are too large to be measured is refused as input, not a failure of the program.
@@ -180,13 +195,19 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
     }
   }
   // The next head is read while this one is measured; nobody else reads the dump meanwhile.
+  const std::optional<Element> element = half_element(dump.info(), options.device);
   const auto load = [&](std::size_t i) {
-    return std::async(std::launch::async, [&, i] { return dump.load(*heads[i].task.capture, heads[i].task.head); });
+    return std::async(std::launch::async, [&, i]() -> LoadedHead {
+      const auto& [capture, head, stream] = heads[i].task;
+      if (!element) return {dump.load(*capture, head), std::nullopt};
+      HalfHead half = dump.load_half(*capture, head, *element);
+      return {dump.problem_of(*capture, head, half), std::move(half)};
+    });
   };
   bool fine = true;
-  std::future<Problem> next = heads.empty() ? std::future<Problem>() : load(0);
+  std::future<LoadedHead> next = heads.empty() ? std::future<LoadedHead>() : load(0);
   for (std::size_t i = 0; i < heads.size(); ++i) {
-    const Problem problem = next.get();
+    const auto [problem, half] = next.get();
     require_measurable_input(problem);
     if (i + 1 < heads.size()) next = load(i + 1);
     const auto& [task, input, plan] = heads[i];
@@ -195,7 +216,8 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
                      .stream = task.stream,
                      .threads = options.threads,
                      .progress = [&](Index rows) { progress.advance(rows); },
-                     .sweeps = sweeps.get()});
+                     .sweeps = sweeps.get(),
+                     .half = half ? &*half : nullptr});
     fine = write_head(study, plan, experiments, input, options.threads, log, collected) && fine;
   }
   progress.finish();

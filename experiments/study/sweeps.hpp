@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "experiments/study/slack.hpp"
+#include "harness/numbers/half_tensor.hpp"
 
 namespace draft {
 
@@ -26,9 +27,11 @@ class Sweeps {
  public:
   virtual ~Sweeps() = default;
 
-  /// The head of the calls that follow; both arguments must stay where they are meanwhile. `threads` as in
-  /// parallel_for. Throws UsageError if the device cannot take the problem.
-  virtual void load(const Problem& problem, std::span<const Partition> partitions, int threads) = 0;
+  /// The head of the calls that follow; problem and partitions must stay where they are meanwhile. `half`: the same
+  /// numbers as bits, which a GPU needs; may be null. `threads` as in parallel_for. Throws UsageError if the device
+  /// cannot take the problem.
+  virtual void load(const Problem& problem, const HalfHead* half, std::span<const Partition> partitions,
+                    int threads) = 0;
   /// First sweep. Progress adds up to the video rows, here and below.
   virtual LogitSweep logits(std::span<const MapRequest> requests, const Progress& progress) = 0;
   /// Second sweep, after logits(), of families over load()'s partitions. Rows of the effects are in the order of

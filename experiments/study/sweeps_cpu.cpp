@@ -6,7 +6,7 @@ namespace {
 
 class ReferenceSweeps : public Sweeps {
  public:
-  void load(const Problem& problem, std::span<const Partition> partitions, int threads) override {
+  void load(const Problem& problem, const HalfHead*, std::span<const Partition> partitions, int threads) override {
     problem_ = &problem;
     partitions_ = partitions;
     threads_ = threads;

@@ -45,7 +45,7 @@ gpu::Layout layout_of(const Problem& problem, const Partition& partition) {
 
 }  // namespace
 
-void GpuSweeps::load(const Problem& problem, std::span<const Partition> partitions, int threads) {
+void GpuSweeps::load(const Problem& problem, const HalfHead* half, std::span<const Partition> partitions, int threads) {
   if (problem.head_dim() != 64 && problem.head_dim() != 128) {
     throw UsageError(fmt::format("{}: --device cuda wants head_dim 64 or 128, found {}; use --device cpu",
                                  problem.source, problem.head_dim()));
@@ -70,18 +70,22 @@ void GpuSweeps::load(const Problem& problem, std::span<const Partition> partitio
       throw UsageError(fmt::format("{}: --device cuda: {}; use --device cpu", problem.source, error.what()));
     }
   }
-  exact_elements(problem, threads, elements_);
+  if (half == nullptr) {
+    throw UsageError(fmt::format(
+        "{}: --device cuda wants q, k and v in bfloat16 or float16, found others; use --device cpu", problem.source));
+  }
+  element_ = half->element;
   const auto upload = [this](KeptBuffer<std::uint16_t>& buffer, const std::vector<std::uint16_t>& bits) {
     to_device(buffer.at_least(bits.size()), bits.data(), bits.size());
   };
-  upload(q_, elements_.q);
-  upload(k_, elements_.k);
-  upload(v_, elements_.v);
+  upload(q_, half->q);
+  upload(k_, half->k);
+  upload(v_, half->v);
 }
 
 gpu::SweepCall GpuSweeps::call(std::size_t partition) const {
   return {.layout = layouts_[partition],
-          .element = elements_.element,
+          .element = element_,
           .scale = std::min(problem_->scale, kMostScale),
           .q = q_.data(),
           .k = k_.data(),

@@ -1,7 +1,6 @@
 #pragma once
 // The sweeps on the GPU (kernels/sweep/sweeps.hpp), for builds with kernels.
 
-#include "experiments/study/exact_elements.hpp"
 #include "experiments/study/sweeps.hpp"
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/sweep/sweeps.hpp"
@@ -27,14 +26,13 @@ class KeptBuffer {
   gpu::DeviceBuffer<T> buffer_;
 };
 
-/// fp32 on the current CUDA device. Takes heads whose Q, K and V are exact in one 16-bit element type, head_dim 64 or
-/// 128 and at most gpu::kMostBlocks blocks; load() throws UsageError otherwise. Beside the head's tensors it holds
-/// 4 bytes a token and channel for the dense output, 72 a token and mask of the largest family, 42 regions^2 and one
-/// more for each family, at most 1 GiB of the first sweep's scratch (or what one block row needs) and 64 rows of P in
-/// fp64.
+/// fp32 on the current CUDA device. Takes heads whose bits in a 16-bit element type are given, of head_dim 64 or 128
+/// and at most gpu::kMostBlocks blocks; load() throws UsageError otherwise. Beside the head's tensors it holds 4 bytes
+/// a token and channel for the dense output, 72 a token and mask of the largest family, 42 regions^2 and one more for
+/// each family, at most 1 GiB of the first sweep's scratch (or what one block row needs) and 64 rows of P in fp64.
 class GpuSweeps : public Sweeps {
  public:
-  void load(const Problem& problem, std::span<const Partition> partitions, int threads) override;
+  void load(const Problem& problem, const HalfHead* half, std::span<const Partition> partitions, int threads) override;
   LogitSweep logits(std::span<const MapRequest> requests, const Progress& progress) override;
   MaskSweep masks(std::vector<MaskFamily> families, const Progress& progress) override;
   [[nodiscard]] std::vector<Index> row_region(std::size_t partition) const override {
@@ -67,7 +65,7 @@ class GpuSweeps : public Sweeps {
   std::span<const Partition> partitions_;
   int threads_ = 0;
   std::vector<gpu::Layout> layouts_;  // [partition]
-  ExactElements elements_;
+  Element element_ = Element::bfloat16;
   gpu::Stream stream_;
   KeptBuffer<std::uint16_t> q_, k_, v_;
   KeptBuffer<double> lse_, statistics_, effects_, probabilities_, row_l1_;

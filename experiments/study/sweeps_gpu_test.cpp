@@ -32,6 +32,13 @@ Problem ragged_head(Element element, Index head_dim, Index text) {
   return problem;
 }
 
+/// The study on the GPU of a head whose numbers the element type has.
+HeadStudy study_on_gpu(const Problem& problem, Element element, const std::vector<Cell>& cells, Sweeps& sweeps,
+                       const Progress& progress = {}) {
+  const HalfHead half = to_half(problem, element);
+  return HeadStudy(problem, cells, {.progress = progress, .sweeps = &sweeps, .half = &half});
+}
+
 /// The least mu_u that is not 0.
 double least_dropped(const Problem& problem, RegionSize region, const BlockMask& mask) {
   const Partition partition(problem.grid, region);
@@ -123,7 +130,7 @@ TEST_F(GpuSweepsTest, EveryMetricIsTheReferences) {
     const Problem problem = ragged_head(element, head_dim, text);
     Index progress = 0;
     HeadStudy cpu(problem, cells, {});
-    HeadStudy gpu(problem, cells, {1, 0, 0, [&](Index rows) { progress += rows; }, sweeps.get()});
+    HeadStudy gpu = study_on_gpu(problem, element, cells, *sweeps, [&](Index rows) { progress += rows; });
     EXPECT_EQ(progress, 2 * problem.grid.video());
     for (std::size_t i = 0; i < cells.size(); ++i) {
       const Metrics wanted = cpu.metrics(i), found = gpu.metrics(i);
@@ -155,7 +162,7 @@ TEST_F(GpuSweepsTest, TheComparisonCanFail) {
   const Problem problem = ragged_head(Element::bfloat16, 64, 4);
   Problem other = problem;
   other.k.topRows(60) *= 4.0;
-  HeadStudy cpu(problem, cells, {}), gpu(other, cells, {1, 0, 0, {}, sweeps.get()});
+  HeadStudy cpu(problem, cells, {}), gpu = study_on_gpu(other, Element::bfloat16, cells, *sweeps);
   const Metrics wanted = cpu.metrics(0), found = gpu.metrics(0);
   const Allowed allowed(problem, cpu, cells[0], cpu.mask(0), wanted);
   for (const char* name : {"attention_recall", "logits_frobenius", "output_rel_l2", "probs_frobenius"}) {
@@ -193,7 +200,7 @@ TEST_F(GpuSweepsTest, OneBlockHoldsAllTheMass) {
   for (const double logit : {0.0, 1.0, 40.0, 200.0, 354.0, 700.0, 1024.0, 32768.0, 98304.0}) {
     SCOPED_TRACE(logit);
     const Problem problem = one_block_holds_all(logit);
-    HeadStudy cpu(problem, cells, {}), gpu(problem, cells, {1, 0, 0, {}, sweeps.get()});
+    HeadStudy cpu(problem, cells, {}), gpu = study_on_gpu(problem, Element::bfloat16, cells, *sweeps);
     const double weight = single_precision_slack(problem).relative;
     for (std::size_t i = 0; i < cells.size(); ++i) {
       ASSERT_EQ(gpu.mask(i), cpu.mask(i));
@@ -231,7 +238,7 @@ TEST_F(GpuSweepsTest, ZerosAndOtherUnits) {
     if (zeros.find('q') != std::string::npos) problem.q.setZero();
     if (zeros.find('k') != std::string::npos) problem.k.setZero();
     if (zeros.find('v') != std::string::npos) problem.v.setZero();
-    HeadStudy study(problem, cells, {1, 0, 0, {}, sweeps.get()});
+    HeadStudy study = study_on_gpu(problem, Element::bfloat16, cells, *sweeps);
     for (std::size_t i = 0; i < cells.size(); ++i) {
       EXPECT_EQ(metrics_failure(json_of(study.metrics(i)), "cuda"), "") << zeros;
       EXPECT_TRUE(all_checks_hold(study.metrics(i))) << zeros;
@@ -245,7 +252,8 @@ TEST_F(GpuSweepsTest, ZerosAndOtherUnits) {
   other.k *= std::ldexp(1.0, -80);
   other.v *= std::ldexp(1.0, 100);
   other.scale = std::ldexp(plain.scale, -10);
-  HeadStudy study(plain, cells, {1, 0, 0, {}, sweeps.get()}), same(other, cells, {1, 0, 0, {}, sweeps.get()});
+  HeadStudy study = study_on_gpu(plain, Element::bfloat16, cells, *sweeps),
+            same = study_on_gpu(other, Element::bfloat16, cells, *sweeps);
   for (std::size_t i = 0; i < cells.size(); ++i) {
     const Metrics wanted = study.metrics(i), found = same.metrics(i);
     for (const char* name : {"attention_recall", "probs_frobenius", "output_rel_l2", "output_psnr"}) {
@@ -258,11 +266,15 @@ TEST_F(GpuSweepsTest, ZerosAndOtherUnits) {
 TEST_F(GpuSweepsTest, RefuseWhatTheyCannotTake) {
   const std::unique_ptr<Sweeps> sweeps = make_sweeps("cuda");
   const std::vector<Cell> cells{{Policy::random, {}, {}, {4, 8}, 0.5, false}};
-  const StudySettings settings{1, 0, 0, {}, sweeps.get()};
-  EXPECT_THROW(HeadStudy(ragged_head(Element::bfloat16, 48, 0), cells, settings), UsageError);
-  EXPECT_THROW(HeadStudy(naive::random_problem({1, 4, 8, 0}, 64, 1.0, 3), cells, settings), UsageError);
-  EXPECT_THROW(HeadStudy(one_block_holds_all(1048576.0), {{Policy::random, {}, {}, {4, 4}, 0.5, false}}, settings),
-               UsageError);  // fp32 has no digits for such logits
+  const auto refused = [&](const Problem& problem, RegionSize region = {4, 8}) {
+    std::vector<Cell> own = cells;
+    own[0].region = region;
+    EXPECT_THROW(study_on_gpu(problem, Element::bfloat16, own, *sweeps), UsageError);
+  };
+  refused(ragged_head(Element::bfloat16, 48, 0));
+  refused(one_block_holds_all(1048576.0), {4, 4});  // fp32 has no digits for such logits
+  EXPECT_THROW(HeadStudy(ragged_head(Element::bfloat16, 64, 0), cells, {.sweeps = sweeps.get()}),
+               UsageError);  // no bits
 }
 
 }  // namespace

@@ -8,7 +8,6 @@
 #include "experiments/input/kernels.hpp"
 #include "experiments/tools/compare.hpp"
 #include "experiments/verify/table.hpp"
-#include "harness/numbers/half_tensor.hpp"
 #include "harness/record/provenance.hpp"
 #include "reference/parallel.hpp"
 
@@ -82,10 +81,7 @@ const std::vector<Json>& Verification::run() {
 }
 
 Problem Verification::rounded_head(const HeadTask& task) const {
-  Problem problem = dump_.load(*task.capture, task.head);
-  if (to_string(element_) != dump_.info().element) {
-    for (Matrix* tensor : {&problem.q, &problem.k, &problem.v}) round_to(*tensor, element_);
-  }
+  Problem problem = dump_.problem_of(*task.capture, task.head, dump_.load_half(*task.capture, task.head, element_));
   problem.scale = static_cast<double>(static_cast<float>(problem.scale));  // as the kernels get it
   return problem;
 }
@@ -103,10 +99,8 @@ void Verification::run_kernels(const std::vector<HeadTask>& tasks, std::vector<J
   DeviceCall call({static_cast<Index>(tasks.size()), info.grid, info.head_dim}, element_,
                   tasks[0].capture->softmax_scale);
   for (std::size_t head = 0; head < tasks.size(); ++head) {
-    const Problem problem = rounded_head(tasks[head]);
-    call.upload(static_cast<Index>(head), to_bits(problem.q, element_, problem.source + ": q"),
-                to_bits(problem.k, element_, problem.source + ": k"),
-                to_bits(problem.v, element_, problem.source + ": v"));
+    const HalfHead half = dump_.load_half(*tasks[head].capture, tasks[head].head, element_);
+    call.upload(static_cast<Index>(head), half.q, half.k, half.v);
   }
   for (std::size_t c = 0; c < cases_.size(); ++c) {
     const GroupMasks masks = group_masks(call, cases_[c], options_.seed);

@@ -13,7 +13,6 @@
 #include "harness/dump/process.hpp"
 #include "harness/dump/rules.hpp"
 #include "harness/dump/wire.hpp"
-#include "harness/numbers/half_tensor.hpp"
 #include "harness/text.hpp"
 
 namespace draft {
@@ -101,6 +100,11 @@ struct Dump::State {
     }
     return {info.path, path, request.head, answer.bytes, element, info.grid.tokens(), info.head_dim};
   }
+
+  /// Where a head's numbers come from, for messages.
+  [[nodiscard]] std::string source(const CaptureInfo& capture, Index head) const {
+    return fmt::format("{}:{} head {}", file_name(info), shown(capture_path(capture.name)), head);
+  }
 };
 
 Dump::Dump(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -123,26 +127,33 @@ Dump Dump::open(const std::filesystem::path& path) {
 const DumpInfo& Dump::info() const { return state_->info; }
 
 Problem Dump::load(const CaptureInfo& capture, Index head) const {
-  const std::string source = fmt::format("{}:{} head {}", file_name(info()), shown(capture_path(capture.name)), head);
   return {info().grid,
           load_tensor(capture, 'q', head),
           load_tensor(capture, 'k', head),
           load_tensor(capture, 'v', head),
           capture.softmax_scale,
-          source};
+          state_->source(capture, head)};
+}
+
+Problem Dump::problem_of(const CaptureInfo& capture, Index head, const HalfHead& bits) const {
+  const auto numbers = [&](const std::vector<std::uint16_t>& tensor) {
+    return from_bits(tensor, info().head_dim, bits.element);
+  };
+  return {info().grid,     numbers(bits.q),       numbers(bits.k),
+          numbers(bits.v), capture.softmax_scale, state_->source(capture, head)};
 }
 
 Matrix Dump::load_tensor(const CaptureInfo& capture, char dataset, Index head) const {
   return state_->read(capture, dataset, head).matrix();
 }
 
-Dump::HalfHead Dump::load_half(const CaptureInfo& capture, Index head, Element element) const {
+HalfHead Dump::load_half(const CaptureInfo& capture, Index head, Element element) const {
   const auto read = [&](char dataset) {
     const DumpHead own = state_->read(capture, dataset, head);
     if (own.element == element) return own.bits();
     return to_bits(own.matrix(), element, fmt::format("{} {} head {}", shown(info().path.string()), dataset, head));
   };
-  return {read('q'), read('k'), read('v')};
+  return {element, read('q'), read('k'), read('v')};
 }
 
 std::optional<Matrix> Dump::load_output(const CaptureInfo& capture, Index head) const {

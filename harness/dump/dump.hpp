@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "harness/numbers/element.hpp"
+#include "harness/numbers/half_tensor.hpp"
 #include "harness/options.hpp"
 #include "reference/problem.hpp"
 
@@ -85,10 +85,9 @@ class Dump {
 
   /// The same as bits of a 16-bit element type, row-major: the file's own where it holds that type, else the nearest.
   /// Throws as load(); UsageError also where a number is too large for the type.
-  struct HalfHead {
-    std::vector<std::uint16_t> q, k, v;
-  };
   [[nodiscard]] HalfHead load_half(const CaptureInfo& capture, Index head, Element element) const;
+  /// The head that load_half() gave, as float64: load()'s where the file holds that type.
+  [[nodiscard]] Problem problem_of(const CaptureInfo& capture, Index head, const HalfHead& bits) const;
 
   /// One tensor of a head, 'q', 'k' or 'v', as load() has it: where memory for all three is not needed.
   [[nodiscard]] Matrix load_tensor(const CaptureInfo& capture, char dataset, Index head) const;

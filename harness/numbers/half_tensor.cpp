@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <stdexcept>
+#include <string>
 
 #include "harness/options.hpp"
 #include "reference/parallel.hpp"
@@ -55,6 +57,27 @@ const std::vector<double>& all_numbers(Element element) {
 }
 
 double from_bits(std::uint16_t bits, Element element) { return all_numbers(element)[bits]; }
+
+Matrix from_bits(const std::vector<std::uint16_t>& bits, Index columns, Element element) {
+  const std::vector<double>& numbers = all_numbers(element);
+  Matrix rows(static_cast<Index>(bits.size()) / columns, columns);
+  std::transform(bits.begin(), bits.end(), rows.data(), [&](std::uint16_t own) { return numbers[own]; });
+  return rows;
+}
+
+HalfHead to_half(const Problem& problem, Element element) {
+  const auto convert = [&](const Matrix& rows, const char* name) {
+    const std::string what = problem.source + ": " + name;
+    std::vector<std::uint16_t> bits = to_bits(rows, element, what);
+    for (Index i = 0; i < rows.size(); ++i) {
+      if (from_bits(bits[static_cast<std::size_t>(i)], element) == rows.data()[i]) continue;
+      throw UsageError(fmt::format("{}: wanted numbers that {} has, found {} at [{}, {}]", what, to_string(element),
+                                   rows.data()[i], i / rows.cols(), i % rows.cols()));
+    }
+    return bits;
+  };
+  return {element, convert(problem.q, "q"), convert(problem.k, "k"), convert(problem.v, "v")};
+}
 
 void round_to(Matrix& rows, Element element) {
   const HalfFormat format = format_of(element);

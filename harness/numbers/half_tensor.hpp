@@ -20,6 +20,19 @@ const std::vector<double>& all_numbers(Element element);
 /// The number that an element's bits stand for.
 double from_bits(std::uint16_t bits, Element element);
 
+/// The numbers of a tensor's bits, [bits / columns, columns].
+Matrix from_bits(const std::vector<std::uint16_t>& bits, Index columns, Element element);
+
+/// A head's tensors as bits of one 16-bit element type, row-major [tokens, head_dim] each.
+struct HalfHead {
+  Element element = Element::bfloat16;
+  std::vector<std::uint16_t> q, k, v;
+};
+
+/// Of numbers that the element type has. Throws UsageError that names the problem, the tensor and the first number that
+/// it has not.
+HalfHead to_half(const Problem& problem, Element element);
+
 /// Each number becomes the nearest one of the element type.
 void round_to(Matrix& rows, Element element);
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "harness/options.hpp"
+#include "reference/naive.hpp"
 
 namespace draft {
 namespace {
@@ -20,6 +21,35 @@ TEST(HalfTensor, IsTheElementsConversion) {
       ASSERT_EQ(rows.data()[i], rounded(before.data()[i], element));
       ASSERT_EQ(rows.data()[i], from_bits(bits[static_cast<std::size_t>(i)], element));
     }
+  }
+}
+
+// Given a head of each type, subnormal numbers, zeros and the largest among them, claim: its bits stand for it.
+TEST(HalfTensor, OfAHeadAreItsNumbers) {
+  for (const Element element : {Element::float16, Element::bfloat16}) {
+    Problem problem = naive::random_problem({2, 9, 20, 3}, 64, 3.0, 5);
+    for (Matrix* rows : {&problem.q, &problem.k, &problem.v}) round_to(*rows, element);
+    problem.q(0, 0) = -0.0;
+    problem.q(3, 1) = element == Element::float16 ? 65504.0 : 0x1.fep127;
+    problem.k(5, 2) = element == Element::float16 ? 0x1p-24 : -0x1p-133;
+    const HalfHead half = to_half(problem, element);
+    EXPECT_EQ(half.element, element);
+    EXPECT_EQ(half.q, to_bits(problem.q, element, "q"));
+    EXPECT_EQ(from_bits(half.q, 64, element), problem.q);
+    EXPECT_EQ(from_bits(half.k, 64, element), problem.k);
+    EXPECT_EQ(from_bits(half.v, 64, element), problem.v);
+  }
+}
+
+TEST(HalfTensor, OfAHeadThatTheTypeHasNotAreRefused) {
+  Problem problem = naive::random_problem({1, 4, 8, 0}, 64, 1.0, 5);
+  for (Matrix* rows : {&problem.q, &problem.k, &problem.v}) round_to(*rows, Element::bfloat16);
+  problem.k(2, 5) = 1.0 + 0x1p-10;  // float16 alone
+  try {
+    static_cast<void>(to_half(problem, Element::bfloat16));
+    FAIL() << "bfloat16 has no 1 + 2^-10";
+  } catch (const UsageError& error) {
+    EXPECT_STREQ(error.what(), "random problem: k: wanted numbers that bfloat16 has, found 1.0009765625 at [2, 5]");
   }
 }
 
