@@ -9,6 +9,7 @@
 #include "experiments/timing/latency.hpp"
 #include "experiments/timing/overhead.hpp"
 #include "experiments/tools/compare.hpp"
+#include "experiments/tools/convert.hpp"
 #include "experiments/tools/tools.hpp"
 #include "experiments/verify/verify.hpp"
 #include "harness/gpu.hpp"
@@ -53,6 +54,8 @@ constexpr Command kCommands[] = {
      true, overhead_command},
     {"compare", "Compares records with earlier ones of the same cells", nullptr, "old.jsonl new.jsonl", false,
      compare_command},
+    {"convert", "Makes records of version 2 of those of version 1", nullptr, "old.jsonl --out new.jsonl", false,
+     convert_command},
     {"list", "Prints what there is to choose from", nullptr, "", false,
      [](CLI::App&) -> Action { return [] { return print_list(commands()); }; }},
     {"about", "Prints this machine and this build as records have them", nullptr, "--device cpu", false, about_command},

@@ -177,6 +177,7 @@ void add_options(CLI::App& command, Options& options, OptionSet chosen) {
   }
   require_file_name(
       command.add_option("--out", options.out, "JSON Lines file to append records to")->type_name("FILE"));
+  add_switch(command, "--any-build", options.any_build, "Cells in FILE that another build measured are done");
   add_value<std::uint64_t>(command, "--seed", options.seed, parse_at_least_zero<std::uint64_t>,
                            "Seed of everything random (default 1)")
       ->type_name("N");

@@ -35,6 +35,7 @@ struct Options {
   std::vector<Rule> rules;            // --rule
   std::vector<double> sparsities;     // --sparsity
   std::string out;                    // --out: JSON Lines to append to; empty: none
+  bool any_build = false;             // --any-build: cells that another build measured are done
   std::string device = "cpu";         // --device
   int threads = 0;                    // --threads; 0: all cores
   std::uint64_t seed = 1;             // --seed
@@ -67,7 +68,7 @@ CLI::Option* add_text_list(CLI::App& command, const std::string& name, std::vect
 /// An option without a value: `--name=3` is refused.
 CLI::Option* add_switch(CLI::App& command, const std::string& name, bool& value, const std::string& description);
 
-/// Adds the chosen options (and always --out, --seed, --quiet) to a subcommand. Values are parsed into
+/// Adds the chosen options (and always --out, --any-build, --seed, --quiet) to a subcommand. Values are parsed into
 /// `options`; a value that does not parse makes CLI11 fail with the option's name.
 void add_options(CLI::App& command, Options& options, OptionSet chosen);
 

@@ -19,22 +19,10 @@ Element chosen_element(const std::string& chosen, const std::string& of_dump) {
 
 void describe(const CallShape& shape, Json& input) {
   input["heads"] = shape.heads;
-  input["frames"] = shape.grid.frames;
-  input["height"] = shape.grid.height;
-  input["width"] = shape.grid.width;
+  input["grid"] = grid_json(shape.grid);
   input["text_tokens"] = shape.grid.text;
   input["head_dim"] = shape.head_dim;
   input["shape"] = to_string(shape);
-}
-
-/// What tells random calls apart: the shape's name if it says all of it, else every extent.
-std::string capture_name(const CallShape& shape) {
-  const std::string name = to_string(shape);
-  const bool says_all = shape.head_dim == 128 && parse_call_shape(name, 128) == shape;
-  if (says_all) return name;
-  const Grid& grid = shape.grid;
-  return fmt::format("{}x{}x{}x{}+{} of {}", shape.heads, grid.frames, grid.height, grid.width, grid.text,
-                     shape.head_dim);
 }
 
 }  // namespace
@@ -54,7 +42,7 @@ CallSource CallSource::of_shape(const TimedOptions& options) {
   source.element_ = chosen_element(options.element, "bfloat16");
   source.scale_ = 1.0 / std::sqrt(static_cast<double>(options.head_dim));
   source.seed_ = options.seed;
-  source.input_ = {{"dump", nullptr}, {"sha256", nullptr}, {"capture", capture_name(source.shape_)}, {"head", nullptr}};
+  source.input_ = {{"dump", nullptr}, {"sha256", nullptr}, {"capture", nullptr}, {"head", nullptr}};
   describe(source.shape_, source.input_);
   source.input_["data"] = "normal";
   source.input_["seed"] = options.seed;

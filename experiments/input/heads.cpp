@@ -42,6 +42,10 @@ std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options)
   return tasks;
 }
 
+Json grid_json(const Grid& grid) {
+  return {{"frames", grid.frames}, {"height", grid.height}, {"width", grid.width}};
+}
+
 Json input_of(const DumpInfo& info, const std::string& sha256, const HeadTask& task) {
   Json input;
   input["dump"] = file_name(info);
@@ -53,7 +57,7 @@ Json input_of(const DumpInfo& info, const std::string& sha256, const HeadTask& t
   if (task.capture->steps) input["steps"] = *task.capture->steps;
   input["head"] = task.head;
   if (!task.capture->model_heads.empty()) input["model_head"] = task.capture->model_heads[task.head];
-  input["grid"] = {{"frames", info.grid.frames}, {"height", info.grid.height}, {"width", info.grid.width}};
+  input["grid"] = grid_json(info.grid);
   input["text_tokens"] = info.grid.text;
   input["head_dim"] = info.head_dim;
   return input;

@@ -22,6 +22,9 @@ std::vector<std::string> chosen_captures(const DumpInfo& info, const Options& op
 /// Every chosen head of every chosen capture, by capture. Throws UsageError on one that is not there.
 std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options);
 
+/// The record format's `grid`: extents of the video's tokens.
+Json grid_json(const Grid& grid);
+
 /// The record format's `input`. `sha256` is the dump file's.
 Json input_of(const DumpInfo& info, const std::string& sha256, const HeadTask& task);
 

@@ -64,9 +64,11 @@ class Collected {
   void add(const Record& record) {
     if (expected_.erase(cell_identity(record)) > 0) records_[record["experiment"]].push_back(record);
   }
-  void add_file(const std::string& path) {
+  void add_file(const std::string& path, const RecordLog& log) {
     if (expected_.empty() || path.empty()) return;
-    for_each_record(path, [this](const Record& record) { add(record); });
+    for_each_record(path, [&](const Record& record) {
+      if (log.is_done(record)) add(record);
+    });
   }
   [[nodiscard]] const std::vector<Record>& of(const std::string& experiment) { return records_[experiment]; }
 
@@ -76,7 +78,7 @@ class Collected {
 };
 
 HeadPlan plan_head(const std::vector<StudyExperiment>& experiments, const Json& input, const Options& options,
-                   const RecordLog& log, Collected& collected) {
+                   RecordLog& log, Collected& collected) {
   HeadPlan plan;
   for (std::size_t e = 0; e < experiments.size(); ++e) {
     for (const Cell& cell : experiments[e].cells) {
@@ -180,7 +182,7 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
   const std::vector<HeadTask> tasks = chosen_heads(dump.info(), options);
   const std::string sha256 = sha256_file(options.dump);
   const std::unique_ptr<Sweeps> sweeps = make_sweeps(options.device);
-  RecordLog log(options.out);
+  RecordLog log = open_log(options);
   Collected collected;
   ProgressLine progress("measuring heads", 2 * dump.info().grid.video() * static_cast<Index>(tasks.size()),
                         options.quiet);
@@ -222,7 +224,7 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
   }
   progress.finish();
   if (!options.quiet) {
-    collected.add_file(options.out);
+    collected.add_file(options.out, log);
     for (const StudyExperiment& experiment : experiments) experiment.table(collected.of(experiment.name));
   }
   return fine ? kExitFine : kExitCheckFailed;

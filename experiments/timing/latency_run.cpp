@@ -142,6 +142,9 @@ Json LatencyRun::compared(const Cell& cell, const KeptCounts& counts, RegionSize
     metrics["projected_dense_s"] = video.dense_s;
     metrics["projected_sparse_s"] = video.sparse_s;
     metrics["projected_speedup"] = video.speedup();
+    metrics["projected_other_s"] = video.other_s;
+    metrics["projected_calls"] = video.calls;
+    metrics["projected_sparse_share"] = video.sparse_share;
   }
   return metrics;
 }

@@ -9,7 +9,8 @@ Projection project(const TransformerShape& model, double matmul_tflops, double d
   const double calls = static_cast<double>(model.layers * model.steps * model.passes);
   const double sparse = sparse_share(model, DenseRule::first_quarter);
   const double dense_call_s = dense_ms * 1e-3, sparse_call_s = (sparse_ms + draft_ms) * 1e-3;
-  return {other_s + calls * dense_call_s, other_s + calls * ((1 - sparse) * dense_call_s + sparse * sparse_call_s)};
+  return {other_s + calls * dense_call_s, other_s + calls * ((1 - sparse) * dense_call_s + sparse * sparse_call_s),
+          other_s, calls, sparse};
 }
 
 }  // namespace draft

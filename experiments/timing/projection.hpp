@@ -8,6 +8,9 @@ namespace draft {
 
 struct Projection {
   double dense_s = 0, sparse_s = 0;  // of one video
+  double other_s = 0;                // all but attention, in either
+  double calls = 0;                  // of attention
+  double sparse_share = 0;           // of them, in sparse_s
   [[nodiscard]] double speedup() const { return dense_s / sparse_s; }
 };
 

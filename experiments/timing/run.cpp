@@ -14,14 +14,14 @@ TimedRun::TimedRun(const TimedOptions& options, std::string experiment,
       experiment_(std::move(experiment)),
       kernels_(chosen_or_fused_kernels(options.kernels, kernels)),
       source_(CallSource::open(options)),
-      log_(options.out) {}
+      log_(open_log(options)) {}
 
 DeviceCall& TimedRun::call() {
   if (call_ == nullptr) call_ = std::make_unique<DeviceCall>(source_);
   return *call_;
 }
 
-bool TimedRun::holds(const Json& config) const {
+bool TimedRun::holds(const Json& config) {
   return log_.contains({{"experiment", experiment_}, {"input", source_.input()}, {"config", config}});
 }
 

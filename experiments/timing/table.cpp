@@ -28,8 +28,9 @@ std::string mask_text(const Json& config) {
 std::string call_text(const Json& record) {
   const Json& input = record["input"];
   const auto extent = [&](const char* name) { return part(input, name).dump(); };
+  const auto side = [&](const char* name) { return part(part(input, "grid"), name).dump(); };
   return fmt::format("One attention call: {} heads, {}x{}x{} + {} tokens, head_dim {}, {} data\n", extent("heads"),
-                     extent("frames"), extent("height"), extent("width"), extent("text_tokens"), extent("head_dim"),
+                     side("frames"), side("height"), side("width"), extent("text_tokens"), extent("head_dim"),
                      input.value("data", "unknown"));
 }
 

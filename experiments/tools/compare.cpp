@@ -39,11 +39,12 @@ std::string text_of(const Json& value) {
   return joined;
 }
 
-/// Experiment, capture, head, and those parts of the config that are not the same everywhere.
+/// Experiment, capture and head or shape, and those parts of the config that are not the same everywhere.
 std::string name_of(const Json& cell, const std::set<std::string>& varying) {
   std::string name = text_of(part(cell, "experiment"));
   const Json& input = part(cell, "input");
   if (!part(input, "capture").is_null()) name += " " + text_of(part(input, "capture"));
+  if (part(input, "capture").is_null() && part(input, "shape").is_string()) name += " " + text_of(part(input, "shape"));
   if (!part(input, "head").is_null()) name += "/" + text_of(part(input, "head"));
   if (!part(cell, "config").is_object()) return name;
   for (const auto& [key, value] : part(cell, "config").items()) {

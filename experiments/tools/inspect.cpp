@@ -117,7 +117,9 @@ Action inspect_command(CLI::App& command) {
   const auto check = std::make_shared<bool>(false);
   add_options(command, *options, {.dump = true, .captures = true});
   // It writes no records, has nothing random, and its table is the point.
-  for (const char* unused : {"--out", "--seed", "--quiet"}) command.remove_option(command.get_option(unused));
+  for (const char* unused : {"--out", "--any-build", "--seed", "--quiet"}) {
+    command.remove_option(command.get_option(unused));
+  }
   add_switch(command, "--check", *check, "Reads every head and the model's outputs, also those not shown");
   return [options, check] {
     inspect(*options, *check);

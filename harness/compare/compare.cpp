@@ -79,7 +79,7 @@ std::map<std::string, std::vector<std::size_t>> shared_values(const std::vector<
   std::map<std::string, std::vector<std::size_t>> groups;
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     const Json &config = part(*pairs[i].after, "config"), &input = part(*pairs[i].after, "input");
-    for (const char* key : {"capture", "layer", "head"}) {
+    for (const char* key : {"capture", "shape", "layer", "head"}) {
       if (!part(input, key).is_null()) groups[std::string(key) + ' ' + plain(part(input, key))].push_back(i);
     }
     if (!config.is_object()) continue;
@@ -90,24 +90,45 @@ std::map<std::string, std::vector<std::size_t>> shared_values(const std::vector<
 
 Verdict verdict_of(Shift shift) { return shift == Shift::slower ? Verdict::regression : Verdict::improvement; }
 
+/// Cells of one identity; what is left over by what it measures, for the same may have run on another GPU.
+std::vector<Pair> paired(std::map<std::string, const Json*>& before, std::map<std::string, const Json*>& after) {
+  std::vector<Pair> pairs;
+  for (auto old = before.begin(); old != before.end();) {
+    const auto found = after.find(old->first);
+    if (found == after.end()) {
+      ++old;
+      continue;
+    }
+    pairs.push_back({old->second, found->second});
+    after.erase(found);
+    old = before.erase(old);
+  }
+  std::map<std::string, std::string> elsewhere;  // what is measured: the identity
+  for (const auto& [identity, record] : after) elsewhere.emplace(measured_cell(*record), identity);
+  for (auto old = before.begin(); old != before.end();) {
+    const auto found = elsewhere.find(measured_cell(*old->second));
+    if (found == elsewhere.end()) {
+      ++old;
+      continue;
+    }
+    pairs.push_back({old->second, after.at(found->second)});
+    after.erase(found->second);
+    elsewhere.erase(found);
+    old = before.erase(old);
+  }
+  return pairs;
+}
+
 /// Compares cell by cell and gathers what there is to say.
 class Comparer {
  public:
   explicit Comparer(const CompareOptions& options) : options_(options) {}
 
   Comparison run(const std::vector<Json>& before, const std::vector<Json>& after) {
-    const auto old_cells = last_by_cell(before), new_cells = last_by_cell(after);
-    std::vector<Pair> pairs;
-    for (const auto& [identity, record] : old_cells) {
-      const auto found = new_cells.find(identity);
-      if (found != new_cells.end()) {
-        pairs.push_back({record, found->second});
-      } else {
-        result_.only_before.push_back(cell_of(*record));
-      }
-    }
+    auto old_cells = last_by_cell(before), new_cells = last_by_cell(after);
+    const std::vector<Pair> pairs = paired(old_cells, new_cells);
+    for (const auto& [identity, record] : old_cells) result_.only_before.push_back(cell_of(*record));
     for (const auto& [identity, record] : new_cells) {
-      if (old_cells.contains(identity)) continue;
       result_.only_after.push_back(cell_of(*record));
       alone(*record);
     }

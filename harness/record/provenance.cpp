@@ -13,6 +13,7 @@
 #include <ctime>
 #include <fstream>
 #include <memory>
+#include <random>
 #include <thread>
 #include <vector>
 
@@ -53,6 +54,12 @@ nlohmann::ordered_json machine_info() {
 nlohmann::ordered_json build_info() {
   return {{"commit", kGitCommit},    {"dirty", kGitDirty},     {"type", kBuildType},    {"compiler", kCompiler},
           {"flags", kCompilerFlags}, {"cuda", cuda_version()}, {"hdf5", hdf5_version()}};
+}
+
+const std::string& run_id() {
+  static const std::string id =
+      fmt::format("{:%Y%m%dT%H%M%SZ}-{:08x}", fmt::gmtime(std::time(nullptr)), std::random_device{}() & 0xffffffffU);
+  return id;
 }
 
 std::uint64_t peak_memory() {

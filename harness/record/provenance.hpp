@@ -14,6 +14,9 @@ nlohmann::ordered_json machine_info();
 /// {"commit", "dirty", "type", "compiler", "flags", "cuda": version or null, "hdf5": version}.
 nlohmann::ordered_json build_info();
 
+/// This process as records name it: when it first asked, UTC, and 8 random digits, "20250520T123456Z-0a1b2c3d".
+const std::string& run_id();
+
 /// The most memory that this process held at once, in bytes.
 std::uint64_t peak_memory();
 

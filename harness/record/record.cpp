@@ -22,8 +22,9 @@
 namespace draft {
 namespace {
 
-/// Whole numbers as whole ones, whether they were written 0, 0.0 or -0.0. Others, and those beyond 64 bits, stay.
-void make_whole(nlohmann::json& value) {
+/// Whole numbers as whole ones, whether they were written 0, 0.0 or -0.0; others, and those beyond 64 bits, stay.
+/// Members that are null go.
+void make_plain(nlohmann::json& value) {
   if (value.is_number_float()) {
     const auto number = value.get<double>();
     if (number != std::trunc(number)) return;
@@ -33,7 +34,12 @@ void make_whole(nlohmann::json& value) {
       value = static_cast<std::uint64_t>(number);
     }
   } else if (value.is_structured()) {
-    for (nlohmann::json& member : value) make_whole(member);
+    if (value.is_object()) {
+      for (auto member = value.begin(); member != value.end();) {
+        member = member->is_null() ? value.erase(member) : std::next(member);
+      }
+    }
+    for (nlohmann::json& member : value) make_plain(member);
   }
 }
 
@@ -41,13 +47,23 @@ void make_whole(nlohmann::json& value) {
 /// numbers are written.
 std::string sorted_text(const Json& value) {
   auto sorted = nlohmann::json::parse(record_line(value));
-  make_whole(sorted);
+  make_plain(sorted);
   return sorted.dump();
 }
 
-bool is_done(const Json& record) {
-  const Json& status = part(record, "status");
-  return status == "ok" || status == "skipped";
+const Json& this_machine() {
+  static const Json machine = machine_info();
+  return machine;
+}
+
+const Json& this_build() {
+  static const Json build = build_info();
+  return build;
+}
+
+bool is_this_build(const Json& record) {
+  static const std::string own = sorted_text(this_build());
+  return sorted_text(part(record, "build")) == own;
 }
 
 /// Takes what is not finite, and so has no text in JSON, out of the metrics.
@@ -106,17 +122,16 @@ std::string record_line(const Json& value) {
 }
 
 Json make_record(const std::string& experiment, Json input, Json config, Json metrics) {
-  static const Json machine = machine_info();
-  static const Json build = build_info();
   Json record;
   record["schema"] = kRecordSchema;
   record["experiment"] = experiment;
+  record["run"] = run_id();
   record["input"] = std::move(input);
   record["config"] = std::move(config);
   record["metrics"] = std::move(metrics);
   record["status"] = "ok";
-  record["machine"] = machine;
-  record["build"] = build;
+  record["machine"] = this_machine();
+  record["build"] = this_build();
   record["time"] = utc_time();
   return record;
 }
@@ -134,15 +149,23 @@ const Json& part(const Json& object, const char* key) {
   return found == object.end() ? nothing : *found;
 }
 
-std::string cell_identity(const Json& record) {
+std::string measured_cell(const Json& record) {
   const Json& input = part(record, "input");
-  std::string identity = sorted_text(part(record, "experiment"));
-  for (const char* key : {"sha256", "capture", "head"}) identity += ',' + sorted_text(part(input, key));
-  return identity + ',' + sorted_text(part(record, "config"));
+  Json content = input;
+  if (part(input, "sha256").is_string()) {
+    content = Json::object();
+    for (const char* key : {"sha256", "capture", "head"}) content[key] = part(input, key);
+  }
+  return sorted_text({part(record, "experiment"), content, part(record, "config")});
 }
 
-void for_each_record(const std::filesystem::path& path, const std::function<void(Json record)>& visit,
-                     const std::string& left_out) {
+std::string cell_identity(const Json& record) {
+  const bool on_gpu = part(part(record, "config"), "device") == "cuda";
+  const Json& machine = record.contains("machine") ? part(record, "machine") : this_machine();
+  return measured_cell(record) + (on_gpu ? sorted_text(part(machine, "gpu")) : "");
+}
+
+void for_each_line(const std::filesystem::path& path, const std::function<void(int, const std::string&)>& visit) {
   const auto refuse = [&](const std::string& why) {
     if (!why.empty()) throw UsageError(fmt::format("{}: records cannot be read: {}", shown(path.string()), why));
   };
@@ -154,7 +177,12 @@ void for_each_record(const std::filesystem::path& path, const std::function<void
   const std::unique_ptr<const int, decltype(close_file)> closing(&file, close_file);
   if (::fstat(file, &found) == 0) refuse(why_no_file(found));
   LineReader lines(file, path);
-  for (std::string line; lines.next(line);) visit(parse_record(path, lines.number(), line, left_out));
+  for (std::string line; lines.next(line);) visit(lines.number(), line);
+}
+
+void for_each_record(const std::filesystem::path& path, const std::function<void(Json record)>& visit,
+                     const std::string& left_out) {
+  for_each_line(path, [&](int number, const std::string& line) { visit(parse_record(path, number, line, left_out)); });
 }
 
 std::vector<Json> read_records(const std::filesystem::path& path) {
@@ -163,7 +191,7 @@ std::vector<Json> read_records(const std::filesystem::path& path) {
   return records;
 }
 
-RecordLog::RecordLog(const std::filesystem::path& path) : path_(path) {
+RecordLog::RecordLog(const std::filesystem::path& path, OtherBuilds others) : path_(path), others_(others) {
   if (path.empty()) return;
   try {
     open_file();
@@ -218,12 +246,31 @@ void RecordLog::close_file() {
 
 RecordLog::RecordLog(RecordLog&& other) noexcept
     : path_(std::move(other.path_)),
+      others_(other.others_),
       file_(std::exchange(other.file_, -1)),
       created_(other.created_),
       lacks_end_(other.lacks_end_),
-      done_(std::move(other.done_)) {}
+      done_(std::move(other.done_)),
+      of_other_builds_(std::move(other.of_other_builds_)) {}
 
 RecordLog::~RecordLog() { close_file(); }
+
+bool RecordLog::is_done(const Json& record) const {
+  const Json& status = part(record, "status");
+  return (status == "ok" || status == "skipped") && (others_ == OtherBuilds::done || is_this_build(record));
+}
+
+bool RecordLog::contains(const Json& record) {
+  const std::string cell = cell_identity(record);
+  if (done_.contains(cell)) return true;
+  if (of_other_builds_.contains(cell)) {
+    const std::string said = fmt::format("{}: what another build measured is measured again; --any-build keeps it\n",
+                                         shown(path_.string()));
+    std::fputs(said.c_str(), stderr);
+    of_other_builds_.clear();
+  }
+  return false;
+}
 
 void RecordLog::read_lines() {
   LineReader lines(file_, path_);
@@ -239,7 +286,11 @@ void RecordLog::read_lines() {
     lacks_end_ = !lines.has_end();
     whole += static_cast<off_t>(line.size()) + 1;
     const Json record = parse_record(path_, lines.number(), line, "arrays");
-    if (is_done(record)) done_.insert(cell_identity(record));
+    if (is_done(record)) {
+      done_.insert(cell_identity(record));
+    } else if (!is_this_build(record)) {
+      of_other_builds_.insert(cell_identity(record));
+    }
   }
 }
 
@@ -277,6 +328,10 @@ bool RecordLog::append(Json record) {
   }
   if (is_done(record)) done_.insert(cell_identity(record));
   return failure.empty();
+}
+
+RecordLog open_log(const Options& options) {
+  return RecordLog(options.out, options.any_build ? OtherBuilds::done : OtherBuilds::measured_again);
 }
 
 }  // namespace draft

@@ -32,8 +32,10 @@ std::string refusal(const std::filesystem::path& path) {
 // Given: a new record. Claim: it has every key that the record format asks for.
 TEST(Record, HasSchemaMachineBuildAndTime) {
   const Json made = record();
-  EXPECT_EQ(made["schema"], 1);
+  EXPECT_EQ(made["schema"], 2);
   EXPECT_EQ(made["experiment"], "bounds");
+  EXPECT_EQ(made["run"], record()["run"]);
+  EXPECT_EQ(made["run"].get<std::string>().size(), std::string("20250520T123456Z-0a1b2c3d").size());
   EXPECT_EQ(made["status"], "ok");
   EXPECT_TRUE(made["machine"].contains("cpu"));
   EXPECT_TRUE(made["machine"]["gpu"].is_null());
@@ -54,6 +56,58 @@ TEST(Record, IdentityIsExperimentInputAndConfig) {
   reordered["config"] = {{"sparsity", 0.9}, {"pool", "avg"}};
   reordered["input"]["dump"] = "renamed.h5";
   EXPECT_EQ(cell_identity(reordered), cell_identity(record()));
+}
+
+// Given: what two GPUs, or two names of one dump, measured; an input without a dump. Claim: a GPU matters where it
+// computed, a name does not, and without a dump everything that the input says matters.
+TEST(Record, IdentityIsOfWhatMatters) {
+  const auto on = [](const char* device, const char* gpu) {
+    Json made = record();
+    made["config"]["device"] = device;
+    made["machine"]["gpu"] = gpu;
+    return made;
+  };
+  EXPECT_NE(cell_identity(on("cuda", "A")), cell_identity(on("cuda", "B")));
+  EXPECT_EQ(measured_cell(on("cuda", "A")), measured_cell(on("cuda", "B")));
+  EXPECT_EQ(cell_identity(on("cpu", "A")), cell_identity(on("cpu", "B")));
+  Json bare = on("cpu", "A");
+  bare.erase("machine");
+  EXPECT_EQ(cell_identity(bare), cell_identity(on("cpu", "A")));
+  Json random = record();
+  random["input"] = {{"sha256", nullptr}, {"shape", "a"}, {"seed", 1}};
+  Json other = random;
+  other["input"]["seed"] = 2;
+  EXPECT_NE(cell_identity(random), cell_identity(other));
+  other["input"] = {{"shape", "a"}, {"seed", 1}};
+  EXPECT_EQ(cell_identity(random), cell_identity(other)) << "null is the same as no value";
+}
+
+// Given: a file of another build's records. Claim: they are not done, said once; with OtherBuilds::done they are. A
+// record of this build that stands behind one of them makes the cell done.
+TEST(RecordLog, OtherBuilds) {
+  const TemporaryDirectory directory;
+  Json old_first = record(0), old_second = record(1);
+  old_first["build"]["commit"] = old_second["build"]["commit"] = "another";
+  write_bytes(directory / "r.jsonl",
+              old_first.dump() + "\n" + old_second.dump() + "\n" + record(1).dump() + "\n");
+  testing::internal::CaptureStderr();
+  {
+    RecordLog log(directory / "r.jsonl");
+    EXPECT_FALSE(log.contains(record(0)));
+    EXPECT_FALSE(log.contains(record(0)));
+    EXPECT_TRUE(log.contains(record(1)));
+    EXPECT_FALSE(log.is_done(old_first));
+    EXPECT_TRUE(log.is_done(record(1)));
+    log.append(record(0));
+    EXPECT_TRUE(log.contains(record(0)));
+  }
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(said, (directory / "r.jsonl").string() +
+                      ": what another build measured is measured again; --any-build keeps it\n");
+  EXPECT_EQ(read_records(directory / "r.jsonl").size(), 4U) << "nothing is taken away";
+  write_bytes(directory / "r.jsonl", old_first.dump() + "\n");
+  RecordLog any(directory / "r.jsonl", OtherBuilds::done);
+  EXPECT_TRUE(any.contains(record(0)));
 }
 
 // Given: one number written in several ways. Claim: one cell; another number is another.
@@ -89,7 +143,7 @@ TEST(RecordLog, RemembersDoneCells) {
   }
   const std::string before = read_text(directory / "r.jsonl");
   EXPECT_EQ(std::count(before.begin(), before.end(), '\n'), 3);
-  const RecordLog log(directory / "r.jsonl");
+  RecordLog log(directory / "r.jsonl");
   EXPECT_TRUE(log.contains(record(0)));
   EXPECT_TRUE(log.contains(record(1)));
   EXPECT_FALSE(log.contains(record(2)));
@@ -156,14 +210,14 @@ TEST(RecordLog, NothingElseIsTouched) {
   const TemporaryDirectory directory;
   const std::string whole = record(0).dump() + "\n";
   Json later = record(0);
-  later["schema"] = 2;
+  later["schema"] = 3;
   int number = 0;
   for (const std::string& bytes :
-       {std::string("notes"), std::string("notes\n"), std::string("x"), std::string("{\n  \"schema\": 1\n}\n"),
-        std::string("{\"schema\": 1}"), std::string("{\"title\": "), std::string("a,b\n1,2\n"),
+       {std::string("notes"), std::string("notes\n"), std::string("x"), std::string("{\n  \"schema\": 2\n}\n"),
+        std::string("{\"schema\": 2}"), std::string("{\"title\": "), std::string("a,b\n1,2\n"),
         std::string("\x89HDF\r\n\x1a\n"), std::string("\0\0", 2), std::string("\n"), later.dump() + "\n",
         later.dump().substr(0, 30), whole + "notes", whole + "\n", whole + std::string("\0", 1),
-        whole + "{\"schema\":2", whole + "{} ", whole + later.dump()}) {
+        whole + "{\"schema\":3", whole + "{} ", whole + later.dump()}) {
     const std::filesystem::path path = directory / std::to_string(++number);
     write_bytes(path, bytes);
     const auto time = std::filesystem::last_write_time(path) - std::chrono::hours(1);
@@ -227,7 +281,7 @@ TEST(RecordLog, NamesThatAreNoUtf8) {
     EXPECT_TRUE(log.append(first));
     EXPECT_FALSE(log.contains(second));
   }
-  const RecordLog log(directory / "r.jsonl");
+  RecordLog log(directory / "r.jsonl");
   EXPECT_TRUE(log.contains(first));
   EXPECT_FALSE(log.contains(second));
   EXPECT_EQ(read_records(directory / "r.jsonl").at(0)["input"]["capture"], "caf\\xe9");

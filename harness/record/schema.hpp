@@ -1,5 +1,5 @@
 #pragma once
-// What a record is: which keys it must have and of what kind their values are. Every reader of records asks here.
+// What a record is: harness/record/record.schema.json, interpreted. Every reader of records asks here.
 
 #include <filesystem>
 #include <optional>
@@ -10,27 +10,22 @@
 
 namespace draft {
 
-/// A record with a later one is refused, for what it says may mean something else.
-inline constexpr int kRecordSchema = 1;
+/// The version that is written and read. `draftbench convert` makes it of version 1; a later one is refused, for what
+/// it says may mean something else.
+inline constexpr int kRecordSchema = 2;
 
-/// The first thing that keeps this value from being a record; none if it is one. A record is an object with
-/// - schema: 1; experiment: a name; status: ok, failed or skipped;
-/// - input, config: objects. What readers count on in them has a kind: names are text, layer, step, steps and
-/// model_head
-///   whole numbers, as dumps have them, other counts and seeds whole numbers of at least 0, extents and region's two
-///   whole numbers of at least 1, sparsity a number from 0 to below 1;
-/// - metrics: an object of finite numbers, or kNotApplicable in the place of one; may lack in a record that is not ok
-///   or has a timing that is not empty;
-/// and where it has them: timing, an object in which times in ms are numbers above 0 and samples_ms is a list of at
-/// least one; machine, build and arrays: objects, the maps among the arrays square and of one size; notes: an object or
-/// text; time and reason: text. Null is the same as no value. Other keys may hold anything. scripts/record_format.py
-/// has the same rules.
+/// The first thing that keeps this value from being a record; none if it is one. The rules are those of
+/// record.schema.json and what no schema says: numbers are finite in float64, and the maps among the arrays are square
+/// and of one size. scripts/record_format.py interprets the same file.
 std::optional<FieldFault> record_fault(const Json& record);
 
 /// The record on this line of the file, without its `left_out` (a key, such as "arrays"), which is checked all the
 /// same. Throws UsageError, in one line with the file, the line's number and the field, if the line holds none.
 Json parse_record(const std::filesystem::path& path, int number, const std::string& line,
                   const std::string& left_out = "");
+
+/// The JSON object on this line, whatever it says; refusals as parse_record's.
+Json parse_object(const std::filesystem::path& path, int number, const std::string& line);
 
 /// Whether this is what an interrupted write leaves of a record: the beginning, but not all, of a JSON object whose
 /// first members are `schema` and `experiment`, and nothing in it keeps it from becoming a record.

@@ -17,8 +17,8 @@ def chosen(cells):
     """The best, the median and the worst head by attention recall, of those whose record has all three maps."""
     cells = [
         cell
-        for cell in having(cells, arrays=MAPS, config=["region", "sparsity"], input=["grid"])
-        if set(cell.input["grid"]) >= {"height", "width"} and _has_scale(cell)
+        for cell in having(cells, arrays=MAPS, config=["region", "sparsity"])
+        if cell.grid and _has_scale(cell)
     ]
     cells.sort(key=lambda cell: (-cell.metrics.get("attention_recall", 0), cell.head_key))
     if len(cells) <= MAX_HEADS:
@@ -54,7 +54,7 @@ def _stem(cell):
 
 
 def regions_per_frame(cell):
-    grid, (height, width) = cell.input["grid"], cell.config["region"]
+    grid, (height, width) = cell.grid, cell.config["region"]
     return -(-grid["height"] // height) * -(-grid["width"] // width)
 
 

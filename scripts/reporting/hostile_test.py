@@ -82,7 +82,7 @@ class Refusals(unittest.TestCase):
     def test_file_line_and_field_are_named(self):
         self.refused(
             [*some(), dict(some()[0], schema=99)],
-            "a.jsonl:2: schema: wanted 1, found 99: a later version of the format",
+            "a.jsonl:2: schema: wanted 2, found 99: a later version of the format",
         )
         self.refused(some(sparsity="0.9"), 'a.jsonl:1: config.sparsity: wanted a number in [0, 1), found "0.9"')
         self.refused(
@@ -136,7 +136,7 @@ class Failures(unittest.TestCase):
         self.assertEqual(make(some("regions"))[:2], (0, ""))
 
     def test_a_last_line_that_is_cut_is_exit_status_1(self):
-        status, err, text, _ = make([*some(), b'{"schema": 1, "experim'])
+        status, err, text, _ = make([*some(), b'{"schema": 2, "experim'])
         self.assertEqual((status, err), (1, "report: unreadable: a.jsonl:2: an incomplete last line\n"))
         self.assertIn("UNREADABLE a.jsonl:2", text)
 

@@ -114,17 +114,13 @@ def _why(measured, devices, paper):
     ]
     for shape in PAPER_SHAPES:
         cells = [row[5] for row in measured if row[0] == shape]
-        limits = [limit for cell in cells if (limit := projection.limit(cell, _dense_share(paper)))]
+        limits = [limit for cell in cells if (limit := projection.limit(cell))]
         if limits:
             why.append(
                 f"{' '.join(PAPER_SHAPES[shape])}: with sparse attention that takes no time the projection would be"
                 f" {max(limits):.2f}x."
             )
     return why
-
-
-def _dense_share(paper):
-    return paper.value("dense_steps") / 100
 
 
 def figure_4_table(rows, projected):
@@ -203,7 +199,7 @@ def over_2x(records, paper):
         f"The claim is about an A100. Figure 4 prints {wanted:.2f}x for HunyuanVideo, and its Wan2.1 labels end at 75%."
     ]
     for shape, cell in lowest.items():
-        limit = projection.limit(cell, _dense_share(paper))
+        limit = projection.limit(cell)
         if limit and projection.speedup(cell) <= wanted:
             why.append(f"{' '.join(PAPER_SHAPES[shape])}: at most {limit:.2f}x with sparse attention in no time.")
     headline = "; ".join(

@@ -17,7 +17,7 @@ def captures_table(records):
         groups.setdefault(cell.capture_key, []).append(cell)
     for key, cells in sorted(groups.items(), key=lambda item: item[0]):
         source = cells[0].input
-        grid = source.get("grid", {})
+        grid = cells[0].grid
         shape = (
             f"{grid.get('frames', '?')} x {grid.get('height', '?')} x {grid.get('width', '?')} +"
             f" {source.get('text_tokens', 0)} text"

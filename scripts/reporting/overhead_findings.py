@@ -51,7 +51,7 @@ def by_sparsity(cells):
     return {sparsity: members + always for sparsity, members in sorted(found.items())}
 
 
-def shares(found, video, dense_share):
+def shares(found, video):
     """Times of drafting, and of drafting and moving tokens, in ms and as shares of attention and of a whole video;
     video: the record of end_to_end, or None."""
     attention = median_ms(found["attention"]) if "attention" in found else None
@@ -62,7 +62,7 @@ def shares(found, video, dense_share):
             rows[name] = {
                 "ms": spent,
                 "attention": spent / attention if attention else None,
-                "video": projection.share(video, spent, dense_share) if video else None,
+                "video": projection.share(video, spent) if video else None,
             }
     return rows
 
@@ -85,13 +85,12 @@ def table_3(records, paper, plots):
     if not cells:
         return Finding(title, claim, NOT_TESTABLE, rule, NOT_MEASURED)
     videos = end_to_end(records.of("latency"))
-    dense_share = paper.value("dense_steps") / 100
-    table = overhead_table(cells, videos, dense_share)
+    table = overhead_table(cells, videos)
     pictures = figures_overhead.overhead_pictures(drawable(cells), plots)
     judged = []
     for call, members in by_call(cells):
         if call.shape == PAPER_SHAPE:
-            found = shares(parts(members, PAPER_SPARSITY), videos.get((call, PAPER_SPARSITY)), dense_share)
+            found = shares(parts(members, PAPER_SPARSITY), videos.get((call, PAPER_SPARSITY)))
             if found:
                 judged.append((call, found))
     count = f"{len(cells)} records of parts of single attention calls."
@@ -144,7 +143,7 @@ def _sentence(call, found):
     return f"{call.label} on {call.gpu} at {percent(PAPER_SPARSITY, 0)}: {'; '.join(each)}."
 
 
-def overhead_table(cells, projected, dense_share):
+def overhead_table(cells, projected):
     rows, videos, groups = [], [], {}
     for call, members in by_call(cells):
         for sparsity, found in by_sparsity(members).items():
@@ -164,7 +163,7 @@ def overhead_table(cells, projected, dense_share):
                         cell.timing.get("p10_ms"),
                         cell.timing.get("p90_ms"),
                         cell.shown("share_of_attention"),
-                        projection.share(video, median_ms(cell), dense_share) if video and added else None,
+                        projection.share(video, median_ms(cell)) if video and added else None,
                         cell.shown("gb_per_s"),
                         cell.config.get("kernel"),
                         cell.metrics.get("bytes"),

@@ -1,46 +1,37 @@
-"""The projection of a whole video's time from one attention call's, as the records hold it, taken apart again.
+"""The projection of a whole video's time from one attention call's, as the records hold it (experiments/timing/projection.hpp):
 
-dense_s  = other + calls * dense_ms
-sparse_s = other + calls * (d * dense_ms + (1 - d) * (sparse_ms + draft_ms)), d = the share of the steps that stay dense
+dense_s  = other_s + calls * dense_ms
+sparse_s = other_s + calls * ((1 - share) * dense_ms + share * (sparse_ms + draft_ms)), share = of the calls that are sparse
 """
 
-from .timings import median_ms
+PARTS = ("projected_dense_s", "projected_sparse_s", "projected_other_s", "projected_calls", "projected_sparse_share")
 
 
 def speedup(cell):
     return cell.metrics.get("projected_speedup")
 
 
-def calls(cell, dense_share):
-    """Attention calls of a video; None where the record has no projection or saves nothing."""
-    metrics = cell.metrics
-    names = ("projected_dense_s", "projected_sparse_s", "speedup_over_dense", "draft_ms")
-    if any(name not in metrics for name in names) or not median_ms(cell):
-        return None
-    sparse_ms = median_ms(cell)
-    saved_ms = sparse_ms * metrics["speedup_over_dense"] - sparse_ms - metrics["draft_ms"]
-    if saved_ms <= 0:
-        return None
-    return (metrics["projected_dense_s"] - metrics["projected_sparse_s"]) / ((1 - dense_share) * saved_ms * 1e-3)
+def _parts(cell):
+    """The projection's numbers; None where the record lacks one."""
+    parts = [cell.metrics.get(name) for name in PARTS]
+    return None if any(part is None for part in parts) else parts
 
 
-def limit(cell, dense_share):
+def limit(cell):
     """The speed-up that this projection would give if sparse attention and draft took no time at all."""
-    count = calls(cell, dense_share)
-    if count is None:
+    if (parts := _parts(cell)) is None:
         return None
-    dense_s = cell.metrics["projected_dense_s"]
-    attention_s = count * median_ms(cell) * cell.metrics["speedup_over_dense"] * 1e-3
-    rest_s = dense_s - (1 - dense_share) * attention_s
+    dense_s, _, other_s, _, sparse_share = parts
+    rest_s = other_s + (1 - sparse_share) * (dense_s - other_s)
     return dense_s / rest_s if rest_s > 0 else None
 
 
-def share(cell, milliseconds, dense_share):
+def share(cell, milliseconds):
     """Share of the projected end-to-end time that so many milliseconds a sparse call take."""
-    count = calls(cell, dense_share)
-    if count is None or not cell.metrics["projected_sparse_s"] > 0:
+    if (parts := _parts(cell)) is None or not parts[1] > 0:
         return None
-    return (1 - dense_share) * count * milliseconds * 1e-3 / cell.metrics["projected_sparse_s"]
+    _, sparse_s, _, calls, sparse_share = parts
+    return sparse_share * calls * milliseconds * 1e-3 / sparse_s
 
 
 def tolerance(printed):

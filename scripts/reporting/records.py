@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from lab.shared import record_file
-from lab.shared.record_format import NOT_APPLICABLE
+from lab.shared.record_format import NOT_APPLICABLE, identity
 
 from .foreign import inert, inert_value
 
@@ -33,6 +33,12 @@ class Cell:
     arrays: dict
     timing: dict
     source: str  # "file:line"
+    run: str = ""  # of the process that measured; "" where nobody knows
+
+    @cached_property
+    def grid(self):
+        """{"frames", "height", "width"} in tokens, as far as the record says."""
+        return self.input.get("grid") or {}
 
     @cached_property
     def dump(self):
@@ -90,7 +96,7 @@ class Cell:
 
     def describe(self):
         """One line that says which cell this is."""
-        where = " ".join(str(part) for part in (self.dump, self.input.get("capture", "")) if part)
+        where = " ".join(str(part) for part in (self.dump, self.input.get("capture") or self.input.get("shape")) if part)
         if self.input.get("head") is not None:
             where += f" head {self.input['head']}"
         if not where:
@@ -158,34 +164,6 @@ def left_out(cells, names, first=" "):
     return f"{first}Relative to nothing, so neither passed nor failed and in no mean, interval or plot: {words}."
 
 
-def _what_is_measured(record):
-    """A dump is known by its content, not its name; a time
-    belongs to a GPU."""
-    source = record.get("input") or {}
-    if source.get("sha256"):
-        source = {key: source.get(key) for key in ("sha256", "capture", "head", "heads")}
-    place = [(record.get("machine") or {}).get("gpu")] if record.get("experiment") in TIMED + VIDEOS else []
-    return [record.get("experiment"), source, record.get("config", {}), *place]
-
-
-def _by_number(value):
-    """Whole numbers as whole ones, whether they were written 0, 0.0 or -0.0; those beyond 64 bits as doubles."""
-    if type(value) is float and value.is_integer() and -(2**63) <= value < 2**64:
-        return int(value)
-    if type(value) is int and not -(2**63) <= value < 2**64:
-        return float(value)
-    if type(value) is dict:
-        return {key: _by_number(each) for key, each in value.items()}
-    if type(value) is list:
-        return [_by_number(each) for each in value]
-    return value
-
-
-def cell_identity(record):
-    """Records with the same identity measure the same thing, however their numbers are written."""
-    return json.dumps(_by_number(_what_is_measured(record)), sort_keys=True)
-
-
 def load(paths):
     """Reads every file in order; of two records of one cell with the same time the later line wins. Lines that are no
     records are in `broken` and `incomplete`. Raises record_file.Malformed where a path is no file, OSError."""
@@ -200,15 +178,15 @@ def load(paths):
                     f"{source}: {problem}"
                 )
                 continue
-            identity = cell_identity(record)
-            if identity in newest:
+            cell = identity(record)
+            if cell in newest:
                 records.superseded += 1
-                if (newest[identity][0].get("time") or "") > (record.get("time") or ""):
+                if (newest[cell][0].get("time") or "") > (record.get("time") or ""):
                     continue
-            newest[identity] = (record, source, json.dumps(_what_is_measured(record), sort_keys=True))
+            newest[cell] = (record, source)
     targets = {"ok": records.cells, "skipped": records.skipped, "failed": records.failed}
-    for identity in sorted(newest, key=lambda identity: newest[identity][2]):  # the order that tables have
-        record, source, _ = newest.pop(identity)  # a cell has its own copy
+    for cell in sorted(newest):  # the order that tables have
+        record, source = newest.pop(cell)  # a cell has its own copy
         targets[record["status"]].append(_cell(record, source))
     return records
 
@@ -256,4 +234,5 @@ def _cell(record, source):
         _measured(_present(record, "arrays")),
         _measured(_present(record, "timing")),
         source,
+        inert(record.get("run") or ""),
     )

@@ -52,8 +52,8 @@ class Loading(unittest.TestCase):
         first = synthetic_gpu.generate(("wan_512p",), (0.9,))[1]
         other_gpu = dict(first, machine=dict(first["machine"], gpu="NVIDIA Other"))
         self.assertEqual(len(load([first, first, other_gpu]).cells), 2)
-        dumped = dict(first["input"], dump="a.h5", sha256="0" * 64, heads=24)
-        fewer = dict(dumped, heads=3)
+        dumped = dict(first["input"], dump="a.h5", sha256="0" * 64)
+        fewer = dict(dumped, head=[0, 1, 2])
         self.assertEqual(len(load([dict(first, input=dumped), dict(first, input=fewer)]).cells), 2)
         moved = dict(cell(), machine={"gpu": "NVIDIA Other"})  # what a mask does is the same on every machine
         self.assertEqual(len(load([cell(), moved]).cells), 1)

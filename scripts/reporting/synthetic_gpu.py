@@ -32,12 +32,10 @@ def source(shape):
     return {
         "dump": None,
         "sha256": None,
-        "capture": shape,
+        "capture": None,
         "head": None,
         "heads": heads,
-        "frames": frames,
-        "height": height,
-        "width": width,
+        "grid": {"frames": frames, "height": height, "width": width},
         "text_tokens": text,
         "head_dim": 128,
         "data": "normal",
@@ -100,7 +98,7 @@ def config(kernel, order, policy, sparsity, **more):
 
 def timed(experiment, shape, setting, metrics, times):
     machine = {**GPU, **CLOCKS, "throttle_reasons": ["sw_power_cap"]}
-    return record(experiment, source(shape), setting, metrics, machine=machine, timing=times)
+    return record(experiment, source(shape), setting, metrics, machine=machine, timing=times, run="one")
 
 
 def latency(shape, kernel, order, policy, sparsity, rng):
@@ -158,6 +156,9 @@ def projected(shape, dense_ms, sparse_ms):
         "projected_dense_s": dense,
         "projected_sparse_s": sparse,
         "projected_speedup": dense / sparse,
+        "projected_other_s": other,
+        "projected_calls": calls,
+        "projected_sparse_share": 0.75,
     }
 
 

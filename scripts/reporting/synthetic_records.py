@@ -13,7 +13,7 @@ TOKENS = 8 * 32 * 48
 
 def record(experiment, source, config, metrics, **more):
     common = {
-        "schema": 1,
+        "schema": 2,
         "experiment": experiment,
         "input": source,
         "config": config,

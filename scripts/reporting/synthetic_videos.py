@@ -19,9 +19,7 @@ def source(clips, **more):
     found = {
         "model": "minidit",
         "weights_sha256": "ab" * 32,
-        "frames": 8,
-        "height": 32,
-        "width": 48,
+        "grid": {"frames": 8, "height": 32, "width": 48},
         "text_tokens": 16,
         "heads": 3,
         "head_dim": 128,
@@ -148,7 +146,7 @@ def times():
             metrics["dense_call_ms"] = attention / 240
             if policy == "draft":
                 metrics |= {"draft_ms": 0.05, "sparse_call_ms": attention / 240 * (1 - sparsity)}
-            place = source(1, frames=grid[0], height=grid[1], width=grid[2])
+            place = source(1, grid=dict(zip(("frames", "height", "width"), grid)))
             setting = config(policy, sparsity, kernel=kernel, dense_steps=0.25 if policy == "draft" else 0.0)
             yield record(
                 "video_time",

@@ -66,7 +66,7 @@ class Call:
 
 def call_of(cell):
     source = cell.input
-    grid = source.get("grid") or source
+    grid = cell.grid
     shape = source.get("shape") or ""
     return Call(
         list(PAPER_SHAPES).index(shape) if shape in PAPER_SHAPES else len(PAPER_SHAPES),
@@ -133,20 +133,8 @@ def median_ms(cell):
     return cell.timing.get("median_ms")
 
 
-def run_of(cell):
-    """What all records of one run share: two rates of a matrix product are never equal to the last digit."""
-    build = cell.build
-    return (
-        cell.machine.get("gpu"),
-        cell.machine.get("driver"),
-        build.get("commit"),
-        build.get("dirty"),
-        cell.metrics.get("matmul_tflops"),
-    )
-
-
 def same_run(first, second):
-    return "matmul_tflops" in first.metrics and run_of(first) == run_of(second)
+    return bool(first.run) and first.run == second.run
 
 
 def commit(cell):

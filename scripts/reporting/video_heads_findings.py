@@ -272,8 +272,8 @@ def diffuse_heads(videos, plots):
         }
         for one in choices
     }
-    source = videos.cells[0].input
-    blocks = source["frames"] * -(-source["height"] // 8) * -(-source["width"] // 16)
+    grid = videos.cells[0].grid
+    blocks = grid["frames"] * -(-grid["height"] // 8) * -(-grid["width"] // 16)
     own = cells[choices[0]]
     spread = videos.spread() or {place: found["effective_blocks"] for place, found in own.items()}
     diffuse = {place for place, value in spread.items() if value > blocks / 2}

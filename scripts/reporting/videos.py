@@ -12,7 +12,8 @@ from scipy.stats import bootstrap
 
 from .records import LARGEST_DRAWN, having, left_out
 
-SHAPE = ("frames", "height", "width", "steps", "layers", "heads", "clips")  # what every record of videos has to name
+SHAPE = ("grid", "steps", "layers", "heads", "clips")  # what every record of videos has to name
+SIDES = ("frames", "height", "width")
 WASHED = ("contrast", "psnr", "psnr_matched")
 METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 PAPER_REGION, PAPER_STEPS = "8x16", 0.25
@@ -66,11 +67,11 @@ def choice_of(cell):
 
 def grid_of(cell):
     """ "21x32x48": frames, height and width in tokens."""
-    return "x".join(str(cell.input.get(side)) for side in ("frames", "height", "width"))
+    return "x".join(str(cell.grid.get(side)) for side in SIDES)
 
 
 def video_tokens(cell):
-    return cell.input["frames"] * cell.input["height"] * cell.input["width"]
+    return cell.grid["frames"] * cell.grid["height"] * cell.grid["width"]
 
 
 def interval(values):

@@ -170,7 +170,7 @@ class CommandLine(unittest.TestCase):
         os.mkfifo(self.path("fifo"))
         self.write(
             "good.jsonl",
-            [{"schema": 1, "experiment": "x", "input": {}, "config": {}, "metrics": {"a": 1}, "status": "ok"}],
+            [{"schema": 2, "experiment": "x", "input": {}, "config": {}, "metrics": {"a": 1}, "status": "ok"}],
         )
         for names in (("fifo", "good.jsonl"), ("good.jsonl", "fifo")):
             self.refused("compare", *names, says=["fifo", "wanted a file, found a FIFO"])
@@ -187,7 +187,7 @@ class CommandLine(unittest.TestCase):
         running.send_signal(signal.SIGKILL)
         running.wait()
         with open(self.path("r.jsonl"), "ab") as file:
-            file.write(b'{"schema": 1, "experiment": "bou')  # what a kill within a write leaves
+            file.write(b'{"schema": 2, "experiment": "bou')  # what a kill within a write leaves
         kept = self.text("r.jsonl").splitlines()[:-1]
         self.call(*command[1:])
         records = self.records("r.jsonl")
@@ -321,7 +321,7 @@ class CommandLine(unittest.TestCase):
         self.assertIn("24 changed", self.call("compare", old, skipped, "--allow-skipped").stdout)
 
     def test_compare_refuses_bad_input(self):
-        cell = {"schema": 1, "experiment": "x", "input": {"sha256": "ab"}, "config": {}, "metrics": {}, "status": "ok"}
+        cell = {"schema": 2, "experiment": "x", "input": {"sha256": "ab"}, "config": {}, "metrics": {}, "status": "ok"}
         old = self.write("good.jsonl", [cell])
         self.write("other.jsonl", [cell | {"experiment": "y"}])
         with open(self.path("text.jsonl"), "w") as file:

@@ -16,7 +16,7 @@ import h5py
 from lab.checks.program import PROGRAM
 
 RECORD = {
-    "schema": 1,
+    "schema": 2,
     "experiment": "latency",
     "input": {"sha256": "ab", "capture": "c", "head": 0},
     "config": {"kernel": "mma", "device": "cuda", "region": [8, 16], "sparsity": 0.9},
@@ -74,11 +74,11 @@ class Output(unittest.TestCase):
             b"{}",
             b"\n",
             b"\0",
-            b'{"schema": 2, "experiment": "x"',
+            b'{"schema": 3, "experiment": "x"',
             whole + b"x",
             whole + b'{"title": "x',
             whole + b"\0\0",
-            json.dumps(RECORD | {"schema": 2}).encode() + b"\n",
+            json.dumps(RECORD | {"schema": 3}).encode() + b"\n",
             json.dumps([RECORD]).encode(),
         ):
             with open(self.path("n.txt"), "wb") as file:
@@ -282,9 +282,9 @@ class Output(unittest.TestCase):
 
         text = json.dumps(RECORD)
         for line, says in (
-            (json.dumps(RECORD | {"schema": 2}), "schema: wanted 1, which this version reads, found the later 2"),
-            (json.dumps(RECORD | {"schema": "1"}), 'schema: wanted 1, found "1"'),
-            (json.dumps({k: v for k, v in RECORD.items() if k != "schema"}), "schema: wanted 1, found no such key"),
+            (json.dumps(RECORD | {"schema": 3}), "schema: wanted 2, which this version reads, found the later 3"),
+            (json.dumps(RECORD | {"schema": "1"}), 'schema: wanted 2, found "1"'),
+            (json.dumps({k: v for k, v in RECORD.items() if k != "schema"}), "schema: wanted 2, found no such key"),
             (json.dumps(RECORD | {"config": None}), "config: wanted an object, found null"),
             (json.dumps(RECORD | {"config": [1]}), "config: wanted an object, found a list of 1"),
             (with_part("config", sparsity="0.9"), 'config.sparsity: wanted a number from 0 to below 1, found "0.9"'),
@@ -300,7 +300,7 @@ class Output(unittest.TestCase):
                 text.replace('"kept_share"', '"a\\u001b[31m|<script>\\n"').replace(" 0.1}", " null}"),
                 "metrics.a\\x1b[31m|<script>\\n: wanted",
             ),
-            ("{}", "schema: wanted 1, found no such key"),
+            ("{}", "schema: wanted 2, found no such key"),
             ("null", "wanted one JSON object, found null"),
             ("", "wanted one JSON object"),
             (text[:50], "line 2"),
@@ -323,7 +323,7 @@ class Output(unittest.TestCase):
 
     def test_a_long_line_and_many_records(self):
         with open(self.path("long.jsonl"), "wb") as file:
-            file.write(b'{"schema": 1, "experiment": "')
+            file.write(b'{"schema": 2, "experiment": "')
             file.truncate(2**30)  # NUL bytes, and no end
         limit = lambda: resource.setrlimit(resource.RLIMIT_DATA, (2**30, 2**30))  # beside the libraries' own pages
         limited = {} if "asan" in PROGRAM else {"preexec_fn": limit}  # AddressSanitizer reserves terabytes
@@ -339,7 +339,7 @@ class Output(unittest.TestCase):
     def test_a_gate_that_compares_nothing_fails(self):
         benchmark = '{"context": {"date": "x"}, "benchmarks": [{"name": "a", "real_time": 1.0, "time_unit": "ms"}]}'
         first = self.write("first.json", benchmark)
-        self.refused("compare", first, first, says=["first.json: line 1: schema: wanted 1, found no such key"])
+        self.refused("compare", first, first, says=["first.json: line 1: schema: wanted 2, found no such key"])
         nothing = self.write("nothing", "{}")
         self.refused("compare", nothing, nothing, says=["nothing: line 1"])
         empty = self.write("empty")

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 
 SOUND = {
-    "schema": 1,
+    "schema": 2,
     "experiment": "bounds",
     "input": {
         "dump": "a.h5",
@@ -104,12 +104,36 @@ WHOLE = (-(2**63), -1, 0, 2**63, 2**64 - 1)
 NO_WHOLE = (2**64, -(2**63) - 1, 1.0, True, "0", [])
 MAPS = {"draft_map": [[0.5, 0.5], [0.1, 0.9]], "mask": ["10", "01"]}
 
+# Lines that are of the sound line's cell, and lines that are of another.
+SAME_CELL = [
+    changed("input.dump", "renamed.h5"),
+    changed("input.layer", 4),
+    changed("config.sparsity", 0.5000),
+    changed("config.region", [8.0, 16]).replace(b"8.0", b"8"),
+    changed("config.seed", None),
+    changed("machine.gpu", "of another machine"),
+    changed("metrics.attention_recall", 0.25),
+    changed("run", "another"),
+]
+OTHER_CELL = [
+    changed("experiment", "pooling"),
+    changed("input.sha256", "cd"),
+    changed("input.sha256", None),
+    changed("input.capture", "d"),
+    changed("input.head", 2),
+    changed("input.head", [1]),
+    changed("config.sparsity", 0.75),
+    changed("config.seed", 0),
+    changed("config.device", "cuda"),
+    changed("config.more", "x"),
+]
+
 CASES = [
     Case("sound", None, SOUND_LINE),
     # What stands at the top.
-    *bad("schema", 0, 2, 1.0, True, "1"),
+    *bad("schema", 0, 1, 3, 2.0, True, "2"),
     *bad("experiment", "", 3, []),
-    *[without(name, name) for name in ("schema", "experiment", "input", "config", "status")],
+    *[without(name, name) for name in ("schema", "experiment", "input", "config", "metrics", "status")],
     *[
         case
         for name in ("input", "config", "metrics", "timing", "machine", "build", "arrays")
@@ -121,9 +145,10 @@ CASES = [
     *bad("time", 3),
     *good("notes", "x", {"a": [1]}),
     *bad("notes", 3, []),
-    without("metrics", None),
+    *good("metrics", {}),
     without("timing", None),
-    Case("neither metrics nor timing", "metrics", changed("timing", {}).replace(b'"metrics"', b'"none"')),
+    *good("run", None, "20260101T000000Z-0a1b2c3d"),
+    *bad("run", 3),
     *good("something", None, [], {"a": [1, "b"]}),
     # Whole numbers of dumps may be any; others count.
     *[case for name in ("layer", "step", "steps", "model_head") for case in good(f"input.{name}", None, *WHOLE)],
@@ -136,12 +161,14 @@ CASES = [
     *good("config.seed", 0, 2**63, 2**64 - 1),
     *bad("config.seed", -1, *NO_WHOLE),
     text("a seed of -0", None, b'"policy"', b'"seed": -0, "policy"'),
-    *bad("input.frames", 0, -1, 2.0),
-    *good("input.frames", 1, 2**64 - 1),
+    *good("input.head", [], [0, 2**64 - 1]),
+    *bad("input.head", [-1], [1.0], ["0"], [[0]]),
+    *good("input.grid", None),
     *bad("input.grid", [2, 8, 16]),
-    *bad("input.grid.frames", 0),
+    *bad("input.grid.frames", 0, -1, 2.0, None),
+    *good("input.grid.frames", 1, 2**64 - 1),
     *bad("input.grid.height", 1.5),
-    *good("input.grid.width", None),
+    without("input.grid.width", "input.grid.width"),
     *bad("input.model", 3),
     *bad("input.shift", "x"),
     # The config.

@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 
 from lab.shared.files import ROOT
 from lab.shared.one_line_parser import OneLineParser, Refused
+from lab.shared.record_format import SCHEMA
 from lab.shared.records import open_records
 
 SUITES = ("kernels_test", "experiments_gpu_test")
@@ -269,7 +270,7 @@ def main(arguments=None):
                 print(f"sanitizers: {suite}" + ("" if tool == "none" else f" under {tool}"), file=sys.stderr)
                 metrics, reasons, output = measure(options.build, suite, tool, chosen, options.timeout, options.python)
                 record = {
-                    "schema": 1,
+                    "schema": SCHEMA,
                     "experiment": "gpu_tests",
                     "input": {},
                     "config": {"suite": suite, "tool": tool, "filter": chosen, "device": "cuda"},

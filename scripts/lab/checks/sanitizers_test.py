@@ -280,11 +280,11 @@ class GpuTests(unittest.TestCase):
         refused("--timeout", "--timeout", "0")
         refused("Is a directory", "--out", str(self.folder))
         self.assertFalse(self.out.exists())
-        self.out.write_text('{"schema": 1}\n{"sch')
+        self.out.write_text('{"schema": 2}\n{"sch')
         refused("not whole")
         for text, says in (
             ("notes\n", "jsonl:1: wanted one JSON object"),
-            ('{"schema": 2}\n', "jsonl:1: schema: wanted 1, found 2"),
+            ('{"schema": 3}\n', "jsonl:1: schema: wanted 2, found 3"),
             ("[]\n", "jsonl:1: wanted a record"),
         ):
             self.out.write_text(text)

@@ -194,7 +194,7 @@ def change_bytes(rng, data):
         "crlf": lambda: data.replace(b"\n", b"\r\n"),
         "bom": lambda: b"\xef\xbb\xbf" + data,
         "blank": lambda: data.replace(b"\n", b"\n\n  \n"),
-        "tail": lambda: data + rng.choice((b"{", b'{"schema": 1', b"notes", b"\x00" * 100, b"\xff\xfe")),
+        "tail": lambda: data + rng.choice((b"{", b'{"schema": 2', b"notes", b"\x00" * 100, b"\xff\xfe")),
         "empty": lambda: b"",
         "noise": lambda: rng.randbytes(rng.choice((1, 100, 5000))),
     }

@@ -10,7 +10,7 @@ import unittest
 from lab.fuzzing import record_changes, records
 from lab.fuzzing.runner import ACCEPTED, REFUSED, VIOLATION, Limits
 
-WHOLE = b'{"schema": 1}\n{"schema": 1, "experiment": "a"}\n'
+WHOLE = b'{"schema": 2}\n{"schema": 2, "experiment": "a"}\n'
 
 
 class Continuing(unittest.TestCase):

@@ -15,6 +15,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from lab.shared.record_format import SCHEMA
+
 ACCEPTED, REFUSED, VIOLATION = "accepted", "refused", "violation"
 # What a library says of itself, without a word on what was wanted where: no message for a user.
 BARE = re.compile(r"draftbench: (std::\w+|sto[dil]+|basic_\w+|vector::\w+|map::at|\[json\.exception[^:]*|.*_M_\w+.*)$")
@@ -190,7 +192,7 @@ def summary(fuzz, results, seconds):
                 violations.append({"index": index, "command": command, "reason": outcome.reason, "recipe": case.recipe})
     about = json.loads(subprocess.run([fuzz.program, "about"], capture_output=True, check=True).stdout)
     record = {
-        "schema": 1,
+        "schema": SCHEMA,
         "experiment": f"fuzz_{fuzz.subject.name}",
         "input": {},
         "config": {

@@ -139,12 +139,10 @@ def dump_call(path, captures, heads, device):
         "sha256": sha256_of(path),
         "model": root["model"],
         "capture": "+".join(names),
-        "head": None,
+        "head": sorted(set(heads)) if heads else None,
     }
     if len(names) == 1:
         source |= {"layer": layers.pop(), "step": steps.pop()}
-    if heads:
-        source["chosen_heads"] = sorted(set(heads))
     return Call(q, k, v, grid, source | _extent(q.shape[0], grid, text, q.shape[2]) | {"data": "captured"})
 
 
@@ -152,9 +150,7 @@ def _extent(heads, grid, text, head_dim):
     frames, height, width = grid
     return {
         "heads": heads,
-        "frames": frames,
-        "height": height,
-        "width": width,
+        "grid": {"frames": frames, "height": height, "width": width},
         "text_tokens": text,
         "head_dim": head_dim,
         "shape": shape_name(heads, grid, text),

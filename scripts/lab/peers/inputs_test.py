@@ -13,7 +13,7 @@ import h5py
 from lab.peers.inputs import dump_call, parse_shape, random_call, shape_name
 
 # Names of a record's `input`, from a shape and from a dump.
-EXTENT = {"heads", "frames", "height", "width", "text_tokens", "head_dim", "shape", "data"}
+EXTENT = {"heads", "grid", "text_tokens", "head_dim", "shape", "data"}
 SHAPE_KEYS = EXTENT | {"dump", "sha256", "capture", "head", "seed"}
 DUMP_KEYS = EXTENT | {"dump", "sha256", "model", "capture", "head"}
 
@@ -77,7 +77,7 @@ class Dumps(unittest.TestCase):
         call = dump_call(self.path, ["second"], [3, 1], "cpu")
         self.assertTrue(torch.equal(call.q, self.q[1, [1, 3]]))
         self.assertTrue(torch.equal(call.v, self.v[1]))
-        self.assertEqual((call.input["layer"], call.input["step"], call.input["chosen_heads"]), (3, 1, [1, 3]))
+        self.assertEqual((call.input["layer"], call.input["step"], call.input["head"]), (3, 1, [1, 3]))
 
     def test_refusals_name_wanted_and_found(self):
         for captures, heads, words in (

@@ -67,7 +67,7 @@ class Records(unittest.TestCase):
 
     def test_keys_of_a_record(self):
         record = self.record({}, status="skipped", reason="not there", notes={"kernel": "n"})
-        wanted = "schema experiment input config metrics status reason notes machine build time"
+        wanted = "schema experiment run input config metrics status reason notes machine build time"
         self.assertEqual(set(record), set(wanted.split()))
-        self.assertEqual((record["schema"], record["experiment"]), (1, "peers"))
+        self.assertEqual((record["schema"], record["experiment"]), (2, "peers"))
         self.assertRegex(record["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")

@@ -1,17 +1,21 @@
-"""What a well-formed record is, for every Python reader of record files. Standard library only.
+"""What a well-formed record is, for every Python reader of record files: harness/record/record.schema.json, interpreted.
+Standard library only.
 
-An object of schema 1: `experiment`, `input`, `config`, `metrics`, `status`, and whatever else a run left. What is none is
-never guessed at: `problem` says which field, what was wanted and what was found. record_file.py reads files of them.
+What is no record is never guessed at: `problem` says which field, what was wanted and what was found. record_file.py reads
+files of records. harness/record/schema.cpp interprets the same file.
 """
 
 import json
+import os
 import sys
 
-SCHEMA = 1
-STATUSES = ("ok", "failed", "skipped")
+from lab.shared.files import ROOT
+
+SCHEMA_FILE = os.path.join(ROOT, "harness", "record", "record.schema.json")
+SCHEMA = 2  # the version that is read and written
 NOT_APPLICABLE = "not_applicable"  # a metric that is relative to nothing: no number, and no failure
 LEAST_WHOLE, MOST_WHOLE = -(2**63), 2**64 - 1  # what 64 bits hold, with a sign or without
-MAPS = ("draft_map", "block_mass", "mask")
+MAPS = ("draft_map", "block_mass", "mask")  # of one head: square, and of one size
 
 LARGEST = sys.float_info.max
 ROUNDED_TO_LARGEST = int(LARGEST) + 2**970 - 1  # the last whole number that rounds to a double
@@ -23,119 +27,82 @@ def is_number(value):
     return type(value) is float and -LARGEST <= value <= LARGEST  # false for NaN
 
 
-def _whole(least, most=MOST_WHOLE):
-    return lambda value: type(value) is int and least <= value <= most
-
-
-def _listed(fits):
-    return lambda value: isinstance(value, list) and all(map(fits, value))
-
-
-TEXT = ("text", lambda value: isinstance(value, str))
-FLAG = ("true or false", lambda value: isinstance(value, bool))
-WHOLE = ("a whole number", _whole(LEAST_WHOLE))
-COUNT = ("a whole number of at least 0", _whole(0))
-SIDE = ("a whole number of at least 1", _whole(1))
-NUMBER = ("a finite number", is_number)
-SHARE = ("a number in [0, 1]", lambda value: is_number(value) and 0 <= value <= 1)
-SPARSITY = ("a number in [0, 1)", lambda value: is_number(value) and 0 <= value < 1)
-AMOUNT = ("a finite number of at least 0", lambda value: is_number(value) and value >= 0)
-TIME = ("a finite number above 0", lambda value: is_number(value) and value > 0)
-TIMES = ("numbers above 0", lambda value: bool(value) and _listed(TIME[1])(value))
-NUMBERS = ("finite numbers", _listed(is_number))
-REGION = ("two whole numbers of at least 1", lambda value: _listed(SIDE[1])(value) and len(value) == 2)
-TEXTS = ("texts", _listed(TEXT[1]))
-OBJECT = ("an object", lambda value: isinstance(value, dict))
-METRIC = (f'a finite number or "{NOT_APPLICABLE}"', lambda value: is_number(value) or value == NOT_APPLICABLE)
-HEADS = ("a whole number of at least 0, or text", lambda value: COUNT[1](value) or isinstance(value, str))
-
-REQUIRED = {
-    "schema": (f"{SCHEMA}", lambda value: type(value) is int and value == SCHEMA),
-    "experiment": ("a name", lambda value: isinstance(value, str) and value != ""),
-    "input": OBJECT,
-    "config": OBJECT,
-    "status": (f"one of {', '.join(STATUSES)}", lambda value: isinstance(value, str) and value in STATUSES),
+TYPES = {
+    "integer": lambda value: type(value) is int and LEAST_WHOLE <= value <= MOST_WHOLE,
+    "number": is_number,
+    "string": lambda value: type(value) is str,
+    "boolean": lambda value: type(value) is bool,
+    "object": lambda value: type(value) is dict,
+    "array": lambda value: type(value) is list,
+    "null": lambda value: value is None,
 }
-OPTIONAL = {
-    "metrics": OBJECT,
-    "timing": OBJECT,
-    "arrays": OBJECT,
-    "machine": OBJECT,
-    "build": OBJECT,
-    "reason": TEXT,
-    "time": TEXT,
-    "notes": ("an object or text", lambda value: isinstance(value, (dict, str))),
+NUMBERS = (int, float)
+LIMITS = {  # keyword: (what it concerns, whether a value keeps the limit)
+    "minimum": (NUMBERS, lambda value, limit: value >= limit),
+    "maximum": (NUMBERS, lambda value, limit: value <= limit),
+    "exclusiveMinimum": (NUMBERS, lambda value, limit: value > limit),
+    "exclusiveMaximum": (NUMBERS, lambda value, limit: value < limit),
+    "minLength": ((str,), lambda value, limit: len(value) >= limit),
+    "minItems": ((list,), lambda value, limit: len(value) >= limit),
+    "maxItems": ((list,), lambda value, limit: len(value) <= limit),
 }
-TOP = {**REQUIRED, **OPTIONAL}
-FIELDS = {  # what readers count on; other names may hold anything. Null is the same as no value.
-    "input": {
-        **dict.fromkeys(
-            ("dump", "sha256", "capture", "model", "resolution", "shape", "data", "prompts", "weights_sha256"), TEXT
-        ),
-        **dict.fromkeys(("layer", "step", "steps", "model_head"), WHOLE),  # a dump's: it may count from anywhere
-        **dict.fromkeys(
-            (
-                "head",
-                "heads",
-                "head_dim",
-                "text_tokens",
-                "tokens",
-                "layers",
-                "clips",
-                "batch",
-                "first_seed",
-                "probe_clips",
-            ),
-            COUNT,
-        ),
-        **dict.fromkeys(("frames", "height", "width"), SIDE),
-        "grid": OBJECT,
-        "shift": NUMBER,
-    },
-    "config": {
-        **dict.fromkeys(
-            (
-                "policy",
-                "pool",
-                "rule",
-                "kernel",
-                "device",
-                "order",
-                "element",
-                "part",
-                "method",
-                "model",
-                "resolution",
-                "counting",
-            ),
-            TEXT,
-        ),
-        "region": REGION,
-        "sparsity": SPARSITY,
-        "seed": COUNT,
-        "seconds": AMOUNT,
-        "sustain_ms": TIME,
-        "dense_steps": SHARE,
-        "heads": HEADS,
-    },
-    "timing": {
-        **dict.fromkeys(("median_ms", "p10_ms", "p90_ms"), TIME),
-        "samples_ms": TIMES,
-        "tflops_kept": AMOUNT,
-        **dict.fromkeys(("warmup", "l2_flush"), AMOUNT),
-        "calls_per_sample": COUNT,
-    },
-    "machine": {
-        **dict.fromkeys(("gpu", "cpu", "driver"), TEXT),
-        **dict.fromkeys(("sm_clock_before_mhz", "sm_clock_after_mhz", "power_before_w", "power_after_w"), NUMBER),
-        "throttle_reasons": TEXTS,
-    },
-    "build": {"commit": TEXT, "dirty": FLAG, "compiler": TEXT},
-    "arrays": dict.fromkeys(
-        ("psnr", "ssim", "lpips", "distance", "one_step", "contrast", "psnr_matched", "effective_blocks"), NUMBERS
-    ),
-}
-GRID = dict.fromkeys(("frames", "height", "width"), SIDE)
+READ = {"type", "const", "enum", "anyOf", "items", "properties", "additionalProperties", "required", "description"}
+FOR_READERS = {"title", "$comment", "$schema", "$defs"}
+
+
+def _equal(value, wanted):
+    return type(value) is type(wanted) and value == wanted
+
+
+class Rule:
+    """A schema, ready to be asked about many values."""
+
+    def __init__(self, schema, definitions):
+        if "$ref" in schema:
+            schema = {**definitions[schema["$ref"].removeprefix("#/$defs/")], **schema}
+            del schema["$ref"]
+        if unknown := set(schema) - READ - FOR_READERS - set(LIMITS):
+            raise ValueError(f"{SCHEMA_FILE}: unknown keywords {sorted(unknown)}")
+        self.wanted = schema.get("description")
+        names = schema.get("type", [])
+        self.types = [TYPES[name] for name in ([names] if isinstance(names, str) else names)]
+        self.choices = schema.get("enum", [schema["const"]] if "const" in schema else None)
+        self.any_of = [Rule(part, definitions) for part in schema.get("anyOf", ())]
+        self.limits = [(*LIMITS[name], schema[name]) for name in LIMITS if name in schema]
+        self.items = Rule(schema["items"], definitions) if "items" in schema else None
+        self.properties = {name: Rule(part, definitions) for name, part in schema.get("properties", {}).items()}
+        others = schema.get("additionalProperties")
+        self.others = Rule(others, definitions) if others else None
+        self.required = schema.get("required", ())
+
+    def fits(self, value):
+        """The rules that concern the value itself, not its parts."""
+        return (
+            (not self.types or any(is_of_type(value) for is_of_type in self.types))
+            and (self.choices is None or any(_equal(value, choice) for choice in self.choices))
+            and (not self.any_of or any(rule.fits(value) for rule in self.any_of))
+            and all(type(value) not in kinds or keeps(value, limit) for kinds, keeps, limit in self.limits)
+        )
+
+    def problem(self, value, where=""):
+        """The first thing that is wrong with the value that stands at `where`; None without any."""
+        if not self.fits(value):
+            return f"{where}: wanted {self.wanted}, found {shown(value)}"
+        if self.items and type(value) is list:
+            for place, each in enumerate(value):
+                if found := self.items.problem(each, f"{where}[{place}]"):
+                    return found
+        if type(value) is dict:
+            prefix = f"{where}." if where else ""
+            for name in self.required:
+                if value.get(name) is None:
+                    wanted = self.properties[name].wanted
+                    return f"{prefix}{name}: wanted {wanted}, found {'null' if name in value else 'nothing'}"
+            for name, each in value.items():
+                rule = self.properties.get(name, self.others)
+                if rule and (found := rule.problem(each, prefix + name_of(name))):
+                    return found
+        return None
 
 
 def shown(value, most=60):
@@ -153,55 +120,61 @@ def name_of(key, most=60):
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def _unlike(values, kinds, where):
-    """The first field of `values` that is not of its kind."""
-    for name, value in values.items():
-        kind = kinds.get(name)
-        if kind is not None and value is not None and not kind[1](value):
-            return f"{where}{name}: wanted {kind[0]}, found {shown(value)}"
-    return None
+def _record_rule():
+    with open(SCHEMA_FILE, encoding="utf-8") as stream:
+        schema = json.load(stream)
+    return Rule(schema, schema["$defs"])
 
 
-def _missing(record):
-    for name, (wanted, _) in REQUIRED.items():
-        if record.get(name) is None:
-            return f"{name}: wanted {wanted}, found {'null' if name in record else 'nothing'}"
-    return None
+RECORD = _record_rule()
 
 
 def problem(record):
     """What keeps this value from being a record, as "FIELD: wanted ..., found ..."; None if it is one."""
     if not isinstance(record, dict):
         return f"wanted a record, found {shown(record)}"
-    schema = record.get("schema")
-    if type(schema) is int and schema > SCHEMA:
-        return f"schema: wanted {SCHEMA}, found {shown(schema)}: a later version of the format"
-    found = _missing(record) or _unlike(record, TOP, "")
-    if found:
-        return found
-    if record.get("metrics") is None and record["status"] == "ok" and not record.get("timing"):
-        return "metrics: wanted an object, found nothing"
-    for name, value in (record.get("metrics") or {}).items():
-        if not METRIC[1](value):
-            return f"metrics.{name_of(name)}: wanted {METRIC[0]}, found {shown(value)}"
-    for part, kinds in FIELDS.items():
-        found = _unlike(record.get(part) or {}, kinds, part + ".")
-        if found:
-            return found
-    return _unlike(record["input"].get("grid") or {}, GRID, "input.grid.") or _bad_maps(record.get("arrays") or {})
+    version = record.get("schema")
+    if type(version) is int and version > SCHEMA:
+        return f"schema: wanted {SCHEMA}, found {shown(version)}: a later version of the format"
+    if type(version) is int and version == 1:
+        return f"schema: wanted {SCHEMA}, found 1: draftbench convert makes version {SCHEMA} of it"
+    return RECORD.problem(record) or _bad_maps(record.get("arrays") or {})
+
+
+def _plain(value):
+    """Without members that are null; whole numbers as whole ones, whether they were written 0, 0.0 or -0.0, and those
+    beyond 64 bits as doubles."""
+    if type(value) is float and value.is_integer() and LEAST_WHOLE <= value < 2**64:
+        return int(value)
+    if type(value) is int and not LEAST_WHOLE <= value <= MOST_WHOLE:
+        return float(value)
+    if type(value) is dict:
+        return {key: _plain(each) for key, each in value.items() if each is not None}
+    if type(value) is list:
+        return [_plain(each) for each in value]
+    return value
+
+
+def identity(record):
+    """Which cell a record is of, as text: records with the same identity measure the same thing on the same GPU, and the
+    newest counts. A dump is known by its content, not by its name; other inputs by all that they say; a GPU matters
+    where config.device is cuda. harness/record/record.hpp's cell_identity."""
+    source, config = record.get("input") or {}, record.get("config") or {}
+    if source.get("sha256"):
+        source = {key: source.get(key) for key in ("sha256", "capture", "head")}
+    gpu = (record.get("machine") or {}).get("gpu") if config.get("device") == "cuda" else None
+    return json.dumps(_plain([record.get("experiment"), source, config, gpu]), sort_keys=True)
 
 
 def _bad_maps(arrays):
-    """The maps of a head are square and of one size: numbers, and rows of 0 and 1."""
+    """What no schema says of maps that are rows already."""
     size = None
     for name in MAPS:
         rows = arrays.get(name)
         if rows is None:
             continue
-        fits = (lambda row: isinstance(row, str) and not set(row) - {"0", "1"}) if name == "mask" else NUMBERS[1]
-        words = "rows of 0 and 1" if name == "mask" else "rows of finite numbers"
-        if not isinstance(rows, list) or not rows or not all(map(fits, rows)):
-            return f"arrays.{name}: wanted {words}, found {shown(rows)}"
+        if name == "mask" and (wrong := next((row for row in rows if set(row) - {"0", "1"}), None)) is not None:
+            return f"arrays.{name}: wanted rows of 0 and 1, found {shown(wrong)}"
         size = size or len(rows)
         lengths = {len(rows), *map(len, rows)}
         if lengths != {size}:

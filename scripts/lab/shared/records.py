@@ -5,11 +5,15 @@ import datetime
 import math
 import os
 import platform
+import secrets
 import subprocess
 
 from lab.shared import record_file
 from lab.shared.files import ROOT
 from lab.shared.one_line_parser import Refused
+from lab.shared.record_format import SCHEMA
+
+RUN = f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"  # this process
 
 
 def machine_info(nvml):
@@ -81,8 +85,9 @@ def make_record(
     """One record; source: its `input`. A metric that is not finite leaves the metrics and makes the record `failed`."""
     wrong = [f"metric {name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
     record = {
-        "schema": 1,
+        "schema": SCHEMA,
         "experiment": experiment,
+        "run": RUN,
         "input": source,
         "config": config,
         "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},

@@ -16,6 +16,7 @@ from lab.model.flow import SHIFT, STEPS, sample
 from lab.model.policies import PolicyAttention
 from lab.model.prompts import TEXT_TOKENS, draw_prompts
 from lab.shared.record_file import read_all
+from lab.shared.record_format import identity
 from lab.shared.records import make_record
 
 from . import contrast, metrics
@@ -73,9 +74,7 @@ class Study:
         return {
             "model": "minidit",
             "weights_sha256": self.weights,
-            "frames": frames,
-            "height": height,
-            "width": width,
+            "grid": {"frames": frames, "height": height, "width": width},
             "text_tokens": TEXT_TOKENS,
             "heads": config.heads,
             "head_dim": config.head_dim,
@@ -213,10 +212,11 @@ class Study:
 
     def is_done(self, policy):
         """Whether the file holds this configuration, made by this build of these clips, with LPIPS if that can be had."""
-        wanted = (self.source(), self.config(policy), self.build.get("commit"))
+        parts = {"input": self.source(), "config": self.config(policy), "machine": self.machine}
+        wanted = identity({"experiment": "video"} | parts)
         return any(
-            (record["input"], record["config"], (record.get("build") or {}).get("commit")) == wanted
-            and record["experiment"] == "video"
+            identity(record) == wanted
+            and (record.get("build") or {}).get("commit") == self.build.get("commit")
             and record["status"] == "ok"
             and ("lpips" in (record.get("arrays") or {}) or not self.lpips)
             for record in read_all(self.out)

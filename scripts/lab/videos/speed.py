@@ -17,6 +17,7 @@ from lab.shared.record_file import read_all
 from lab.shared.records import make_record
 from lab.shared.timing import Span, machine_of, summary
 
+SIDES = ("frames", "height", "width")
 GRIDS = ((21, 32, 48), (21, 48, 80), (33, 48, 80))  # the paper's: Wan2.1 512p and 768p, HunyuanVideo 768p
 SPARSITIES = (0.6, 0.8, 0.9)
 
@@ -140,9 +141,7 @@ def time_grid(model, grid, kernel, machine, build, weights, rounds=3, nvml=None)
         source = {
             "model": "minidit",
             "weights_sha256": weights,
-            "frames": grid[0],
-            "height": grid[1],
-            "width": grid[2],
+            "grid": dict(zip(SIDES, grid)),
             "text_tokens": TEXT_TOKENS,
             "heads": model.config.heads,
             "head_dim": model.config.head_dim,
@@ -165,11 +164,12 @@ def time_grid(model, grid, kernel, machine, build, weights, rounds=3, nvml=None)
 
 
 def run(model, kernel, machine, build, weights, path, nvml):
-    """Appends the records of every grid that the file lacks for this build."""
+    """Appends the records of every grid that the file lacks for this build and GPU."""
     done = {
-        tuple(one["input"].get(side) for side in ("frames", "height", "width"))
+        tuple((one["input"].get("grid") or {}).get(side) for side in SIDES)
         for one in read_all(path)
         if (one.get("build") or {}).get("commit") == build.get("commit")
+        and (one.get("machine") or {}).get("gpu") == machine.get("gpu")
     }
     for grid in GRIDS:
         if grid in done:

@@ -468,8 +468,8 @@ class Commands(unittest.TestCase):
             self.assertFalse(os.path.exists(os.path.join(folder, "out")))
             for file, text, words in (
                 ("videos.jsonl", "notes\n", "1: wanted one JSON object"),
-                ("videos.jsonl", '{"schema": 2}\n', "1: schema: wanted 1, found 2"),
-                ("video_times.jsonl", '{"schema": 1, "exp', "1: an incomplete last line"),
+                ("videos.jsonl", '{"schema": 3}\n', "1: schema: wanted 2, found 3"),
+                ("video_times.jsonl", '{"schema": 2, "exp', "1: an incomplete last line"),
             ):
                 path = os.path.join(folder, file)
                 with open(path, "w") as stream:
