@@ -1,4 +1,4 @@
-// What the host decides before a launch: valid layouts and pointers, and what the device runs.
+// Checks on the host before a launch: layouts, pointers, and whether the device can run sm_90a code.
 
 #include "kernels/core/arguments.hpp"
 
@@ -32,7 +32,7 @@ void require_valid(const Layout& layout) {
   if (layout.head_dim % 8 != 0) {
     throw std::invalid_argument("layout: head_dim must be a multiple of 8, found " + std::to_string(layout.head_dim));
   }
-  // The products, in steps that cannot overflow.
+  // Each product is checked before it becomes a factor of the next, so that none overflows 64 bits.
   const std::int64_t frame = static_cast<std::int64_t>(layout.height) * layout.width;
   require_within("tokens of a frame", frame, 1, kMostTokens);
   require_within("tokens", frame * layout.frames + layout.text, 1, kMostTokens);

@@ -1,5 +1,5 @@
 #pragma once
-// Checks of arguments that the launchers share.
+// Checks of arguments that all launchers use.
 
 #include "kernels/core/layout.hpp"
 #include "reference/choices.hpp"
@@ -12,8 +12,9 @@ void require_aligned(const char* name, const void* pointer, std::size_t bytes = 
 /// Throws std::invalid_argument that names what has the element unless that is bfloat16 or float16.
 void require_half(const char* name, Element element);
 
-/// Does this build hold code for sm_90a (DRAFT_CUDA_ARCHITECTURES)? And is it what the current device runs?
+/// Whether this build holds code for sm_90a (DRAFT_CUDA_ARCHITECTURES).
 bool built_for_sm90a();
+/// Whether it does and the current device runs that code.
 bool runs_sm90a();
 
 }  // namespace draft::gpu

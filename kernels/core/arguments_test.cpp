@@ -1,4 +1,4 @@
-// What the host decides, against the reference; needs no GPU.
+// Counts of kept blocks against the reference's, and the checks of arguments; needs no GPU.
 
 #include "kernels/core/arguments.hpp"
 
@@ -49,7 +49,7 @@ TEST(Elements, OfMoreThan16BitsAreRefusedByName) {
   EXPECT_THROW(require_half("rows", Element::float32), std::invalid_argument);
 }
 
-// Given a machine with the toolkit, claim: cuBLAS is found, and a status of its own is named in its words.
+// Given a machine with the CUDA Toolkit, claim: cuBLAS is found, and an error quotes cuBLAS's own message.
 TEST(BlasLibrary, IsFoundWithoutAGpu) {
   const std::string words = blas_library().status_string(CUBLAS_STATUS_NOT_SUPPORTED);
   EXPECT_NE(words.find("not supported"), std::string::npos) << words;

@@ -7,7 +7,7 @@
 namespace draft::gpu {
 namespace {
 
-// The name that a program linked to this version of cuBLAS would ask for.
+// The soname: the file that the linker would have recorded for this version of cuBLAS.
 const std::string& library_name() {
   static const std::string name = "libcublas.so." + std::to_string(CUBLAS_VER_MAJOR);
   return name;
@@ -20,7 +20,8 @@ void find(void* library, const char* name, Function*& function) {
 }
 
 BlasLibrary load() {
-  void* const library = dlopen(library_name().c_str(), RTLD_NOW | RTLD_LOCAL);  // never closed
+  // Never closed: its functions are used until the process ends.
+  void* const library = dlopen(library_name().c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     fail(library_name(),
          std::string(dlerror()) + " (cuBLAS is part of the CUDA Toolkit: add its folder to LD_LIBRARY_PATH)");

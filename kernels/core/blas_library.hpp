@@ -1,5 +1,5 @@
 #pragma once
-// cuBLAS, loaded when it is first used, and its status codes as exceptions beside CUDA's own.
+// cuBLAS, loaded at its first use, and its status codes as exceptions.
 
 #include <cublas_v2.h>
 
@@ -9,8 +9,8 @@
 
 namespace draft::gpu {
 
-/// cuBLAS's functions. A program that is linked to cuBLAS maps its libraries, hundreds of megabytes, at each start
-/// (0.15 s); most runs never multiply with them.
+/// cuBLAS's functions, loaded with dlopen. A program that is linked to cuBLAS loads hundreds of megabytes at each start
+/// (0.15 s), and most runs never call it.
 struct BlasLibrary {
   decltype(&cublasCreate_v2) create;
   decltype(&cublasDestroy_v2) destroy;
@@ -20,7 +20,7 @@ struct BlasLibrary {
   decltype(&cublasGetStatusString) status_string;
 };
 
-/// Loads the library on the first call, from where the dynamic linker finds it; throws Error if it does not.
+/// Loads the library on the first call; throws Error if the dynamic linker does not find it.
 const BlasLibrary& blas_library();
 
 /// Throws Error unless `status` is success. `call` is what failed.

@@ -1,6 +1,6 @@
 #pragma once
-// Which token is row r of a block: a region's tokens stand in token order a frame row apart, in region order
-// side by side; text blocks stand side by side in both.
+// From a block and a row r of it to the row's token. In token order the rows of a region are one frame width apart; in
+// region order all tokens of a region are consecutive; tokens of a text block are consecutive in both.
 
 #include "kernels/core/layout.hpp"
 
@@ -18,12 +18,13 @@ struct FastDivisor {
   }
 };
 
+/// The tokens of one block, in runs of `columns` consecutive ones.
 struct BlockRows {
   int first;            // token of row 0
   int count;            // rows of the block
-  int columns;          // rows that stand side by side
-  int stride;           // tokens from one such group to the next
-  unsigned reciprocal;  // of columns, as FastDivisor
+  int columns;          // length of a run; count if the whole block is one
+  int stride;           // tokens from the start of one run to the next
+  unsigned reciprocal;  // of columns, as in FastDivisor
 
   __device__ int token(int row) const {
     if (columns == count) return first + row;
@@ -32,12 +33,13 @@ struct BlockRows {
   }
 };
 
-/// Every block's rows, by few short instructions. A kernel gets it as an argument: its numbers then take no registers.
+/// Computes any block's BlockRows in few instructions, without a division. Kernels take it as an argument: its numbers
+/// are then read from constant memory and take no registers.
 struct BlockMap {
   int regions, text_first, tokens, region_tokens;
   int frame_tokens, height, width, region_height, region_width;
-  FastDivisor per_frame, per_row;        // regions
-  unsigned whole_columns, edge_columns;  // reciprocals of a region's width, and of the last one's in a row
+  FastDivisor per_frame, per_row;        // by the regions of a frame, and of a row of regions
+  unsigned whole_columns, edge_columns;  // reciprocals of a region's width, and of the width at the grid's right edge
   bool region_order;
 
   DRAFT_HOST_DEVICE BlockMap(const Layout& layout, bool in_region_order)

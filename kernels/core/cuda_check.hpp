@@ -1,5 +1,5 @@
 #pragma once
-// CUDA's status codes as exceptions that say where, what and how to cure it; owners of device things.
+// CUDA's status codes as exceptions that say where, what and what to do; owners of device memory, streams and events.
 
 #include <cuda_runtime_api.h>
 
@@ -20,13 +20,13 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Throws Error at the caller's place. `call` is what failed and what it was asked for.
+/// Throws Error with the caller's file and line. `call` names the function that failed and its arguments.
 [[noreturn]] inline void fail(const std::string& call, const std::string& message,
                               std::source_location where = std::source_location::current()) {
   throw Error(std::string(where.file_name()) + ":" + std::to_string(where.line()) + ": " + call + ": " + message);
 }
 
-/// What a reader can do about a status, or "".
+/// Advice for the user about a status, in parentheses, or "".
 inline std::string cure(cudaError_t status) {
   switch (status) {
     case cudaErrorNoDevice: return " (no GPU is visible: check nvidia-smi and CUDA_VISIBLE_DEVICES)";
@@ -56,13 +56,14 @@ inline void check(cudaError_t status, const std::string& call,
   fail(call, std::string(cudaGetErrorName(status)) + ", " + cudaGetErrorString(status) + cure(status), where);
 }
 
-/// After a kernel launch: bad configurations and images; what the kernel itself does shows at a later call.
+/// To be called after a kernel launch: throws Error for a bad configuration or a missing image. Errors inside the
+/// kernel appear at a later call.
 inline void check_launch(const char* kernel, std::source_location where = std::source_location::current()) {
   check(cudaGetLastError(), std::string("launch of ") + kernel, where);
 }
 
-/// Copies host memory to the device and waits. cudaMemcpy itself may return while the last bytes are still on
-/// their way from a staging buffer, and streams that do not wait for the default stream would read too early.
+/// Copies host memory to the device and waits. cudaMemcpy alone may return while the last bytes are still being copied
+/// from a staging buffer; a stream that does not wait for the default stream would then read too early.
 template <typename T>
 void copy_to_device(T* to, std::span<const T> from, std::source_location where = std::source_location::current()) {
   check(cudaMemcpy(to, from.data(), from.size_bytes(), cudaMemcpyHostToDevice), "cudaMemcpy to the device", where);
@@ -133,7 +134,7 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
-/// Owns an event that takes the time.
+/// Owns an event with timing.
 class Event {
  public:
   Event() { check(cudaEventCreate(&event_), "cudaEventCreate"); }

@@ -1,5 +1,5 @@
 #pragma once
-// Eight 2-byte numbers in one 16-byte vector, as floats.
+// Converts eight 2-byte numbers, one 16-byte vector load, to floats.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

@@ -1,5 +1,6 @@
 #pragma once
-// Device outputs that show what a kernel left out and what it wrote beside them.
+// Device output buffers for tests and checks: they reveal elements that a kernel did not write and writes out of
+// bounds.
 
 #include <algorithm>
 #include <array>
@@ -8,8 +9,8 @@
 
 namespace draft::gpu {
 
-/// Every byte is 0xff (NaN, -1, no block) before the kernel, and guards of 256 such bytes on both sides must not
-/// change.
+/// Before the kernel every byte is 0xff: NaN as a float, -1 as an integer, no valid block index. On both sides lie 256
+/// guard bytes, also 0xff, which a kernel must not change.
 template <typename T>
 class GuardedBuffer {
  public:

@@ -1,5 +1,5 @@
 #pragma once
-// Sums and extremes in fp64 over a thread block, the same bits on every run.
+// Sums, maxima and minima in fp64 over a CTA, in a fixed order: the same bits on every run.
 
 #include "kernels/core/reduce.cuh"
 
@@ -15,11 +15,11 @@ struct Lower {
   __device__ double operator()(double a, double b) const { return fmin(a, b); }
 };
 
-/// The same value in every thread, joined in a fixed order. `parts` may be used again at once.
+/// Reduces `value` over the CTA; every thread gets the result. `parts` may be reused by the next call at once.
 template <typename Join, int kWarps>
 __device__ double join_block(double value, Join join, double (&parts)[kWarps]) {
   value = reduce_warp(value, join);
-  __syncthreads();  // everyone is done with what stood there
+  __syncthreads();  // all threads have read `parts` of the call before
   return reduce_warps(value, join, parts);
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-// The index arithmetic of one attention call, on the host and on the device. Nobody else in kernels/
-// multiplies frames by height. The same partition as the reference's: frames are cut every region_height
-// rows and every region_width columns, edge regions are smaller, text tokens stand behind the video.
+// The index arithmetic of one attention call, on the host and on the device. No other file of kernels/ multiplies
+// frames by height. The partition is the reference's: frames are cut every region_height rows and every region_width
+// columns, edge regions are smaller, text tokens come after the video tokens.
 
 #include <cstdint>
 
@@ -26,7 +26,7 @@ struct Layout {
   int frames = 1;
   int height = 1;
   int width = 1;
-  int text = 0;  // tokens behind the video tokens
+  int text = 0;  // text tokens, after the video tokens
   int head_dim = 128;
   int region_height = 8;
   int region_width = 16;
@@ -38,7 +38,7 @@ struct Layout {
   DRAFT_HOST_DEVICE int region_rows() const { return (height + region_height - 1) / region_height; }
   DRAFT_HOST_DEVICE int region_columns() const { return (width + region_width - 1) / region_width; }
   DRAFT_HOST_DEVICE int regions() const { return frames * region_rows() * region_columns(); }
-  /// Tokens of a region that no edge cuts; text is cut into blocks of as many.
+  /// Tokens of a region that no edge cuts, and of a text block.
   DRAFT_HOST_DEVICE int region_tokens() const { return region_height * region_width; }
   DRAFT_HOST_DEVICE int text_blocks() const { return (text + region_tokens() - 1) / region_tokens(); }
   /// Block rows, and block columns, of the attention: the regions, then the text blocks.
@@ -53,6 +53,7 @@ struct Layout {
     return static_cast<std::int64_t>(head) * regions() * regions();
   }
 
+  /// Where a region lies, in token order.
   DRAFT_HOST_DEVICE Box box(int region) const {
     const int per_frame = region_rows() * region_columns();
     const int row = region % per_frame / region_columns() * region_height;
@@ -98,7 +99,7 @@ struct Layout {
   DRAFT_HOST_DEVICE static int smaller(int a, int b) { return a < b ? a : b; }
 };
 
-/// Block columns are 16-bit and one histogram of row lengths fits 48 KiB of shared memory.
+/// So that block columns fit 16 bits and a histogram of row lengths fits 48 KiB of shared memory.
 inline constexpr int kMostBlocks = 12000;
 
 /// Throws std::invalid_argument that names the field, the wanted and the found value unless every extent is

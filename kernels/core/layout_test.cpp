@@ -1,4 +1,4 @@
-// The device's index arithmetic against the reference's tables; runs on the host.
+// The device's index arithmetic, run on the host, against the reference's tables.
 
 #include "kernels/core/layout.hpp"
 
@@ -9,8 +9,8 @@
 namespace draft::gpu {
 namespace {
 
-// Given grids and regions that divide and that do not, claim: order, inverse, region sizes and first tokens are the
-// reference's.
+// Given regions that divide the grid and that do not, claim: region order, its inverse, region sizes and first tokens
+// are the reference's.
 TEST(Layouts, AreTheReferencesPartition) {
   for (const int frames : {1, 3}) {
     for (const int height : {1, 7, 8, 9, 33}) {

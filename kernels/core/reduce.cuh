@@ -1,9 +1,9 @@
 #pragma once
-// Sums and maxima over a thread block, the same bits on every run.
+// Sums and maxima over a CTA, in a fixed order: the same bits on every run.
 
 namespace draft::gpu {
 
-/// NaN if either is.
+/// The larger of two numbers; NaN if either is NaN, unlike fmaxf.
 struct Larger {
   __device__ float operator()(float a, float b) const {
     float larger;
@@ -15,7 +15,7 @@ struct Plus {
   __device__ float operator()(float a, float b) const { return a + b; }
 };
 
-/// A warp's values joined, the same in every lane.
+/// Reduces over the warp; every lane gets the result.
 template <typename Number, typename Join>
 __device__ Number reduce_warp(Number value, Join join) {
 #pragma unroll
@@ -23,7 +23,8 @@ __device__ Number reduce_warp(Number value, Join join) {
   return value;
 }
 
-/// The warps' values joined, the same in every thread. `parts` must not be in use by another reduction.
+/// Reduces one value a warp over the CTA; every thread gets the result. No thread may still read `parts` from another
+/// reduction.
 template <typename Number, typename Join, int kWarps>
 __device__ Number reduce_warps(Number value, Join join, Number (&parts)[kWarps]) {
   if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = value;
@@ -34,7 +35,7 @@ __device__ Number reduce_warps(Number value, Join join, Number (&parts)[kWarps])
   return value;
 }
 
-/// The same value in every thread, joined in a fixed order. `parts` must not be in use by another reduction.
+/// Reduces over the CTA; every thread gets the result. No thread may still read `parts` from another reduction.
 template <typename Number, typename Join, int kWarps>
 __device__ Number reduce_block(Number value, Join join, Number (&parts)[kWarps]) {
   return reduce_warps(reduce_warp(value, join), join, parts);

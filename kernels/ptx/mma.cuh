@@ -1,5 +1,5 @@
 #pragma once
-// Thin wrappers of the sm_80 instructions that the portable attention kernel is made of.
+// Thin wrappers of the sm_80 instructions that the portable kernels use.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -10,8 +10,8 @@
 
 namespace draft::gpu {
 
-/// Nothing that follows from this value is computed before this line: the compiler would take it out of a loop and
-/// hold it in registers that the loop needs.
+/// Keeps the compiler from computing anything that depends on `value` before this line. It would otherwise hoist such
+/// arithmetic above a loop and hold the results in registers that the loop needs.
 template <typename T>
 __device__ void not_ahead(T& value) {
   static_assert(sizeof(T) == 4);
@@ -22,7 +22,7 @@ __device__ inline std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-/// Copies 16 bytes to shared memory behind the thread's back; zeros if not `valid` (nothing is read then).
+/// Starts an asynchronous copy of 16 bytes to shared memory. If not `valid`, writes zeros and reads nothing.
 __device__ inline void copy_async(std::uint32_t to, const void* from, bool valid) {
   const int bytes = valid ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
@@ -31,13 +31,13 @@ __device__ inline void copy_async(std::uint32_t to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-/// Until at most kOpen of this thread's committed groups are on their way.
+/// Waits until at most kOpen of this thread's committed groups are still running.
 template <int kOpen = 0>
 __device__ inline void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kOpen) : "memory");
 }
 
-/// Four 8 x 8 matrices of 2-byte elements; lane l gives the address of row l % 8 of matrix l / 8.
+/// Loads four 8 x 8 matrices of 2-byte elements; lane l passes the address of row l % 8 of matrix l / 8.
 __device__ inline void load_matrices(std::uint32_t (&out)[4], std::uint32_t address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
@@ -79,7 +79,7 @@ __device__ inline void multiply_add_tf32(float (&sum)[4], std::uint32_t a0, std:
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-/// product[16 x 8] = a[16 x 16] * b[16 x 8]: no register is set to zero first.
+/// product[16 x 8] = a[16 x 16] * b[16 x 8], without setting sums to zero first.
 template <Element kElement>
 __device__ inline void multiply(float (&product)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
   if constexpr (kElement == Element::bfloat16) {
@@ -97,14 +97,14 @@ __device__ inline void multiply(float (&product)[4], const std::uint32_t (&a)[4]
   }
 }
 
-/// 2^x to about 2 ulp, 0 below 2^-126: one instruction.
+/// 2^x in one instruction: to about 2 ulp, and 0 for results below 2^-126.
 __device__ inline float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 
-/// Two floats as two elements, the first in the lower half.
+/// Rounds two floats to the element type and packs them, the first in the lower half.
 template <Element kElement>
 __device__ inline std::uint32_t pack(float low, float high) {
   if constexpr (kElement == Element::bfloat16) {
@@ -116,8 +116,8 @@ __device__ inline std::uint32_t pack(float low, float high) {
   }
 }
 
-/// Byte offset of a 16-byte chunk in a tile whose rows are kDim 2-byte elements. Chunks are permuted within
-/// groups of eight rows, so that the eight rows of a matrix lie in different banks.
+/// Byte offset of a 16-byte chunk in a tile whose rows are kDim 2-byte elements. Chunks are permuted by row % 8, so
+/// that the eight rows that ldmatrix reads at once lie in different banks.
 template <int kDim>
 __device__ inline std::uint32_t chunk_offset(int row, int chunk) {
   return static_cast<std::uint32_t>(row * kDim * 2 + ((chunk ^ (row & 7)) << 4));

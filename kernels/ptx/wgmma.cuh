@@ -1,10 +1,10 @@
 #pragma once
-// Matrix products of a warpgroup on sm_90a (wgmma): asynchronous, four warps together, sums in fp32 registers.
-// Warp w of the group holds rows 16 w to 16 w + 15 of a product; sums[4 n + 2 h + i] of lane l is row
-// 16 w + l / 4 + 8 h, column 8 n + l % 4 * 2 + i. Descriptors: wgmma_descriptor.hpp.
+// Matrix products of a warpgroup on sm_90a (wgmma): asynchronous, issued by four warps together, sums in fp32
+// registers. Warp w of the warpgroup holds rows 16 w to 16 w + 15 of a product; sums[4 n + 2 h + i] of lane l is row 16
+// w + l / 4 + 8 h, column 8 n + l % 4 * 2 + i. Descriptors: wgmma_descriptor.hpp.
 //
-// Between begin_products() and the wait for them nothing may touch the sums or the A registers of a product: the
-// waits take them as operands, so that the compiler moves no use across.
+// From begin_products() until the wait for them nothing may read or write a product's sums or A registers. The waits
+// take these registers as operands, so that the compiler cannot move a use ahead of the wait.
 
 #include <cstdint>
 
@@ -12,7 +12,7 @@
 
 namespace draft::gpu {
 
-/// Before the first of a row of products whose registers other instructions have touched.
+/// Needed before the first of several products if other instructions have written their registers.
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 
@@ -35,12 +35,12 @@ __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync
   "r"(p[n][0]), "r"(p[n][1]), "r"(p[n][2]), "r"(p[n][3]), "r"(p[n + 1][0]), "r"(p[n + 1][1]), "r"(p[n + 1][2]), \
       "r"(p[n + 1][3])
 
-/// Waits until at most kOpen committed groups are open; `sums` may be used then.
+/// Waits until at most kOpen committed groups are still running; then `sums` may be used.
 template <int kOpen>
 __device__ inline void wait_for_products(float (&sums)[64]) {
   asm volatile("wgmma.wait_group.sync.aligned %64;" : DRAFT_SUMS_64(sums) : "n"(kOpen) : "memory");
 }
-/// Waits for all groups; then `sums` may be used and `left`, the A registers, be written.
+/// Waits for all groups; then `sums` may be used and `left`, the A registers, may be overwritten.
 __device__ inline void wait_for_products(float (&sums)[64], const std::uint32_t (&left)[8][4]) {
   asm volatile("wgmma.wait_group.sync.aligned 0;"
                : DRAFT_SUMS_64(sums)
@@ -54,7 +54,7 @@ __device__ inline void wait_for_products(float (&sums)[32], const std::uint32_t 
                : "memory");
 }
 
-// TURNED is 1 where B's rows are summed over, so that it is read transposed, and 0 where its channels are.
+// TURNED is 1 if the sum runs over B's rows, so that B is read transposed (V), and 0 if it runs over its channels (K).
 #define DRAFT_LEFT_IN_REGISTERS(TYPE, N, NAMES, SUMS, A0, A1, A2, A3, B, ADD, TURNED)    \
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " ADD                                   \
                ", 0;\n"                                                                  \
@@ -64,7 +64,8 @@ __device__ inline void wait_for_products(float (&sums)[32], const std::uint32_t 
                : SUMS                                                                    \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
 
-/// sums[64 x 128] (+)= A[64 x 16] B[128 x 16]^T; A in registers, B in shared memory with its channels side by side.
+/// sums[64 x 128] (+)= A[64 x 16] B[128 x 16]^T; A in registers, B in shared memory with contiguous channels. The sums
+/// are overwritten if `accumulate` is 0.
 template <Element kElement>
 __device__ inline void multiply_by_rows(float (&sums)[64], const std::uint32_t (&a)[4], std::uint64_t b,
                                         int accumulate) {
@@ -102,7 +103,7 @@ __device__ inline void multiply_left(float (&sums)[32], const std::uint32_t (&a)
   }
 }
 
-/// sums[64 x 128] (+)= A[64 x 8] B[128 x 8]^T in TF32; A in registers, B in shared memory, channels side by side.
+/// sums[64 x 128] (+)= A[64 x 8] B[128 x 8]^T in TF32; A in registers, B in shared memory with contiguous channels.
 __device__ inline void multiply_tf32(float (&sums)[64], const std::uint32_t (&a)[4], std::uint64_t b, int accumulate) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
