@@ -36,12 +36,12 @@ struct Resources {
   void* workspace;  // as many bytes as the kernel's `workspace` says, aligned to 256
 };
 
-/// One row of the table of attention kernels. Of one's own kernel, write these three functions in a file of its
-/// own and add a row in attention.cpp; `draftbench verify --kernel NAME` then holds it to the reference.
+/// One row of the table of attention kernels. To add a kernel: write these three functions in a new file and add a row
+/// in attention.cpp. `draftbench verify --kernel NAME` then compares it with the reference.
 struct AttentionKernel {
-  std::string name;     // as --kernel has it
+  std::string name;     // the value of --kernel
   std::string summary;  // one line
-  /// Why it cannot carry out a valid call on a GPU of this compute capability (80, 90, ...), or "".
+  /// "" if the kernel can run this valid call on a GPU of this compute capability (80, 90, ...), else the reason.
   std::string (*unsupported)(const Attention& call, int capability);
   /// Bytes of scratch on the device; what they hold before does not matter.
   std::size_t (*workspace)(const Attention& call);
@@ -49,7 +49,7 @@ struct AttentionKernel {
   void (*launch)(const Attention& call, const Resources& resources, cudaStream_t stream);
 };
 
-/// All of this build.
+/// Every kernel of this build.
 const std::vector<AttentionKernel>& attention_kernels();
 
 /// Throws std::invalid_argument that names the field unless the layout is valid, the element is of 16 bits, the tensors
@@ -62,9 +62,9 @@ void require_valid(const Attention& call);
 void attend_mma(const Attention& call, cudaStream_t stream);
 std::string attend_mma_unsupported(const Attention& call, int capability);
 
-/// Three plain steps, Q K^T and P V by cuBLAS and a softmax between them, a chunk of query rows at a time: the
-/// GPU's own check of the fused kernels, at any head_dim. Blocks that are left out are computed and given no
-/// weight. P has the element type, as in the fused kernels.
+/// Three plain steps for a chunk of query rows at a time: Q K^T by cuBLAS, a softmax, P V by cuBLAS. A second
+/// implementation to check the fused kernels against, for any head_dim. Blocks that the lists leave out are computed
+/// and get weight 0. P has the element type, as in the fused kernels.
 void attend_blas(const Attention& call, const Resources& resources, cudaStream_t stream);
 /// At most 512 MiB, or 64 rows if those need more.
 std::size_t attend_blas_workspace(const Attention& call);

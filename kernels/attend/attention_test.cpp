@@ -35,7 +35,7 @@ class Attending : public GpuTest, public ::testing::WithParamInterface<Attention
   std::unique_ptr<Blas> blas_;
 };
 
-/// One call's inputs, and where it may look.
+/// One call's inputs and its masks.
 struct TestCall {
   Layout layout;
   Element element;
@@ -59,7 +59,8 @@ TestCall make_call(const Layout& layout, Element element, bool sparse, std::uint
   if (!sparse) return call;
   std::mt19937 random(seed);
   std::vector<float> scores(static_cast<std::size_t>(layout.map_offset(layout.heads)));
-  for (std::size_t i = 0; i < scores.size(); ++i) {  // rows of different levels: long, short and empty rows
+  // The mean score differs from row to row, so that the mask has long, short and empty rows.
+  for (std::size_t i = 0; i < scores.size(); ++i) {
     scores[i] = static_cast<float>(i / static_cast<std::size_t>(regions) % 4) * 2.0F + static_cast<float>(random() % 9);
   }
   call.lists = select_on_gpu(layout, Rule::logits, 0.7, scores);
@@ -117,10 +118,10 @@ class DeviceCall {
     scratch_ = workspace.read();
     return {o_.read(), lse_.read()};
   }
-  /// The integer at a place of the last run's scratch.
-  [[nodiscard]] int scratch(std::size_t place) const {
+  /// Integer `index` of the workspace after the last run.
+  [[nodiscard]] int scratch(std::size_t index) const {
     int value = 0;
-    std::memcpy(&value, scratch_.data() + place * sizeof value, sizeof value);
+    std::memcpy(&value, scratch_.data() + index * sizeof value, sizeof value);
     return value;
   }
 
@@ -142,7 +143,7 @@ Result run(const AttentionKernel& kernel, const Blas& blas, const TestCall& setu
   return DeviceCall(setup, region_order).run(kernel, blas);
 }
 
-/// What every block row of every head should be.
+/// The reference's output for every block row of every head.
 using Truths = std::vector<std::vector<RowsTruth>>;  // [heads][blocks]
 
 Truths truths_of(const TestCall& setup) {
@@ -190,8 +191,8 @@ std::string to_string(const KernelError& error) {
          std::to_string(error.worst_block) + ", relative error " + std::to_string(error.rel_l2().value_or(0.0));
 }
 
-// Claim: dense and block-sparse attention are the reference's on ragged grids, with text, rows that keep nothing,
-// regions of 1 to 4,096 tokens, both elements, both orders.
+// Claim: dense and block-sparse attention agree with the reference on ragged grids, with text, with rows that keep
+// nothing, for regions of 1 to 4,096 tokens, both element types and both token orders.
 TEST_P(Attending, IsTheReferencesOnEveryLayout) {
   int calls = 0;
   for (const Layout& layout : swept_layouts()) {
@@ -216,7 +217,8 @@ TEST_P(Attending, IsTheReferencesOnEveryLayout) {
 }
 
 constexpr Layout kStronglyNegative{.heads = 2, .frames = 2, .height = 9, .width = 17, .text = 77, .head_dim = 128};
-// Given logits of about -head_dim * 9 * scale = -100 everywhere, claim: padding (logit 0, weight e^0) gets nothing.
+// Given logits of about -head_dim * 9 * scale = -100 everywhere, claim: padding rows get no weight. Their logit is 0,
+// so that a kernel which forgets to mask them would give them nearly all of it.
 TEST_P(Attending, PaddingHasNoWeightWhereAllLogitsAreStronglyNegative) {
   if (!supports(kStronglyNegative, Element::bfloat16, false)) GTEST_SKIP() << "unsupported here";
   const TestCall setup = make_call(kStronglyNegative, Element::bfloat16, true, 5, 3.0);
@@ -224,7 +226,7 @@ TEST_P(Attending, PaddingHasNoWeightWhereAllLogitsAreStronglyNegative) {
   EXPECT_TRUE(error.fine()) << to_string(error);
 }
 
-/// Dense; every logit of a key in region b is about levels[b] (its mean; text: 0), in natural units.
+/// A dense call in which the logits of region b's keys have mean levels[b], in natural units; text keys have mean 0.
 TestCall make_levels(const Layout& layout, Element element, const std::vector<double>& levels, std::uint32_t seed) {
   TestCall call = make_call(layout, element, false, seed, 1.0);
   const Tensor noise = random_tensor(layout, element, seed + 3);
@@ -242,8 +244,8 @@ TestCall make_levels(const Layout& layout, Element element, const std::vector<do
 }
 
 constexpr Layout kEightRegions{.heads = 1, .frames = 2, .height = 16, .width = 32, .text = 5, .head_dim = 128};
-/// From one block to the next: what a running maximum may let pass, what it may not, and jumps beyond what bf16's and
-/// fp32's exponents hold (89 in natural units), up and down.
+/// Rises from one block to the next that a running maximum may ignore, rises that it must follow, and jumps up and down
+/// by more than bf16's and fp32's exponents hold (89 in natural units).
 const std::vector<std::vector<double>> kRisingLevels = {{0, 5, 10, 15, 20, 25, 30, 35},
                                                         {0, 20, -30, 60, 0, 40, 80, 70},
                                                         {-90, 40, 41, -200, 0, 0, 40, 39},
@@ -267,25 +269,25 @@ TEST_P(Attending, LogitsMayRiseFromBlockToBlock) {
 }
 
 class AttendWgmma : public GpuTest {};
-// Claim: a second launch does what overflowed in bf16, all block rows of a head whose logits rise by 300 at once, and
-// has nothing to do where they rise by 30 three times.
+// Claim: the second bf16 launch recomputes the block rows that overflowed in the first: all of them if logits rise by
+// 300 at once, none if they rise by 30 three times.
 TEST_F(AttendWgmma, DoesBlockRowsThatOverflowAgain) {
-  const auto again = [](const std::vector<double>& levels) {
+  const auto recomputed = [](const std::vector<double>& levels) {
     const TestCall setup = make_levels(kEightRegions, Element::bfloat16, levels, 17);
     DeviceCall call(setup, false);
     const Blas blas;
     const auto is_wgmma = [](const AttentionKernel& kernel) { return kernel.name == "wgmma"; };
     static_cast<void>(call.run(*std::ranges::find_if(attention_kernels(), is_wgmma), blas));
-    return call.scratch(2);
+    return call.scratch(2);  // RecomputeList's count
   };
   Attention call;
   call.layout = kEightRegions;
   if (const std::string why = attend_wgmma_unsupported(call, device_capability()); !why.empty()) GTEST_SKIP() << why;
-  EXPECT_EQ(again({0, 300, 0, 0, 0, 0, 0, 0}), kEightRegions.blocks());
-  EXPECT_EQ(again({0, 30, 60, 90, 0, 0, 0, 0}), 0);
+  EXPECT_EQ(recomputed({0, 300, 0, 0, 0, 0, 0, 0}), kEightRegions.blocks());
+  EXPECT_EQ(recomputed({0, 30, 60, 90, 0, 0, 0, 0}), 0);
 }
 
-// Claim: 1,000 runs give the same bits, also while long and short rows race for multiprocessors.
+// Claim: 1,000 runs give the same bits, although long and short rows land on other multiprocessors in each.
 TEST_P(Attending, RunsAreBitIdentical) {
   const Layout layout{.heads = 2, .frames = 3, .height = 30, .width = 52, .text = 77, .head_dim = 128};
   if (!supports(layout, Element::bfloat16, false)) GTEST_SKIP() << "unsupported here";
@@ -295,7 +297,7 @@ TEST_P(Attending, RunsAreBitIdentical) {
   for (int repeat = 1; repeat < 1000; ++repeat) ASSERT_TRUE(call.run(GetParam(), blas()) == first) << repeat;
 }
 
-// Given a NaN in one key's row of K, claim: every row that keeps its block shows it, no other row does.
+// Given a NaN in one key, claim: exactly the rows that keep the key's block have NaN in their output.
 TEST_P(Attending, NaNShows) {
   const Layout layout{.heads = 1, .frames = 2, .height = 16, .width = 32, .text = 5, .head_dim = 64};
   if (!supports(layout, Element::bfloat16, false)) GTEST_SKIP() << "unsupported here";
@@ -311,7 +313,7 @@ TEST_P(Attending, NaNShows) {
   }
 }
 
-// Given tensors of more than 2^31 elements, claim: the last head is what it is by itself.
+// Given tensors of more than 2^31 elements, claim: the last head's output is the same as when it is computed alone.
 TEST_P(Attending, TensorsBeyond2To31Elements) {
   const Layout one{.heads = 1, .frames = 2, .height = 88, .width = 80, .text = 13, .head_dim = 128};
   Layout many = one;
@@ -355,7 +357,7 @@ TEST_P(Attending, TensorsBeyond2To31Elements) {
   EXPECT_TRUE(attend(one, size - own, lse.data()) == among_many);
 }
 
-// Negative control: one wrong block and one row scaled by 1.02 are both seen.
+// Negative control: the check fails on one wrong block and on one row scaled by 1.02.
 TEST_P(Attending, TheCheckCanFail) {
   const Layout layout{.heads = 1, .frames = 2, .height = 16, .width = 32, .text = 5, .head_dim = 64};
   if (!supports(layout, Element::float16, false)) GTEST_SKIP() << "unsupported here";

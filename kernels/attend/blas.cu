@@ -1,6 +1,7 @@
-// Idea:     eq. 1 (and 5) by its three steps: S = Q K^T, P = exp(scale (S - max)), O = P V / sum P, for as many query
-//           rows at a time as the scratch holds. The GPU's own check of the fused kernels.
-// Map:      both products are one cuBLAS GEMM a chunk of rows; between them one block of 256 threads a row.
+// Idea:     eqs. 1 and 5 in three steps: S = Q K^T, P = exp(scale (S - max)), O = P V / sum P, for as many query rows
+// at
+//           a time as the scratch holds. A second implementation on the GPU to check the fused kernels against.
+// Map:      both products are one cuBLAS GEMM for each chunk of rows; between them one CTA of 256 threads for each row.
 // Needs:    sm_80 on; any head_dim; bf16 or fp16; token or region order; lists as write_lists makes them, or none.
 // Costs:    4 * tokens^2 * head_dim FLOPs a head whatever the lists say; 16 bytes a logit through memory.
 // Numerics: S in fp32, the maximum over kept keys exact, P rounded to the element type before P V, its sum taken
@@ -28,8 +29,8 @@ constexpr float kLog2E = 1.4426950408889634F;
 
 /// Where the parts of the scratch lie, all aligned to 256 bytes.
 struct Scratch {
-  std::int64_t stride;  // of a row of S and P in elements: 16-byte rows are what GEMMs like
-  int rows;             // of a chunk
+  std::int64_t stride;  // elements from one row of S or P to the next: rows start at 16 bytes, as fast GEMMs need
+  int rows;             // query rows of a chunk
   std::size_t logits, weights, sums, output, blocks, bytes;
 
   explicit Scratch(const Layout& layout) : stride((layout.tokens() + 7) / 8 * 8) {
@@ -54,7 +55,7 @@ struct Scratch {
   }
 };
 
-/// Which block the row at each place of the tensors belongs to, [tokens].
+/// The block that each row of the tensors belongs to, [tokens].
 __global__ void __launch_bounds__(kThreads) block_kernel(Layout layout, bool region_order, std::uint16_t* blocks) {
   const int place = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
   if (place >= layout.tokens()) return;
@@ -70,7 +71,8 @@ __device__ inline Number rounded(float value) {
   }
 }
 
-/// One block a row of the chunk: S -> P, the sum of P, and the log-sum-exp. Shared: one byte a block.
+/// One CTA for each row of the chunk: S -> P, the sum of P, and the log-sum-exp. Shared memory: one byte a block, 1
+/// where the row keeps it.
 template <typename Number>
 __global__ void __launch_bounds__(kThreads)
     weights_kernel(const __grid_constant__ Attention call, int head, int first_row, std::int64_t stride,
@@ -98,7 +100,7 @@ __global__ void __launch_bounds__(kThreads)
   const float scale2 = call.scale * kLog2E;
   float sum = 0.0F;
   for (int key = static_cast<int>(threadIdx.x); key < tokens; key += kThreads) {
-    const bool keep = dense || kept[blocks[key]] != 0;  // never where all are left out and the maximum is -inf
+    const bool keep = dense || kept[blocks[key]] != 0;  // false for every key if the maximum is -inf: no inf - inf
     const float weight = keep ? exp2f((own[key] - highest) * scale2) : 0.0F;
     sum += weight;
     weights[blockIdx.x * stride + key] = rounded<Number>(weight);
@@ -106,7 +108,7 @@ __global__ void __launch_bounds__(kThreads)
   sum = reduce_block(sum, Plus{}, sum_parts);
   if (threadIdx.x == 0) {
     sums[blockIdx.x] = sum;
-    // Not `sum > 0`: a NaN must show.
+    // Not `sum > 0`, which would hide a NaN.
     call.lse[static_cast<std::int64_t>(head) * tokens + row] =
         sum == 0.0F ? -INFINITY : fmaf(highest, call.scale, logf(sum));
   }
@@ -136,7 +138,7 @@ void attend_rows(const Attention& call, const Blas& blas, const Scratch& scratch
   auto* output = reinterpret_cast<float*>(memory + scratch.output);
   const auto* blocks = reinterpret_cast<const std::uint16_t*>(memory + scratch.blocks);
   const float one = 1.0F, zero = 0.0F;
-  // cuBLAS counts by columns: it sees transposes, and the row-major S as K Q^T.
+  // cuBLAS is column-major: it sees our row-major tensors transposed, so S = Q K^T is asked for as K Q^T.
   check_blas(blas_library().gemm_ex_64(blas.handle(), CUBLAS_OP_T, CUBLAS_OP_N, tokens, rows, dim, &one, k, type, dim,
                                        q, type, dim, &zero, logits, CUDA_R_32F, scratch.stride, CUBLAS_COMPUTE_32F,
                                        CUBLAS_GEMM_DEFAULT),

@@ -1,32 +1,32 @@
 #pragma once
-// The keys of a block row, a tile at a time, for kernels whose threads copy them: where each row of a tile stands,
-// and one thread's share of the copying.
+// The keys of a block row, one tile of 64 at a time, for kernels that copy them with cp.async: the token of each row of
+// a tile, and one thread's share of the copies.
 
 #include "kernels/core/block_rows.cuh"
 #include "kernels/ptx/mma.cuh"
 
 namespace draft::gpu {
 
-inline constexpr int kTileKeys = 64;      // of a tile
-inline constexpr int kCopyThreads = 128;  // that copy it together
+inline constexpr int kTileKeys = 64;      // keys of a tile
+inline constexpr int kCopyThreads = 128;  // threads that copy a tile
 
-/// Where the rows of a tile of keys stand, so that a copy needs one number a row and no arithmetic.
+/// The token of each row of a tile of keys, so that a copy reads one number a row and does no index arithmetic.
 struct KeyTile {
-  int tokens[kTileKeys];  // behind the block's end a row of it again: such keys get weight 0
-  int keys;               // 0: there is no such tile
+  int tokens[kTileKeys];  // rows past the block's end repeat a token of the block; the kernel gives them weight 0
+  int keys;               // rows that are keys; 0: there are no more tiles
 };
 
-/// The tiles of keys that a block row attends to, one after the other. One warp walks it; where it stands is kept
-/// in shared memory, since the loop has no registers to spare.
+/// Iterates over the tiles of keys that a block row attends to. One whole warp calls it. Its state is in shared memory,
+/// because the main loop has no registers to spare.
 struct KeyWalk {
-  const std::uint16_t* columns;  // the list; null: all blocks
+  const std::uint16_t* columns;  // the list of kept blocks; null: all blocks
   int blocks;                    // its length
-  int place;                     // in the list of the block in hand
-  int start;                     // in that block of the next tile's first row
-  BlockRows rows;                // of that block
+  int place;                     // index in the list of the current block
+  int start;                     // row of the current block at which the next tile starts
+  BlockRows rows;                // tokens of the current block
   std::uint16_t ahead[32];       // the list's entries from place - place % 32 on
 
-  /// To be called by one whole warp, as write_next: the list's first block.
+  /// Goes to the list's first block. Called by one whole warp, as write_next is.
   __device__ void begin(const BlockMap& map, const std::uint16_t* the_columns, int the_blocks) {
     if (lane() == 0) {
       columns = the_columns;
@@ -35,7 +35,7 @@ struct KeyWalk {
     go_to(map, 0);
   }
 
-  /// Writes the next tile's rows and goes on.
+  /// Writes the next tile and advances.
   __device__ void write_next(const BlockMap& map, KeyTile& tile) {
     const bool any = place < blocks;
 #pragma unroll
@@ -46,7 +46,7 @@ struct KeyWalk {
     if (lane() == 0) tile.keys = any ? min(kTileKeys, rows.count - start) : 0;
     if (!any) return;
     const bool goes_on = start + kTileKeys < rows.count;
-    __syncwarp();  // every lane has read
+    __syncwarp();  // all lanes have read the state that changes below
     if (!goes_on) {
       go_to(map, place + 1);
     } else if (lane() == 0) {
@@ -72,18 +72,18 @@ struct KeyWalk {
   }
 };
 
-/// One thread's share of copying a tile of keys of K or V: kPieces rows, a chunk of each.
+/// One thread's share of the copy of a tile of K or V: one 16-byte chunk of each of kPieces rows.
 template <int kDim>
 struct KeyCopy {
   static constexpr int kChunks = kDim / 8, kStep = kCopyThreads / kChunks, kPieces = kTileKeys / kStep;
-  int first, offset;    // row and element of the first piece
-  std::uint32_t place;  // byte of it in the tile; kStep is a multiple of 8, so that the swizzle repeats
+  int first, offset;    // row and channel of the first piece
+  std::uint32_t place;  // its byte in the tile; kStep is a multiple of 8, so the swizzle is the same for every piece
 
   __device__ KeyCopy()
       : first(static_cast<int>(threadIdx.x) / kChunks),
         offset(static_cast<int>(threadIdx.x) % kChunks * 8),
         place(chunk_offset<kDim>(first, static_cast<int>(threadIdx.x) % kChunks)) {}
-  /// `head`: the tensor's part that belongs to the head.
+  /// `head`: the head's first element of K or V.
   __device__ void start(int piece, std::uint32_t to, const std::uint16_t* head, const KeyTile& tile) const {
     const std::int64_t token = tile.tokens[first + piece * kStep];
     copy_async(to + place + piece * kStep * kDim * 2, head + token * kDim + offset);

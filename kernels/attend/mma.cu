@@ -1,14 +1,17 @@
 // Idea:     O = softmax(scale Q K^T) V over the kept blocks of each block row (eq. 5), one pass with a running
 //           maximum: nothing of size tokens^2 is stored. Dense attention is every block kept.
-// Map:      one CTA of 4 warps takes up to 128 queries of one block row of one head (64 where a region has no
-//           more), 64 keys at a time; a warp has 32 (16) of the queries and all keys. V's tile is copied while
-//           Q K^T runs, the next K's while P V runs; two CTAs on a multiprocessor hide the rest.
+// Map:      one CTA of 4 warps has up to 128 queries of one block row of one head (64 if regions have at most 64
+// tokens)
+//           and goes through the keys 64 at a time; a warp has 32 (16) of the queries and all 64 keys. V's tile is
+//           copied during Q K^T, the next K's during P V; a second CTA on the multiprocessor hides what is left.
 // Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k, v, o in token or region order, aligned to 16 bytes;
 //           lists as write_lists makes them, or none for dense.
-// Costs:    4 * 128 * 128 * head_dim FLOPs a kept block of 128 x 128; K and V read once a block row of queries.
-// Numerics: S, the softmax and O in fp32, base 2; P rounded to the element type before P V. Keys behind a block's
-//           end weigh 0 whatever the logits are. A row without a key has output 0 and lse = -inf. The order of
-//           sums is fixed by the lists: same input, same bits.
+// Costs:    4 * 128 * 128 * head_dim FLOPs for each kept block of 128 x 128; each block row of queries reads its K and
+// V
+//           once.
+// Numerics: S, the softmax and O in fp32, base 2; P rounded to the element type before P V. Rows of a tile past the
+//           block's end get weight 0 whatever the logits are. A row without a key has output 0 and lse = -inf. The
+//           lists fix the order of sums: same input, same bits.
 
 #include <limits>
 #include <stdexcept>
@@ -27,11 +30,11 @@ constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
 static_assert(kThreads == kCopyThreads);
 constexpr int kKeys = kTileKeys;
-constexpr float kSlack = 8.0F;  // weights may grow to 2^kSlack before O is scaled down: far below fp16's largest number
+constexpr float kSlack = 8.0F;  // O is scaled down once weights exceed 2^kSlack, far below fp16's largest number
 constexpr float kLog2E = 1.4426950408889634F;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-/// Starts copying the queries of a block from row `start` on; rows behind its end are zeros.
+/// Starts copying the queries of a block from row `start` on; rows past its end are filled with zeros.
 template <int kDim, int kSize>
 __device__ void copy_queries(std::uint32_t to, const std::uint16_t* head, const BlockRows& rows, int start) {
   constexpr int kChunks = kDim / 8, kStep = kThreads / kChunks;
@@ -45,7 +48,7 @@ __device__ void copy_queries(std::uint32_t to, const std::uint16_t* head, const 
   }
 }
 
-/// kTiles: how many times 16 queries a warp has. scale2: the softmax scale of base 2.
+/// A warp has kTiles * 16 queries. scale2: softmax scale * log2 e, since exponentials are taken to base 2.
 template <Element kElement, int kDim, int kTiles>
 __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     attend_kernel(const __grid_constant__ Attention call, const __grid_constant__ BlockMap map, float scale2) {
@@ -59,12 +62,12 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   const int head = static_cast<int>(blockIdx.y), blocks = layout.blocks();
   const int tiles_a_block = (layout.region_tokens() + kQueries - 1) / kQueries;
   const std::int64_t list = static_cast<std::int64_t>(head) * blocks;
-  const int turn = static_cast<int>(blockIdx.x) / tiles_a_block;
-  const int block = call.lists.order == nullptr ? turn : call.lists.order[list + turn];
+  const int work_tile = static_cast<int>(blockIdx.x) / tiles_a_block;
+  const int block = call.lists.order == nullptr ? work_tile : call.lists.order[list + work_tile];
   const int query_start = static_cast<int>(blockIdx.x) % tiles_a_block * kQueries;
   const BlockRows queries = map.rows(block);
   if (query_start >= queries.count) return;
-  __shared__ BlockRows kept_queries;  // for the end: fewer registers in the loop
+  __shared__ BlockRows kept_queries;  // for the epilogue; in shared memory, so the loop holds no registers for it
   if (threadIdx.x == 0) kept_queries = queries;
 
   const std::int64_t head_offset = layout.offset(head, 0);
@@ -72,7 +75,7 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   const std::uint16_t* v_head = static_cast<const std::uint16_t*>(call.v) + head_offset;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int warp_row = warp * kTiles * 16;  // of the warp's first query in the tile
-  __shared__ KeyTile tiles[2];              // tile j stands in tiles[j % 2]
+  __shared__ KeyTile tiles[2];              // tile j is in tiles[j % 2]
   __shared__ KeyWalk walk;
   copy_queries<kDim, kQueries>(q_tile, static_cast<const std::uint16_t*>(call.q) + head_offset, queries, query_start);
   if (warp == 0) {
@@ -87,29 +90,32 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, k_tile, k_head, tiles[0]);
   commit_copies();
 
-  // Of this lane's row of a matrix in chunk 0; chunk 2 d is one XOR away, 16 rows on a constant.
+  // Addresses that this lane gives to ldmatrix, for the tile's first 16 rows and channels. The swizzle makes channel
+  // 16 d an XOR with 32 d and row 16 n an addition of n * kRows16.
   const std::uint32_t q_row = q_tile + chunk_offset<kDim>(warp_row + (lane & 15), lane >> 4);
   const std::uint32_t k_row = k_tile + chunk_offset<kDim>((lane & 7) + (lane >> 4) * 8, lane >> 3 & 1);
   const std::uint32_t v_row = v_tile + chunk_offset<kDim>(lane & 15, lane >> 4);
   constexpr int kRows16 = 16 * kDim * 2;  // bytes
 
   float o[kTiles][kDim / 8][4] = {};
-  // Of rows lane / 4 and lane / 4 + 8: the maximum that exponents are taken from, and the sum of the weights.
+  // For rows lane / 4 and lane / 4 + 8: the maximum that is subtracted from exponents, and the sum of the weights.
   float shift[kTiles][2], total[kTiles][2] = {};
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) shift[t][0] = shift[t][1] = -kInfinity;
 
-  // A barrier in the loop's head and one in its middle: between them V is copied and K is read, then the reverse.
+  // Two barriers in each iteration. From the first to the second V is copied and K is read; after the second the next K
+  // is copied and V is read.
   for (int parity = 0;; parity ^= 1) {
     wait_for_copies();
-    __syncthreads();  // K is there, and everyone is done with V
+    __syncthreads();  // K has arrived, and all warps have read V
     const int valid = tiles[parity].keys;
     if (valid == 0) break;
 #pragma unroll
     for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, v_tile, v_head, tiles[parity]);
     commit_copies();
 
-    // No constant to the compiler: it would hold all of K's addresses through the loop, and spill others for them.
+    // Always 0, but the compiler cannot know it. With a constant it would keep all of K's addresses in registers
+    // through the loop and spill others.
     const std::uint32_t unknown_zero = kTiles > 1 ? static_cast<unsigned>(valid) / (2 * kKeys) : 0;
     float s[kTiles][kKeys / 8][4];
 #pragma unroll
@@ -137,9 +143,9 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     }
 
     wait_for_copies();
-    __syncthreads();  // V is there, and everyone is done with K and with this tile's rows
+    __syncthreads();  // V has arrived, and all warps have read K and this tile's tokens
 
-    if (valid < kKeys) {  // the same for the whole CTA
+    if (valid < kKeys) {  // uniform over the CTA
 #pragma unroll
       for (int n = 0; n < kKeys / 8; ++n) {
 #pragma unroll
@@ -162,17 +168,17 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
         own = fmaxf(own, __shfl_xor_sync(0xffffffffU, own, 1));
         own = fmaxf(own, __shfl_xor_sync(0xffffffffU, own, 2));
         highest[t][half] = own;
-        rises |= (own - shift[t][half]) * scale2 > kSlack;  // inf the first time
+        rises |= (own - shift[t][half]) * scale2 > kSlack;  // the first tile: own + inf, so it rises
       }
     }
-    // O is only scaled down where a maximum rose enough to matter: rarely, after the first tiles.
+    // O is scaled down only if a maximum rose by more than kSlack. After the first tiles that is rare.
     if (__any_sync(0xffffffffU, rises)) {
 #pragma unroll
       for (int t = 0; t < kTiles; ++t) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const float risen = fmaxf(shift[t][half], highest[t][half]);
-          const float shrink = exp2_fast((shift[t][half] - risen) * scale2);  // 0 the first time
+          const float shrink = exp2_fast((shift[t][half] - risen) * scale2);  // 0 for the first tile
           shift[t][half] = risen;
           total[t][half] *= shrink;
 #pragma unroll
@@ -183,14 +189,14 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
         }
       }
     }
-    std::uint32_t p[kTiles][kKeys / 16][4];  // P as the products' left side
+    std::uint32_t p[kTiles][kKeys / 16][4];  // P, as left operands of mma
 #pragma unroll
     for (int t = 0; t < kTiles; ++t) {
-      if (t == kTiles - 1) {  // not earlier: beside all of S the addresses would not fit in registers
+      if (t == kTiles - 1) {  // not earlier: while all of S is live, registers do not suffice for the addresses too
 #pragma unroll
         for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, k_tile, k_head, tiles[parity ^ 1]);
         commit_copies();
-        if (warp == 0) walk.write_next(map, tiles[parity]);  // here it delays the others least
+        if (warp == 0) walk.write_next(map, tiles[parity]);  // at this point it delays the other warps least
       }
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -222,8 +228,8 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     }
   }
 
-  // Each warp puts its rows of O where its rows of Q were, and writes them out in whole chunks.
-  // The loop's last barrier was behind every copy and every product, so that shared memory is free.
+  // Epilogue: each warp puts its rows of O where its rows of Q were and stores them in 16-byte chunks. The loop ended
+  // behind a barrier that followed every copy and every product, so shared memory is free.
   int last_head = static_cast<int>(blockIdx.y);
   not_ahead(last_head);
   float* lse = call.lse + static_cast<std::int64_t>(last_head) * layout.tokens();
@@ -234,7 +240,7 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
       float sum = total[t][half];
       sum += __shfl_xor_sync(0xffffffffU, sum, 1);
       sum += __shfl_xor_sync(0xffffffffU, sum, 2);
-      const float inverse = sum == 0.0F ? 0.0F : 1.0F / sum;  // not `sum > 0`: a NaN must show
+      const float inverse = sum == 0.0F ? 0.0F : 1.0F / sum;  // not `sum > 0`, which would hide a NaN
       const int row = warp_row + t * 16 + half * 8 + lane / 4;
 #pragma unroll
       for (int d = 0; d < kDim / 8; ++d) {
@@ -293,7 +299,8 @@ std::string attend_mma_unsupported(const Attention& call, int capability) {
 
 void attend_mma(const Attention& call, cudaStream_t stream) {
   require_valid(call);
-  constexpr int kOldest = 80;  // of the device, the launch itself tells
+  // Checks head_dim alone. A GPU older than sm_80 needs no check here: there the launch itself fails.
+  constexpr int kOldest = 80;
   if (const std::string why = attend_mma_unsupported(call, kOldest); !why.empty()) {
     throw std::invalid_argument("attend_mma " + why);
   }

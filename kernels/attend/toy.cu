@@ -1,7 +1,7 @@
 // Idea:     eq. 5, row by row, as it is written: two passes over the kept keys, no tensor cores, no shared tiles.
-// Map:      one block of head_dim threads a query row; a thread owns one channel of the output.
-// Needs:    head_dim a multiple of 32 up to 256; bf16; token order; lists as write_lists makes them, or none.
-// Costs:    6 * tokens * kept tokens * head_dim FLOPs a head on the plain cores: for small problems.
+// Map:      one CTA of head_dim threads for each query row; each thread computes one channel of the output.
+// Needs:    head_dim 64 or 128; bf16; token order; lists as write_lists makes them, or none.
+// Costs:    6 * tokens * kept tokens * head_dim FLOPs a head without tensor cores: for small problems.
 // Numerics: everything in fp32, P not rounded. A row without a key has output 0 and lse = -inf.
 
 #include <cuda_bf16.h>
@@ -29,12 +29,12 @@ __global__ void __launch_bounds__(kDim)
   const float own_q = __bfloat162float(q[call.layout.offset(head, row) + channel]);
 
   float highest = -INFINITY, total = 0.0F, sum = 0.0F;
-  int turn = 0;  // two sets of partial sums: one may still be read while the other is written
+  int buffer = 0;  // two buffers of partial sums: a slow warp may still read one while the next key's sums are written
   for (int place = 0; place < kept; ++place) {
     const BlockRows rows = map.rows(call.dense() ? place : call.lists.columns[list * call.layout.blocks() + place]);
     for (int i = 0; i < rows.count; ++i) {
       const std::int64_t key = call.layout.offset(head, rows.token(i)) + channel;
-      const float logit = call.scale * reduce_block(own_q * __bfloat162float(k[key]), Plus{}, parts[turn ^= 1]);
+      const float logit = call.scale * reduce_block(own_q * __bfloat162float(k[key]), Plus{}, parts[buffer ^= 1]);
       const float risen = fmaxf(highest, logit);
       const float shrink = expf(highest - risen), weight = expf(logit - risen);
       total = total * shrink + weight;

@@ -1,6 +1,6 @@
 #pragma once
-// The least that an attention kernel needs to be held to the reference: what the README's section on one's own kernel
-// shows, and what the tests of `verify` register.
+// The smallest attention kernel that can be compared with the reference: the README's example of a kernel of one's own,
+// which the tests of `verify` add to the table.
 
 #include "kernels/attend/attention.hpp"
 

@@ -1,6 +1,6 @@
 #pragma once
-// The epilogue of an attend_wgmma CTA: consumer warps put O where Q was and write their log-sum-exp; the store warp has
-// TMA write O to global memory. Conventions: pipeline.cuh.
+// The epilogue of an attend_wgmma CTA: consumer warps put O where Q was and write their log-sum-exp; then the store
+// warp has TMA write O to global memory. Conventions: pipeline.cuh.
 
 #include "kernels/attend/wgmma/mainloop_mma.cuh"
 

@@ -1,23 +1,23 @@
 // Idea:     O = softmax(scale Q K^T) V over the kept blocks of each block row (eq. 5), one pass with a running
 //           shift: nothing of size tokens^2 is stored. Dense attention is every block kept.
-// Map:      one CTA a multiprocessor, which takes block rows (128 queries of a head) from a counter. Warps 0 to 2
-//           load (mainloop_load.cuh), schedule (tile_scheduler.cuh) and store (epilogue.cuh); two consumer warpgroups
-//           have 64 of the queries each and go through the kept blocks, 128 keys at a time (mainloop_mma.cuh). A group
-//           starts S of a block, then O += P V of the block before, also across block rows, and computes the softmax of
-//           S while the other group's products run. Q and P stay in registers. The design is FlashAttention-3's (arXiv
-//           2407.08608). Dense at head_dim 128, CTAs go in pairs that share every load of K and V.
+// Map:      one persistent CTA on each multiprocessor, which takes work tiles (128 queries of a head) from a counter.
+//           Warps 0 to 2 load (mainloop_load.cuh), schedule (tile_scheduler.cuh) and store (epilogue.cuh). Two consumer
+//           warpgroups have 64 of the queries each and go through the kept blocks, 128 keys at a time
+//           (mainloop_mma.cuh). A warpgroup starts S of a block, then O += P V of the block before, also across work
+//           tiles, and computes the softmax of S while the other warpgroup's products run. Q and P stay in registers.
+//           The design is FlashAttention-3's (arXiv 2407.08608). Dense at head_dim 128, CTAs form pairs that share
+//           every load of K and V.
 // Needs:    sm_90a; head_dim 64 or 128; bf16 or fp16; q, k, v, o aligned to 16 bytes; token order with regions of 128
 //           tokens, or region order with regions of at most 128; lists as write_lists makes them, or none for dense.
-//           A region is one box of the copy engine in either order, so nothing is gathered.
-// Costs:    4 * 128 * 128 * head_dim FLOPs a kept block; K and V are read once a block row of queries (dense: once
-// two),
-//           from L2 while one head's K and V stay there.
-// Numerics: S, the softmax and O in fp32, base 2; P rounded to the element type before P V. Keys that do not exist
-//           weigh 0 whatever the logits are. A row without a key has output 0 and lse = -inf. The order of sums is
-//           fixed by the lists, whichever CTA takes a block row: same input, same bits. With bf16 no maximum is taken
-//           after the first block (MaximumTracking::first_block); block rows in which something overflowed, or that are
-//           not finite, are done again by a second launch, which looks at every logit (MaximumTracking::every_block),
-//           as fp16's only one does.
+//           In either order a region is one box of a TMA copy, so nothing is gathered.
+// Costs:    4 * 128 * 128 * head_dim FLOPs for each kept block. K and V are read once for each block row of queries, in
+//           pairs once for two, from L2 as long as one head's K and V fit there.
+// Numerics: S, the softmax and O in fp32, base 2; P rounded to the element type before P V. Rows of a tile that are no
+//           tokens get weight 0 whatever the logits are. A row without a key has output 0 and lse = -inf. The lists fix
+//           the order of sums, whichever CTA computes a block row: same input, same bits. With bf16 no maximum is taken
+//           after the first block (MaximumTracking::first_block). A second launch recomputes the block rows in which
+//           something overflowed or is not finite, and there looks at every logit (MaximumTracking::every_block).
+//           fp16's only launch does so from the start.
 
 #include <algorithm>
 #include <stdexcept>
@@ -39,7 +39,7 @@ constexpr int kThreads = 3 * kGroup;
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-// 168 registers a thread at the start; 128 * 24 + 256 * 240 are as many in all.
+// A launch of 384 threads gives each of them 168 registers; 384 * 168 = 128 * 24 + 256 * 240.
 constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 
 #endif
@@ -47,10 +47,10 @@ constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair>
 __global__ void __launch_bounds__(kThreads, 1) attend_wgmma_kernel(const __grid_constant__ WgmmaCall call) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  extern __shared__ __align__(1024) unsigned char tiles[];  // Q, Q, then the ring
+  extern __shared__ __align__(1024) unsigned char tiles[];  // two tiles of Q, then the ring of K and V tiles
   __shared__ PipelineState state;
   const std::uint32_t q_tiles = shared_address(tiles);
-  if (q_tiles % 1024 != 0) __trap();  // the swizzle goes by address bits
+  if (q_tiles % 1024 != 0) __trap();  // the swizzle is a function of address bits, so tiles must be aligned to it
   if (threadIdx.x == 0) {
     state.init(kPair ? 2 * kConsumerWarps : kConsumerWarps);
     barrier_init_done();
@@ -69,9 +69,9 @@ __global__ void __launch_bounds__(kThreads, 1) attend_wgmma_kernel(const __grid_
     take_registers<kConsumerRegisters>();
     Consumer<kElement, kDim, kMaximum, kPair>{call, state, q_tiles, {warp / 4 - 1}, warp % 4, lane, {}}.consume();
   }
-  if constexpr (kPair) meet_cluster();  // neither ends while the other may still write to it
+  if constexpr (kPair) meet_cluster();  // a CTA must not end while the other may still write to its shared memory
 #else
-  __trap();  // attend_wgmma() lets no other GPU come here
+  __trap();  // never reached: attend_wgmma() refuses other GPUs
 #endif
 }
 
@@ -101,7 +101,9 @@ void launch(const WgmmaCall& call, cudaStream_t stream) {
     config.attrs = &pair;
     config.numAttrs = 1;
     config.gridDim = dim3(2);
-    int at_a_time = 0;  // some multiprocessors may have no free neighbour
+    // Ask how many pairs can run at once. It can be less than half the multiprocessors, since both CTAs of a pair must
+    // be in one GPC.
+    int at_a_time = 0;
     check(cudaOccupancyMaxActiveClusters(&at_a_time, kernel, &config), "cudaOccupancyMaxActiveClusters");
     const int pairs = call.work_tiles / call.blocks * ((call.blocks + 1) / 2);
     config.gridDim = dim3(2 * std::max(std::min(at_a_time, pairs), 1));
@@ -185,7 +187,8 @@ void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
                      .partial_end = call.layout.text % kTileRows != 0,
                      .scale = call.scale,
                      .lse = call.lse,
-                     .lists = call.dense() ? BlockLists{} : call.lists,  // an order only matters to uneven rows
+                     // Dense rows are equally long: no order balances better.
+                     .lists = call.dense() ? BlockLists{} : call.lists,
                      .next_tile = integers,
                      .recompute = {integers + 2, integers + 3, integers + 3 + work_tiles},
                      .only_recompute = false};

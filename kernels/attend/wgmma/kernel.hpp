@@ -18,9 +18,9 @@ std::string attend_wgmma_unsupported(const Attention& call, int capability);
 std::size_t attend_wgmma_workspace(const Attention& call);
 
 /// Enqueues the attention of `call`: dense or block-sparse, token or region order. The same input gives the same bits.
-/// `workspace`: attend_wgmma_workspace(call) bytes on the device, aligned to 16 bytes, this call's alone until it is
-/// done; it need not be cleared. Throws std::invalid_argument for what is not valid or not supported, Error for what
-/// CUDA reports.
+/// `workspace`: attend_wgmma_workspace(call) bytes on the device, aligned to 16 bytes, used by no other call until this
+/// one is done; it need not be cleared. Throws std::invalid_argument if the call is not valid or not supported, and
+/// Error if CUDA reports one.
 void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream);
 
 }  // namespace draft::gpu

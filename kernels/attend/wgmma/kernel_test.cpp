@@ -55,8 +55,8 @@ std::set<int> tokens_of(const Layout& layout, bool region_order, int block) {
   return tokens;
 }
 
-/// Does by hand what the copy engine does with `grid`'s boxes; counts the blocks whose tiles do not hold exactly their
-/// tokens, or hold one at another address or in another row than the kernel thinks.
+/// Computes by hand which elements TMA would copy for `grid`'s boxes. Counts the blocks whose tile does not hold
+/// exactly their tokens, or holds one from another address or in another row than the kernel assumes.
 int wrong_blocks(const Layout& layout, bool region_order, const TileGrid& grid) {
   int wrong = 0;
   for (int block = 0; block < layout.blocks(); ++block) {
@@ -84,8 +84,8 @@ int wrong_blocks(const Layout& layout, bool region_order, const TileGrid& grid) 
   return wrong;
 }
 
-// Given grids and regions that divide and that do not, and texts that end anywhere, claim: every block's tile holds its
-// tokens, each once, and zeros elsewhere.
+// Given regions that divide the grid and that do not, and texts of any length, claim: every block's tile holds each of
+// the block's tokens once, and zeros elsewhere.
 TEST(TileBoxes, HoldTheirBlocksTokens) {
   int tried = 0;
   for (const Layout& layout : layouts()) {
@@ -100,7 +100,8 @@ TEST(TileBoxes, HoldTheirBlocksTokens) {
   EXPECT_EQ(tried, 5 * 5 * 6 * (5 + 8));  // five shapes of 128 tokens; all eight in region order
 }
 
-// Negative control: boxes of a grid one column wider, and of one row taller regions, are seen to be wrong.
+// Negative control: the check finds boxes of a grid one column wider wrong, and those of 4 x 32 instead of 8 x 16
+// regions.
 TEST(TileBoxes, TheCheckCanFail) {
   const Layout layout{.heads = 2, .frames = 2, .height = 9, .width = 17, .text = 5, .head_dim = 64};
   Layout wider = layout, flat = layout;
@@ -162,8 +163,8 @@ TEST(Descriptors, HaveTheirFieldsInPlace) {
   }
 }
 
-// Claim: the steps lead to where the swizzle puts a matrix's first chunk of row 0 or of its first row; bits 4 to 6 of
-// an address are exchanged with bits 7 to 9, as the copy engine does it.
+// Claim: a descriptor's steps lead to where the swizzle puts 16 channels further or 16 rows further, and the swizzle is
+// that of TMA: address bits 4 to 6 are XORed with bits 7 to 9.
 TEST(Descriptors, StepAsTheTileLies) {
   for (int i = 0; i < 8; ++i) {
     EXPECT_EQ(channel_step(i) * kDescriptorUnit, swizzled_offset(0, 2 * i));

@@ -1,17 +1,17 @@
 #pragma once
-// The load side of an attend_wgmma CTA's mainloop: one producer warp has TMA fetch a work tile's Q, and K and V of its
-// blocks. Conventions: pipeline.cuh.
+// The load side of an attend_wgmma CTA's mainloop: one producer warp has TMA load a work tile's Q, and K and V of its
+// kept blocks. Conventions: pipeline.cuh.
 
 #include "kernels/attend/wgmma/pipeline.cuh"
 
 namespace draft::gpu {
 
-/// The load warp asks for the next work tile when so many blocks of the current one are still to be loaded: late, so
-/// that no CTA holds a work tile while others have none, and early enough for the scheduler's three dependent reads of
-/// global memory.
+/// The load warp lets the scheduler fetch the next work tile when this many blocks of the current one are still to be
+/// loaded. Late is good for balance: a CTA should not hold a work tile that an idle one could start. But the
+/// scheduler's three dependent reads of global memory must be done before the current tile's loads are.
 inline constexpr int kTileLookahead = 8;
 
-/// Which of a tile's 128 rows are tokens. Called by a whole warp; all lanes get the same.
+/// A bit for each of a tile's 128 rows: 1 if it is a token. Called by a whole warp; all lanes get the same result.
 __device__ inline uint4 token_rows(const TileGrid& grid, std::uint32_t shape, int lane) {
   const int map = static_cast<int>(shape & 0xff), columns = static_cast<int>(shape >> 8 & 0xff);
   const int rows = static_cast<int>(shape >> 16);
@@ -22,7 +22,7 @@ __device__ inline uint4 token_rows(const TileGrid& grid, std::uint32_t shape, in
                     __ballot_sync(0xffffffffU, grid.holds(map, rows, columns, lane + 96)));
 }
 
-/// Starts the copy of a tile, a slab at a time. In a pair each CTA copies one slab, into both.
+/// Starts the copy of a tile, one slab of 64 channels at a time. In a pair each CTA copies one slab into both CTAs.
 template <int kDim, bool kPair = false>
 __device__ inline void load_tile(std::uint32_t to, const CUtensorMap* map, int x, int y, int z, int head,
                                  std::uint64_t& full, std::uint64_t policy) {
@@ -59,17 +59,17 @@ __device__ inline void load(const WgmmaCall& call, PipelineState& state, std::ui
             : call.lists.columns + static_cast<std::int64_t>(head * call.blocks + tile.row) * call.blocks;
     int column = tile.columns[lane];
     for (int j = 0; j <= count; ++j) {
-      // This frees the slot of the work tile before, where the scheduler then puts the next one.
+      // Frees the slot of the previous work tile; the scheduler puts the next one there.
       if (j == max(count - kTileLookahead, 0) && n > 0) arrive_lanes(state.tile_empty[slot.index ^ 1]);
       if (j < count) {
-        if (j % 32 ==
-            0) {  // each lane finds the box of one of the next 32 blocks, and reads one column of the 32 after them
+        // Every 32 blocks each lane computes the box of one of the next 32, and reads a column of the 32 after them.
+        if (j % 32 == 0) {
           PackedBox packed{};
           if (j + lane < count) {
             const TileBox box = call.grid.box(column);
             packed = {box.x, box.y, box.z, static_cast<std::uint32_t>(box.map | box.columns << 8 | box.rows << 16)};
           }
-          __syncwarp();  // all lanes have read the boxes that these replace
+          __syncwarp();  // all lanes have read the boxes that are overwritten here
           state.boxes[j / 32 & 1][lane] = packed;
           const int later = j + 32 + lane;
           column = list == nullptr || later >= count ? later : list[later];

@@ -28,9 +28,10 @@ __device__ void start_outputs(float (&o)[kSums], const std::uint32_t (&p)[8][4],
   commit_products();
 }
 
-/// The consumer warpgroups use the tensor cores by turns: each has a named barrier, where it waits until the other
-/// group has started its products. Both have the same blocks and so as many turns. The second group arrives once before
-/// it begins and the first waits once more at its end, so that arrivals and waits are equally many.
+/// The consumer warpgroups issue their products alternately, so that one's softmax runs during the other's products.
+/// Each has a named barrier at which it waits until the other has issued. Both have the same blocks, so they wait
+/// equally often. Group 1 arrives once before its first product, which lets group 0 go first; group 0 waits once more
+/// at the end, so that every arrival is waited for.
 struct TensorCoreOrder {
   int group;
   __device__ void begin() const {
@@ -50,28 +51,32 @@ struct Consumer {
   PipelineState& state;
   std::uint32_t q_tiles;
   TensorCoreOrder tensor_cores;
-  int warp, lane;  // warp: of the group's four
+  int warp, lane;  // warp: 0 to 3 within the warpgroup
   StageRing<Sizes::kStages> ring;
 
-  __device__ int first_row() const { return tensor_cores.group * 64 + warp * 16; }  // of this warp's 16, in the tile
+  __device__ int first_row() const {
+    return tensor_cores.group * 64 + warp * 16;
+  }  // tile row of this warp's first query
   __device__ std::uint64_t staged(int stage, std::uint32_t leading) const {
     return matrix_descriptor(q_tiles + (2 + stage) * Sizes::kTileBytes, leading, kEightRows);
   }
-  /// Waits for the ring's next tile and gives its stage.
+  /// Waits until the ring's next stage is full; returns the stage.
   __device__ int next_tile() {
     const int stage = ring.stage;
     wait_for_phase(shared_address(&state.full[stage]), ring.parity);
     ring.advance();
     return stage;
   }
-  /// In a pair the other CTA's copies fill this stage too, so it also waits for this CTA's warps.
+  /// Tells the load warp that this warp has read the stage. In a pair the other CTA's copies write this stage too, so
+  /// its load warp is told as well.
   __device__ void free_tile(int stage) const {
     __syncwarp();
     const std::uint32_t empty = shared_address(&state.empty[stage]);
     if (lane == 0) arrive(empty);
     if (kPair && lane == 1) arrive_in_cluster(address_in_cluster(empty, static_cast<int>(blockIdx.x) % 2 ^ 1));
   }
-  /// Sets the logits of rows that are no tokens to -inf. Only the lane that frees the stage reads which rows are.
+  /// Sets the logits of keys that are no tokens to -inf. Only lane 0 reads the stage's token_rows, because it is lane 0
+  /// that frees the stage afterwards.
   __device__ void mask(float (&s)[64], int stage, bool last) const {
     if (!call.partial_blocks && !(last && call.partial_end)) return;
     uint4 rows{};
@@ -81,12 +86,12 @@ struct Consumer {
     if ((rows.x & rows.y & rows.z & rows.w) != ~0U) mask_columns(s, rows, lane);
   }
 
-  /// The count of the work tile in `slot`, once it is full; -1: there are no more.
+  /// Waits for the work tile in `slot`; returns its count of kept blocks, or -1 if there are no more work tiles.
   __device__ int count_at(Slot slot) const {
     wait_for_phase(shared_address(&state.tile_full[slot.index]), slot.parity);
     return __shfl_sync(0xffffffffU, state.tiles[slot.index].count, 0);
   }
-  /// Loads this warp's rows of Q to registers, once they are there: the products then read only K from shared memory.
+  /// Waits for Q and loads this warp's rows into registers, so that the products read only K from shared memory.
   __device__ void load_queries(std::uint32_t (&q)[kDim / 16][4], Slot slot) const {
     wait_for_phase(shared_address(&state.q_full[slot.index]), slot.parity);
     const std::uint32_t tile = q_tiles + slot.index * Sizes::kTileBytes;
@@ -96,7 +101,7 @@ struct Consumer {
     }
   }
 
-  /// The first S of a block row of `count` blocks, where no P V of a block row before it runs at the same time.
+  /// The first S of a block row of `count` blocks, when there is no P V of a previous block row to overlap it with.
   __device__ void first_scores(int count, const std::uint32_t (&q)[kDim / 16][4], float (&s)[64]) {
     const int k_stage = next_tile();
     tensor_cores.wait();
@@ -107,8 +112,8 @@ struct Consumer {
     free_tile(k_stage);
   }
 
-  /// The mainloop of a block row: from its first S to the weights P of its last block, whose P V last_outputs() adds.
-  /// Stages are waited for in the ring's order: K1, V0, K2, V1, ...
+  /// The mainloop of a block row: from its first S to the weights P of its last block; last_outputs() adds that P V.
+  /// Stages come in the order in which they were loaded: K1, V0, K2, V1, ...
   __device__ void attend_blocks(int count, const std::uint32_t (&q)[kDim / 16][4], float (&s)[64],
                                 std::uint32_t (&p)[8][4], float (&o)[kDim / 2], RowSoftmax<kMaximum>& softmax) {
     softmax.begin(s);
@@ -126,7 +131,7 @@ struct Consumer {
       mask(s, k_stage, j == count - 1);
       free_tile(k_stage);
       softmax.exponents(s);
-      // Waited for before the exponentials, though they need no O: the conversions to P then interleave with them.
+      // The exponentials do not need O, but waiting here lets ptxas interleave them with the conversions to P.
       wait_for_products(o, p);
       free_tile(v_stage);
       softmax.scale_down(o);
@@ -136,14 +141,14 @@ struct Consumer {
     }
   }
 
-  /// The last P V of a block row, together with the first S of the next one if that has blocks (next_count > 0; else
-  /// `q` and `s` stay as they are). In the ring this V stands before that K.
+  /// The last P V of a block row, overlapped with the first S of the next one if that has blocks (next_count > 0; else
+  /// `q` and `s` are left alone). This V comes before that K in the ring.
   __device__ void last_outputs(int next_count, Slot next, std::uint32_t (&q)[kDim / 16][4], float (&s)[64],
                                const std::uint32_t (&p)[8][4], float (&o)[kDim / 2]) {
     const StageRing<Sizes::kStages> v = ring;
     ring.advance();
     const std::uint32_t v_full = shared_address(&state.full[v.stage]);
-    // Two whole branches: with a condition between a product and its wait, ptxas would wait for each product.
+    // Each branch is complete: with a condition between a product and its wait, ptxas would serialize the products.
     if (next_count > 0) {
       load_queries(q, next);
       const int k_stage = next_tile();
@@ -164,9 +169,9 @@ struct Consumer {
     free_tile(v.stage);
   }
 
-  /// Puts this warp's rows of O where its rows of Q were, for the store warp, and writes their lse: epilogue.cuh.
+  /// Puts this warp's rows of O where its rows of Q were, for the store warp, and writes their lse. In epilogue.cuh.
   __device__ void hand_over(const float (&o)[kDim / 2], const float (&lse)[2], Slot slot, const WorkTile& tile) const;
-  /// Ends a work tile: its O and log-sum-exp.
+  /// Ends a work tile: hands over O and lse, and lists the tile to be recomputed if something overflowed.
   __device__ void finish(float (&o)[kDim / 2], RowSoftmax<kMaximum>& softmax, Slot slot) const {
     const WorkTile& tile = state.tiles[slot.index];
     float lse[2];

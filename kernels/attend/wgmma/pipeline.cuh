@@ -1,21 +1,22 @@
 #pragma once
 // What the warps of an attend_wgmma CTA share: tiles of Q, K and V in shared memory, the work tiles that the tile
-// scheduler gives out, and the barriers between producers and consumers, in pairs: full and empty.
+// scheduler gives out, and for each of them two barriers between producer and consumer: full and empty.
 //
-// | what           | full: arrivals of     | empty: arrivals of                                 | slots | |
-// -------------- | --------------------- | -------------------------------------------------- | -------------------- |
-// | K and V tiles  | TMA (load warp)       | 8 consumer warps, of a pair 16                     | a ring of stages | |
-// Q tile         | TMA (load warp)       | store warp, once it has written O                  | 2                    |
-// | O, in Q's tile | 8 consumer warps      | store warp: it frees Q's tile                      | 2 | | work tile |
-// tile scheduler's warp | load warp, store warp, 8 consumer warps            | 2                    |
+// | what           | full: who arrives     | empty: who arrives                      | slots            |
+// | -------------- | --------------------- | --------------------------------------- | ---------------- |
+// | K and V tiles  | TMA (load warp)       | 8 consumer warps, 16 in a pair          | a ring of stages |
+// | Q tile         | TMA (load warp)       | store warp, once it has stored O        | 2                |
+// | O, in Q's tile | 8 consumer warps      | (none: the store warp frees Q's tile)   | 2                |
+// | work tile      | tile scheduler's warp | load warp, store warp, 8 consumer warps | 2                |
 //
-// A work tile is one block row of one head. Every warp goes through the same work tiles, and in each through the same
-// blocks, so each knows slot and parity by counting. A work tile without blocks still moves its Q and O, which keeps
-// them in step. The last work tile has count -1 and ends every warp; no warp waits for it to be emptied.
-// The ring needs at least two stages: a consumer holds K of block j while it waits for V of block j - 1, the next tile.
+// A work tile is one block row of one head. Every warp goes through the same work tiles and the same blocks of each, so
+// each finds slot and parity by counting. A work tile without blocks still loads Q and stores O, so that the counts
+// stay equal. A work tile of count -1 comes last and ends every warp; nobody waits for it to be emptied.
+// The ring needs two stages at least: a consumer holds K of block j while it waits for V of block j - 1 in the next
+// one.
 //
-// A pair is a cluster of two CTAs that go through the same blocks in step, for two block rows: each CTA's TMA writes
-// one slab of every K and V tile into both, which halves what is read from L2.
+// A pair is a cluster of two CTAs that go through the same blocks in lockstep for two block rows. Each CTA's TMA writes
+// one slab of every K and V tile into both, so L2 is read half as often.
 
 #include <cuda.h>
 
@@ -29,11 +30,11 @@
 
 namespace draft::gpu {
 
-/// Work tiles in which a sum overflowed, found by the kernel itself: a second launch computes them again.
+/// Work tiles in which a sum overflowed. The first launch lists them, a second one recomputes them.
 struct RecomputeList {
-  int* count;   // how many; 0 at first
-  int* listed;  // [work tiles]: 1 if it is in the list; 0 at first
-  int* tiles;   // [work tiles]: the first *count
+  int* count;   // length of the list; 0 at the start
+  int* listed;  // [work tiles]: 1 if it is in the list; 0 at the start
+  int* tiles;   // [work tiles]: the list is the first *count
   __device__ void add(int tile) const {
     if (atomicExch(listed + tile, 1) == 0) tiles[atomicAdd(count, 1)] = tile;
   }
@@ -46,14 +47,14 @@ struct WgmmaCall {
   int blocks;      // block rows, and block columns, of a head
   int work_tiles;  // heads * blocks
   int tokens;
-  bool partial_blocks;  // a block at any place may have fewer than 128 tokens
-  bool partial_end;     // the text's last block has: it is the last of every list that holds it
+  bool partial_blocks;  // any block may have fewer than 128 tokens
+  bool partial_end;     // the text's last block has fewer; in a list it can only be the last entry
   float scale;
   float* lse;        // [heads, tokens]
   BlockLists lists;  // as Attention's
-  int* next_tile;    // work tiles given out beside the first of each CTA; not used by pairs
+  int* next_tile;    // counter of work tiles given out after the first of each CTA; not used by pairs
   RecomputeList recompute;
-  bool only_recompute;  // the work tiles are those of `recompute`, else all
+  bool only_recompute;  // true: the work tiles are those of `recompute`; false: all
 };
 
 inline constexpr int kConsumerWarps = 8;
@@ -76,7 +77,7 @@ struct WorkTile {
   std::uint16_t columns[32];  // the first of the list
 };
 
-/// A block of keys: its box's coordinates, and in one word the number of its tensor map, its columns and its rows.
+/// A block of keys: its box's coordinates, and one word of tensor map index, columns and rows (8, 8 and 16 bits).
 struct alignas(16) PackedBox {
   int x, y, z;
   std::uint32_t shape;
@@ -88,7 +89,7 @@ struct PipelineState {
   std::uint64_t full[kMostStages], empty[kMostStages];
   std::uint64_t q_full[2], q_empty[2], o_full[2];
   std::uint64_t tile_full[2], tile_empty[2];
-  uint4 token_rows[kMostStages];  // of a stage that holds K: which of its 128 rows are tokens
+  uint4 token_rows[kMostStages];  // for a stage that holds K: one bit for each row, 1 if it is a token
   WorkTile tiles[2];
   PackedBox boxes[2][32];  // used by the load warp alone
 
@@ -107,7 +108,7 @@ struct PipelineState {
   }
 };
 
-/// Which stage of the ring of K and V tiles comes next.
+/// The next stage of the ring of K and V tiles.
 template <int kStages>
 struct StageRing {
   int stage = 0;
@@ -133,8 +134,8 @@ __device__ inline void arrive_warp(std::uint64_t& barrier, int lane) {
   if (lane == 0) arrive(shared_address(&barrier));
 }
 
-/// An arrival of each lane that wrote or read the data. It happens once a work tile and costs nothing there; race
-/// detectors, which follow threads, need it.
+/// Every lane arrives, since every lane wrote or read the data. One arrival of the warp would do, but compute-sanitizer
+/// tracks single threads and would report a race. Once a work tile it costs nothing.
 __device__ inline void arrive_lanes(std::uint64_t& barrier) { arrive(shared_address(&barrier)); }
 
 }  // namespace draft::gpu

@@ -1,7 +1,7 @@
 #pragma once
 // The running softmax of a warpgroup's 64 rows of logits, in the registers that wgmma leaves them in.
-// A thread holds two rows, lane / 4 and lane / 4 + 8 of its warp's 16, and of each 32 of a block's 128 columns; the
-// four threads of a quad share the rows. Sums stay apart until the end.
+// A thread holds parts of two rows, lane / 4 and lane / 4 + 8 of its warp's 16: 32 of a block's 128 columns of each.
+// The four threads of a quad share two rows. Each sums its own columns; finish() adds the four sums.
 
 #include <cstdint>
 #include <limits>
@@ -12,7 +12,8 @@ namespace draft::gpu {
 
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-/// Gives -inf to the logits of columns that are no tokens: bit c % 32 of word c / 32 of `real` says that column c is.
+/// Sets the logits of columns that are no tokens to -inf. Column c is a token if bit c % 32 of word c / 32 of `real`
+/// is 1.
 __device__ inline void mask_columns(float (&s)[64], uint4 real, int lane) {
   const std::uint32_t words[4] = {real.x, real.y, real.z, real.w};
 #pragma unroll
@@ -48,20 +49,20 @@ __device__ inline float row_maximum(const float (&s)[64], int half) {
   return fmaxf(even, odd);
 }
 
-/// kElement's P as the left side of a product: p[n] holds columns 16 n to 16 n + 15.
+/// P in the element type, as left operands of wgmma: p[n] holds columns 16 n to 16 n + 15.
 template <Element kElement>
 __device__ inline void pack_weights(std::uint32_t (&p)[8][4], const float (&s)[64]) {
 #pragma unroll
   for (int i = 0; i < 32; ++i) p[i / 4][i % 4] = pack<kElement>(s[2 * i], s[2 * i + 1]);
 }
 
-/// How a row's weights stay within the range of P's element type. They are 2^(scale2 s - shift); the shift is at first
+/// How a row's weights stay within the range of P's element type. Weights are 2^(scale2 s - shift); the shift starts as
 /// the first block's maximum.
 enum class MaximumTracking {
-  every_block,  // the shift follows each block's maximum: no exponent above 8. For every input and element type
-  first_block,  // sums above 2^24 are scaled down after their block: a third less arithmetic, for bf16, whose range is
-                // fp32's. Logits that rise by more than about 96 / log2 e from one block to the next overflow; then
-                // finish() returns false
+  every_block,  // the shift follows each block's maximum, so no exponent is above 8. Safe for every input and type
+  first_block,  // no later maximum is taken; sums above 2^24 are scaled down after their block. A third less
+                // arithmetic. For bf16 alone, whose range is fp32's. Logits that rise by more than about 96 / log2 e
+                // from one block to the next overflow; then finish() returns false
 };
 
 template <MaximumTracking kMaximum>
@@ -80,9 +81,9 @@ class RowSoftmax {
   __device__ void exponents(float (&s)[64]) {
     subtract(s);
     if constexpr (kMaximum == MaximumTracking::every_block) {
-      // Compared as integers: positive floats keep their order and stand above all others, and NaN with a plus sign
-      // above them. So this is the maximum, or some negative number if the maximum is negative. vimax3 takes three
-      // operands.
+      // The bits are compared as integers, because vimax3 takes three operands at once. Positive floats keep their
+      // order as integers, negative ones are below them, and a NaN with a plus sign is above. So `most` is the maximum,
+      // or some negative number if the maximum is negative, and then nothing rises.
       int most = __vimax3_s32(__float_as_int(s[0]), __float_as_int(s[1]), __float_as_int(s[2]));
 #pragma unroll
       for (int i = 3; i < 63; i += 2) most = __vimax3_s32(most, __float_as_int(s[i]), __float_as_int(s[i + 1]));
@@ -119,8 +120,8 @@ class RowSoftmax {
     }
   }
 
-  /// Brings O, which holds every block before the last that exponents() saw, to the current shift. With `first_block`
-  /// it is called once more when O is complete.
+  /// Scales O, which so far holds the blocks before the last one that exponents() saw, to the current shift. With
+  /// `first_block` it is called once more when O is complete.
   template <int kSums>
   __device__ void scale_down(float (&o)[kSums]) {
     if (!rises_) return;
@@ -136,7 +137,7 @@ class RowSoftmax {
     bool sound = true;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float sum = quad_sum(total_[half]);  // of a row with keys at least 1, its maximum's weight, or NaN
+      const float sum = quad_sum(total_[half]);  // if the row has a key: at least 1, its maximum's weight, or NaN
       const bool none = sum == 0.0F;
       const float inverse = none ? 0.0F : __fdividef(1.0F, sum);
       lse[half] = none ? kMinusInfinity : fmaf(shift_[half], kLn2, logf(sum));
@@ -180,12 +181,12 @@ class RowSoftmax {
     }
   }
 
-  /// By a power of two, so that nothing is rounded.
+  /// Raises the shift by a whole number, so that sums and O are scaled by a power of two: exact.
   __device__ void raise_by_sums() {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int biased =
-          __float_as_int(quad_maximum(total_[half])) >> 23;  // the exponent's bits: a sum is not negative
+          __float_as_int(quad_maximum(total_[half])) >> 23;  // the exponent's bits; the sign is 0, sums are positive
       const int rise = min(max(biased - 127, 0), 126);
       shift_[half] += static_cast<float>(rise);
       shrink_[half] = __int_as_float((127 - rise) << 23);
@@ -194,9 +195,9 @@ class RowSoftmax {
   }
 
   float scale2_;                   // softmax scale * log2 e
-  float shift_[2] = {0.0F, 0.0F};  // in units of the exponents
+  float shift_[2] = {0.0F, 0.0F};  // subtracted from scale2_ * logit
   float total_[2] = {0.0F, 0.0F};
-  float shrink_[2] = {1.0F, 1.0F};  // what O is still to be multiplied by, if rises_
+  float shrink_[2] = {1.0F, 1.0F};  // if rises_: the factor that scale_down() applies to O
   bool rises_ = false;
 };
 

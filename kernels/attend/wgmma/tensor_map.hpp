@@ -1,6 +1,6 @@
 #pragma once
-// Tensor maps: what the copy engine of sm_90 must know of a tensor. The driver encodes them; it is asked for the
-// function at run time, so nothing links against libcuda.
+// Tensor maps: TMA's description of a tensor. The driver encodes them; its function is looked up at run time, so that
+// nothing links against libcuda.
 
 #include <cuda.h>
 
@@ -11,7 +11,7 @@
 
 namespace draft::gpu {
 
-/// The maps of one tensor of a call; those that no block lies in are left zero.
+/// The maps of one tensor of a call. A map that no block uses stays zero.
 using TensorMaps = std::array<CUtensorMap, kTileMaps>;
 
 /// The maps of `tensor`, [heads, tokens, head_dim] on the device and aligned to 16 bytes: boxes of 64 channels,

@@ -23,7 +23,8 @@ MapShape TileGrid::shape(int map) const {
             kRowsBox};
   }
   if (!cut(map)) return {0, {dim, tokens, 1, 1, heads}, {dim, dim, dim, head}, kRowsBox};
-  // The tokens of the map's blocks: columns cut at the right edge (1), rows at the lower one (2), both, end of text.
+  // Tokens of a block, by map: a whole region; cut at the grid's right edge (1), at its lower edge (2), at both (3);
+  // the end of the text (4).
   const int right = layout_.width % layout_.region_width, lower = layout_.height % layout_.region_height;
   const int sizes[kTileMaps] = {block_tokens_, right * layout_.region_height, lower * layout_.region_width,
                                 right * lower, block_tokens_ == kTileRows ? 0 : layout_.text % block_tokens_};

@@ -1,16 +1,17 @@
 #pragma once
-// How the copy engine sees a call's tensors: in which box of which tensor map a block's tokens lie, and which rows
-// of the tile that it fills are tokens. Host arithmetic and its short device half; no CUDA types.
+// How TMA addresses a call's tensors: which box of which tensor map holds a block's tokens, and which rows of the
+// loaded tile are tokens. Index arithmetic for host and device; no CUDA types, so that a test without a GPU covers it.
 //
-// A tile is 128 rows. Coordinates are (channel, x, y, z, head). The engine zero-fills what lies outside a map.
+// A tile is 128 rows. Coordinates are (channel, x, y, z, head). TMA fills with zeros what lies outside a map.
 // | order  | map | holds                            | coordinates                | a box         |
 // | ------ | --- | -------------------------------- | -------------------------- | ------------- |
 // | token  | 0   | video (dim, width, height, frames, heads) | column, row, frame | one region    |
 // | token  | 1   | text (dim, text, 1, 1, heads)    | text token                 | 128 tokens    |
 // | region | 0   | all tokens (dim, tokens, 1, 1, heads) | position              | 128 tokens    |
 // | region | 1-4 | blocks of n < 128 tokens (dim, n, tokens, 1, heads) | 0, position | 128 tokens, of which n exist |
-// Maps 1 to 4 of region order are one for each size that a block can have: their second and third axis both step
-// by a token, so that the second one's end cuts the box where the block ends.
+// Region order has a map for each size that a cut block can have (1 to 4), since a plain map would go on with the next
+// block's tokens. In these maps axes x and y both step by one token: y is the block's first token, and x ends after n
+// tokens, so that the rest of the tile is zeros. With regions of fewer than 128 tokens map 0 is such a map too.
 
 #include <array>
 #include <cstdint>
@@ -20,10 +21,11 @@
 namespace draft::gpu {
 
 inline constexpr int kTileRows = 128;
-inline constexpr int kSlabChannels = 64;  // of a box: 128 bytes, the widest swizzle
+inline constexpr int kSlabChannels = 64;  // channels of a box: 128 bytes, the widest swizzle
 inline constexpr int kTileMaps = 5;
 
-/// Where a block lies. Row r of its tile is a token if r % pitch < columns and r / pitch < rows.
+/// Where a block lies. Row r of its tile is a token if r % pitch < columns and r / pitch < rows, where the pitch is
+/// 2^pitch_log2(map).
 struct TileBox {
   int map;
   int x, y, z;
@@ -31,9 +33,9 @@ struct TileBox {
   int first;  // token, or position in region order, of row 0
 };
 
-/// A tensor map's extents, in elements; `sizes` of 0 in axis 1: no block lies in this map.
+/// A tensor map's extents, in elements. sizes[1] is 0 if no block uses the map.
 struct MapShape {
-  std::int64_t base;  // the element that coordinates 0 stand for
+  std::int64_t base;  // the element at coordinates 0
   std::array<std::uint64_t, 5> sizes;
   std::array<std::uint64_t, 4> strides;  // of axes 1 to 4
   std::array<std::uint32_t, 5> box;
@@ -67,7 +69,7 @@ class TileGrid {
       const int start = (block - regions_) * block_tokens_;
       const int count = smaller(block_tokens_, layout_.text - start);
       if (!region_order_) return {1, start, 0, 0, 1, count, video_ + start};
-      // The end of the text is the end of the head's tokens, which cuts the box of a plain map.
+      // With 128-token regions the text's last block needs no cut map: it ends where the plain map ends.
       return in_region_order(count == block_tokens_ || block_tokens_ == kTileRows ? 0 : 4, count, video_ + start);
     }
     const int frame = block / per_frame_, in_frame = block % per_frame_;
@@ -81,13 +83,14 @@ class TileGrid {
     return in_region_order(map, rows * columns, row_start + x * rows);
   }
 
-  /// log2 of the tile's rows that stand side by side in a map's boxes.
+  /// log2 of how many tile rows one row of a map's box fills: the region's width, or all 128.
   DRAFT_HOST_DEVICE int pitch_log2(int map) const { return !region_order_ && map == 0 ? pitch_log2_ : 7; }
+  /// Whether `row` of a tile is a token of a block of rows x columns tokens in this map.
   DRAFT_HOST_DEVICE bool holds(int map, int rows, int columns, int row) const {
     const int shift = pitch_log2(map);
     return (row & ((1 << shift) - 1)) < columns && row >> shift < rows;
   }
-  /// Token, or position in region order, of a tile's row that holds one.
+  /// The token, or position in region order, of tile row `row`, which must hold one.
   DRAFT_HOST_DEVICE int token(const TileBox& box, int row) const {
     const int shift = pitch_log2(box.map);
     return box.first + (row >> shift) * layout_.width + (row & ((1 << shift) - 1));

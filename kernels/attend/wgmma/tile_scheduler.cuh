@@ -1,5 +1,5 @@
 #pragma once
-// The tile scheduler of an attend_wgmma CTA: which block row comes next. One producer warp runs it. Conventions:
+// The tile scheduler of an attend_wgmma CTA: which work tile comes next. One producer warp runs it. Conventions:
 // pipeline.cuh.
 
 #include "kernels/attend/wgmma/pipeline.cuh"
@@ -7,9 +7,10 @@
 namespace draft::gpu {
 
 /// The work tiles of a CTA, in its order; called by a whole warp. They go head by head, so that all CTAs read one
-/// head's K and V, and within a head in the order of the call. A single CTA's first work tile is its own index, the
-/// others come from a counter. A pair takes two block rows of a head, and pairs take them by turns, since all are
-/// equally long; where a head has an odd number of block rows, both CTAs compute its last one, to the same bits.
+/// head's K and V and find them in L2, and within a head in the order of the call. A single CTA's first work tile has
+/// the CTA's index; the others come from a counter. A pair has two block rows of a head and strides through the list,
+/// since all rows of a dense call are equally long. If a head has an odd number of block rows, both CTAs of the last
+/// pair compute its last one, to the same bits.
 template <bool kPair>
 struct TileScheduler {
   const WgmmaCall& call;
