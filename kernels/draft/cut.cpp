@@ -1,4 +1,4 @@
-// How many entries each rule keeps.
+// How many entries each rule keeps: the same counts as the reference's.
 
 #include <cstdint>
 

@@ -1,6 +1,6 @@
 #pragma once
 // From tokens to the blocks that attention computes: pooling, draft map, selection, kept-block lists; and the
-// reordering that puts a region's tokens side by side. Conventions: kernels.hpp.
+// reordering that makes a region's tokens consecutive. Conventions: kernels.hpp.
 
 #include <cuda_runtime_api.h>
 
@@ -12,7 +12,7 @@
 
 namespace draft::gpu {
 
-/// How many entries a rule keeps, per head or per block row; with `all_ties` those that equal the last one too.
+/// How many entries a rule keeps, per head or per block row. With `all_ties` entries equal to the last one stay too.
 struct Cut {
   std::int64_t count;
   bool by_row;
@@ -43,16 +43,15 @@ void softmax_rows(const Layout& layout, float scale,
                   float* probabilities,  // [heads, regions, regions]
                   cudaStream_t stream);
 
-/// A_draft = softmax of each row of S~ * scale, straight from the pooled rows: draft_logits and softmax_rows in one
-/// kernel where the GPU and the map's size allow it (probabilities.cu), both of them one after the other
-/// elsewhere. Equal to theirs but for the rounding of sums.
+/// A_draft = softmax of each row of S~ * scale, directly from the pooled rows. One kernel where the GPU and the map's
+/// size allow it (probabilities.cu), else draft_logits and softmax_rows; the two differ by the rounding of sums alone.
 void draft_probabilities(const Layout& layout, float scale,
                          const float* pooled_q,  // [heads, regions, head_dim]
                          const float* pooled_k,  // [heads, regions, head_dim]
                          float* probabilities,   // [heads, regions, regions]
                          cudaStream_t stream);
 
-/// Bytes of scratch that find_thresholds fills and write_lists of the same layout and rule reads.
+/// Bytes of scratch through which find_thresholds passes its result to write_lists, of the same layout and rule.
 std::size_t workspace_bytes(const Layout& layout);
 
 enum Status : std::int32_t { kFine = 0, kNaNScore = 1 };
@@ -60,26 +59,26 @@ enum Status : std::int32_t { kFine = 0, kNaNScore = 1 };
 /// The exact cut of `rule` in each head or block row; of equal scores the lower row-major index is kept first,
 /// and -0 equals 0. A head with a NaN score gets kNaNScore and its lists must not be used.
 void find_thresholds(const Layout& layout, Rule rule, double sparsity,
-                     const float* scores,   // [heads, regions, regions], S~ or A_draft as the rule wants
+                     const float* scores,   // [heads, regions, regions]: what the rule reads, S~ or A_draft
                      void* workspace,       // workspace_bytes(layout)
                      std::int32_t* status,  // [heads], Status
                      cudaStream_t stream);
 
 /// Blocks are numbered regions first, then text blocks. Text columns are kept in every row; text rows keep all.
 struct BlockLists {
-  std::uint16_t* columns = nullptr;  // [heads, blocks, blocks]: a row's kept columns, ascending; the rest not written
+  std::uint16_t* columns = nullptr;  // [heads, blocks, blocks]: a row's kept columns, ascending; the rest is not written
   std::int32_t* counts = nullptr;    // [heads, blocks]: kept columns of each block row, text included
   std::uint16_t* order = nullptr;    // [heads, blocks]: block rows by falling count, equal counts by rising row
-  std::uint8_t* mask = nullptr;      // [heads, regions, regions]: 1 where kept, or null if nobody asks
+  std::uint8_t* mask = nullptr;      // [heads, regions, regions]: 1 where kept; null: not written
 };
 
-/// The kept-block lists of the thresholds in `workspace`.
+/// Writes the kept-block lists for the thresholds in `workspace`.
 void write_lists(const Layout& layout, Rule rule,
                  const float* scores,  // [heads, regions, regions], those of find_thresholds
                  void* workspace,      // workspace_bytes(layout)
                  const BlockLists& lists, cudaStream_t stream);
 
-/// Token order -> region order, text behind; any element of 2 bytes.
+/// Token order -> region order; text stays at the end. For any element type of 2 bytes.
 void reorder(const Layout& layout,
              const void* rows,  // [heads, tokens, head_dim], token order
              void* reordered,   // [heads, tokens, head_dim], region order

@@ -1,20 +1,20 @@
 #pragma once
-// One step of a radix select: the digit of the wanted key, from the histogram of its candidates' digits.
+// One step of a radix select: the digit of the key of a given rank, from a histogram of the candidates' digits.
 
 #include <cstdint>
 
 namespace draft::gpu {
 
-/// Where the wanted key lies among the candidates.
+/// One digit of the key that the radix select looks for.
 struct Digit {
   std::uint32_t digit;
   std::uint32_t wanted;  // its rank, from 1, among the candidates of this digit
   std::uint32_t size;    // candidates of this digit
 };
 
-/// The digit of the `wanted`-th largest candidate, 1 <= wanted <= all candidates, given each digit's number of
-/// candidates. Every thread of the block calls it with the same arguments and gets the same answer; `bins` is
-/// kThreads * kPerThread long and may be shared or global; both scratch arguments are shared memory.
+/// The digit of the `wanted`-th largest candidate, 1 <= wanted <= number of candidates. `bins` holds the number of
+/// candidates of each digit; it has kThreads * kPerThread entries in shared or global memory. Every thread of the CTA
+/// calls it with the same arguments and gets the same answer. `warp_sums` and `answer` are scratch in shared memory.
 template <int kThreads, int kPerThread>
 __device__ Digit find_digit(const std::uint32_t* bins, std::uint32_t wanted, std::uint32_t (&warp_sums)[kThreads / 32],
                             Digit& answer) {
@@ -24,7 +24,7 @@ __device__ Digit find_digit(const std::uint32_t* bins, std::uint32_t wanted, std
   std::uint32_t sum = 0;
 #pragma unroll
   for (int i = 0; i < kPerThread; ++i) sum += own[i] = bins[highest - i];
-  std::uint32_t above = sum;  // becomes the candidates of this lane's digits and of larger ones in the warp
+  std::uint32_t above = sum;  // after the loop: candidates of this lane's digits and of the warp's larger digits
 #pragma unroll
   for (int distance = 1; distance < 32; distance *= 2) {
     const std::uint32_t other = __shfl_up_sync(~0U, above, distance);

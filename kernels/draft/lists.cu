@@ -1,11 +1,13 @@
 // Idea:     kept[i, j] = score > threshold, or score = threshold and fewer than `kept` such entries come before it
-//           (of the head, or of the row); then each row's kept columns side by side, and the rows longest first.
-// Map:      write_rows: one warp a block row; ballots give each lane the bits of 32 neighbouring columns.
-//           order: four threads a row, which count the rows that come before it.
+//           (of the head, or of the row); then each row's kept columns as a compact list, and the rows longest first,
+//           so that attention's longest rows start first.
+// Map:      write_rows: one warp for each block row; ballots give each lane the bits of 32 neighbouring columns.
+//           order: four threads for each row count the rows that come before it.
 // Needs:    what find_thresholds left; at most kMostBlocks blocks; sm_80 on.
 // Costs:    reads 4 * heads * regions^2 bytes once; writes 2 bytes a kept block, 6 bytes a block row, and 1 byte an
 //           entry if the mask is asked for. blocks^2 comparisons a head for the order.
-// Numerics: integers in a fixed order. A row that keeps no video block has only its text columns, or count 0.
+// Numerics: integers in a fixed order. A row that keeps no video block lists only the text columns; without text its
+//           count is 0.
 
 #include <cmath>
 
@@ -34,11 +36,12 @@ __device__ inline std::uint32_t ties_before(const std::uint32_t* head_ties, int 
   return sum_of_warp(ties);
 }
 
-/// Bit b of lane l: does the entry of column first + 32 l + b meet `meets`? For up to 1,024 columns, of `count`.
+/// Tests up to 1,024 entries of a row with `meets`. Bit b of lane l's result is the test of entry 32 l + b; bits from
+/// `count` on are 0.
 template <typename Meets>
 __device__ inline unsigned bits_of_columns(const float* __restrict__ row, int count, Meets meets) {
   unsigned own = 0;
-  float loaded[32];  // all on their way at once
+  float loaded[32];  // 32 loads in flight hide the latency
   const float* from = row + lane();
   const int left = count - lane();
 #pragma unroll
@@ -48,7 +51,7 @@ __device__ inline unsigned bits_of_columns(const float* __restrict__ row, int co
     const unsigned bits = __ballot_sync(~0U, meets(loaded[i]));
     if (lane() == i) own = bits;
   }
-  const int there = count - 32 * lane();  // what is not there met nothing, whatever -infinity does
+  const int there = count - 32 * lane();  // clear bits from `count` on: -infinity, loaded there, may meet the test
   return there >= 32 ? own : there <= 0 ? 0U : own & ((1U << there) - 1U);
 }
 
@@ -63,7 +66,8 @@ __device__ inline int sum_before(int value) {
   return through - value;
 }
 
-/// The lane's kept columns as bits, of up to 1,024; counts `ties` on by the entries that equal the threshold.
+/// Bits of kept columns, laid out as in bits_of_columns. `ties` is the number of ties before these columns; it is
+/// increased by the ties among them.
 __device__ inline unsigned kept_bits(const float* __restrict__ row, int count, Threshold threshold,
                                      std::uint32_t& ties) {
   const float lowest = score_of(threshold.key);
@@ -76,12 +80,13 @@ __device__ inline unsigned kept_bits(const float* __restrict__ row, int count, T
   const int before = static_cast<int>(ties) + sum_before(own);
   ties += static_cast<std::uint32_t>(__reduce_add_sync(~0U, own));
   for (int kept = own; kept > 0 && before + kept > static_cast<int>(threshold.kept); --kept) {
-    tied &= ~(1U << (31 - __clz(static_cast<int>(tied))));  // the last of them goes
+    tied &= ~(1U << (31 - __clz(static_cast<int>(tied))));  // drop the last tie
   }
   return above | tied;
 }
 
-/// Writes a video row's kept columns and, unless it is null, its row of the mask; returns the number of kept columns.
+/// Writes a video row's kept columns and, if `mask` is not null, its row of the mask; returns the number of kept
+/// columns.
 __device__ inline int write_row(const float* __restrict__ row, int regions, Threshold threshold, std::uint32_t ties,
                                 std::uint16_t* __restrict__ columns, std::uint8_t* __restrict__ mask) {
   int kept = 0;
@@ -121,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     kept = write_row(scores + first_entry, regions, threshold, ties, columns,
                      lists.mask == nullptr ? nullptr : lists.mask + first_entry);
   }
-  // A text row keeps every block; a video row what was found above and the text blocks.
+  // A text row keeps every block; a video row keeps its columns from above and all text blocks.
   const int from = row < regions ? regions : 0;
   for (int block = from + lane(); block < blocks; block += 32) {
     columns[kept + block - from] = static_cast<std::uint16_t>(block);
@@ -129,8 +134,9 @@ __global__ void __launch_bounds__(kThreads, 4)
   if (lane() == 0) lists.counts[list] = kept + blocks - from;
 }
 
-/// A row's place is the number of rows that keep more, or as much and come before it; four threads count for a row.
-/// Shared: keys [blocks, and up to 3 zeros], larger for rows that come first.
+/// Sorts by counting: a row's position is the number of rows with a larger key. Keys are larger for longer rows, and
+/// among rows of equal length for earlier ones. Four threads count for each row. Shared memory: the keys, [blocks],
+/// padded with zeros to a multiple of 4.
 __global__ void __launch_bounds__(kOrderThreads)
     order_kernel(int blocks, const std::int32_t* __restrict__ counts, std::uint16_t* __restrict__ order) {
   extern __shared__ uint4 keys[];
@@ -161,7 +167,8 @@ void write_lists(const Layout& layout, Rule rule, const float* scores, void* wor
   require_valid(layout);
   require_aligned("write_lists: scores", scores);
   require_aligned("write_lists: workspace", workspace);
-  require_aligned("write_lists: columns", lists.columns, sizeof *lists.columns);  // as lists of some heads may stand
+  // Aligned to their elements alone, so that a caller may pass pointers to the lists of some of its heads.
+  require_aligned("write_lists: columns", lists.columns, sizeof *lists.columns);
   require_aligned("write_lists: counts", lists.counts, sizeof *lists.counts);
   require_aligned("write_lists: order", lists.order, sizeof *lists.order);
   const Workspace parts(layout, workspace);

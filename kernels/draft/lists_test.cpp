@@ -8,7 +8,7 @@ namespace {
 
 using Lists = GpuTest;
 
-/// What is wrong with one head's lists, given its mask; empty if they say what the mask says.
+/// The first error in one head's lists compared with its mask; "" if there is none.
 std::string complaint(const Layout& layout, const Selected& found, int head) {
   const int regions = layout.regions(), blocks = layout.blocks();
   const std::int32_t* counts = found.counts.data() + head * blocks;
@@ -21,7 +21,7 @@ std::string complaint(const Layout& layout, const Selected& found, int head) {
       }
     }
     if (counts[row] != static_cast<std::int32_t>(wanted.size())) return "count of row " + std::to_string(row);
-    wanted.resize(static_cast<std::size_t>(blocks), 0xffff);  // the poison: entries behind the count are not written
+    wanted.resize(static_cast<std::size_t>(blocks), 0xffff);  // entries past the count keep the poison: not written
     const std::uint16_t* columns = found.columns.data() + (static_cast<std::size_t>(head) * blocks + row) * blocks;
     if (!std::equal(wanted.begin(), wanted.end(), columns)) return "columns of row " + std::to_string(row);
   }
@@ -35,15 +35,15 @@ std::vector<float> tied_scores(const Layout& layout, std::uint32_t seed) {
   std::mt19937 random(seed);
   std::vector<float> scores(static_cast<std::size_t>(layout.map_offset(layout.heads)));
   for (std::size_t i = 0; i < scores.size(); ++i) {
-    // Rows of different levels, so that a head's rule leaves rows empty, short and long.
+    // The mean score differs from row to row, so that a head's rule leaves rows empty, short and long.
     const auto row = i / static_cast<std::size_t>(layout.regions());
     scores[i] = static_cast<float>(row % 5) + static_cast<float>(random() % 9);
   }
   return scores;
 }
 
-// Given maps with ties, empty rows and text, claim: lists are the mask's columns and all text, ascending and
-// compact; text rows keep everything; the order is the stable sort by falling count.
+// Given maps with ties, empty rows and text, claim: each list is the mask's columns and all text blocks, ascending,
+// with nothing written past its count; text rows keep everything; the order is the stable sort by falling count.
 TEST_F(Lists, SayWhatTheMaskSaysAndRowsStandLongestFirst) {
   for (const int regions : {1, 2, 31, 32, 33, 127, 128, 129, 257, 990}) {
     for (const int text : {0, 1, 77, 129, 256}) {

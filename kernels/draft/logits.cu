@@ -1,11 +1,11 @@
 // Idea:     S~ = Q~ K~^T (eq. 6) for every head, on the tensor cores with fp32's accuracy: three TF32 products
 //           (product_sm90.cuh, elsewhere product.cuh).
-// Map:      one block of 256 threads a 128 x 128 tile of a head's map.
+// Map:      one CTA of 256 threads for each 128 x 128 tile of a head's map.
 // Needs:    fp32 pooled rows [heads, regions, head_dim], 16-byte aligned, head_dim a multiple of 8; at most kMostBlocks
 //           regions; sm_80 on, wgmma where there is code for sm_90a.
 // Costs:    6 * heads * regions^2 * head_dim FLOPs in TF32; 4 * heads * regions^2 bytes written; pooled rows from L2.
-// Numerics: sums in fp32 in a fixed order, each product right to 3 * 2^-20. A row with a number that is not finite
-//           becomes NaN.
+// Numerics: sums in fp32 in a fixed order, each product with a relative error of at most 3 * 2^-20. A row with a number
+//           that is not finite becomes NaN.
 
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"

@@ -39,8 +39,8 @@ std::vector<float> softmax_on_gpu(const Layout& layout, float scale, const std::
   return to.read();
 }
 
-// Given pooled rows, claim: S~ is their product. Tolerance: head_dim roundings of sum |q||k|. TF32's inputs have
-// 2^-11: the negative control rounds one side so and must be outside.
+// Given pooled rows, claim: S~ is their product in fp32. Tolerance: head_dim roundings of sum |q||k|. Negative control:
+// a product with one side cut to TF32's 11 bits is outside the tolerance.
 TEST_F(DraftMaps, LogitsAreFp32ProductsWithoutTF32) {
   for (const int dim : {64, 128}) {
     for (const int regions : {1, 7, 240, 990}) {
@@ -74,9 +74,9 @@ TEST_F(DraftMaps, LogitsAreFp32ProductsWithoutTF32) {
   }
 }
 
-// Given fp32 logits, claim: rows are softmaxed. With T the row's largest |scale (s - max)|, the exponent is off by
-// 2 roundings of T, expf by 2 ulp (4 roundings), the sum by as much and one rounding an addition of its tree, the
-// division by 1. Numbers below fp32's normal range may be off by 2 of its smallest.
+// Given fp32 logits, claim: rows are their softmax. Tolerance, with T the row's largest |scale (s - max)|: the exponent
+// has an error of 2 roundings of T, expf of 2 ulp (4 roundings); the sum has both errors again and one rounding for
+// each level of additions; the division adds 1. Below fp32's normal range an error of 2 denormal steps is allowed.
 TEST_F(DraftMaps, SoftmaxIsTheReferencesRowByRow) {
   for (const int regions : {1, 2, 31, 240, 990, 1025, 4100}) {
     const Layout layout = map_layout(regions > 1000 ? 1 : 3, regions);
@@ -127,10 +127,10 @@ std::vector<float> probabilities_on_gpu(const Layout& layout, float scale, const
   return probabilities.read();
 }
 
-// Given pooled rows, claim: draft_probabilities is the softmax of their product, whether in one kernel (up to 1,024
-// regions on sm_90) or in two. A logit's error moves a probability by its scaled size, at most twice (its own and the
-// sum's); the rest as above, with an exponent that is off by 3 roundings, a second exponential, and 34 more additions
-// where parts of a row meet. The negative control has a scale that is off by 2^-10.
+// Given pooled rows, claim: draft_probabilities is the softmax of their product, in one kernel (up to 1,024 regions on
+// sm_90) and in two. Tolerance: the error of a logit, times scale, enters a probability at most twice, by its own
+// exponential and by the sum; the rest as above, but with 3 roundings of the exponent, a second exponential, and 34
+// more additions where parts of a row are combined. Negative control: a scale that is wrong by 2^-10.
 TEST_F(DraftMaps, ProbabilitiesAreTheReferencesInOneKernelOrTwo) {
   constexpr float kScale = 0.08838834764F;
   for (const int regions : {1, 7, 129, 630, 990, 1024, 1025}) {
@@ -184,9 +184,9 @@ TEST_F(DraftMaps, ARowThatIsNotFiniteIsNaNAndNoOtherRow) {
   }
 }
 
-// Given tokens, claim: pool, logits and selection together give the reference's mask except where the reference's
-// score is within twice the scores' error of its threshold: then fp32 may order two blocks otherwise. The error:
-// pooling and product round by at most (2 n + head_dim + 2) 2^-24 of pool|q| pool|k|, n the tokens of a region.
+// Given tokens, claim: pool, logits and selection together give the reference's mask, except for blocks whose reference
+// score is closer to the threshold than twice the scores' error: there fp32 may order two blocks differently. The
+// error: pooling and product round by at most (2 n + head_dim + 2) 2^-24 of pool|q| pool|k|, n the tokens of a region.
 TEST_F(DraftMaps, MasksFromTokensDifferOnlyWithinTheScoresError) {
   const Layout layout{.heads = 2, .frames = 3, .height = 30, .width = 52, .text = 77};
   const Tensor q = random_tensor(layout, Element::bfloat16, 21, 0.3);

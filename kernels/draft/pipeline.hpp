@@ -1,5 +1,5 @@
 #pragma once
-// From Q and K to the kept-block lists: the functions of draft.hpp as one call, or one after the other as steps.
+// From Q and K to the kept-block lists: the functions of draft.hpp in one call, or as separate steps that can be timed.
 // Conventions: kernels.hpp.
 
 #include <cuda_runtime_api.h>
@@ -13,12 +13,12 @@
 
 namespace draft::gpu {
 
-/// What decides which blocks are kept.
+/// How blocks are chosen.
 struct DraftRule {
   Pool pool = Pool::average;
   Rule rule = Rule::softmax;
   double sparsity = 0.9;  // 0 <= sparsity < 1
-  float scale = 0.0F;     // softmax scale; of rules that read A_draft
+  float scale = 0.0F;     // softmax scale, for rules that read A_draft
 };
 
 /// One call of a pipeline.
@@ -27,10 +27,10 @@ struct MaskCall {
   DraftRule how;
   const void* q = nullptr;  // [heads, tokens, head_dim], token order
   const void* k = nullptr;  // [heads, tokens, head_dim], token order
-  BlockLists lists;         // as write_lists; written
+  BlockLists lists;         // output, as of write_lists
 };
 
-/// The scratch memory for calls of one layout, one call at a time. Not to be moved: steps point into it.
+/// Owns the scratch memory for calls of one layout, one call at a time. Cannot be moved, because steps point into it.
 class MaskPipeline {
  public:
   /// Throws std::invalid_argument if the layout is not valid, Error if the device has no room.
@@ -38,8 +38,8 @@ class MaskPipeline {
   MaskPipeline(const MaskPipeline&) = delete;
   MaskPipeline& operator=(const MaskPipeline&) = delete;
 
-  /// The call in its steps: "pool_q", "pool_k", "map" (A_draft or S~, as the rule wants), "select", "lists", in this
-  /// order on one stream. Enqueueing throws std::invalid_argument or Error.
+  /// The call's steps, to be enqueued in this order on one stream: "pool_q", "pool_k", "map" (A_draft or S~, whichever
+  /// the rule reads), "select", "lists". Enqueueing throws std::invalid_argument or Error.
   struct Step {
     const char* name;
     std::function<void(cudaStream_t)> enqueue;
@@ -49,7 +49,7 @@ class MaskPipeline {
   /// Enqueues all steps.
   void enqueue(const MaskCall& call, cudaStream_t stream) const;
 
-  /// Of each head, what the last selection found: Status. Waits for the device.
+  /// Each head's Status after the last selection, [heads]. Waits for the device.
   [[nodiscard]] std::vector<std::int32_t> status() const { return status_.download(); }
   /// Waits for the device; throws Error if the last selection met a NaN.
   void require_fine() const;

@@ -1,4 +1,4 @@
-// The pipeline against the functions that it is made of, by hand.
+// The pipeline against the same functions, called one by one.
 #include "kernels/draft/pipeline.hpp"
 
 #include "kernels/testing/gpu_test.hpp"
@@ -8,7 +8,7 @@ namespace {
 
 using Pipeline = GpuTest;
 
-/// Lists and mask of all heads, as the device holds them.
+/// Device memory for the lists and mask of all heads.
 struct Found {
   explicit Found(const Layout& layout)
       : columns(sizes(layout) * static_cast<std::size_t>(layout.blocks())),
@@ -35,7 +35,7 @@ struct Found {
   }
 };
 
-/// The same by hand.
+/// The pipeline's result, by calling each function.
 Selected by_functions(const Layout& layout, const MaskCall& call) {
   const DraftRule& how = call.how;
   const auto pooled = static_cast<std::size_t>(layout.heads * layout.regions() * layout.head_dim);
@@ -58,8 +58,8 @@ Selected by_functions(const Layout& layout, const MaskCall& call) {
   return found.read(status.download());
 }
 
-// Given every rule and both poolings, claim: lists, masks and status are those of the functions, bit for bit, also when
-// a call is made again; lists of another sparsity are other ones.
+// Given every rule and both poolings, claim: lists, masks and status are those of the functions, bit for bit, also in
+// repeated calls. Negative control: another sparsity gives other lists.
 TEST_F(Pipeline, IsItsFunctions) {
   const Layout layout{.heads = 5, .frames = 3, .height = 30, .width = 52, .text = 77, .head_dim = 64};
   const Tensor q = random_tensor(layout, Element::bfloat16, 3), k = random_tensor(layout, Element::bfloat16, 4);

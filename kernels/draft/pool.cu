@@ -1,11 +1,12 @@
 // Idea:     pooled[r, c] = mean or maximum over the real tokens u of region r of rows[u, c] (eq. 2).
-// Map:      one block of 256 threads a region and head. A thread owns 8 channels (one 16-byte vector) and every
-//           (256 / vectors of a row)-th token of the region; 8 loads are in flight a thread. The threads' parts
-//           of a channel meet in shared memory.
+// Map:      one CTA of 256 threads for each region and head. A thread has 8 channels (one 16-byte vector) of every
+//           (256 / vectors of a row)-th token of the region, with 8 loads in flight. Partial results of a channel are
+//           combined through shared memory.
 // Needs:    head_dim a multiple of 8, 16-byte aligned pointers, bfloat16 or float16; sm_80 on.
 // Costs:    reads 2 * heads * video * head_dim bytes once, past the L1; writes 4 * heads * regions * head_dim.
-// Numerics: fp32 sums in a fixed order (bit-identical runs), one rounding a division by |R|; a maximum is exact
-//           and a NaN stays one. Text is left out.
+// Numerics: fp32 sums in a fixed order (bit-identical runs), then one division by |R|; a maximum is exact and NaN if
+// one
+//           of its numbers is. Text is left out.
 
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
@@ -29,9 +30,9 @@ __device__ float join(float a, float b) {
 template <Element kElement, Pool kPool>
 __global__ void __launch_bounds__(kThreads, 4)
     pool_kernel(Layout layout, const uint4* __restrict__ rows, float* __restrict__ pooled) {
-  __shared__ float parts[kThreads * kVector];  // [slots, head_dim]
+  __shared__ float parts[kThreads * kVector];  // partial results, [slots, head_dim]
   const int vectors = layout.head_dim / kVector;
-  const int slots = kThreads / vectors;  // tokens that the block reads at a time
+  const int slots = kThreads / vectors;  // tokens that the CTA reads at a time
   const int slot = static_cast<int>(threadIdx.x) / vectors;
   const int vector = static_cast<int>(threadIdx.x) % vectors;
   const int region = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);

@@ -17,7 +17,7 @@ std::vector<float> pool_on_gpu(const Layout& layout, Element element, Pool kind,
   return pooled.read();
 }
 
-/// Numbers of one head that are farther from `wanted` than `tolerance`, NaN included.
+/// How many numbers of one head differ from `wanted` by more than `tolerance`, or are NaN.
 Index outside(const Matrix& wanted, const Matrix& tolerance, const float* found) {
   Index count = 0;
   for (Index i = 0; i < wanted.size(); ++i) {
@@ -26,8 +26,8 @@ Index outside(const Matrix& wanted, const Matrix& tolerance, const float* found)
   return count;
 }
 
-/// A sum of n fp32 terms in any order is off by at most (n - 1) roundings of the sum of magnitudes, the division
-/// by one more: n * 2^-24 * mean |x|, and twice that for the terms of second order. A maximum is exact.
+/// A sum of n fp32 terms in any order has an error of at most (n - 1) roundings of the sum of magnitudes, and the
+/// division adds one: n * 2^-24 * mean |x|, doubled to cover terms of second order. A maximum is exact.
 Matrix tolerance_of(const Matrix& rows, const Partition& partition, Pool kind) {
   Matrix magnitude = draft::pool_regions(rows.cwiseAbs(), partition, Pool::average);
   for (Index r = 0; r < magnitude.rows(); ++r) {
@@ -40,7 +40,7 @@ Matrix tolerance_of(const Matrix& rows, const Partition& partition, Pool kind) {
 TEST_F(Pooling, IsTheReferencesOnEveryLayout) {
   for (const Layout& layout : swept_layouts()) {
     for (const Element element : {Element::bfloat16, Element::float16}) {
-      for (const double mean : {0.0, -6.0}) {  // all negative: a maximum must not start from 0
+      for (const double mean : {0.0, -6.0}) {  // -6: all numbers negative, so that a maximum started from 0 would fail
         const Tensor tensor = random_tensor(layout, element, 7, mean);
         for (const Pool kind : {Pool::average, Pool::maximum}) {
           const std::vector<float> found = pool_on_gpu(layout, element, kind, tensor.bits);

@@ -1,6 +1,7 @@
-// Idea:     A_draft = softmax of each row of scale * Q~ K~^T (eqs. 6, 3) in one kernel: S~ is never written. The blocks
-//           that hold a row's tiles are one cluster; they tell each other their largest logit and sum of exponentials.
-// Map:      one block of 256 threads a 128 x 128 tile (product_sm90.cuh), one cluster the tiles side by side.
+// Idea:     A_draft = softmax of each row of scale * Q~ K~^T (eqs. 6, 3) in one kernel: S~ is never written. The CTAs
+// that
+//           compute the tiles of one row form a cluster and exchange their largest logits and sums of exponentials.
+// Map:      one CTA of 256 threads for each 128 x 128 tile (product_sm90.cuh), one cluster for each row of tiles.
 // Needs:    as logits.cu; sm_90a and at most 1,024 regions (8 tiles, the largest portable cluster). Elsewhere
 //           draft_logits and softmax_rows do the work, in two kernels.
 // Costs:    as logits.cu, and two exponentials an entry.
@@ -24,7 +25,7 @@ namespace {
 constexpr int kMostTiles = 8;
 constexpr float kLog2E = 1.4426950408889634F;
 
-/// Of a row's entries in some columns: the largest, and the sum of 2^((s - largest) * scale).
+/// The softmax state of some columns of a row: the largest entry, and the sum of 2^((s - largest) * scale).
 struct RowPart {
   float largest, sum;
 };
@@ -32,7 +33,7 @@ struct RowPart {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 __device__ inline RowPart join(RowPart a, RowPart b, float scale) {
   const float largest = Larger{}(a.largest, b.largest);
-  // A part that is -infinity throughout adds nothing; exp(-inf - -inf) would be NaN.
+  // A part whose entries are all -infinity adds 0; exp(-inf - -inf) would be NaN.
   const auto share = [&](RowPart part) {
     return part.largest == -INFINITY ? 0.0F : part.sum * exp2f((part.largest - largest) * scale);
   };
@@ -86,7 +87,7 @@ __global__ void __launch_bounds__(DraftProductSm90::kThreads, 2)
   meet_cluster();
   if (threadIdx.x < 128) {
     const std::uint32_t address = shared_address(&own[threadIdx.x]);
-    RowPart parts[kMostTiles];  // all on their way at once
+    RowPart parts[kMostTiles];  // loaded before the first is used, so that the loads overlap
     const int tiles = static_cast<int>(gridDim.x);
 #pragma unroll
     for (int rank = 0; rank < kMostTiles; ++rank) parts[rank] = part_of_cluster(address, min(rank, tiles - 1));
@@ -95,7 +96,7 @@ __global__ void __launch_bounds__(DraftProductSm90::kThreads, 2)
     for (int rank = 1; rank < kMostTiles; ++rank) all = rank < tiles ? join(all, parts[rank], scale) : all;
     whole[threadIdx.x] = {all.largest, 1.0F / all.sum};
   }
-  meet_cluster();  // `whole` is there, and nobody ends while another may still read its parts
+  meet_cluster();  // `whole` is complete; and no CTA ends while another may still read its `own`
 
 #pragma unroll
   for (int r = 0; r < DraftProductSm90::kRows; ++r) {

@@ -1,7 +1,8 @@
 #pragma once
-// A 128 x 128 tile of S~ = Q~ K~^T (eq. 6) by mma.sync, sm_80 on: a block of 8 warps of 32 x 64. Each fp32 number is
-// the sum of two TF32 numbers, a = a1 + a2, and a b = a1 b1 + a1 b2 + a2 b1 but for 3 * 2^-20 of it; sums are fp32, in
-// a fixed order. 16 channels at a time stand in shared memory, the next 48 on their way.
+// A 128 x 128 tile of S~ = Q~ K~^T (eq. 6) by mma.sync, sm_80 on: a CTA of 8 warps, each with 32 x 64. Each fp32 number
+// is split into two TF32 numbers, a = a1 + a2, and a b is taken as a1 b1 + a1 b2 + a2 b1, with a relative error of at
+// most 3 * 2^-20; sums are fp32, in a fixed order. A pipeline of 4 stages of 16 channels: one is used while 3 are
+// copied.
 
 #include <cstdint>
 
@@ -11,23 +12,24 @@ namespace draft::gpu {
 
 class DraftProduct {
   static constexpr int kChannels = 16, kStages = 4;
-  static constexpr int kPitch = kChannels + 8;  // floats: the 8-byte reads of half a warp hit every bank once
+  static constexpr int kPitch =
+      kChannels + 8;  // floats of a row, padded: half a warp's 8-byte reads hit each bank once
   static constexpr int kStage = 128 * kPitch;
-  static constexpr int kFragments = 2;  // of 16 rows a warp
+  static constexpr int kFragments = 2;  // fragments of 16 rows of a warp
 
  public:
   static constexpr int kThreads = 256;
   static constexpr int kSharedBytes = kStages * 2 * kStage * static_cast<int>(sizeof(float));
 
-  // A thread holds the columns column(n) and column(n) + 1, n < kPairs, of the tile's rows row(r), r < kRows.
+  // A thread holds columns column(n) and column(n) + 1, n < kPairs, of tile rows row(r), r < kRows.
   static constexpr int kRows = 2 * kFragments, kPairs = 8;
   __device__ static int row(int r) { return warp() / 2 * 32 + r * 8 + lane() / 4; }
   __device__ static int column(int n) { return warp() % 2 * 64 + n * 8 + lane() % 4 * 2; }
   static_assert(kSharedBytes >= kTileBytes);
   [[nodiscard]] __device__ float at(int r, int n, int i) const { return sums_[r / 2][n][r % 2 * 2 + i]; }
 
-  /// Rows [first_row, + 128) of q and [first_column, + 128) of k, both [count, dim]; what lies outside counts as 0.
-  /// `memory` is kSharedBytes of shared memory, free again when this returns.
+  /// The product of rows [first_row, first_row + 128) of q and [first_column, first_column + 128) of k. Both are
+  /// [count, dim]; rows and channels outside count as 0. `memory`: kSharedBytes of shared memory, free again on return.
   __device__ void compute(const float* q, const float* k, int count, int dim, int first_row, int first_column,
                           unsigned char* memory) {
     const auto address = shared_address(memory);
@@ -44,7 +46,7 @@ class DraftProduct {
     for (int chunk = 0; chunk < kStages - 1; ++chunk) start(chunk);
     for (int chunk = 0; chunk * kChannels < dim; ++chunk) {
       wait_for_copies<kStages - 2>();
-      __syncthreads();  // this chunk is there, and nobody reads the one before any more
+      __syncthreads();  // this chunk has arrived, and all warps have read the one before, whose stage is refilled now
       start(chunk + kStages - 1);
       const float* stage = reinterpret_cast<const float*>(memory) + chunk % kStages * 2 * kStage;
       const float* own_q = stage + row(0) * kPitch + lane() % 4 * 2;
@@ -62,7 +64,7 @@ class DraftProduct {
   __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
 
   struct Split {
-    std::uint32_t large[2], small[2];  // of two neighbouring channels
+    std::uint32_t large[2], small[2];  // for two neighbouring channels
   };
   __device__ static Split split_two(const float* two) {
     const float2 x = *reinterpret_cast<const float2*>(two);
@@ -75,7 +77,8 @@ class DraftProduct {
     multiply_add_tf32(sum, upper[0], lower[0], upper[1], lower[1], b[0], b[1]);
   }
 
-  /// 8 channels. Which of them a thread's two are does not matter, if Q~ and K~ agree: two neighbours.
+  /// Adds the products of 8 channels. A sum over channels may take them in any order, if Q~ and K~ use the same; each
+  /// thread takes two neighbours, which one 8-byte read loads, where mma's own layout has channels t and t + 4.
   __device__ void multiply(const float* own_q, const float* own_k) {
     Split q[kFragments][2];
 #pragma unroll
@@ -83,7 +86,7 @@ class DraftProduct {
       q[m][0] = split_two(own_q + m * 16 * kPitch);
       q[m][1] = split_two(own_q + (m * 16 + 8) * kPitch);
     }
-    constexpr int kGroup = 4;  // columns of fragments at a time: 8 products between two that depend on each other
+    constexpr int kGroup = 4;  // fragment columns at a time: 8 independent products between two that add to one sum
 #pragma unroll
     for (int group = 0; group < 8; group += kGroup) {
       Split k[kGroup];

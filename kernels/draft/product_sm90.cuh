@@ -1,7 +1,7 @@
 #pragma once
-// A 128 x 128 tile of S~ = Q~ K~^T (eq. 6) by wgmma, sm_90a: product.cuh's three TF32 products with two
-// warpgroups of 64 x 128. 32 channels at a time: Q~'s two numbers in registers, K~'s in shared memory under the
-// 128-byte swizzle, both split from copies in fp32 that arrive meanwhile.
+// A 128 x 128 tile of S~ = Q~ K~^T (eq. 6) by wgmma, sm_90a: product.cuh's three TF32 products, with two warpgroups of
+// 64 x 128 each. For each 32 channels an fp32 copy arrives in shared memory; then Q~ is split into registers and K~
+// into shared memory in wgmma's 128-byte swizzle, while the next copy runs.
 
 #include <cstdint>
 
@@ -14,9 +14,10 @@ namespace draft::gpu {
 
 class DraftProductSm90 {
   static constexpr int kChannels = 32, kStages = 2;
-  // Floats; a quarter of a warp reads 16 bytes of K~ a lane, half a warp 8 of Q~, and both hit every bank once.
+  // Floats of a row, padded against bank conflicts: a quarter of a warp reading 16 bytes of K~ a lane, and half a warp
+  // reading 8 bytes of Q~ a lane, hit each bank once.
   static constexpr int kPitchQ = kChannels + 8, kPitchK = kChannels + 4;
-  static constexpr int kSplitBytes = kSlabBytes;  // of K~'s large, or small, numbers
+  static constexpr int kSplitBytes = kSlabBytes;  // bytes of K~'s large numbers, and of its small ones
   static constexpr int kBytesQ = 128 * kPitchQ * static_cast<int>(sizeof(float));
   static constexpr int kStageBytes = kBytesQ + 128 * kPitchK * static_cast<int>(sizeof(float));
 
@@ -24,7 +25,7 @@ class DraftProductSm90 {
   static constexpr int kThreads = 256;
   static constexpr int kSharedBytes = 2 * kSplitBytes + kStages * kStageBytes;
 
-  // A thread holds the columns column(n) and column(n) + 1, n < kPairs, of the tile's rows row(r), r < kRows.
+  // A thread holds columns column(n) and column(n) + 1, n < kPairs, of tile rows row(r), r < kRows.
   static constexpr int kRows = 2, kPairs = 16;
   __device__ static int row(int r) { return warp() * 16 + r * 8 + lane() / 4; }
   __device__ static int column(int n) { return n * 8 + lane() % 4 * 2; }
@@ -36,7 +37,7 @@ class DraftProductSm90 {
   __device__ void compute(const float* q, const float* k, int count, int dim, int first_row, int first_column,
                           unsigned char* memory) {
     const std::uint32_t address = shared_address(memory);
-    if (address % 1024 != 0) __trap();  // the swizzle goes by address bits
+    if (address % 1024 != 0) __trap();  // the swizzle is a function of address bits
     unsigned char* stages = memory + 2 * kSplitBytes;
     const auto start = [&](int chunk) {
       if (chunk * kChannels < dim) {
@@ -49,11 +50,11 @@ class DraftProductSm90 {
     start(0);
     for (int chunk = 0; chunk * kChannels < dim; ++chunk) {
       wait_for_copies();
-      __syncthreads();  // this chunk is there, and nobody uses the one before any more
+      __syncthreads();  // this chunk has arrived, and no thread still uses the one before
       start(chunk + 1);
       const unsigned char* stage = stages + chunk % kStages * kStageBytes;
       split_k(reinterpret_cast<const float*>(stage + kBytesQ), memory);
-      std::uint32_t a[8][4];  // of each 8 channels, the large numbers and the small ones
+      std::uint32_t a[8][4];  // for each 8 channels: a[2 step] the large numbers, a[2 step + 1] the small ones
       split_q(reinterpret_cast<const float*>(stage), a);
       publish_to_copy_engine();
       __syncthreads();
@@ -78,8 +79,8 @@ class DraftProductSm90 {
   __device__ static int warp() { return static_cast<int>(threadIdx.x) / 32; }
   __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
 
-  // Of 8 channels a product wants, as its columns t and t + 4, what the lane t of four holds. Which channels these are
-  // does not matter, if Q~ and K~ agree: 2 t and 2 t + 1.
+  // In wgmma's A fragment lane t of a quad holds columns t and t + 4 of 8. A sum over channels may take them in any
+  // order, if Q~ and K~ use the same, so lane t takes the neighbours 2 t and 2 t + 1, which one 8-byte read loads.
   __device__ static void split_q(const float* stage, std::uint32_t (&a)[8][4]) {
 #pragma unroll
     for (int step = 0; step < kChannels / 8; ++step) {

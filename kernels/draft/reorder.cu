@@ -1,7 +1,7 @@
 // Idea:     reordered[p] = rows[token_at(p)] (Algorithm 1), and back, rows[t] = reordered[position_of(t)]
 //           (Algorithm 2); the indices are computed, not stored.
-// Map:      a thread owns one 16-byte vector of one output row and copies it in up to 8 heads, which share the
-//           index arithmetic; neighbouring threads have neighbouring vectors.
+// Map:      a thread copies one 16-byte vector of one output row, for up to 8 heads, which share the index arithmetic;
+//           neighbouring threads have neighbouring vectors.
 // Needs:    elements of 2 bytes, head_dim a multiple of 8, 16-byte aligned pointers; not in place; sm_80 on.
 // Costs:    reads and writes 2 * heads * tokens * head_dim bytes, each once.
 // Numerics: a copy of bits.
@@ -15,7 +15,7 @@ namespace draft::gpu {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kHeads = 8;  // heads of one thread
+constexpr int kHeads = 8;  // heads that one thread copies
 
 template <bool kInverse>
 __global__ void __launch_bounds__(kThreads)

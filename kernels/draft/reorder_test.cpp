@@ -21,8 +21,8 @@ std::vector<std::uint16_t> run(const Layout& layout, const std::vector<std::uint
   return to.read();
 }
 
-// Given random bits on every swept layout, claim: each row goes where the reference's Algorithm 1 sends it, text
-// stays behind, and Algorithm 2 brings every bit back. Exact.
+// Given random bits on every swept layout, claim: each row goes where the reference's Algorithm 1 puts it, text stays
+// at the end, and Algorithm 2 restores every bit.
 TEST_F(Reordering, FollowsTheReferencesOrderAndComesBack) {
   for (const Layout& layout : swept_layouts()) {
     const std::vector<std::uint16_t> bits = random_bits(layout);
@@ -43,7 +43,8 @@ TEST_F(Reordering, FollowsTheReferencesOrderAndComesBack) {
   }
 }
 
-// Negative control: on a grid of several regions a row the reordering is no identity, so the check above can fail.
+// Negative control: on a grid with several regions in a row the reordering is not the identity, so the check above can
+// fail.
 TEST_F(Reordering, MovesSomething) {
   const Layout layout{.heads = 1, .frames = 1, .height = 9, .width = 17, .text = 2};
   const std::vector<std::uint16_t> bits = random_bits(layout);

@@ -1,12 +1,14 @@
-// Idea:     the count-th largest score of each head, exactly, without a sort and in one pass over all scores: a sample
-//           says between which two keys it must lie, the pass counts what is above them and collects what is between
-//           them, a few percent, and a radix select (11 bits at a time) of those finds it.
-// Map:      bracket: one block of 1,024 threads a head, 8 samples a thread. collect: blocks of 256 threads over 8,192
-//           neighbouring entries of one head. finish: one block of 1,024 threads a head.
+// Idea:     the count-th largest score of each head, exactly, without a sort and in one pass over all scores. A sample
+//           gives a bracket, two keys between which it almost surely lies. The pass counts the entries above the
+//           bracket and collects those inside, a few percent. A radix select of these, 11 bits at a time, finds it.
+// Map:      bracket: one CTA of 1,024 threads for each head, 8 samples a thread. collect: one CTA of 256 threads for
+//           each 8,192 neighbouring entries of a head. finish: one CTA of 1,024 threads for each head.
 // Needs:    scores [heads, regions, regions] fp32; at most kMostBlocks regions; sm_80 on. Rule::row goes to
 //           select_row.cu.
-// Costs:    reads 4 * heads * regions^2 bytes once. Where the sample misleads (many equal scores), and in maps of at
-//           most kWholeMap entries, finish reads all entries once a digit instead, which is slower in large maps.
+// Costs:    reads 4 * heads * regions^2 bytes once. If the bracket misses the score or holds too many entries (many
+// equal
+//           scores), and in maps of at most kWholeMap entries, finish reads all entries once for each digit instead,
+//           which is slower for large maps.
 // Numerics: integers throughout, so the same result on every run; -0 equals 0; infinities are scores; a NaN sets
 //           the head's status. Ties are counted here and resolved by index in lists.cu.
 
@@ -20,31 +22,32 @@ namespace draft::gpu {
 namespace {
 
 constexpr int kDigitBits = 11, kBins = 1 << kDigitBits;
-constexpr int kWideThreads = 1024;  // of bracket and finish
+constexpr int kWideThreads = 1024;  // threads of bracket and finish
 constexpr int kPerThread = kBins / kWideThreads;
-constexpr int kCopies = 4;  // of a histogram: neighbouring lanes often count in one bin
+constexpr int kCopies = 4;  // copies of a histogram: lanes that count in the same bin at once then rarely collide
 constexpr int kSamples = 8 * kWideThreads;
 constexpr std::uint32_t kWholeMap = 65536;  // entries
 
-constexpr int kThreads = 256;  // of collect
+constexpr int kThreads = 256;  // threads of collect
 constexpr int kLoads = 8;
-constexpr std::uint32_t kChunk = kThreads * kLoads * 4;  // entries of a block
-constexpr std::uint32_t kLocal = 1024;                   // of which it can collect as many by itself
+constexpr std::uint32_t kChunk = kThreads * kLoads * 4;  // entries of a CTA
+constexpr std::uint32_t kLocal = 1024;                   // candidates that fit a CTA's shared memory
 
-/// A histogram of digits, by a whole block of kWideThreads threads.
+/// A histogram of digits in shared memory, used by a whole CTA of kWideThreads threads.
 struct Histogram {
   std::uint32_t bins[kCopies][kBins];
   std::uint32_t warp_sums[kWideThreads / 32];
   Digit answer;
 
-  /// All threads; the bins are clear when it returns.
+  /// Sets all bins to 0. Called by all threads.
   __device__ void clear() {
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < kCopies * kBins; i += kWideThreads) bins[i / kBins][i % kBins] = 0;
     __syncthreads();
   }
   __device__ void count(std::uint32_t digit) { atomicAdd(&bins[threadIdx.x % kCopies][digit], 1U); }
-  /// All threads, after the last count(): adds the copies up, so that find() may be asked more than once.
+  /// Adds the copies up, so that find() can be called, any number of times. Called by all threads after the last
+  /// count().
   __device__ void close() {
     __syncthreads();
     for (int bin = static_cast<int>(threadIdx.x); bin < kBins; bin += kWideThreads) {
@@ -58,7 +61,7 @@ struct Histogram {
   }
 };
 
-/// The two upper digits of the sample key of this rank from the largest, 1 to kSamples.
+/// The two upper digits, in place, of the sample key whose first digit and rank among its candidates are `first`.
 __device__ std::uint32_t sample_prefix(Histogram& histogram, const std::uint32_t (&keys)[kSamples / kWideThreads],
                                        Digit first) {
   constexpr int kFirst = 32 - kDigitBits, kSecond = kFirst - kDigitBits;
@@ -79,12 +82,14 @@ __global__ void __launch_bounds__(kWideThreads)
   std::uint32_t keys[kSamples / kWideThreads];
 #pragma unroll
   for (int i = 0; i < kSamples / kWideThreads; ++i) {
-    // Multiples of the golden ratio lie evenly, whatever the map's rows are like.
+    // Fractional parts of multiples of the golden ratio are spread evenly, so that the sample favours no rows or
+    // columns.
     const std::uint32_t sample = static_cast<std::uint32_t>(i) * kWideThreads + threadIdx.x;
     keys[i] = order_key(own[__umulhi(sample * 2654435769U, entries)]);
   }
-  // A random sample's rank scatters by the root of samples * share * (1 - share); 4.5 times that (each side fails
-  // once in 300,000 heads, which finish makes up for), and some.
+  // The rank of the wanted score in a random sample has the standard deviation sqrt(samples * share * (1 - share)). The
+  // bracket reaches 4.5 deviations and 16 ranks to each side. On each side it misses the score in at most one of
+  // 300,000 heads; finish_kernel then reads the whole map.
   const float share = static_cast<float>(count) / static_cast<float>(entries);
   const float rank = share * kSamples, margin = 4.5F * sqrtf(rank * (1.0F - share)) + 16.0F;
   histogram.clear();
@@ -99,7 +104,8 @@ __global__ void __launch_bounds__(kWideThreads)
   const std::uint32_t high = open_above ? ~0U : sample_prefix(histogram, keys, first_above) | kRest;
   const std::uint32_t low = open_below ? 0U : sample_prefix(histogram, keys, first_below);
   if (threadIdx.x == 0) {
-    // No score has the key before 0's, and as a score it would take 0 in.
+    // No score has the key 0x7fffffff, one below the key of 0: it would be -0. collect compares scores, not keys, and
+    // for it 0 <= -0, so 0 must be inside the bracket.
     brackets[blockIdx.x] = {low, high + (high == 0x7fffffffU ? 1U : 0U), 0, 0};
     status[blockIdx.x] = kFine;
   }
@@ -122,7 +128,7 @@ __global__ void __launch_bounds__(kThreads)
   bool found_nan = false;
   std::uint32_t own_above = 0;
   for (std::uint32_t start = first + threadIdx.x; start - threadIdx.x < last; start += kThreads * kLoads) {
-    unsigned inside = 0;  // bit i: the i-th entry from `start` is between the two
+    unsigned inside = 0;  // bit i: this thread's i-th entry is inside the bracket
     const auto look = [&](auto is_there) {
       float loaded[kLoads];
 #pragma unroll
@@ -139,7 +145,7 @@ __global__ void __launch_bounds__(kThreads)
     } else {
       look([&](int i) { return start + i * kThreads < last; });
     }
-    // A place for each lane's finds: what the lanes before it found, after what the warp's one addition returns.
+    // Slots for this lane's candidates: one addition to `found` reserves slots for the warp, a prefix sum divides them.
     const std::uint32_t own_found = __popc(inside);
     std::uint32_t through = own_found;
 #pragma unroll
@@ -173,13 +179,13 @@ __global__ void __launch_bounds__(kThreads)
   for (std::uint32_t i = threadIdx.x; i < kept && place + i < capacity; i += kThreads) list[place + i] = local[i];
 }
 
-/// Where finish finds a head's entries: among the candidates, or all of them.
+/// The entries of a head that finish goes through: the collected candidates, or the whole map.
 struct Entries {
-  const Candidate* candidates;  // null: all
+  const Candidate* candidates;  // null: the whole map
   const float* scores;
   std::uint32_t size;
 
-  /// visit(entry) by one thread of kWideThreads for every entry, several of them on their way at a time.
+  /// Calls visit(entry) once for every entry, in one of kWideThreads threads; 16 loads are in flight in each.
   template <typename Visit>
   __device__ void for_each(Visit visit) const {
     if (candidates != nullptr) {
@@ -205,7 +211,7 @@ struct Entries {
   }
 };
 
-/// `whole`: there was no bracket and no pass over all entries.
+/// `whole`: the map is small, so bracket and collect did not run and all its entries are candidates.
 __global__ void __launch_bounds__(kWideThreads)
     finish_kernel(int regions, bool whole, std::uint32_t count, bool all_ties, std::uint32_t capacity,
                   const float* __restrict__ scores, const Bracket* __restrict__ brackets,
@@ -217,7 +223,7 @@ __global__ void __launch_bounds__(kWideThreads)
   const std::uint32_t size = static_cast<std::uint32_t>(regions) * static_cast<std::uint32_t>(regions);
   Entries entries{nullptr, scores + static_cast<std::int64_t>(head) * size, size};
   std::uint32_t low = 0, wanted = count;
-  int bits = 32;  // of key - low that may differ
+  int bits = 32;  // lower bits of key - low that candidates differ in
   if (whole) {
     bool found_nan = false;
     for (std::uint32_t i = threadIdx.x; i < size; i += kWideThreads) found_nan |= is_nan(entries.scores[i]);
@@ -234,7 +240,7 @@ __global__ void __launch_bounds__(kWideThreads)
     }
   }
 
-  std::uint32_t found = 0;  // upper bits of key - low, in place
+  std::uint32_t found = 0;  // the digits of key - low that are known so far, in place
   Digit digit{};
   for (int rest = bits; rest > 0;) {
     const int shift = max(rest - kDigitBits, 0);
@@ -242,7 +248,8 @@ __global__ void __launch_bounds__(kWideThreads)
     histogram.clear();
     entries.for_each([&](Candidate entry) {
       const std::uint32_t key = entry.key - low;
-      // Two shifts: by 32 at once would be by 0.
+      // A candidate agrees in all bits from `rest` on. Two shifts, since rest is 32 at first and one by 32 is
+      // undefined.
       if (((key ^ found) >> (rest - 1)) >> 1 == 0) histogram.count(key >> shift & mask);
     });
     histogram.close();
@@ -254,7 +261,7 @@ __global__ void __launch_bounds__(kWideThreads)
   const std::uint32_t key = low + found, kept = all_ties ? digit.size : digit.wanted;
   if (threadIdx.x == 0) thresholds[head] = {key, kept, digit.size};
   if (kept == digit.size) return;
-  // Only some of the ties stay: lists.cu wants to know how many each block row has.
+  // Only some of the ties are kept: lists.cu needs the number of ties in each block row.
   std::uint32_t* own_ties = row_ties + static_cast<std::size_t>(head) * regions;
   for (int row = static_cast<int>(threadIdx.x); row < regions; row += kWideThreads) own_ties[row] = 0;
   __syncthreads();

@@ -1,7 +1,7 @@
 // Idea:     the count-th largest score of each block row, exactly: radix select with four 8-bit digits.
-// Map:      one block of 256 threads a row; the row is read once a digit and stays in the caches.
+// Map:      one CTA of 256 threads for each row; the row is read once for each digit and stays in the caches.
 // Needs:    scores [heads, regions, regions] fp32; sm_80 on.
-// Costs:    reads 4 * heads * regions^2 bytes from memory, three times as many more from L1 or L2.
+// Costs:    reads 4 * heads * regions^2 bytes from memory, and three times as many from L1 or L2.
 // Numerics: as select.cu: integers, -0 equals 0, a NaN sets the head's status; ties are resolved in lists.cu.
 
 #include "kernels/core/cuda_check.hpp"
@@ -12,7 +12,7 @@
 namespace draft::gpu {
 namespace {
 
-constexpr int kThreads = 256;  // and bins of an 8-bit digit
+constexpr int kThreads = 256;  // also the number of bins of an 8-bit digit
 
 __global__ void __launch_bounds__(kThreads)
     row_threshold_kernel(int regions, std::uint32_t count, const float* __restrict__ scores,
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kThreads)
       const float score = own[column];
       const std::uint32_t key = order_key(score);
       found_nan |= is_nan(score);
-      // Shifted by 32 in all at the first digit, where every entry is a candidate.
+      // At the first digit the two shifts add up to 32 and leave 0: every entry is a candidate.
       if (((key ^ prefix) >> shift) >> 8 == 0) atomicAdd(&bins[(key >> shift) & 0xffU], 1U);
     }
     __syncthreads();

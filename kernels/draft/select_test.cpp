@@ -11,8 +11,8 @@ using Selection = GpuTest;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr double kSparsities[] = {0.0, 0.1, 0.5, 0.6, 0.8, 0.9, 0.95, 0.999, 0.9999999999};
 
-/// Maps that are hard to cut: few levels, two, one, no ties, a softmax's few bits, the ends of the number range,
-/// and near-equal probabilities that share their first digits.
+/// Kinds of scores: few different ones (levels, two, one, sixteenths), without ties (normal), the ends of the number
+/// range (extremes), and almost equal ones that share their upper digits (near).
 enum class Kind { levels, two, one, normal, sixteenths, extremes, near, kinds };
 
 std::vector<float> random_scores(std::mt19937& random, Kind kind, std::size_t size) {
@@ -51,8 +51,8 @@ std::vector<ReferenceMasks> reference_masks(const Layout& layout, const std::vec
   return masks;
 }
 
-// Given 1,000 random maps of 1 to 240 regions, most with ties, in batches of 1 to 5 heads, claim: every rule's mask
-// is the reference's, bit for bit, at three sparsities each.
+// Given 1,000 random maps of 1 to 240 regions, most with ties, in batches of 1 to 5 heads, claim: every rule's mask is
+// the reference's, bit for bit, at three random sparsities.
 TEST_F(Selection, IsTheReferencesBitForBitOnAThousandMaps) {
   std::mt19937 random(2025);
   int maps = 0;
@@ -75,9 +75,9 @@ TEST_F(Selection, IsTheReferencesBitForBitOnAThousandMaps) {
   }
 }
 
-// Hunyuan 768p's map, in which a sample says where the threshold lies: scores without ties, where it does; a softmax's,
-// with ties at the threshold; few levels, where what the sample leaves is too much to collect; and rows of levels far
-// apart, so that the sample sees few of those that matter.
+// HunyuanVideo 768p's map is large enough for bracket and collect. Scores without ties: the bracket holds. Ties at the
+// threshold. Few levels: more entries lie in the bracket than can be collected. And one row in 97 far above all others,
+// so that few samples hit the rows that matter.
 TEST_F(Selection, IsTheReferencesOnHunyuansMap) {
   std::mt19937 random(990);
   const Layout layout = map_layout(2, 990, 256);
@@ -97,7 +97,7 @@ TEST_F(Selection, IsTheReferencesOnHunyuansMap) {
   }
 }
 
-// 3,960 regions (Hunyuan with 4 x 8 regions): the largest scores by nth_element, ties by index.
+// 3,960 regions (HunyuanVideo with 4 x 8 regions), against nth_element with ties by index.
 TEST_F(Selection, IsExactOnTheLargestMap) {
   std::mt19937 random(3960);
   const Layout layout = map_layout(1, 3960);
@@ -119,7 +119,7 @@ TEST_F(Selection, IsExactOnTheLargestMap) {
   }
 }
 
-// A sparsity so near 1 that (1 - sparsity) * blocks is nothing beside rounding: one block stays, as in the reference.
+// At a sparsity so near 1 that (1 - sparsity) * blocks is below the slack for rounding, one block is kept.
 TEST_F(Selection, KeepsOneBlockNearSparsityOne) {
   const Layout layout = map_layout(1, 7, 5);
   std::mt19937 random(1);
@@ -141,7 +141,7 @@ TEST_F(Selection, ANaNSetsItsHeadsStatusAlone) {
   }
 }
 
-// Negative controls: the comparison sees one wrong entry, and the maps can tell the tie rule from its opposite.
+// Negative controls: the comparison finds one wrong entry, and the opposite tie rule gives a different mask.
 TEST_F(Selection, TheCheckCanFail) {
   std::mt19937 random(6);
   const Layout layout = map_layout(1, 50);

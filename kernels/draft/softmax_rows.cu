@@ -1,5 +1,5 @@
 // Idea:     A_draft[i, :] = softmax(scale * S~[i, :]) (eq. 3), for every head.
-// Map:      one block of 256 threads a row, whose entries stay in registers between the only read and the only write.
+// Map:      one CTA of 256 threads for each row, whose entries stay in registers between one read and one write.
 // Needs:    S~ [heads, regions, regions] fp32, 16-byte aligned; at most kMostBlocks regions; sm_80 on.
 // Costs:    4 * heads * regions^2 bytes read and as many written.
 // Numerics: exp((s - max) * scale) in fp32, sums in a fixed order. A row with a NaN, or with an infinite largest score,
@@ -19,7 +19,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-/// kItems * kThreads >= columns. In place is fine: a row is read before it is written, and by its block alone.
+/// Needs kItems * kThreads >= columns. May work in place: only its own CTA reads a row, and before it writes it.
 template <int kItems>
 __global__ void __launch_bounds__(kThreads)
     softmax_kernel(int columns, float scale, const float* logits, float* probabilities) {

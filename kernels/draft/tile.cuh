@@ -1,6 +1,6 @@
 #pragma once
-// What the two ways to compute a tile of S~ share (product.cuh, product_sm90.cuh): pooled rows to shared
-// memory, fp32 numbers as sums of two TF32 numbers, and a tile to its map.
+// Shared by the two ways to compute a tile of S~ (product.cuh, product_sm90.cuh): copying pooled rows to shared memory,
+// splitting fp32 numbers into two TF32 numbers, and writing the tile to the map.
 
 #include <cstdint>
 
@@ -8,9 +8,9 @@
 
 namespace draft::gpu {
 
-/// Copies channels [first, first + kChannels) of 128 of the `count` rows of `dim` channels, from row `row` on, to
-/// shared memory at `to`, kPitch floats a row; what lies outside becomes zeros. By a block of kThreads threads, as part
-/// of the running cp.async group.
+/// Starts copying channels [first, first + kChannels) of 128 rows, from row `row` on, to shared memory at `to`, kPitch
+/// floats a row. `rows` is [count, dim]; what lies outside becomes zeros. Called by a CTA of kThreads threads; the
+/// copies belong to the current cp.async group.
 template <int kThreads, int kChannels, int kPitch>
 __device__ inline void copy_rows(std::uint32_t to, const float* __restrict__ rows, int row, int count, int first,
                                  int dim) {
@@ -26,7 +26,8 @@ __device__ inline void copy_rows(std::uint32_t to, const float* __restrict__ row
                there);
   }
 }
-/// x = large + small but for 2^-20 |x|, both cut to TF32's 11 bits; where x is not finite, small is NaN.
+/// x = large + small with an error of at most 2^-20 |x|; both are cut to TF32's 11 bits. If x is not finite, small is
+/// NaN.
 struct SplitNumber {
   std::uint32_t large, small;
 };
@@ -36,12 +37,13 @@ __device__ inline SplitNumber split(float x) {
   return {large, __float_as_uint(x - __uint_as_float(large)) & kTF32};
 }
 
-/// Floats of a row where store_tile lays a tile out: the 8-byte accesses of half a warp hit every bank once.
+/// Floats of a row of store_tile's shared memory, padded: 8-byte accesses of half a warp hit each bank once.
 inline constexpr int kTilePitch = 128 + 8;
 inline constexpr int kTileBytes = 128 * kTilePitch * static_cast<int>(sizeof(float));
 
-/// Writes a tile to rows [first_row, ...) and columns [first_column, ...) of map [count, count], a row by 32 lanes at a
-/// time. `memory` is kTileBytes of shared memory that nobody uses. By the whole block.
+/// Writes a tile to the rows from first_row and the columns from first_column on of map [count, count]. It goes through
+/// shared memory, so that a warp writes whole rows: storing from the fragments would write two sectors for each 32
+/// bytes. `memory`: kTileBytes of shared memory that is not in use. Called by the whole CTA.
 template <typename Product>
 __device__ inline void store_tile(const Product& tile, int first_row, int first_column, int count,
                                   float* __restrict__ map, unsigned char* memory) {
@@ -58,7 +60,7 @@ __device__ inline void store_tile(const Product& tile, int first_row, int first_
   }
   __syncthreads();
   const int warp = static_cast<int>(threadIdx.x) / 32, pair = static_cast<int>(threadIdx.x) % 32 * 2;
-  const bool aligned = count % 2 == 0;  // to 8 bytes, two neighbours of every row
+  const bool aligned = count % 2 == 0;  // every row starts at a multiple of 8 bytes, as an 8-byte store needs
   for (int row = warp; row < min(128, count - first_row); row += Product::kThreads / 32) {
     float* to = map + static_cast<std::int64_t>(first_row + row) * count + first_column;
 #pragma unroll
