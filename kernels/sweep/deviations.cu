@@ -1,11 +1,12 @@
-// Idea:     how often each size of |S_uv - S~_ij| occurs, S = Q K^T unscaled and S~ a pooled map (eq. 8): a histogram
-//           in bins of relative width 1/256, the 32 octaves up to a known upper bound.
-// Map:      one CTA of 4 warps takes 64 queries of one block row and walks all video key blocks, 64 keys at a time;
-//           its own histogram stands in shared memory and is added to the head's at the end. One map a launch: a
-//           second histogram would leave room for one CTA less, which costs more than a second product.
+// Idea:     a histogram of |S_uv - S~_ij|, S = Q K^T unscaled and S~ a pooled map (eq. 8), in bins of relative width
+//           1/256 over the 32 octaves up to a known upper bound.
+// Map:      one CTA of 4 warps has 64 queries of one block row and goes through all video key blocks, 64 keys at a
+// time.
+//           It counts in a histogram in shared memory, which it adds to the head's at the end. One pooled map a launch:
+//           with a second histogram one CTA less fits a multiprocessor, which costs more than computing S again.
 // Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k in token order, aligned to 16 bytes; any region size.
 // Costs:    2 * video^2 * head_dim FLOPs and video^2 additions in shared memory a head.
-// Numerics: S in fp32, one rounding for the difference. Counts are whole numbers: their order does not show.
+// Numerics: S in fp32, one rounding for the difference. Counts are integers, so the order of additions does not matter.
 
 #include <bit>
 
@@ -16,14 +17,14 @@
 namespace draft::gpu {
 namespace {
 
-constexpr int kDroppedBits = 23 - 8;  // of an fp32 fraction
+constexpr int kDroppedBits = 23 - 8;  // a bin ignores these lowest bits of an fp32 fraction
 
-/// A bin's number over all of fp32: exponent and eight fraction bits, rounded up, so that an edge is its own upper
-/// edge. `bits` are those of a number of at least 0.
+/// The index of a number's bin among all bins of fp32: exponent and eight fraction bits, rounded up, so that a number
+/// on an edge belongs to the bin below it. `bits`: the number's bits; it must be at least 0.
 __host__ __device__ int absolute_bin(std::uint32_t bits) {
   return static_cast<int>((bits + ((1U << kDroppedBits) - 1)) >> kDroppedBits);
 }
-/// The number of bin 0 where the last bin is that of `largest`.
+/// The absolute_bin of the histogram's bin 0, so that its last bin is that of `largest`.
 __host__ __device__ int first_bin(std::uint32_t largest) {
   const int first = absolute_bin(largest) - (kDeviationBins - 1);
   return first > 0 ? first : 0;
@@ -40,7 +41,8 @@ __global__ void __launch_bounds__(kSweepThreads, 2)
   __shared__ SweepTile tiles[kAhead];
   __shared__ SweepWalk<false> walk;
   const std::uint32_t q_tile = shared_address(shared), k_tiles = q_tile + kBytes;
-  unsigned* bins = reinterpret_cast<unsigned*>(shared + 3 * kBytes);  // 64 video entries fit 32 bits below 2^26 tokens
+  // 32-bit counts suffice: a CTA counts 64 * video numbers, and video is below 2^26.
+  unsigned* bins = reinterpret_cast<unsigned*>(shared + 3 * kBytes);
 
   const Layout& layout = call.layout;
   const int regions = layout.regions(), tiles_a_row = tiles_a_region(layout), head = static_cast<int>(blockIdx.y);
@@ -69,7 +71,7 @@ __global__ void __launch_bounds__(kSweepThreads, 2)
   for (int slot = 0, parity = 0;; parity ^= 1) {
     const int next = slot == kAhead - 1 ? 0 : slot + 1, after = next == kAhead - 1 ? 0 : next + 1;
     wait_for_copies();
-    __syncthreads();  // this K is there, and everyone is done with the one before and with its list
+    __syncthreads();  // this K has arrived, and all warps have read the one before and its list of tokens
     const int keys = tiles[slot].keys, column = tiles[slot].group;
     if (keys == 0) break;
     copy_rows<kDim>(k_tiles + (parity ^ 1) * kBytes, k_head, tiles[next].tokens);
@@ -90,7 +92,7 @@ __global__ void __launch_bounds__(kSweepThreads, 2)
       }
     }
   }
-  // The loop's last barrier was behind every tile's additions.
+  // The loop ended behind a barrier that followed all additions to the bins.
   for (int bin = static_cast<int>(threadIdx.x); bin < kDeviationBins; bin += kSweepThreads) {
     if (bins[bin] != 0) atomicAdd(&counts[static_cast<std::int64_t>(head) * kDeviationBins + bin], bins[bin]);
   }

@@ -1,15 +1,17 @@
-// Idea:     one pass over S = Q K^T: by block its least, largest and mean entry, the sum of squares about the mean
-//           and the mass sum P, P = softmax(scale S); by row lse = log sum exp(scale S) over video and text.
-// Map:      one CTA of 4 warps takes 64 queries of one block row and walks all key blocks, 64 keys at a time, the
-//           next tile's copy under the products; a warp has 16 of the queries. What the warps find of a block goes
-//           to scratch, one entry a warp and block, one a row and block; then one warp a block joins the entries.
+// Idea:     one pass over S = Q K^T. For each block: its least, largest and mean entry, the sum of squares about the
+// mean,
+//           and the mass sum P, P = softmax(scale S). For each row: lse = log sum exp(scale S) over video and text.
+// Map:      one CTA of 4 warps has 64 queries of one block row and goes through all key blocks, 64 keys at a time,
+// while
+//           the next tile is copied; a warp has 16 of the queries. Partial results go to scratch: statistics for each
+//           warp and block, mass for each row and block. Then one warp for each block combines them.
 // Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k in token order, aligned to 16 bytes; any region size.
-// Costs:    2 * video * tokens * head_dim FLOPs and video * tokens exponentials a head; 8 bytes of scratch a row and
-//           block and 64 a tile and block, written and read once, at most 1 GiB at a time.
-// Numerics: S in fp32. A lane's 32 entries of a tile are centred about their own mean, and parts are joined by the
-//           parallel-axis rule, in fp32 within a warp's 16 rows, in fp64 beyond. Exponentials in base 2 with a
-//           running maximum that is a whole number, so that taking a sum to a new one is exact; sums of a tile in
-//           fp32, of tiles in fp64. Padding is in no sum. No atomics: same input, same bits.
+// Costs:    2 * video * tokens * head_dim FLOPs and video * tokens exponentials a head. Scratch, written and read once:
+//           8 bytes for each row and block, 64 for each tile and block, at most 1 GiB at a time.
+// Numerics: S in fp32. Sums of squares are about the mean: of a lane's 32 entries of a tile first, then combined by the
+//           parallel-axis theorem, in fp32 within a warp's 16 rows, in fp64 beyond. Exponentials to base 2 with a
+//           running maximum that is a whole number, so that rescaling a sum is exact; sums within a tile in fp32, over
+//           tiles in fp64. Padding is in no sum. No atomics: same input, same bits.
 
 #include <algorithm>
 
@@ -23,7 +25,7 @@ namespace {
 constexpr std::size_t kMostScratch = std::size_t{1} << 30;
 constexpr int kWarps = kSweepThreads / 32;
 
-/// What is known of a set of numbers; `square` is about their mean.
+/// Statistics of a set of numbers; `square` is the sum of squares about their mean.
 template <typename T>
 struct Spread {
   T count = 0, mean = 0, square = 0;
@@ -42,7 +44,7 @@ __device__ void join(Spread<T>& sum, const Spread<T>& part) {  // parallel-axis 
   sum.high = max(sum.high, part.high);
 }
 
-/// Joins the warp's 32 parts; lane 0 has the result.
+/// Combines the statistics of the warp's 32 lanes; lane 0 has the result.
 template <typename T>
 __device__ void join_lanes(Spread<T>& own) {
 #pragma unroll
@@ -57,7 +59,7 @@ __device__ void join_lanes(Spread<T>& own) {
   }
 }
 
-/// A lane's entries of a tile. Full: all rows and keys are real.
+/// Statistics of a lane's entries of a tile. kFull: all rows and keys are tokens, so that none need be left out.
 template <bool kFull>
 __device__ Spread<float> lane_spread(const float (&s)[kTile / 8][4], int keys, const bool (&real)[2]) {
   Spread<float> own;
@@ -86,9 +88,9 @@ __device__ Spread<float> lane_spread(const float (&s)[kTile / 8][4], int keys, c
   return own;
 }
 
-/// Entries in scratch; the first index is the query tile of the launch.
+/// Partial results in scratch; the first index is the launch's query tile.
 struct Partials {
-  float2* mass;   // [tiles, block_columns, kTile]: sum of 2^(scale2 S - y), and y
+  float2* mass;   // [tiles, block_columns, kTile]: a row's sum of 2^(scale2 S - y) over the block, and y
   float4* stats;  // [tiles, regions, kWarps]: least, largest, mean, centred square
 };
 
@@ -134,7 +136,7 @@ __global__ void __launch_bounds__(kSweepThreads, 3)
   for (int slot = 0, parity = 0;; parity ^= 1) {
     const int next = slot == kAhead - 1 ? 0 : slot + 1, after = next == kAhead - 1 ? 0 : next + 1;
     wait_for_copies();
-    __syncthreads();  // this K is there, and everyone is done with the one before and with its list
+    __syncthreads();  // this K has arrived, and all warps have read the one before and its list of tokens
     const int keys = tiles[slot].keys, column = tiles[slot].group;
     const bool ends = tiles[slot].ends;
     if (keys == 0) break;
@@ -196,7 +198,7 @@ __global__ void __launch_bounds__(kSweepThreads, 3)
   }
 }
 
-/// One warp a block of the launch's block rows: joins its entries.
+/// One warp for each block of the launch's block rows: combines its partial results.
 template <bool kStats>
 __global__ void __launch_bounds__(kSweepThreads, 4)
     join_kernel(const __grid_constant__ Layout layout, const __grid_constant__ BlockMap map, int first_row,
@@ -249,7 +251,7 @@ std::size_t row_bytes(const Layout& layout) {
   return mass_bytes(layout) + sizeof(float4) * kWarps * static_cast<std::size_t>(tiles_a_region(layout)) *
                                   static_cast<std::size_t>(layout.regions());
 }
-/// Block rows of one launch; 65,535 is a grid's limit.
+/// Block rows of one launch: as many as fit the scratch, and 65,535 at most, the limit of a grid's y axis.
 std::int64_t rows_at_a_time(const Layout& layout) {
   const auto fitting = static_cast<std::int64_t>(std::max<std::size_t>(kMostScratch / row_bytes(layout), 1));
   return std::min({fitting, static_cast<std::int64_t>(layout.heads) * layout.regions(), std::int64_t{65535}});

@@ -60,8 +60,8 @@ double worst_ratio(const SweepSetup& setup, const Found& found, Exact exact = Ex
         worst.add(found.minimum[block], wanted.minimum(i, j), allowed.logit + kVanished);
         worst.add(found.maximum[block], wanted.maximum(i, j), allowed.logit + kVanished);
         worst.add(found.mean[block], wanted.mean(i, j), allowed.mean + kVanished);
-        // Of the root of a sum of squares: each entry and each part's mean may be off; sums of 32, 5 joins and one a
-        // tile.
+        // Tolerance of a sum of squares about the mean: its root may move by the error of a mean in each entry;
+        // rounding of sums of 32 entries, 5 steps within a warp and one step for each tile.
         const auto count = static_cast<double>(partition.size(i) * partition.size(j));
         const double root = std::sqrt(wanted.centred_square(i, j)), shift = std::sqrt(count) * allowed.mean;
         const double rounding = (64.0 + 4.0 * static_cast<double>(partition.size(j)) / 64.0) * kRoundoff;
@@ -79,8 +79,8 @@ double worst_ratio(const SweepSetup& setup, const Found& found, Exact exact = Ex
   return worst.ratio();
 }
 
-// Claim: every statistic is the reference's on ragged grids, with text, regions of 1 to 4,096 tokens, both elements;
-// and block mass alone is the same mass.
+// Claim: every statistic agrees with the reference's on ragged grids, with text, for regions of 1 to 4,096 tokens and
+// both element types; and block_mass() gives the same masses, bit for bit.
 TEST_F(LogitSweeps, AreTheReferencesOnEveryLayout) {
   for (const Layout& layout : sweep_layouts()) {
     for (const Element element : kSweptElements) {
@@ -94,7 +94,7 @@ TEST_F(LogitSweeps, AreTheReferencesOnEveryLayout) {
   }
 }
 
-// Given logits of about -9 head_dim everywhere, claim: padding (logit 0) is in no sum.
+// Given logits of about -9 head_dim everywhere, claim: padding is in no sum. Its logit 0 would outweigh all others.
 TEST_F(LogitSweeps, PaddingIsLeftOutWhereAllLogitsAreStronglyNegative) {
   for (const int region_width : {4, 16}) {
     const Layout layout{
@@ -104,8 +104,8 @@ TEST_F(LogitSweeps, PaddingIsLeftOutWhereAllLogitsAreStronglyNegative) {
   }
 }
 
-// Given whole numbers (S is exact in fp32) of 8,128 + 8 {-1, 0, 1}, claim: the sums of squares about the mean hold; the
-// difference of two large sums would not: the square of S alone has a rounding of 4.
+// Given logits 8,128 + 8 {-1, 0, 1}, exact in fp32, claim: sums of squares about the mean are right. Computed as the
+// difference of two large sums they would not be: the rounding of S^2 alone is 4.
 TEST_F(LogitSweeps, NearlyConstantLogitsKeepTheirSpread) {
   const Layout layout{.heads = 1, .frames = 2, .height = 17, .width = 33, .text = 5, .head_dim = 128};
   const auto constant = [&](double value) {
@@ -124,8 +124,8 @@ TEST_F(LogitSweeps, NearlyConstantLogitsKeepTheirSpread) {
   EXPECT_GT(*std::max_element(found.centred_square.begin(), found.centred_square.end()), 1000.0);
 }
 
-// Given logits of 0 and, in one block of four, of X up to 1e5 (exact in fp32), claim: statistics and masses are the
-// reference's, the latter down to where fp32's weights vanish.
+// Given logits of 0, but X up to 1e5 in one block of four (exact in fp32), claim: statistics and masses agree with the
+// reference's, masses down to where weights underflow in fp32.
 TEST_F(LogitSweeps, OneBlockHoldsAllTheMass) {
   const Layout layout{.heads = 1,
                       .frames = 4,
@@ -154,7 +154,7 @@ TEST_F(LogitSweeps, RunsAreBitIdentical) {
   for (int repeat = 0; repeat < 10; ++repeat) ASSERT_TRUE(run(setup) == first);
 }
 
-// Claim: quantiles of |S_uv - S~_ij| are the reference's to a bin's width, and every pair is counted.
+// Claim: quantiles of |S_uv - S~_ij| agree with the reference's to a bin's width, and every pair is counted.
 TEST_F(LogitSweeps, DeviationsAreTheReferences) {
   for (const Layout& layout : sweep_layouts()) {
     for (const Element element : kSweptElements) {
@@ -201,7 +201,7 @@ TEST_F(LogitSweeps, DeviationsAreTheReferences) {
   }
 }
 
-// Negative control: one key whose numbers are 5% larger, and one mean that is 1% off, are both seen.
+// Negative control: the check fails if one key's numbers are 5% larger, and if one sum of squares is wrong by 1%.
 TEST_F(LogitSweeps, TheCheckCanFail) {
   SweepSetup setup = random_setup({.heads = 1, .frames = 2, .height = 16, .width = 32, .text = 5, .head_dim = 64},
                                   Element::float16, 9);

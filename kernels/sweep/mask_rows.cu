@@ -1,10 +1,13 @@
-// Idea:     from levels to masks: mask m keeps levels 0 to m and drops the rest, ||P_u - P^M_u||_2^2 = sum over dropped
-//           P^2 + mu_u^2 sum (P^M)^2, since P - P^M = -mu_u P^M on what is kept; and sums over a head's rows.
-// Map:      one thread a row for the first part, one block of 256 threads a mask for the sums; the dense output's
-//           sums in 256 blocks a head and one more.
-// Needs:    what the mask sweep wrote; sm_80 on.
+// Idea:     from levels to masks. Mask m keeps levels 0 to m and drops the rest. On the kept columns P - P^M = -mu_u
+// P^M,
+//           so ||P_u - P^M_u||_2^2 = (sum over dropped columns of P^2) + mu_u^2 sum (P^M)^2. Then sums over a head's
+//           rows.
+// Map:      one thread for each row for the norms, one CTA of 256 threads for each mask for the sums; the dense
+// output's
+//           sums by 256 CTAs a head and one that adds their results.
+// Needs:    the mask sweep's LevelRows; sm_80 on.
 // Costs:    reads 40 video (masks + 1) bytes a head twice, writes 32 video masks; the dense output once.
-// Numerics: fp64. Dropped mass is summed from the dropped side: 1 - kept would lose a small mu's digits. Sums over
+// Numerics: fp64. Dropped mass is the sum of what is dropped: 1 - kept would lose the digits of a small mu. Sums over
 //           rows in a fixed order: same input, same bits.
 
 #include <limits>
@@ -20,7 +23,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr int kThreads = 256;
-constexpr int kParts = 256;  // blocks that share a head's dense output
+constexpr int kParts = 256;  // CTAs that share a head's dense output
 
 __global__ void __launch_bounds__(kThreads, 4)
     mask_rows_kernel(int video, int masks, const LevelRow* __restrict__ rows, MaskEffects out) {

@@ -1,19 +1,20 @@
-// Idea:     masks that grow from one to the next: each block row walks its key blocks by the first mask that keeps
-//           them, text first, in one online softmax, and at each level's end writes down what that mask's output is
-//           and how far it is from dense attention. Blocks that no mask keeps give their mass alone. Dense
-//           attention itself is the same walk with one level.
-// Map:      one CTA of 4 warps takes 64 queries of one block row; a warp has 16 of them and all keys of a tile of
-//           64, which holds keys of several blocks where blocks are small. The next K is copied under the products,
-//           V under Q K^T; two CTAs on a multiprocessor hide the rest.
+// Idea:     all masks of a nested family in one pass. Each block row goes through its key blocks in the order of their
+//           level, the first mask that keeps them, text first, with one online softmax. At the end of each level the
+//           output of that mask is complete, and its distance from dense attention is recorded. Blocks that no mask
+//           keeps come last and add only their mass. Dense attention is the same pass with one level.
+// Map:      one CTA of 4 warps has 64 queries of one block row; a warp has 16 of them and all keys of a tile of 64,
+// which
+//           holds keys of several blocks if blocks are small. The next K is copied during the products, V during
+//           Q K^T; a second CTA on the multiprocessor hides what is left.
 // Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k, v in token order, aligned to 16 bytes; any region
 //           size; lse and dense O of the same tensors.
-// Costs:    2 * video * tokens * head_dim FLOPs a head and 4 more a token and channel that the last mask keeps (P
-//           goes through the tensor cores in two halves); rows of 40 bytes a token and level.
-// Numerics: S in fp32; exponentials in base 2 relative to a whole number, so that a rising maximum rounds nothing; a
-//           row's own maximum over what it has walked, so that a mask which keeps almost no mass is still a softmax.
-//           P = high + low in the element type: 16 bits of bf16, 22 of fp16 (raised by 2^15 against its narrow
-//           range). A tile's P V in the tensor cores, sums over tiles compensated (Kahan); sums of P over tiles in
-//           fp64. Same input, same bits.
+// Costs:    2 * video * tokens * head_dim FLOPs a head, and 4 more for each query, channel and key that the last mask
+//           keeps (P goes through the tensor cores in two halves); a LevelRow of 40 bytes for each token and level.
+// Numerics: S in fp32. Exponentials to base 2; the running maximum is a whole number, so that rescaling is exact. The
+//           maximum is over the keys so far, so that a mask which keeps almost no mass is still a softmax. P = high +
+//           low in the element type: 16 bits for bf16, 22 for fp16 (weights times 2^15, because of its narrow range).
+//           P V of a tile in the tensor cores, sums over tiles compensated (Kahan); sums of P over tiles in fp64. Same
+//           input, same bits.
 
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/sweep/mask_rows.hpp"
@@ -23,7 +24,7 @@
 namespace draft::gpu {
 namespace {
 
-/// What a sweep reads and writes beside the tensors. Dense: `dense` is written, the rest is not used.
+/// Arguments of mask_kernel. Its dense variant writes `dense` and ignores what follows it and `lse`.
 struct MaskCall {
   SweepCall sweep;
   const double* lse = nullptr;             // [heads, video]
@@ -34,7 +35,7 @@ struct MaskCall {
   LevelRow* rows = nullptr;  // [heads, masks + 1, video]
 };
 
-/// What a row has kept so far, relative to 2^shift.
+/// A row's sums of weights and of their squares over the levels that have ended, relative to 2^shift.
 struct KeptSums {
   double mass, square;
   float shift;
@@ -49,35 +50,36 @@ __device__ float2 unpack(std::uint32_t pair) {
   }
 }
 
-/// Of this level: each thread's part of the sums of 2^(y - shift), y = scale2 S, and of their squares, for row
-/// lane / 4 and row lane / 4 + 8. In shared memory, for want of registers.
+/// The current level's sums of 2^(y - shift), y = scale2 S, and of their squares: each thread's part, for row lane / 4
+/// and row lane / 4 + 8. In shared memory, because registers do not suffice.
 struct LevelSums {
   double mass[2][kSweepThreads], square[2][kSweepThreads];
 };
 
-/// sum - lost is the sum of all terms to about one rounding (Kahan). Eight bits of what is lost are enough.
+/// Kahan summation: adds `term` to `sum` and returns the new error, `lost`. sum - lost is the sum of all terms to about
+/// one rounding; eight bits of the error are enough.
 __device__ inline float add_compensated(float& sum, float lost, float term) {
   const float corrected = __fsub_rn(term, lost), risen = __fadd_rn(sum, corrected);
   const float now_lost = __fsub_rn(__fsub_rn(risen, sum), corrected);
   sum = risen;
   return now_lost;
 }
-/// The upper halves of two floats, cut off; unpack<Element::bfloat16> gives them back.
+/// Two floats truncated to bfloat16 and packed; unpack<Element::bfloat16> is the inverse.
 __device__ inline std::uint32_t cut(float low, float high) {
   return __byte_perm(__float_as_uint(low), __float_as_uint(high), 0x7632);
 }
 
-/// A warp's 16 rows between tiles; index 0 is row lane / 4, index 1 row lane / 4 + 8.
+/// The state of a warp's 16 rows from tile to tile; index 0 is row lane / 4, index 1 row lane / 4 + 8.
 template <int kDim>
 struct WarpRows {
   float o[kDim / 8][4] = {};             // sum of 2^(y - shift) V
-  std::uint32_t lost[kDim / 8][2] = {};  // in that sum, two numbers each
+  std::uint32_t lost[kDim / 8][2] = {};  // Kahan errors of that sum, two packed in each
   float shift[2] = {-kInfinity, -kInfinity};
 
   __device__ void rescale(const float (&raised)[2], LevelSums& sums) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float shrink = power_of_two(shift[half] - raised[half]);  // 0 the first time
+      const float shrink = power_of_two(shift[half] - raised[half]);  // 0 for the first tile
       sums.mass[half][threadIdx.x] *= shrink;
       sums.square[half][threadIdx.x] *= static_cast<double>(shrink) * shrink;
       shift[half] = raised[half];
@@ -92,7 +94,7 @@ struct WarpRows {
   }
 };
 
-/// The end of a level: adds it to what is kept, compares the output with the dense one, writes the row down.
+/// Ends a level: adds its sums to `kept`, compares the output with the dense one, and writes the LevelRow.
 template <int kDim>
 __device__ __forceinline__ void end_level(const MaskCall& call, int head, int level, WarpRows<kDim>& warp,
                                           LevelSums& sums, KeptSums (&kept)[kTile], const int (&queries)[kTile]) {
@@ -109,10 +111,10 @@ __device__ __forceinline__ void end_level(const MaskCall& call, int head, int le
       const double carry = power_of_two(static_cast<double>(kept[row].shift) - static_cast<double>(warp.shift[half]));
       const double kept_mass = kept[row].mass * carry + mass;
       const double kept_square = kept[row].square * carry * carry + square;
-      __syncwarp();  // the quad has read
+      __syncwarp();  // all lanes of the quad have read kept[row]
       if ((lane_id() & 3) == 0) kept[row] = {kept_mass, kept_square, warp.shift[half]};
       __syncwarp();
-      const double inverse = kept_mass == 0.0 ? 0.0 : 1.0 / kept_mass;  // not `> 0`: a NaN must show
+      const double inverse = kept_mass == 0.0 ? 0.0 : 1.0 / kept_mass;  // not `> 0`, which would hide a NaN
       out.sharpness = kept_square * inverse * inverse;
       const auto share = static_cast<float>(inverse);
       const float2* dense = reinterpret_cast<const float2*>(call.dense + place * kDim) + (lane_id() & 3);
@@ -156,7 +158,7 @@ template <Element kElement, int kDim, bool kDense>
 __global__ void __launch_bounds__(kSweepThreads, 2)
     mask_kernel(const __grid_constant__ MaskCall call, const __grid_constant__ BlockMap map) {
   constexpr int kBytes = kTile * kDim * 2;
-  // Lowers every shift: weights reach 2^15 where fp16 would lose those below 2^-24.
+  // Lowers every shift, so that fp16 weights reach up to 2^15: fp16 has no numbers below 2^-24.
   constexpr float kRaise = kElement == Element::float16 ? 15.0F : 0.0F;
   extern __shared__ __align__(256) unsigned char shared[];
   __shared__ int queries[kTile];
@@ -199,9 +201,9 @@ __global__ void __launch_bounds__(kSweepThreads, 2)
   for (int slot = 0, parity = 0;; parity ^= 1) {
     const int next = slot == kAhead - 1 ? 0 : slot + 1, after = next == kAhead - 1 ? 0 : next + 1;
     wait_for_copies();
-    __syncthreads();  // this K is there, and everyone is done with the one before, with V and with their list
+    __syncthreads();  // this K has arrived, and all warps have read the one before, V and their list of tokens
     const int keys = tiles[slot].keys, tile_level = tiles[slot].group;
-    const bool is_kept = kDense || tile_level < call.masks;  // the same for the whole CTA
+    const bool is_kept = kDense || tile_level < call.masks;  // uniform over the CTA
     if (keys > 0) {
       if (is_kept) copy_rows<kDim>(v_tile, v_head, tiles[slot].tokens);
       commit_copies();
@@ -243,7 +245,7 @@ __global__ void __launch_bounds__(kSweepThreads, 2)
     }
     if (!is_kept) continue;
 
-    std::uint32_t high[kTile / 16][4], low[kTile / 16][4];  // P as the products' left side
+    std::uint32_t high[kTile / 16][4], low[kTile / 16][4];  // P, as left operands of mma
 #pragma unroll
     for (int n = 0; n < kTile / 8; ++n) {
 #pragma unroll
@@ -255,7 +257,7 @@ __global__ void __launch_bounds__(kSweepThreads, 2)
       }
     }
     wait_for_older_copies();
-    __syncthreads();  // V is there
+    __syncthreads();  // V has arrived
     int lane = lane_id();
     not_ahead(lane);
     const std::uint32_t v_row = v_tile + chunk_offset<kDim>(lane & 15, lane >> 4);

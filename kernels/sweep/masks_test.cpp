@@ -1,4 +1,4 @@
-// The second sweep against the float64 reference: what every mask of a family drops, and what its output is.
+// The second sweep against the float64 reference: what every mask of a family drops, and how far its output is off.
 #include "kernels/sweep/test_sweeps.hpp"
 #include "kernels/sweep/tolerance.hpp"
 #include "reference/naive.hpp"
@@ -95,7 +95,8 @@ double worst_ratio(const SweepSetup& setup, const TestFamily& family, const Foun
         const std::size_t at = (head * masks + m) * video + static_cast<std::size_t>(partition.order()[row]);
         worst.add(found.vectors[0][at], effect.dropped[row], w * effect.dropped[row] + kVanished);
         worst.add(found.vectors[1][at], effect.kept[row], w * effect.kept[row] + kVanished);
-        // Products of four weights or sums of weights; the fifth part is for the products of their errors.
+        // Terms are products of four weights or sums of weights, each with error w; a fifth w covers products of
+        // errors.
         const double probs_error2 = effect.probs_error[row] * effect.probs_error[row];
         worst.add(found.vectors[2][at], probs_error2, 5.0 * w * probs_error2 + kVanished);
         const double error = effect.output_error[row];
@@ -105,7 +106,7 @@ double worst_ratio(const SweepSetup& setup, const TestFamily& family, const Foun
       worst.add(sums[0], effect.output_error1, n * width * e);
       worst.add(sums[1], effect.output_dot, n * (2.0 * longest * e + e * e));
       worst.add(sums[2], effect.output_norm * effect.output_norm, n * (2.0 * longest * e + e * e));
-      // fp64 on both sides: logits off by head_dim roundings, sums of n terms.
+      // fp64 on both sides: logits have head_dim roundings, sums have n terms.
       const double m64 = problem.scale * problem.q.rowwise().norm().maxCoeff() * problem.k.rowwise().norm().maxCoeff();
       const double rounding =
           std::ldexp(1.0, -53) * 8.0 * (static_cast<double>(layout.head_dim) * m64 + layout.tokens());
@@ -123,8 +124,8 @@ double worst_ratio(const SweepSetup& setup, const TestFamily& family, const Foun
   return worst.ratio();
 }
 
-// Claim: every effect is the reference's on ragged grids, with text, regions of 1 to 4,096 tokens, both elements, for
-// masks with empty rows, masks that keep all, many masks, and blocks that no mask keeps.
+// Claim: every effect agrees with the reference's on ragged grids, with text, for regions of 1 to 4,096 tokens and both
+// element types: masks with empty rows, masks that keep all, many masks, and blocks that no mask keeps.
 TEST_F(MaskSweeps, AreTheReferencesOnEveryLayout) {
   for (const Layout& layout : sweep_layouts()) {
     const std::vector<TestFamily> families{
@@ -141,7 +142,7 @@ TEST_F(MaskSweeps, AreTheReferencesOnEveryLayout) {
   }
 }
 
-// Given logits of about -9 head_dim everywhere, claim: padding (logit 0) weighs nothing, also in tiles of small blocks.
+// Given logits of about -9 head_dim everywhere, claim: padding (logit 0) gets no weight, also in tiles of small blocks.
 TEST_F(MaskSweeps, PaddingHasNoWeightWhereAllLogitsAreStronglyNegative) {
   for (const int region_width : {4, 16}) {
     const Layout layout{
@@ -152,8 +153,8 @@ TEST_F(MaskSweeps, PaddingHasNoWeightWhereAllLogitsAreStronglyNegative) {
   }
 }
 
-// Given rows whose kept keys lie 200 below the best (their mass is 1e-87: nothing in fp32), claim: the masked softmax
-// is still that of the kept keys.
+// Given rows whose kept keys have logits 200 below the best, so that their mass of 1e-87 underflows in fp32, claim: the
+// masked softmax is still that of the kept keys.
 TEST_F(MaskSweeps, AVanishingKeptMassIsStillASoftmax) {
   const Layout layout{.heads = 1,
                       .frames = 2,
@@ -181,8 +182,8 @@ TEST_F(MaskSweeps, AVanishingKeptMassIsStillASoftmax) {
   }
 }
 
-// Given logits of 0 and, in one block of four, of X up to 1e5 (exact in fp32), claim: every effect is the reference's,
-// whether the mask keeps the heavy block or light ones alone, whose part of the mass no double holds in the end.
+// Given logits of 0, but X up to 1e5 in one block of four (exact in fp32), claim: every effect agrees with the
+// reference's, whether the mask keeps the heavy block or only light ones, whose mass underflows even in fp64.
 TEST_F(MaskSweeps, OneBlockHoldsAllTheMass) {
   const Layout layout{.heads = 1,
                       .frames = 4,
@@ -209,7 +210,7 @@ TEST_F(MaskSweeps, OneBlockHoldsAllTheMass) {
   }
 }
 
-// Given zeros for Q and K, or for V, claim: attention is even, or every output and error is exactly 0.
+// Given Q = K = 0, claim: the effects of uniform attention. Given V = 0, claim: every output and error is exactly 0.
 TEST_F(MaskSweeps, Zeros) {
   const Layout layout{.heads = 1, .frames = 2, .height = 9, .width = 17, .text = 3, .head_dim = 64};
   for (const bool no_values : {false, true}) {
@@ -229,8 +230,8 @@ TEST_F(MaskSweeps, Zeros) {
   }
 }
 
-// Given whole numbers and a scale of ln 2 / 8 (S and its exponents are exact) and few keys, claim: P V loses no more
-// than P's second half leaves, in either element; P in one half would be off by 2^-9.
+// Given whole numbers, a scale of ln 2 / 8 (so that S and the exponents are exact) and few keys, claim: P V is as
+// accurate as P in two halves allows, for both element types. P in one half would be wrong by 2^-9.
 TEST_F(MaskSweeps, SecondHalfOfPCounts) {
   const Layout layout{.heads = 1,
                       .frames = 3,
@@ -261,7 +262,7 @@ TEST_F(MaskSweeps, RunsAreBitIdentical) {
   for (int repeat = 0; repeat < 10; ++repeat) ASSERT_TRUE(run(setup, family) == first);
 }
 
-// Negative control: a block that another mask is the first to keep, and a row's mass that is 1% off, are both seen.
+// Negative control: the check fails if one block's level is wrong, and if a row's dropped mass is wrong by 1%.
 TEST_F(MaskSweeps, TheCheckCanFail) {
   const Layout layout{.heads = 1, .frames = 2, .height = 16, .width = 32, .text = 5, .head_dim = 64};
   const SweepSetup setup = random_setup(layout, Element::float16, 9);

@@ -1,11 +1,13 @@
-// Idea:     ||P_u - P^M_u||_1 = 2 mu_u (step 1 of Theorem 3.5's proof), the left side element by element: P of every
-//           128th video token from its own fp64 softmax, P^M the softmax over what the mask keeps, else 0.
-// Map:      logits: one thread a key, 8 rows; softmax: one block of 256 threads a row; errors: one block a row and
-//           mask, one warp a region at a time.
+// Idea:     checks ||P_u - P^M_u||_1 = 2 mu_u (step 1 of Theorem 3.5's proof): sums the left side element by element
+// for
+//           every 128th video token, with P from an fp64 softmax and P^M from one over the kept columns alone.
+// Map:      logits: one thread for each key, for 8 rows; softmax: one CTA of 256 threads for each row; errors: one CTA
+// for
+//           each row and mask, whose warps take one region at a time.
 // Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k in token order, aligned to 16 bytes; any region size.
 // Costs:    2 * rows * tokens * head_dim fp64 FLOPs for P; 24 rows tokens bytes read for each mask.
-// Numerics: fp64 throughout, sums in a fixed order; nothing is shared with the sweep that is checked. log P stands in
-//           memory and not P, so that a row which keeps almost none of its mass has its own maximum too.
+// Numerics: fp64 throughout, sums in a fixed order; shares no code with the sweep that it checks. Memory holds log P
+//           rather than P, so that a row which keeps almost no mass can take the maximum of what it keeps.
 
 #include <limits>
 #include <stdexcept>
@@ -23,7 +25,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr int kThreads = 256;
-constexpr int kRows = 8;  // that share a key
+constexpr int kRows = 8;  // rows for which a thread computes logits of its key
 constexpr int kMostDim = 128;
 
 template <Element kElement>
@@ -73,7 +75,7 @@ __global__ void __launch_bounds__(kThreads) log_softmax64_kernel(int tokens, dou
   for (int key = static_cast<int>(threadIdx.x); key < tokens; key += kThreads) highest = fmax(highest, own[key]);
   highest = join_block(highest, Higher{}, parts);
   for (int key = static_cast<int>(threadIdx.x); key < tokens; key += kThreads) sum += exp(own[key] - highest);
-  // Not relative to their sum: beside a large logit the logarithm would be rounded away.
+  // Subtracted in two steps: highest + log(sum) in one number would round the logarithm away beside a large logit.
   const double rest = log(join_block(sum, Add{}, parts));
   for (int key = static_cast<int>(threadIdx.x); key < tokens; key += kThreads) own[key] = own[key] - highest - rest;
 }

@@ -1,5 +1,5 @@
 #pragma once
-// What the sweeps' tests share: a call's inputs and families of masks on both sides.
+// Shared by the sweeps' tests: a call's inputs and families of masks, for the GPU and for the reference.
 
 #include <cuda_fp16.h>
 
@@ -13,7 +13,7 @@
 
 namespace draft::gpu {
 
-/// Q, K, V of all heads and the same as reference problems.
+/// Q, K, V of all heads on the device, and the same as reference problems.
 struct SweepSetup {
   Layout layout;
   Element element;
@@ -40,7 +40,7 @@ struct SweepSetup {
   }
 };
 
-/// Normal numbers; logits have about the mean -mean^2 head_dim.
+/// Normal numbers. The mean of the logits, unscaled, is about -mean^2 head_dim.
 inline SweepSetup random_setup(const Layout& layout, Element element, std::uint32_t seed, double mean = 0.0) {
   return {layout,
           element,
@@ -50,7 +50,7 @@ inline SweepSetup random_setup(const Layout& layout, Element element, std::uint3
           1.0 / std::sqrt(layout.head_dim)};
 }
 
-/// Writes the numbers of the tensor's heads, which must be exact in the element type, to its bits.
+/// Sets the tensor's bits from the numbers of its heads, which must be exact in the element type.
 inline void encode_exactly(Tensor& tensor, Element element) {
   tensor.bits.clear();
   for (const Matrix& head : tensor.heads) {
@@ -80,14 +80,14 @@ inline std::string name_of(const Layout& layout, Element element) {
   return to_string(layout) + (element == Element::bfloat16 ? ", bf16" : ", fp16");
 }
 
-/// Masks of every head over one partition; all heads have as many.
+/// A family of masks for each head over one partition; all heads have equally many masks.
 struct TestFamily {
   std::string name;
   std::vector<MaskFamily> heads;
   [[nodiscard]] std::size_t masks() const { return heads[0].cuts.size(); }
 };
 
-/// Rankings by random scores: uneven rows, the first of which keep nothing at small cuts; or each row on its own.
+/// Rankings by random scores, over the head, so that rows are uneven and some keep nothing at small cuts, or by row.
 inline TestFamily random_family(const Layout& layout, std::string name, bool by_row, std::vector<double> shares) {
   const Partition partition = partition_of(layout);
   const Index regions = partition.regions(), blocks = by_row ? regions : regions * regions;

@@ -1,6 +1,6 @@
 #pragma once
-// What the sweeps' kernels share: 64 queries of one block row stand against tiles of 64 keys, whose rows are
-// listed two tiles ahead and copied one tile ahead.
+// Shared by the sweeps' kernels: 64 queries of one block row against tiles of 64 keys. The tokens of a tile are listed
+// two tiles ahead of its use and copied one tile ahead.
 
 #include <cmath>
 #include <limits>
@@ -11,15 +11,15 @@
 
 namespace draft::gpu {
 
-inline constexpr int kTile = 64;  // queries, and keys
+inline constexpr int kTile = 64;  // queries of a CTA, and keys of a tile
 inline constexpr int kSweepThreads = 128;
 inline constexpr int kWarpRows = kTile / (kSweepThreads / 32);
-inline constexpr int kAhead = 3;  // lists of keys: this tile's, the next one's, and the one that is being written
+inline constexpr int kAhead = 3;  // SweepTiles: the current one, the one being copied, and the one being written
 inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
 inline constexpr double kLn2 = 0.69314718055994530942;
 inline constexpr double kLog2E = 1.44269504088896340736;
 
-/// Tiles of queries that a region which no edge cuts needs.
+/// Tiles of queries of the largest region.
 __host__ __device__ inline int tiles_a_region(const Layout& layout) {
   const int rows = layout.region_height < layout.height ? layout.region_height : layout.height;
   const int columns = layout.region_width < layout.width ? layout.region_width : layout.width;
@@ -31,27 +31,29 @@ __host__ __device__ inline int block_columns(const Layout& layout) { return layo
 __device__ inline int lane_id() { return static_cast<int>(threadIdx.x) % 32; }
 __device__ inline int warp_id() { return static_cast<int>(threadIdx.x) / 32; }
 
-/// The tile of keys in hand. Its tokens come first, -1 behind them.
-struct alignas(16) SweepTile {  // 16: what is read of one in one piece holds nothing of another thing
-  int tokens[kTile];
-  int keys;   // 0: there is no such tile
-  int group;  // the block column (regions: text), or the level that first keeps the tile's blocks
-  bool ends;  // this is the last tile of a block column
+/// A tile of keys. Aligned to 16 bytes, because the compiler reads `keys`, `group` and `ends` in one 16-byte piece:
+/// that piece must not reach into a variable that another warp writes, or race detectors report it.
+struct alignas(16) SweepTile {
+  int tokens[kTile];  // -1 from `keys` on
+  int keys;           // 0: there are no more tiles
+  int group;          // the block column (regions: text), or the level that first keeps the tile's blocks
+  bool ends;          // this is the last tile of a block column
 };
 
-/// Walks all key blocks of a block row, text first. By level, a tile holds keys of several blocks of one level;
-/// else of one block. One warp walks; where it stands is kept in shared memory, for want of registers.
+/// Iterates over the tiles of all key blocks of a block row, text first. kByLevel: a tile may hold keys of several
+/// blocks of one level; otherwise of one block. One warp calls it; its state is in shared memory, because registers do
+/// not suffice.
 template <bool kByLevel>
 struct alignas(16) SweepWalk {
   const std::uint16_t* columns;  // regions in the order of their level; null: rising
-  const std::int32_t* ends;      // [levels]: how many of them are at most of this level; null: one level
+  const std::int32_t* ends;      // [levels]: how many of them have at most this level; null: one level
   int levels, blocks;
-  int place;  // of the block in hand; -1: text
-  int start;  // in that block of the next tile's first row
+  int place;  // index of the current block in `columns`; -1: text
+  int start;  // row of that block at which the next tile starts
   int group;
   BlockRows rows;
 
-  /// To be called by one whole warp, as write_next. `map`: in token order.
+  /// Goes to the first block. Called by one whole warp, as write_next is. `map` must be in token order.
   __device__ void begin(const BlockMap& map, bool with_text, const std::uint16_t* the_columns,
                         const std::int32_t* the_ends, int the_levels) {
     if (lane_id() == 0) {
@@ -65,7 +67,7 @@ struct alignas(16) SweepWalk {
     __syncwarp();
   }
 
-  /// Writes the next tile's rows and goes on. Behind the last key: no keys, and group = levels.
+  /// Writes the next tile and advances. After the last key: a tile without keys, and group = levels.
   __device__ void write_next(const BlockMap& map, SweepTile& tile) {
     int filled = 0;
     const int own_group = group;
@@ -73,7 +75,7 @@ struct alignas(16) SweepWalk {
       const int taken = min(kTile - filled, rows.count - start);
       for (int row = lane_id(); row < taken; row += 32) tile.tokens[filled + row] = rows.token(start + row);
       filled += taken;
-      __syncwarp();  // every lane has read
+      __syncwarp();  // all lanes have read the state that changes below
       if (lane_id() == 0) {
         start += taken;
         if (start == rows.count) go_to(map, place + 1);
@@ -110,13 +112,13 @@ struct alignas(16) SweepWalk {
   }
 };
 
-/// Starts copying the rows of a tile; zeros where there is no token. `head`: the tensor's part of the head.
+/// Starts copying the rows of a tile; zeros for token -1. `head`: the head's first element of the tensor.
 template <int kDim>
 __device__ void copy_rows(std::uint32_t to, const void* head, const int (&tokens)[kTile]) {
   constexpr int kChunks = kDim / 8, kStep = kSweepThreads / kChunks;
   const int chunk = static_cast<int>(threadIdx.x) % kChunks, first = static_cast<int>(threadIdx.x) / kChunks;
   const std::uint16_t* own = static_cast<const std::uint16_t*>(head) + chunk * 8;
-  // Every kStep rows the swizzle repeats: kStep is a multiple of 8.
+  // kStep is a multiple of 8, so that the swizzle is the same for every i.
   const std::uint32_t own_to = to + chunk_offset<kDim>(first, chunk);
 #pragma unroll
   for (int i = 0; i < kTile / kStep; ++i) {
@@ -124,10 +126,10 @@ __device__ void copy_rows(std::uint32_t to, const void* head, const int (&tokens
     copy_async(own_to + i * kStep * kDim * 2, own + static_cast<std::int64_t>(max(token, 0)) * kDim, token >= 0);
   }
 }
-/// Waits for all groups of copies but the last.
+/// Waits for all groups of copies but the newest.
 __device__ inline void wait_for_older_copies() { asm volatile("cp.async.wait_group 1;" ::: "memory"); }
 
-/// The tokens of tile number `tile` of a region's queries; -1 behind its end.
+/// Lists the tokens of query tile `tile` of a region; -1 past its end.
 __device__ inline void list_queries(const BlockRows& rows, int tile, int (&tokens)[kTile]) {
   const int row = static_cast<int>(threadIdx.x), own = tile * kTile + row;
   if (row < kTile) tokens[row] = own < rows.count ? rows.token(own) : -1;
@@ -138,7 +140,8 @@ template <Element kElement, int kDim>
 __device__ void multiply_logits(float (&s)[kTile / 8][4], std::uint32_t q_tile, std::uint32_t k_tile) {
   int lane = lane_id();
   not_ahead(lane);
-  // Of this lane's row of a matrix in chunk 0; chunk 2 d is one XOR away, 16 rows a constant.
+  // Addresses that this lane gives to ldmatrix, for the tile's first 16 rows and channels. The swizzle makes channel
+  // 16 d an XOR with 32 d and row 16 n an addition of a constant.
   const std::uint32_t q_row = q_tile + chunk_offset<kDim>(warp_id() * kWarpRows + (lane & 15), lane >> 4);
   const std::uint32_t k_row = k_tile + chunk_offset<kDim>((lane & 7) + (lane >> 4) * 8, lane >> 3 & 1);
 #pragma unroll
@@ -157,7 +160,8 @@ __device__ void multiply_logits(float (&s)[kTile / 8][4], std::uint32_t q_tile, 
   }
 }
 
-/// The largest of a row of the tile, the same in the four lanes that hold it. Keys behind `keys` are left out.
+/// The largest logit of a row of the tile; the four lanes that hold the row get the same. Call leave_out_padding()
+/// first.
 __device__ inline float highest_in_row(const float (&s)[kTile / 8][4], int half) {
   float highest = fmaxf(s[0][2 * half], s[0][2 * half + 1]);
 #pragma unroll
@@ -165,9 +169,9 @@ __device__ inline float highest_in_row(const float (&s)[kTile / 8][4], int half)
   highest = fmaxf(highest, __shfl_xor_sync(~0U, highest, 1));
   return fmaxf(highest, __shfl_xor_sync(~0U, highest, 2));
 }
-/// Keys behind `keys` get the logit -infinity: weight 0.
+/// Sets the logits of padding, from `keys` on, to -infinity, so that its weight is 0.
 __device__ inline void leave_out_padding(float (&s)[kTile / 8][4], int keys) {
-  if (keys == kTile) return;  // the same for the whole CTA
+  if (keys == kTile) return;  // uniform over the CTA
 #pragma unroll
   for (int n = 0; n < kTile / 8; ++n) {
 #pragma unroll
@@ -183,8 +187,8 @@ __device__ T sum_of_quad(T value) {
   return value + __shfl_xor_sync(~0U, value, 2);
 }
 
-/// 2^exponent of a whole number of at most 127, exactly; 0 below -126 and for NaN. Running maxima are whole powers
-/// of two, so that taking a sum to a new one rounds nothing.
+/// 2^exponent for a whole number of at most 127, exactly; 0 below -126 and for NaN. Running maxima are whole numbers in
+/// base 2, so that rescaling a sum to a new maximum rounds nothing.
 __device__ inline float power_of_two(float exponent) {
   return exponent >= -126.0F ? __int_as_float((static_cast<int>(exponent) + 127) << 23) : 0.0F;
 }

@@ -1,5 +1,5 @@
 #pragma once
-// How far rounding may take the sweeps' numbers from the reference's, for their tests.
+// Tolerances of the sweeps' tests: how far rounding alone may move their numbers from the reference's.
 
 #include <algorithm>
 #include <cmath>
@@ -8,14 +8,14 @@
 
 namespace draft::gpu {
 
-/// What of a test's numbers has no rounding: S; S and scale S too.
+/// Which of a test's numbers are exact: none; S; S and scale S.
 enum class Exact { nothing, logits, exponents };
 
 /// Rounding of the sweeps, u = 2^-24, m = max ||q|| max ||k||. Products of 16-bit numbers are exact; in each step of
-/// 16 channels the tensor cores cut off 18 terms at 2 u of the largest: 2.25 head_dim u m a logit. Means of 32 logits
-/// and of their parts: 64 u m. A weight 2^x is off by x's rounding (x > -127; smaller ones vanish), by the scale's
-/// (2 u scale m), by ex2's 4 u and by its sums, at most 18 + 18 roundings of a tile: (128 + 2 scale m) u; so is the
-/// sum that it is divided by.
+/// 16 channels the tensor cores truncate 18 terms at 2 u of the largest: 2.25 head_dim u m for a logit. Means of 32
+/// logits and of such means: 64 u m. A weight 2^x has the rounding of x (x > -127; smaller ones underflow), of the
+/// scale (2 u scale m), ex2's 4 u, and its sums' at most 18 + 18 roundings of a tile: (128 + 2 scale m) u. The sum that
+/// it is divided by has the same error.
 struct SweepTolerance {
   double logit;   // absolute, of S
   double mean;    // absolute, of a mean of S
@@ -30,13 +30,14 @@ struct SweepTolerance {
     const double exponent = exact == Exact::exponents ? 0.0 : 88.0 + 2.0 * problem.scale * m;  // 127 ln 2 = 88
     weight = 2.0 * (problem.scale * logit + (40.0 + exponent) * kRoundoff);
     longest_value = problem.v.rowwise().norm().maxCoeff();
-    // Weights that are off by w move a softmax's mean by at most 2 w of the longest value. P V of a tile: 8 steps as
-    // above, 288 u; P in two halves of 8 bits, 2^-18 = 64 u; sums over tiles and storage, under 32 u; twice.
+    // Weights with relative error w move a weighted mean by at most 2 w of the longest value. P V of a tile: 8 steps as
+    // above, 288 u; P in two halves of 8 bits, 2^-18 = 64 u; sums over tiles and storage, under 32 u. All of it twice,
+    // for O and for O^M.
     output = (4.0 * weight + 768.0 * kRoundoff) * longest_value;
   }
 };
 
-/// The largest |found - wanted| / allowed that was seen; infinite once there was a NaN.
+/// The largest |found - wanted| / allowed so far; infinite after a NaN.
 class Worst {
  public:
   void add(double found, double wanted, double allowed) {
@@ -49,7 +50,7 @@ class Worst {
   double worst_ = 0.0;
 };
 
-/// Weights below 2^-126 of a row's largest vanish: no more than this in any sum of P.
+/// Weights below 2^-126 of a row's largest underflow to 0. In any sum of P they are less than this.
 inline constexpr double kVanished = 1e-30;
 
 }  // namespace draft::gpu
