@@ -1,6 +1,6 @@
 #pragma once
-// What the GPU tests share: the skip without a device, poisoned and guarded outputs, inputs that both sides
-// know exactly, and the shapes that every kernel is swept over.
+// Shared by the GPU tests: skipping without a device, poisoned and guarded outputs, inputs that are exact on the GPU
+// and in the reference, and the layouts that every kernel is tested on.
 
 #include <gtest/gtest.h>
 
@@ -17,7 +17,7 @@
 
 namespace draft::gpu {
 
-/// Why there is nothing to test on, or "".
+/// "" if there is a GPU, else the reason why not.
 std::string why_no_device();
 
 class GpuTest : public ::testing::Test {
@@ -27,10 +27,10 @@ class GpuTest : public ::testing::Test {
   }
 };
 
-/// Of a parameterised test's name: the kernel, not its bytes.
+/// Makes gtest print a kernel parameter as its name instead of its bytes.
 inline void PrintTo(const AttentionKernel& kernel, std::ostream* stream) { *stream << kernel.name; }
 
-/// Outputs as kernels/core/guarded.hpp has them; read() fails the test if a guard was written to.
+/// A GuardedBuffer whose read() fails the test if a guard was written to.
 template <typename T>
 class Guarded : public GuardedBuffer<T> {
  public:
@@ -47,9 +47,9 @@ struct Tensor {
   std::vector<std::uint16_t> bits;
   std::vector<Matrix> heads;
 };
-/// The number that an element's bits stand for.
+/// The number with these bits.
 double decode(Element element, std::uint16_t bits);
-/// The bits of a number next to `value`: bf16 towards 0, fp16 the nearest.
+/// The bits of `value`, rounded towards 0 for bf16 and to nearest for fp16.
 std::uint16_t encode(Element element, float value);
 Tensor random_tensor(const Layout& layout, Element element, std::uint32_t seed, double mean = 0.0);
 
@@ -58,14 +58,15 @@ Partition partition_of(const Layout& layout);
 /// A layout whose map is [regions, regions]: one region a frame.
 Layout map_layout(int heads, int regions, int text = 0);
 
-/// Ragged and even grids, 1 token, text of 0, 1, 77 and 129, head_dim 64, 72 and 128, three region sizes.
+/// Layouts that tests go through: grids that regions divide and that they do not, 1 token, text of 0 to 129 tokens,
+/// head_dim 64, 72 and 128, four region sizes.
 std::vector<Layout> swept_layouts();
 std::string to_string(const Layout& layout);
 
 /// Unit roundoff of fp32, 2^-24: one rounding changes a number by at most this share.
 inline constexpr double kRoundoff = std::numeric_limits<float>::epsilon() / 2.0;
 
-/// find_thresholds and write_lists on given scores.
+/// The outputs of find_thresholds and write_lists for given scores.
 struct Selected {
   std::vector<std::int32_t> status;    // [heads]
   std::vector<std::uint16_t> columns;  // [heads, blocks, blocks]
@@ -76,7 +77,7 @@ struct Selected {
 };
 Selected select_on_gpu(const Layout& layout, Rule rule, double sparsity, const std::vector<float>& scores);
 
-/// The reference's masks of one head's scores, whatever the scores are: those are not put through a softmax.
+/// The reference's masks for one head's scores, which are taken as they are: no softmax is applied for any rule.
 class ReferenceMasks {
  public:
   ReferenceMasks(int regions, const float* scores);  // [regions, regions]
@@ -87,7 +88,7 @@ class ReferenceMasks {
   Ranking by_head_, by_row_;
 };
 
-/// Entries of one head in which the two masks differ.
+/// The number of entries of one head in which the two masks differ.
 int differences(const BlockMask& wanted, const std::uint8_t* found);
 
 }  // namespace draft::gpu
