@@ -1,6 +1,6 @@
-// The module draftattention._kernels: kernels.hpp as Python functions. Tensors come as DLPack capsules of CUDA memory,
-// row-major and without copies; outputs and scratch are the caller's. Streams are CUDA handles as integers. Types are
-// checked here, shapes by the package (draftattention/_checks.py), which alone calls this module. Nothing waits for a
+// The module draftattention._kernels: kernels.hpp as Python functions. Tensors come as DLPack capsules of row-major
+// CUDA memory and are not copied; the caller allocates outputs and scratch. Streams are CUDA handles as integers. This
+// file checks types; the package, its only caller, checks shapes (draftattention/_checks.py). No function waits for a
 // stream. std::invalid_argument becomes ValueError, every other error RuntimeError.
 
 #include <nanobind/nanobind.h>
@@ -32,9 +32,9 @@ using Tensor = nb::ndarray<T, nb::ndim<kDimensions>, nb::device::cuda, nb::c_con
 using Rows = nb::ndarray<nb::ndim<3>, nb::device::cuda, nb::c_contig>;  // bf16 or fp16 [heads, tokens, head_dim]
 using Map = Tensor<float, 3>;  // [heads, regions, regions], or pooled rows [heads, regions, head_dim]
 using Scratch = Tensor<std::uint8_t, 1>;
-using Handle = std::uintptr_t;  // of a stream
+using Handle = std::uintptr_t;  // a cudaStream_t
 
-/// Throws std::invalid_argument with all words.
+/// The choice called `name`. Throws std::invalid_argument with all words if there is none.
 template <typename Choice, std::size_t kSize>
 Choice choose(const char* what, const Word<Choice> (&words)[kSize], const std::string& name) {
   if (const auto choice = choice_of(words, name)) return *choice;
@@ -63,7 +63,8 @@ Element element_of(const Rows& rows) {
                               std::to_string(type.code) + " of " + std::to_string(type.bits) + " bits");
 }
 
-/// Launches go to this tensor's GPU. PyTorch's runtime and this module's each have a current device.
+/// Makes the tensor's GPU the current one. PyTorch's CUDA runtime and this module's each have a current device of their
+/// own, so that PyTorch's setting does not count here.
 template <typename Array>
 void use_device(const Array& tensor) {
   check(cudaSetDevice(tensor.device_id()), "cudaSetDevice of " + std::to_string(tensor.device_id()));
@@ -71,8 +72,8 @@ void use_device(const Array& tensor) {
 
 cudaStream_t stream_of(Handle handle) { return reinterpret_cast<cudaStream_t>(handle); }
 
-/// The device's cuBLAS handle, made at the first need and never destroyed: when a process ends, CUDA may be gone before
-/// static objects are. Python's lock is held throughout, so one thread at a time uses it.
+/// The device's cuBLAS handle, made at its first use. Never destroyed, since at the end of a process CUDA may shut down
+/// before static objects do. Python's global lock is held during calls, so one thread at a time uses it.
 const Blas& blas_of(int device) {
   static auto& handles = *new std::map<int, Blas>;
   return handles.try_emplace(device).first->second;
@@ -92,7 +93,7 @@ Layout make_layout(int heads, int frames, int height, int width, int text, int h
   return layout;
 }
 
-/// One attention call that keeps its tensors alive.
+/// One attention call; it keeps its tensors alive.
 class Call {
  public:
   using Shorts = std::optional<Tensor<std::int16_t, 3>>;
@@ -111,7 +112,7 @@ class Call {
              .v = v.data(),
              .o = o.data(),
              .lse = lse.data()};
-    // Block numbers stay below kMostBlocks, so that their signed and unsigned 16 bits are the same.
+    // The tensors are int16. Block numbers are below kMostBlocks < 2^15, so signed and unsigned bits are the same.
     if (columns.has_value()) call_.lists.columns = reinterpret_cast<std::uint16_t*>(columns->data());
     if (counts.has_value()) call_.lists.counts = counts->data();
     if (order.has_value()) call_.lists.order = reinterpret_cast<std::uint16_t*>(order->data());
@@ -158,8 +159,7 @@ std::string unsupported(const std::string& kernel, const Layout& layout, bool re
 }  // namespace draft::gpu
 
 NB_MODULE(_kernels, m) {
-  static_cast<void>(
-      draft::gpu::blas_library());  // here, so that Python hears of a cuBLAS that is not there at the import
+  static_cast<void>(draft::gpu::blas_library());  // loaded now, so that a missing cuBLAS fails the import, not a call
   using namespace draft::gpu;
   const auto tensor = [](const char* name) { return nb::arg(name).noconvert(); };
   const auto optional = [](const char* name) { return nb::arg(name).noconvert().none(); };

@@ -18,11 +18,11 @@ def kernels() -> list[dict[str, Any]]:
 
     name      what attention(kernel=...) takes
     summary   one line
-    supports  compute capability ("9.0") -> which of the head dims 32, 64, 96, 128, 192 and 256 it can do there, with
-              regions of 8 x 16 tokens; capabilities on which it does none are left out
-    here      why it cannot run on PyTorch's current GPU with a head dim of 128, "" if it can; None without a GPU
+    supports  compute capability ("9.0") -> which of the head dims 32, 64, 96, 128, 192 and 256 it supports there, with
+              regions of 8 x 16 tokens; capabilities with none are left out
+    here      "" if it can run on PyTorch's current GPU with a head dim of 128, else the reason; None without a GPU
 
-    Needs no GPU. Empty where the package was built without kernels."""
+    Needs no GPU. Empty if the package was built without kernels."""
 
     def why(name: str, head_dim: int, capability: int) -> str:
         layout = _checks.make_layout(1, (1, 8, 16), (8, 16), 0, head_dim)
@@ -50,7 +50,7 @@ def kernels() -> list[dict[str, Any]]:
 
 
 def _outputs(q: torch.Tensor, out: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tensors that the call writes, those of `out` checked and the others made."""
+    """The output tensors: those given in `out`, checked, or new ones."""
     o, lse = out if isinstance(out, (tuple, list)) and len(out) == 2 else (out, None)
     if o is None:
         o = torch.empty_like(q, memory_format=torch.contiguous_format)
@@ -84,22 +84,21 @@ def attention(
     q, k, v       [heads, tokens, head_dim] on one GPU, contiguous, all bfloat16 or all float16: frames * height * width
                   video tokens of `grid` in (frame, row, column) order, then text tokens
     region        tokens (height, width) of a block; edge regions are smaller, text is cut into blocks of as many tokens
-    lists         of draft_lists or lists_from_mask for the same heads, grid, region and text; None: every block
+    lists         from draft_lists or lists_from_mask for the same heads, grid, region and text; None: every block
     kernel        a name of kernels()
-    region_order  q, k, v stand in region order (to_region_order), and so will the output
+    region_order  whether q, k, v are in region order (to_region_order); the output then is too
     out           a tensor like q to write to, or such a tensor and a float32 one [heads, tokens]; None: new ones
-    scale         of the softmax; None: 1 / sqrt(head_dim)
-    enable_gqa    k and v may have fewer heads, a whole divisor: query head h uses theirs number h // (heads / k's
-                  heads). The kernels have no shared heads: they get copies, one for each query head
+    scale         softmax scale; None: 1 / sqrt(head_dim)
+    enable_gqa    k and v may have fewer heads, a number that divides q's: query head h uses their head
+                  h // (heads / k's heads). The kernels have no shared heads: k and v are copied for each query head
 
     Under autocast q, k and v are cast as scaled_dot_product_attention casts them.
 
     Returns o, [heads, tokens, head_dim] of the type of q (autocast's, where q was cast), and lse, float32 [heads,
     tokens]: the natural logarithm of each row's sum of exponentials. A row that keeps nothing has o = 0 and lse = -inf.
-    The same input gives the same
-    bits. All work goes to PyTorch's current stream and nothing waits for it; the first call on a GPU makes a cuBLAS
-    handle. Raises ValueError (TypeError for what is no tensor) for arguments that disagree or that the kernel cannot do
-    on this GPU, RuntimeError for what CUDA reports."""
+    The same input gives the same bits. All work is enqueued on PyTorch's current stream, without waiting; the first call
+    on a GPU makes a cuBLAS handle. Raises ValueError for arguments that disagree or that the kernel does not support on
+    this GPU, TypeError for an argument that is no tensor, RuntimeError for CUDA's errors."""
     compiled = _checks.compiled()
     q, k, v = _checks.require_shared_rows(q, enable_gqa, k=k, v=v)
     layout = _checks.layout_of("q", q, grid, region)
@@ -110,8 +109,8 @@ def attention(
     with _checks.launching_on(q.device) as stream:
         tensors = [None if tensor is None else _checks.capsule(tensor) for tensor in (q, k, v, o, lse, *kept)]
         call = compiled.Call(layout, _checks.scale_of(scale, layout), region_order, *tensors)
-        # One byte at least: there is no pointer to none. PyTorch aligns memory to 512 bytes, and gives it away again to
-        # this stream alone, so that it may be freed before the kernel has run.
+        # At least one byte, since an empty tensor has no pointer. PyTorch aligns memory to 512 bytes. It reuses freed
+        # memory on the same stream alone, behind this kernel, so that `workspace` may be freed before the kernel has run.
         workspace = torch.empty(max(1, call.workspace(kernel)), dtype=torch.uint8, device=q.device)
         call.launch(kernel, _checks.capsule(workspace), stream)
     return o, lse

@@ -1,5 +1,5 @@
-"""What a call's arguments must be, checked before anything is launched; and how they go to the compiled module.
-Every message names the thing, what was wanted and what was found."""
+"""Checks of a call's arguments, made before anything is launched, and how tensors are passed to the compiled module.
+Every message names the argument, what was wanted and what was found."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ELEMENTS = (torch.bfloat16, torch.float16)
 
 
 def _load() -> tuple[Any, str]:
-    """The compiled module and "", or None and why there is none."""
+    """The compiled module and "", or None and the reason why there is none."""
     name = f"{__package__}._kernels"
     try:
         return importlib.import_module(name), ""
@@ -30,7 +30,7 @@ def _load() -> tuple[Any, str]:
         if error.name != name:
             raise
         return None, "draftattention was built without kernels, or for another Python"
-    except ImportError as error:  # a library that it needs: one may have a PyTorch for the CPU alone
+    except ImportError as error:  # a missing CUDA library: PyTorch may be the build for CPUs
         warnings.warn(
             f"draftattention computes in PyTorch alone, as its kernels do not load: {error}",
             RuntimeWarning,
@@ -48,14 +48,14 @@ def has_kernels() -> bool:
 
 
 def compiled() -> Any:
-    """The compiled module. Raises RuntimeError where there is none."""
+    """The compiled module. Raises RuntimeError if there is none."""
     if _COMPILED is None:
         raise RuntimeError(f"{_ABSENT}; draft_attention, draft_mask and block_attention compute in PyTorch instead")
     return _COMPILED
 
 
 def refuse(name: str, wanted: object, found: object) -> ValueError:
-    return ValueError(" ".join(f"{name}: wanted {wanted}, found {found}".splitlines()))  # a tensor's text has several
+    return ValueError(" ".join(f"{name}: wanted {wanted}, found {found}".splitlines()))  # a tensor prints several lines
 
 
 def shape_text(shape: Sequence[object]) -> str:
@@ -63,8 +63,8 @@ def shape_text(shape: Sequence[object]) -> str:
 
 
 def require_strided(name: str, tensor: Any, wanted: str = "a torch.Tensor") -> None:
-    """A tensor that has each of its elements in memory of its own strides. Raises TypeError if it is no tensor,
-    ValueError for a sparse or nested one: PyTorch's own errors there name no argument."""
+    """Requires a dense (strided) tensor. Raises TypeError if it is no tensor, ValueError if it is sparse or nested.
+    PyTorch's own errors for those would not name the argument."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{name}: wanted {wanted}, found {type(tensor).__name__}")
     if tensor.is_nested or tensor.layout != torch.strided:
@@ -85,9 +85,9 @@ def require_tensor(
     device: torch.device | None = None,
     contiguous: bool = True,
 ) -> None:
-    """A dense, contiguous tensor (or one of any strides) of one of `dtypes` and of this shape (an axis that has a name
-    instead of a size may have any from 1 on), without gradients, on `device` (None: any). Raises TypeError if it is no
-    tensor, ValueError otherwise."""
+    """Requires a dense tensor of one of `dtypes` and of this shape, without gradients, on `device` (None: any), and
+    contiguous unless `contiguous` is False. An axis of `shape` that is a name may have any size from 1 on. Raises
+    TypeError if it is no tensor, ValueError otherwise."""
     require_strided(name, tensor)
     if tensor.dtype not in dtypes:
         raise refuse(name, " or ".join(map(str, dtypes)), tensor.dtype)
@@ -111,8 +111,8 @@ def require_tensor(
 
 
 def autocast(*tensors: Any) -> tuple[Any, ...]:
-    """What scaled_dot_product_attention makes of its tensors where autocast is on: floating-point ones other than
-    float64 in autocast's type. All as they are elsewhere."""
+    """Casts as scaled_dot_product_attention does: if autocast is on, floating-point tensors other than float64 to
+    autocast's type. Everything else is returned as it is."""
 
     def cast(tensor: Any) -> Any:
         if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point() or tensor.dtype == torch.float64:
@@ -126,9 +126,8 @@ def autocast(*tensors: Any) -> tuple[Any, ...]:
 
 
 def head_group(name: str, rows: Any, axis: int, like: torch.Tensor, enable_gqa: bool, others: int | None = None) -> int:
-    """How many heads of `like` share one of `rows`, whose heads are on this axis: 1 unless `enable_gqa`. Raises
-    ValueError for a number of heads that does not divide that of `like`, or is not that of the `others`; what else may
-    disagree is not looked at."""
+    """How many heads of `like` share one head of `rows`, whose heads are on this axis: 1 unless `enable_gqa`. Raises
+    ValueError if its number of heads does not divide that of `like`, or is not `others`. Checks nothing else."""
     if not isinstance(enable_gqa, bool):
         raise refuse("enable_gqa", "True or False", repr(enable_gqa))
     if (
@@ -153,8 +152,8 @@ def head_group(name: str, rows: Any, axis: int, like: torch.Tensor, enable_gqa: 
 
 
 def require_rows(name: str, rows: Any, like: torch.Tensor | None = None, heads: int | None = None) -> None:
-    """A tensor [heads, tokens, head_dim] of bfloat16 or float16 on a GPU, or one just like another, but for a number of
-    heads of its own."""
+    """Requires a tensor [heads, tokens, head_dim] of bfloat16 or float16 on a GPU; with `like`, one of the same type,
+    device and shape, but of `heads` heads if that is given."""
     if like is None:
         require_tensor(name, rows, ELEMENTS, ("heads", "tokens", "head_dim"))
         if rows.device.type != "cuda":
@@ -164,8 +163,8 @@ def require_rows(name: str, rows: Any, like: torch.Tensor | None = None, heads: 
 
 
 def require_shared_rows(q: Any, enable_gqa: bool, **others: Any) -> list[torch.Tensor]:
-    """q and the others (k, v), checked, in autocast's type and with a copy of a shared head for each query head: the
-    kernels have no shared ones."""
+    """q and the others (k, v), checked, in autocast's type, and with a shared head repeated for each query head, since
+    the kernels have no shared heads."""
     for name, its in {"q": q, **others}.items():
         require_strided(name, its)
     q, *rows = autocast(q, *others.values())
@@ -180,7 +179,7 @@ def require_shared_rows(q: Any, enable_gqa: bool, **others: Any) -> list[torch.T
 
 
 def require_apart(name: str, output: torch.Tensor, others: dict[str, torch.Tensor]) -> None:
-    """The memory of `output` is none of the others'; all are contiguous."""
+    """Requires that `output` overlaps none of the others in memory; all are contiguous."""
 
     def extent(tensor: torch.Tensor) -> tuple[int, int]:
         return tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * tensor.element_size()
@@ -217,19 +216,19 @@ def region_of(region: Any) -> tuple[int, int]:
 
 
 def make_layout(heads: int, grid: Any, region: Any, text: int, head_dim: int) -> _kernels.Layout:
-    """The call's layout. Raises ValueError for what the kernels cannot do."""
+    """The call's layout. Raises ValueError for one that the kernels do not support."""
     return compiled().Layout(heads, *grid_of(grid), text, head_dim, *region_of(region))
 
 
 def layout_of(name: str, rows: torch.Tensor, grid: Any, region: Any) -> _kernels.Layout:
-    """The layout of a tensor [heads, tokens, head_dim]: the tokens that the grid does not hold are text."""
+    """The layout of a tensor [heads, tokens, head_dim]: tokens beyond the grid's are text."""
     heads, tokens, head_dim = rows.shape
     return make_layout(heads, grid, region, text_of(name, tokens, grid), head_dim)
 
 
 def text_of(name: str, tokens: int, grid: Any, wanted: int | None = None) -> int:
-    """How many of the `tokens` of `name` are text: those that the grid does not hold. Raises ValueError if it holds
-    more, or if `wanted` is another number."""
+    """How many of the `tokens` of `name` are text: those beyond the grid's. Raises ValueError if the grid has more
+    tokens, or if `wanted` is given and is another number."""
     frames, height, width = grid_of(grid)
     video = frames * height * width
     if video > tokens:
@@ -244,13 +243,13 @@ def text_of(name: str, tokens: int, grid: Any, wanted: int | None = None) -> int
 
 
 def require_choice(name: str, found: Any, choices: Sequence[str]) -> None:
-    """One of these words. Raises ValueError with all of them."""
+    """Requires one of these words. Raises ValueError that lists them."""
     if not isinstance(found, str) or found not in choices:
         raise refuse(name, f"one of {', '.join(choices)}", found if isinstance(found, str) else repr(found))
 
 
 def number_of(name: str, wanted: str, found: Any, fits: Callable[[float], bool]) -> float:
-    """A real number that fits, as a float. Raises ValueError."""
+    """`found` as a float. Raises ValueError unless it is a real number for which `fits` is true."""
     try:
         number = math.nan if isinstance(found, bool) or not isinstance(found, numbers.Real) else float(found)
     except OverflowError:
@@ -261,7 +260,7 @@ def number_of(name: str, wanted: str, found: Any, fits: Callable[[float], bool])
 
 
 def require_scores(name: str, bad: Sequence[int]) -> None:
-    """No head with a NaN among its draft scores. Raises ValueError."""
+    """Requires that no head has a NaN among its draft scores; `bad` are those that have. Raises ValueError."""
     if bad:
         raise refuse(
             name,
@@ -271,8 +270,8 @@ def require_scores(name: str, bad: Sequence[int]) -> None:
 
 
 def checked_scale(scale: Any) -> float:
-    """A softmax scale that was asked for: one beyond float32, the type of scores, would make NaN of them. Raises
-    ValueError."""
+    """The caller's softmax scale. Raises ValueError unless it is positive and within float32, the type of scores: a
+    larger one would turn them into NaN."""
     largest = torch.finfo(torch.float32).max
     return number_of(
         "scale", f"a finite number above 0, at most {largest:.4g}", scale, lambda number: 0.0 < number <= largest
@@ -280,18 +279,18 @@ def checked_scale(scale: Any) -> float:
 
 
 def scale_of(scale: float | None, layout: _kernels.Layout) -> float:
-    """The softmax scale asked for, or 1 / sqrt(head_dim)."""
+    """The caller's softmax scale, or 1 / sqrt(head_dim)."""
     return 1.0 / math.sqrt(layout.head_dim) if scale is None else checked_scale(scale)
 
 
 def capsule(tensor: torch.Tensor) -> Any:
-    """The tensor's memory as DLPack has it. Unlike Tensor.__dlpack__, to_dlpack lets no stream wait for another:
-    kernels run on PyTorch's current one, as PyTorch's own work on the tensor does."""
+    """The tensor's memory as a DLPack capsule. to_dlpack, unlike Tensor.__dlpack__, does not make one stream wait for
+    another. That is not needed: kernels run on PyTorch's current stream, as PyTorch's own work on the tensor does."""
     return to_dlpack(tensor.detach() if tensor.requires_grad else tensor)
 
 
 @contextlib.contextmanager
 def launching_on(device: torch.device) -> Iterator[int]:
-    """The handle of the device's current stream, with the device as the current one."""
+    """Makes `device` the current one and gives the handle of its current stream."""
     with torch.cuda.device(device):
         yield torch.cuda.current_stream(device).cuda_stream

@@ -1,5 +1,5 @@
-"""Draft attention in place of a model's own: tensors with a batch, of any strides and in either order of axes; and the
-kernel, or PyTorch where there is none, chosen by what the call needs."""
+"""Draft attention as a drop-in for a model's own: tensors with a batch axis, of any strides, with either order of heads
+and tokens. Chooses a kernel that supports the call, or PyTorch if none does."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from . import _checks, _fallback
 from ._attention import attention
 from ._lists import BlockLists, draft_lists, lists_from_mask
 
-_PREFERRED = ("wgmma", "mma", "blas")  # by falling speed
-_OLDEST = 80  # compute capability that the kernels are compiled for
-_ALIGNMENT = 16  # bytes, of the kernels' loads
+_PREFERRED = ("wgmma", "mma", "blas")  # fastest first
+_OLDEST = 80  # lowest compute capability that the kernels are compiled for
+_ALIGNMENT = 16  # bytes: the kernels' loads need it
 
 
 def choose_kernel(kernel: str, device: torch.device, dtype: torch.dtype, sizes: tuple[Any, ...]) -> str:
-    """A name of kernels(), or "torch", for what the caller asked for and a call of these `sizes`, the arguments of
-    _checks.make_layout. Raises ValueError for a kernel that is not known or cannot do it, RuntimeError for one that
-    was not built."""
+    """The kernel for a call: a name of kernels(), or "torch". `kernel` is what the caller asked for, `sizes` the
+    arguments of _checks.make_layout. Raises ValueError for a kernel that is unknown or does not support the call,
+    RuntimeError for one that was not built."""
     names = [name for name, _ in _checks.compiled().kernels()] if _checks.has_kernels() else _PREFERRED
     _checks.require_choice("kernel", kernel, ("auto", "torch", *names))
     auto = kernel == "auto"
@@ -37,7 +37,7 @@ def choose_kernel(kernel: str, device: torch.device, dtype: torch.dtype, sizes: 
     major, minor = torch.cuda.get_device_capability(device)
     try:
         layout = _checks.make_layout(*sizes)
-    except ValueError:  # a head_dim that is no multiple of 8, too many blocks
+    except ValueError:  # for instance a head_dim that is no multiple of 8, or too many blocks
         if auto:
             return "torch"
         raise
@@ -57,7 +57,7 @@ def choose_kernel(kernel: str, device: torch.device, dtype: torch.dtype, sizes: 
 
 
 class _Call:
-    """One call's checked arguments, its tensors as the kernels have them, [batch * heads, tokens, head_dim]."""
+    """One call's checked arguments, and its tensors in the kernels' shape, [batch * heads, tokens, head_dim]."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class _Call:
 
     @functools.cached_property
     def tensors(self) -> list[torch.Tensor]:
-        """[batch * heads, tokens, head_dim] each; for PyTorch with as many heads as they came with."""
+        """[batch * heads, tokens, head_dim] each. For kernels, shared heads are repeated; PyTorch's code shares them."""
         return [self._flat(rows) for rows in self._rows]
 
     def _flat(self, rows: torch.Tensor) -> torch.Tensor:
@@ -109,11 +109,11 @@ class _Call:
         return rows if rows.data_ptr() % _ALIGNMENT == 0 else rows.clone()
 
     def draft(self, pool: str, rule: str, sparsity: float) -> torch.Tensor | BlockLists:
-        """The draft mask of q and k, bool [batch * heads, regions, regions], or the lists that hold it."""
+        """The draft mask of q and k: bool [batch * heads, regions, regions] for PyTorch, lists for kernels."""
         q, k = self.tensors[:2]
         if self.kernel == "torch":
             return _fallback.draft_mask(q, k, self.grid, self.region, pool, rule, sparsity, self.scale)
-        # The check waits for the stream, which a graph that is being captured does not allow.
+        # No check for NaN while a CUDA graph is captured: it would wait for the stream, which is then not allowed.
         return draft_lists(
             q,
             k,
@@ -127,7 +127,7 @@ class _Call:
         )
 
     def masked(self, mask: Any) -> torch.Tensor | BlockLists:
-        """The mask of the caller, checked and broadcast, or the lists of it."""
+        """The caller's mask, checked and broadcast: a tensor for PyTorch, lists for kernels."""
         per_frame = math.prod(-(-size // step) for size, step in zip(self.grid[1:], self.region))
         shape = (self.batch, self.heads, *[self.grid[0] * per_frame] * 2)
         _checks.require_strided("mask", mask, "a torch.Tensor or None")
@@ -159,7 +159,7 @@ class _Call:
 
 
 def _require_draft(pool: str, rule: str, sparsity: float) -> float:
-    """The sparsity as a float. Raises ValueError for one of the three that is none."""
+    """Checks the three; returns the sparsity as a float. Raises ValueError for one that is not valid."""
     _checks.require_choice("pool", pool, ("avg", "max"))
     _checks.require_choice("rule", rule, ("logits", "softmax", "released", "row"))
     return _checks.number_of("sparsity", "at least 0 and below 1", sparsity, lambda number: 0.0 <= number < 1.0)
@@ -186,31 +186,30 @@ def draft_attention(
 
     q, k, v      [batch, heads, tokens, head_dim], of any strides, all on one device: bfloat16 or float16; in PyTorch
                  float32 or float64 too
-    grid         (frames, height, width) of the video tokens, which stand first, in (frame, row, column) order; tokens
-                 behind them are text, whose rows and columns are always kept
-    text_tokens  how many those are, as a check; None: whatever is left
+    grid         (frames, height, width) of the video tokens, which come first, in (frame, row, column) order; tokens
+                 after them are text, whose rows and columns are always kept
+    text_tokens  the number of text tokens, if it should be checked; None: all that are left
     sparsity     share of video blocks left out, from 0 (dense, and no mask is made) to below 1
     region       tokens (height, width) of a block; edge regions are smaller, never padded
     pool         "avg" or "max", over the tokens of a region (eq. 2)
-    rule         "softmax": the best blocks of each head by A_draft (eq. 3), "logits": by S~ (eq. 6), "row": as many in
-                 every block row, "released": as the paper's code has it, with all ties
-    layout       "bhnd", or "bnhd": q, k, v and the output are [batch, tokens, heads, head_dim]; kernels get copies then
-    scale        of the softmax; None: 1 / sqrt(head_dim)
+    rule         "softmax": the blocks of highest A_draft (eq. 3) of each head; "logits": of highest S~ (eq. 6); "row": of
+                 highest S~ in each block row, equally many in all; "released": as the paper's code, with all ties
+    layout       "bhnd", or "bnhd": q, k, v and the output are [batch, tokens, heads, head_dim]; kernels then get copies
+    scale        softmax scale; None: 1 / sqrt(head_dim)
     kernel       a name of kernels(); "torch": PyTorch alone, on any device; "auto": on a GPU the first of wgmma, mma
-                 and blas that can do the call, elsewhere, or if none can, PyTorch
-    enable_gqa   k and v may have fewer heads than q, a whole divisor: query head h uses theirs number
-                 h // (heads / k's heads), as in scaled_dot_product_attention. Kernels get a copy for each query head
+                 and blas that supports the call; PyTorch if none does, and on other devices
+    enable_gqa   k and v may have fewer heads than q, a number that divides q's: query head h uses their head
+                 h // (heads / k's heads), as in scaled_dot_product_attention. For kernels k and v are repeated
 
-    Under autocast q, k and v are cast as scaled_dot_product_attention casts them: to autocast's type, but for float64.
+    Under autocast q, k and v are cast as scaled_dot_product_attention casts them: to autocast's type, except float64.
 
-    Returns o of q's shape and type (autocast's, where q was cast); with "bnhd" its strides are a transposed tensor's.
-    Video rows that keep nothing are 0. A kernel's work goes to PyTorch's current stream. A NaN among the scores raises
-    ValueError, for which the call waits for that stream, but not while a graph is captured: what a NaN leads to is then
-    undefined.
+    Returns o of q's shape and type (autocast's, if q was cast); with "bnhd" its strides are a transposed tensor's.
+    Video rows that keep nothing are 0. A kernel's work is enqueued on PyTorch's current stream. The call waits for that
+    stream to check the scores for NaN; while a CUDA graph is captured it does not, and a NaN has undefined effects.
 
-    Raises ValueError (TypeError for what is no tensor) with what was wanted and what was found, for arguments that
-    disagree, a kernel that cannot do the call here and a NaN score (heads are counted through the batch); RuntimeError
-    for a kernel that was not built and for what CUDA reports."""
+    Raises ValueError, with what was wanted and what was found, for arguments that disagree, a kernel that does not
+    support the call here and a NaN score (heads are then numbered through the batch); TypeError for an argument that is
+    no tensor; RuntimeError for a kernel that was not built and for CUDA's errors."""
     sparsity = _require_draft(pool, rule, sparsity)
     call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
     return call.attend(call.draft(pool, rule, sparsity) if sparsity > 0.0 else None)
@@ -232,7 +231,7 @@ def require_draft_attention(
     kernel: str = "auto",
     enable_gqa: bool = False,
 ) -> None:
-    """Raises what draft_attention would for these arguments before it computes anything."""
+    """Raises the errors that draft_attention raises for these arguments before it computes anything."""
     _require_draft(pool, rule, sparsity)
     _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
 
@@ -255,9 +254,9 @@ def draft_mask(
     """Which video blocks draft_attention keeps, with its arguments and errors: bool [batch, heads, regions, regions] on
     q's device, True where the block row keeps the block column. Regions are numbered frame by frame, row-major.
 
-    Of equal scores the lower row-major index is kept first. Scores are float32 with a kernel and float64 in PyTorch, so
-    that the two may differ where scores are as close as that. Sparsity 0 keeps all, but refuses a NaN score as others
-    do."""
+    Of equal scores the lower row-major index is kept first. Scores are float32 in a kernel and float64 in PyTorch, so the
+    two may order almost equal scores differently. Sparsity 0 keeps every block, but a NaN score is refused all the
+    same."""
     sparsity = _require_draft(pool, rule, sparsity)
     call = _Call({"q": q, "k": k}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
     kept = call.draft(pool, rule, sparsity)

@@ -1,7 +1,7 @@
-"""Draft masks and block-sparse attention in PyTorch alone, on any device: what the kernels compute, more slowly.
+"""Draft masks and block-sparse attention in PyTorch alone, on any device: the same results as the kernels', more slowly.
 
-Draft scores and their order are float64 whatever the tensors are, as in the project's reference. Attention gathers each
-block row's kept keys and values, so that its cost is the kept share of dense attention's."""
+Draft scores are always float64, as in the project's reference. Attention gathers the kept keys and values of each block
+row, so that its cost is the kept share of dense attention's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from . import _checks
 
 ELEMENTS = (*_checks.ELEMENTS, torch.float32, torch.float64)
-# Decimal sparsities have no exact double: products closer than this to a whole number are that number.
+# Decimal sparsities have no exact double: a product this close to a whole number counts as that number.
 _WHOLE_NUMBER_SLACK = 1e-6
 
 
@@ -37,7 +37,7 @@ def partition(grid: tuple[int, int, int], region: tuple[int, int], device: torch
 
 
 def kept_count(sparsity: float, entries: int) -> int:
-    """How many of `entries` blocks stay: ceil((1 - sparsity) * entries), at least 1."""
+    """How many of `entries` blocks are kept: ceil((1 - sparsity) * entries), at least 1."""
     return min(max(math.ceil((1.0 - sparsity) * entries - _WHOLE_NUMBER_SLACK), 1), entries)
 
 
@@ -47,10 +47,10 @@ def released_kept_count(sparsity: float, entries: int) -> int:
 
 
 def select(scores: torch.Tensor, rule: str, sparsity: float) -> torch.Tensor:
-    """The blocks that `rule` keeps, bool [regions, regions], by one head's scores [regions, regions] without NaN. Of
-    equal scores the lower row-major index is kept first; "released" keeps all that equal the last one."""
+    """The blocks that `rule` keeps, bool [regions, regions], given one head's scores [regions, regions] without NaN. Of
+    equal scores the lower row-major index is kept first; "released" keeps all scores that equal the last one."""
     lines = scores if rule == "row" else scores.reshape(1, -1)
-    falling = (lines + 0.0).sort(dim=-1, descending=True, stable=True)  # -0 + 0 is 0
+    falling = (lines + 0.0).sort(dim=-1, descending=True, stable=True)  # + 0.0 turns -0 into 0, so that they are equal
     if rule == "released":
         return scores >= falling.values[0, released_kept_count(sparsity, lines.shape[1]) - 1]
     first = falling.indices[:, : kept_count(sparsity, lines.shape[1])]
@@ -67,8 +67,8 @@ def draft_mask(
     sparsity: float,
     scale: float,
 ) -> torch.Tensor:
-    """bool [heads, regions, regions] of q, k [heads, tokens, head_dim] in token order. k may have a whole divisor of
-    q's heads: neighbouring heads of q share one. Raises ValueError for NaN."""
+    """The draft mask, bool [heads, regions, regions], of q and k [heads, tokens, head_dim] in token order. The number of
+    k's heads may be a divisor of q's: neighbouring heads of q then share one. Raises ValueError for NaN scores."""
     device = torch.device("cpu") if q.device.type == "mps" else q.device  # Apple's GPUs have no float64
     regions = partition(grid, region, device)
 
@@ -98,20 +98,20 @@ def attention(
     mask: torch.Tensor | None,
     scale: float,
 ) -> torch.Tensor:
-    """softmax(scale * Q K^T) V, [heads, tokens, head_dim] as q, k and v are, over the video blocks of the mask, bool
-    [heads, regions, regions], or over all (None), and over all text. A row that keeps nothing is 0. k and v may have a
-    whole divisor of q's heads: neighbouring heads of q share one."""
+    """softmax(scale * Q K^T) V over the kept video blocks and all text; q, k, v and the result are [heads, tokens,
+    head_dim]. `mask` is bool [heads, regions, regions]; None: every block. A row that keeps nothing is 0. The number of
+    k's and v's heads may be a divisor of q's: neighbouring heads of q then share one."""
     regions = partition(grid, region, q.device)
     tokens, count = q.shape[1], len(regions.sizes)
     text = tokens - len(regions.order)
     order = torch.cat([regions.order, torch.arange(tokens - text, tokens, device=q.device)])
-    size = region[0] * region[1]  # text rows, which keep all, go in blocks of as many: their logits are held at once
+    size = region[0] * region[1]  # text rows keep everything; this many at a time, to bound the memory of their logits
     row_sizes = regions.sizes + [min(size, text - first) for first in range(0, text, size)]
     column_sizes = regions.sizes + [text] * (text > 0)
     kept = None if mask is None else mask.cpu()
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
-    with torch.autocast(q.device.type, enabled=False):  # it would round logits to 16 bits
+    with torch.autocast(q.device.type, enabled=False):  # autocast would round logits to 16 bits
         for head in range(q.shape[0]):
             queries, keys, values = (
                 x[head * x.shape[0] // q.shape[0]].index_select(0, order).to(dtype) for x in (q, k, v)

@@ -1,10 +1,11 @@
-"""Self-attention intercepted where diffusers' processors call it: dispatch_attention_fn(query, key, value, ...), behind
-projection, QK-norm and RoPE, with tensors [batch, tokens, heads, head_dim]. All else of a block stays the model's own
-code. While an intercepted processor runs, the name dispatch_attention_fn of the module that defines it leads to a
-router; which call is whose is a context variable, so that threads, nested calls and exceptions leave each other alone.
+"""Intercepts self-attention where diffusers' processors call it: dispatch_attention_fn(query, key, value, ...), after
+projection, QK-norm and RoPE, with tensors [batch, tokens, heads, head_dim]. The rest of a block stays the model's code.
 
-A copy of an intercepted model, by copy.deepcopy, pickle or torch.save, is the model without the interception. Below
-that, which tokens of a call are not padding."""
+While an intercepted processor runs, the global name dispatch_attention_fn of its module is a router. The router sends a
+call to the handler in a context variable, so that threads, nested calls and exceptions do not disturb each other.
+
+A copy of an intercepted model, by copy.deepcopy, pickle or torch.save, is the model without the interception.
+valid_tokens() finds out which tokens of a call are padding."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ _users: dict[int, tuple[int, Callable[..., torch.Tensor]]] = {}  # id of a modul
 
 
 def _namespace(processor: Any) -> dict[str, Any]:
-    """The globals in which a processor looks its attention function up. Raises ImportError if it is not there."""
+    """The globals in which a processor looks up its attention function. Raises ImportError if it is not there."""
     names = getattr(inspect.unwrap(type(processor).__call__), "__globals__", {})
     if not callable(names.get(_NAME)):
         import diffusers
@@ -47,7 +48,7 @@ def _router(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
         handler = _handler.get()
         if handler is None:
             return original(*args, **kwargs)
-        token = _handler.set(None)  # what the handler itself may run, another model too, is not this call
+        token = _handler.set(None)  # attention that the handler itself runs, even of another model, is not intercepted
         try:
             return handler(original, *args, **kwargs)
         finally:
@@ -58,7 +59,7 @@ def _router(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
 
 @contextlib.contextmanager
 def _rerouted(names: dict[str, Any], handler: Callable[..., torch.Tensor]) -> Iterator[None]:
-    """Meanwhile this context's calls of the name go to handler(original, ...); all other contexts' to the original."""
+    """Within it, calls of the name from this context go to handler(original, ...), from other contexts to the original."""
     with _lock:
         running, original = _users.get(id(names), (0, names[_NAME]))
         if not running:
@@ -78,31 +79,31 @@ def _rerouted(names: dict[str, Any], handler: Callable[..., torch.Tensor]) -> It
 
 
 def _forwarded(name: str) -> property:
-    """An attribute that is the wrapped processor's, there only if it has it: diffusers asks with hasattr."""
+    """An attribute of the wrapped processor. It exists only if the processor has it, since diffusers uses hasattr."""
     return property(
         lambda self: getattr(self.processor, name), lambda self, value: setattr(self.processor, name, value)
     )
 
 
 class InterceptedProcessor:
-    """An attention processor that runs another one with its attention call replaced. Made by `install`.
+    """An attention processor that runs another one with its attention call replaced by `attend`. Made by `Installed`.
 
-    attend(query, key, value, mask, options, dense) returns what dense() returns, [batch, tokens, heads, head_dim]:
-    dense() is the call as the model made it, options its other keyword arguments. None: the processor as it was."""
+    attend(query, key, value, mask, options, dense) returns [batch, tokens, heads, head_dim], as dense() does. dense() is
+    the model's own call, options its other keyword arguments. If `attend` is None, nothing is replaced."""
 
-    _attention_backend = _forwarded("_attention_backend")  # set_attention_backend writes it
-    _parallel_config = _forwarded("_parallel_config")  # enable_parallelism does
+    _attention_backend = _forwarded("_attention_backend")  # written by set_attention_backend
+    _parallel_config = _forwarded("_parallel_config")  # written by enable_parallelism
 
     def __init__(self, processor: Any, attend: Callable[..., torch.Tensor] | None):
         self.processor, self.attend = processor, attend
         self._names = _namespace(processor)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """A copy, or what stands in a file, is the processor alone."""
-        # Protocol 1's way to make an object names its class; the later ones' way would want this class there.
+        """Copies and files hold the wrapped processor alone."""
+        # Protocol 2 and later refuse a result whose class is not that of the pickled object; protocol 1 does not check it.
         return self.processor.__reduce_ex__(min(int(protocol), 1))
 
-    @torch.compiler.disable  # a lock and a context variable: nothing that a graph could hold
+    @torch.compiler.disable  # a graph cannot hold the lock and the context variable
     def run(self, *args: Any, **kwargs: Any) -> Any:
         attend, reached = self.attend, False
         if attend is None:
@@ -123,16 +124,16 @@ class InterceptedProcessor:
 
         with _rerouted(self._names, handler):
             out = self.processor(*args, **kwargs)
-        if not reached:  # never silently dense
+        if not reached:  # the processor ran its own attention: refuse rather than be dense silently
             raise RuntimeError(f"draftattention: wanted {_NAME} called by {type(self.processor).__name__}, found none")
         return out
 
 
-@functools.cache  # one class for all layers: torch.compile compiles anew for each
+@functools.cache  # one class for all layers, since torch.compile recompiles for each class
 def _kind_over(kind: type) -> type[InterceptedProcessor]:
-    """The class of ours over processors of this class."""
+    """The subclass of InterceptedProcessor that wraps processors of this class."""
 
-    @functools.wraps(kind.__call__)  # diffusers passes on only what the processor's signature names
+    @functools.wraps(kind.__call__)  # diffusers passes only the arguments that the processor's signature names
     def call(self: InterceptedProcessor, *args: Any, **kwargs: Any) -> Any:
         return self.run(*args, **kwargs)
 
@@ -146,7 +147,8 @@ class Installed:
         """Raises ImportError if its processor does not call dispatch_attention_fn, ValueError if it is intercepted
         already."""
         processor = attention.processor
-        while isinstance(processor, InterceptedProcessor) and processor.attend is None:  # removed, but put back
+        # An interception that was removed, but whose processor somebody set again, does nothing: skip it.
+        while isinstance(processor, InterceptedProcessor) and processor.attend is None:
             processor = processor.processor
         if isinstance(processor, InterceptedProcessor):
             raise ValueError(
@@ -158,23 +160,23 @@ class Installed:
         attention.set_processor(self._ours)
 
     def found(self) -> str:
-        """The processor that stands in the place of ours by now, by its class; "" where ours stands."""
+        """The class name of the processor that has replaced ours; "" if ours is still in place."""
         processor = self._attention.processor
         return "" if processor is self._ours and self._ours.attend is not None else type(processor).__name__
 
     def undo(self) -> None:
-        self._ours.attend = None  # first: where something else holds ours by now, it stays, without effect
+        self._ours.attend = None  # first, so that ours has no effect even if another processor has wrapped it
         if self._attention.processor is self._ours:
             self._attention.set_processor(self._ours.processor)
 
 
 class PassHook:
-    """A hook of a model's forward pass that calls a function. In a copy of the model is a call that does nothing."""
+    """A hook of a model's forward pass that calls a function. In a copy of the model it is a hook that does nothing."""
 
     def __init__(self, function: Callable[..., None], warns: bool):
         self._function, self._warns = function, warns
 
-    @torch.compiler.disable  # it reads numbers back
+    @torch.compiler.disable  # it reads numbers back from the device, which would break a graph
     def __call__(self, *args: Any) -> None:
         self._function(*args)
 
@@ -186,11 +188,13 @@ class PassHook:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        return getattr, (contextlib.nullcontext(), "__exit__")  # of the standard library: a file needs nothing of ours
+        # A do-nothing function of the standard library, so that loading the file does not need this package.
+        return getattr, (contextlib.nullcontext(), "__exit__")
 
 
 def valid_tokens(mask: torch.Tensor | None, batch: int, tokens: int) -> tuple[int, ...]:
-    """How many tokens of each entry a mask of keys, bool [batch, 1, 1, tokens], lets through: valid ones first."""
+    """How many tokens of each batch entry are valid by a key mask, bool [batch, 1, 1, tokens]. Raises ValueError unless
+    valid tokens come first."""
     wanted = f"bool [{batch}, 1, 1, {tokens}], True up to the last valid token of each entry"
     if mask is None:
         return (tokens,) * batch

@@ -1,4 +1,4 @@
-"""Which blocks of attention are computed: draft lists of Q and K, and lists of any mask."""
+"""Kept-block lists: of the draft mask of Q and K, and of any mask."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 class BlockLists:
     """The kept blocks of one call. Blocks are the regions, then text blocks of as many tokens; text columns are kept in
     every row, and text rows keep all. All tensors are contiguous and on one device. Made by draft_lists and
-    lists_from_mask: kernels believe these numbers, and wrong ones make them read what is not theirs."""
+    lists_from_mask alone: kernels do not check these numbers, and wrong ones make them read out of bounds."""
 
-    columns: torch.Tensor  # int16 [heads, blocks, blocks]: a row's kept columns, rising; what is behind them is free
+    columns: (
+        torch.Tensor
+    )  # int16 [heads, blocks, blocks]: a row's kept columns, rising; entries past its count are unused
     counts: torch.Tensor  # int32 [heads, blocks]: kept columns of each block row, text included
     order: torch.Tensor  # int16 [heads, blocks]: block rows by falling count, equal counts by rising row
     mask: torch.Tensor  # bool [heads, regions, regions]: True where a video row keeps a video column
@@ -63,20 +65,20 @@ def draft_lists(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> BlockLists:
-    """The paper's draft mask of a call's own Q and K: pooled by region, scored against each other, the best kept.
+    """The paper's draft mask of Q and K: both are pooled by region and multiplied, and the highest scores are kept.
 
-    q, k      [heads, tokens, head_dim] as attention has them, in token order
-    pool      "avg" or "max", over the tokens of a region
-    rule      "softmax": the best blocks of each head by probability, "logits": by score, "row": as many in every block
-              row, "released": as the paper's code has it, with all ties
-    sparsity  share of video blocks left out, from 0 to below 1
-    check     wait for the stream and raise ValueError if a score is NaN; otherwise nothing waits, and the mask of a
-              head with a NaN means nothing
-    scale     of the softmax; None: 1 / sqrt(head_dim)
-    enable_gqa  k may have fewer heads, as attention has it
+    q, k        [heads, tokens, head_dim] as in attention, in token order
+    pool        "avg" or "max", over the tokens of a region
+    rule        "softmax": the blocks of highest probability of each head, "logits": of highest score, "row": of highest
+                score in each block row, equally many in all; "released": as the paper's code, with all ties
+    sparsity    share of video blocks left out, from 0 to below 1
+    check       True: wait for the stream and raise ValueError if a score is NaN. False: do not wait; the mask of a head
+                with a NaN is then undefined
+    scale       softmax scale; None: 1 / sqrt(head_dim)
+    enable_gqa  k may have fewer heads, as in attention
 
-    Under autocast q and k are cast as scaled_dot_product_attention casts them. All work goes to PyTorch's current
-    stream. Raises ValueError for arguments that disagree, RuntimeError for what CUDA reports."""
+    Under autocast q and k are cast as scaled_dot_product_attention casts them. All work is enqueued on PyTorch's current
+    stream. Raises ValueError for arguments that disagree, RuntimeError for CUDA's errors."""
     compiled = _checks.compiled()
     q, k = _checks.require_shared_rows(q, enable_gqa, k=k)
     layout = _checks.layout_of("q", q, grid, region)
@@ -129,9 +131,9 @@ def draft_lists(
 def lists_from_mask(
     mask: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int] = (8, 16), text_tokens: int = 0
 ) -> BlockLists:
-    """The lists of any mask of video blocks: bool [heads, regions, regions], contiguous, on any device, which is the
-    lists' too. Rows may be empty. The mask is kept, not copied. Raises ValueError for a mask of other shape than the
-    grid's regions ask for."""
+    """The lists of any mask of video blocks: bool [heads, regions, regions], contiguous, on any device; the lists are on
+    the same one. Rows may be empty. The lists hold the mask itself, not a copy. Raises ValueError if its shape does not
+    fit the grid's regions."""
     _checks.require_tensor("mask", mask, (torch.bool,), ("heads", "regions", "regions"))
     if not isinstance(text_tokens, int) or isinstance(text_tokens, bool) or not 0 <= text_tokens < 2**31:
         raise _checks.refuse("text_tokens", "a whole number from 0 on", repr(text_tokens))
@@ -141,10 +143,10 @@ def lists_from_mask(
     columns = torch.empty((heads, blocks, blocks), dtype=torch.int16, device=mask.device)
     counts = torch.empty((heads, blocks), dtype=torch.int32, device=mask.device)
     numbers = torch.arange(blocks, dtype=torch.int16, device=mask.device)
-    for head in range(heads):  # one at a time: a sort makes 8 bytes an entry more
+    for head in range(heads):  # one at a time, to bound memory: a sort needs 8 more bytes for each entry
         kept = torch.ones((blocks, blocks), dtype=torch.bool, device=mask.device)
         kept[:regions, :regions] = mask[head]
-        # Left-out columns are sorted behind the kept ones: their numbers are from `blocks` on, below 2 * 12,000.
+        # Dropped columns get numbers from `blocks` on, which sort behind the kept ones; below 2 * 12,000, so int16 fits.
         columns[head] = torch.where(kept, numbers, numbers + blocks).sort(dim=-1).values
         counts[head] = kept.sum(dim=-1, dtype=torch.int32)
     order = torch.argsort(counts, dim=-1, descending=True, stable=True).to(torch.int16)

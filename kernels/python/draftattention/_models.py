@@ -1,4 +1,4 @@
-"""What a model or pipeline of diffusers has that draft attention goes into, and where wrappers have put it."""
+"""Finds the parts of a diffusers model or pipeline that draft attention needs, also inside wrappers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from ._checks import refuse
 
-PARTS = ("transformer", "transformer_2")  # of a pipeline
+PARTS = ("transformer", "transformer_2")  # attributes of a pipeline
 
 
 def is_pipeline(model_or_pipeline: Any) -> bool:
@@ -18,8 +18,8 @@ def is_pipeline(model_or_pipeline: Any) -> bool:
 
 
 def transformers_of(model_or_pipeline: Any) -> list[Any]:
-    """The transformers, as they are held: a pipeline's one or two, or the one that was given. None where a pipeline's
-    were taken away, as people do to free memory."""
+    """A pipeline's one or two transformers, still in their wrappers, or the model that was given. Empty for a pipeline
+    whose transformers were removed, as people do to free memory."""
     if not is_pipeline(model_or_pipeline):
         return [model_or_pipeline]
     found = [getattr(model_or_pipeline, name, None) for name in PARTS]
@@ -27,8 +27,8 @@ def transformers_of(model_or_pipeline: Any) -> list[Any]:
 
 
 def unwrapped(model: Any) -> Any:
-    """The Wan or HunyuanVideo transformer in a wrapper of any depth: torch.compile's, PEFT's, DataParallel and its
-    like, FSDP's. Raises ValueError if there is none, or more than one."""
+    """The Wan or HunyuanVideo transformer inside wrappers of any depth, such as torch.compile's, PEFT's, DataParallel's
+    or FSDP's. Raises ValueError if there is none, or more than one."""
     import diffusers
 
     kinds = [
@@ -51,8 +51,8 @@ def unwrapped(model: Any) -> Any:
 
 
 def hooked(model: Any) -> torch.nn.Module:
-    """The module that hooks of the transformer's forward pass belong to: torch.compile's wrapper where there is one, as
-    a graph that was compiled before does not see a new hook of the module within."""
+    """The module on which to register hooks of the transformer's forward pass: torch.compile's wrapper if there is one,
+    since a graph that is already compiled does not see a new hook of the module inside."""
     transformer = unwrapped(model)
     for part in model.modules():
         if "_orig_mod" in part._modules and any(inner is transformer for inner in part.modules()):
@@ -78,15 +78,15 @@ def patch_of(config: Any) -> tuple[int, int, int]:
 
 
 def list_of(layers: Any) -> list[Any] | None:
-    """What was given as layers as a list: an iterator is there but once. None for what is no list of numbers."""
+    """`layers` as a list, since an iterator can be read only once. None if it is not iterable, or is text."""
     try:
         return None if isinstance(layers, (str, bytes)) else list(layers)
-    except TypeError:  # a tensor of no axis has __iter__, too
+    except TypeError:  # also for a tensor without axes, although it has __iter__
         return None
 
 
 def chosen_layers(layers: Iterable[int] | None, count: int) -> list[int]:
-    """The layers' numbers, rising. Raises ValueError for none and for what is none of them."""
+    """The chosen layers' numbers, rising. Raises ValueError if none is chosen, or one does not exist."""
     wanted = f"numbers from 0 to {count - 1}"
     if layers is None:
         return list(range(count))

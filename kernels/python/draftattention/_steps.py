@@ -1,7 +1,7 @@
-"""Where in a run a forward pass of a transformer stands. Steps are counted: no step is found by the value of its
-timestep, as timesteps may repeat (rounded to bfloat16, or to whole numbers), rise, or be none of the scheduler's.
+"""Which denoising step a forward pass of a transformer belongs to. Steps are counted, not looked up by timestep:
+timesteps may repeat (rounded to bfloat16, or to whole numbers), rise, or differ from all of the scheduler's.
 
-A step is one turn of the denoising loop: one entry of the scheduler's timesteps. A second-order scheduler (Heun)
+A step is one iteration of the denoising loop: one entry of the scheduler's timesteps. A second-order scheduler (Heun)
 evaluates the model twice for most of its own steps, and each evaluation is a step here."""
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from ._checks import refuse
 
 
 class Place(NamedTuple):
-    """Of one forward pass."""
+    """The position of one forward pass in a run."""
 
-    step: int  # of the steps that run, from 0
-    steps: int  # that run: fewer than the schedule's where a video is the start
-    timestep: float  # in the model's own unit; of several, the largest
-    nth: int  # of the step's passes, from 0
+    step: int  # counted from 0 among the steps that run
+    steps: int  # how many run: fewer than the schedule's in video-to-video
+    timestep: float  # in the model's own unit; the largest if there are several
+    nth: int  # counted from 0 among the step's passes
 
 
 def _value_of(timestep: torch.Tensor) -> float:
-    """A pass's timestep, of several the largest. Raises ValueError for NaN and infinities, which no step has."""
+    """A pass's timestep, the largest if there are several. Raises ValueError for NaN and infinities."""
     value = timestep.max().item()
     if not math.isfinite(value):
         raise refuse("timestep", "finite numbers", value)
@@ -33,7 +33,8 @@ def _value_of(timestep: torch.Tensor) -> float:
 
 
 def _follows(now: Any, before: Any) -> bool:
-    """Whether two timesteps are of one loop, in this order: `for t in timesteps` gives views of one memory."""
+    """Whether `now` comes after `before` in one loop. `for t in timesteps` yields views of one tensor's memory, so their
+    offsets tell."""
     both = isinstance(now, torch.Tensor) and isinstance(before, torch.Tensor)
     return (
         both
@@ -43,29 +44,30 @@ def _follows(now: Any, before: Any) -> bool:
 
 
 def _first_entry(scheduler: Any, timestep: torch.Tensor, value: float) -> int:
-    """Where in its timesteps a scheduler without a begin index will say that a run begins whose first pass has this
-    timestep, which may be rounded; 0 for one that is none of them."""
+    """The entry of the schedule at which a run begins, for a scheduler without a begin index: the entry that it will find
+    for the first pass's timestep. `value` may be rounded to the model's type; 0 if it is no entry."""
     find = getattr(scheduler, "index_for_timestep", None)
     entries = (scheduler.timesteps.to(timestep.dtype) == value).nonzero()
     return int(find(scheduler.timesteps[entries[0, 0]])) if find is not None and len(entries) else 0
 
 
 class PipelineSteps:
-    """Steps of a pipeline's run, by what moves on from step to step: the scheduler's step_index, and the pipeline's
-    current_timestep, which is another object in each turn of its loop.
+    """Counts the steps of a pipeline's run by two things that change from step to step: the scheduler's step_index, and
+    the pipeline's current_timestep, which is a new object in each iteration of its loop.
 
-    Each may lack: the second where someone else runs the denoising loop with the pipeline's scheduler, the first in
-    schedulers that do not count, and if a callback sets new timesteps in the middle of a run. The pipeline's scheduler
-    is looked up anew in each pass, as it may be replaced."""
+    Either may be missing: current_timestep if the caller runs the denoising loop with the pipeline's scheduler;
+    step_index in schedulers that do not count, and after a callback has set new timesteps during a run. Each pass looks
+    the pipeline's scheduler up again, since it may be replaced."""
 
     def __init__(self, pipeline: Any):
         self._pipeline, self._lock = pipeline, threading.Lock()
-        # What they were in the last pass. A pipeline that broke down keeps its timestep: it is not running.
+        # Both as of the last pass. A pipeline whose run failed keeps its current_timestep, so that a timestep which is
+        # already there does not mean that the pipeline is running.
         self._current = self._now()
         self._schedule: Any = None
         self._index: int | None = None
         self._step, self._steps, self._nth, self._begun = 0, 0, 0, False
-        self._first = 0  # the run's first entry of the schedule, where no index says it
+        self._first = 0  # the schedule's entry at which the run began, if neither index is known
         self._value: float | None = None  # the timestep of the step's first pass
         self._own_loop = False
 
@@ -73,7 +75,7 @@ class PipelineSteps:
         return getattr(self._pipeline, "current_timestep", None)
 
     def find(self, timestep: torch.Tensor) -> Place:
-        """Where a pass with this timestep stands. Raises ValueError for one that is of no run of the pipeline."""
+        """The place of a pass with this timestep. Raises ValueError if the pass belongs to no run of the pipeline."""
         value = _value_of(timestep)
         with self._lock:
             before = dict(self.__dict__)
@@ -81,7 +83,7 @@ class PipelineSteps:
                 self._advance(timestep, value)
                 self._require_own(timestep, value)
             except ValueError:
-                self.__dict__.update(before)  # a pass that is refused is no part of the run
+                self.__dict__.update(before)  # a refused pass does not count
                 raise
             return Place(self._step, self._steps, value, self._nth)
 
@@ -93,7 +95,8 @@ class PipelineSteps:
         current = self._now()
         turned = current is not self._current
         if self._begun and not turned and schedule is self._schedule and index == self._index:
-            if not self._own_loop and value != self._value:  # or all passes would be of the one step
+            # Nothing has moved on, but the timestep differs: refuse, or all passes would count as one step.
+            if not self._own_loop and value != self._value:
                 wanted = (
                     f"step() of its {type(scheduler).__name__} before a pass with another timestep (in a loop "
                     "without it, apply to the transformer, with steps)"
@@ -110,7 +113,7 @@ class PipelineSteps:
             and not (schedule is not self._schedule and index == begin)
         )
         if goes_on and index is not None:
-            # The first step's pass was made before the scheduler had an index.
+            # `last` is None after the first step: its pass came before the scheduler had an index.
             self._step += index - last if last is not None else 1 if begin is None or self._step else index - begin
         elif self._begun and _follows(current, self._current):
             self._step += 1
@@ -127,7 +130,7 @@ class PipelineSteps:
             raise refuse("pipeline", f"the {self._steps} steps of its run", "a pass of its transformer after them")
 
     def _begin(self, scheduler: Any, index: int | None, begin: int | None, own_loop: bool) -> None:
-        """A run's first pass. Draft attention that was applied during a run begins where that stands."""
+        """Starts counting at a run's first pass; at the current step if draft attention was applied during a run."""
         count = getattr(self._pipeline, "num_timesteps", None)
         self._own_loop = own_loop and isinstance(count, int)
         lacks = "" if hasattr(scheduler, "step_index") else "no step_index"
@@ -146,7 +149,7 @@ class PipelineSteps:
         self._step = max(0, index - begin) if index is not None and begin is not None else 0
 
     def _require_own(self, timestep: torch.Tensor, value: float) -> None:
-        """A check alone: another pipeline's pass, through a transformer that both have, differs in its timestep."""
+        """Refuses the pass of another pipeline that shares the transformer; its timestep is not this pipeline's."""
         current = self._current
         if not (self._own_loop and isinstance(current, torch.Tensor) and current.numel() == 1 and timestep.dim() < 2):
             return
@@ -160,23 +163,23 @@ class PipelineSteps:
 
 
 class CountedSteps:
-    """Steps of a bare transformer, by the changes of its timestep: equal ones in a row are passes of one step. A run
-    ends where timesteps turn, from falling to rising or back.
+    """Counts the steps of a bare transformer by the changes of its timestep: equal ones in a row are passes of one step.
+    A run ends when timesteps change direction, from falling to rising or back.
 
-    A rise after one timestep alone is the second step of a rising run, or the first step of a run behind a pass on its
-    own (to warm up) or a run that broke down. It is a run's first step where the schedule's length, or what is left
-    above this timestep, has no room for a rising run's steps, and where it comes from the upper half of timesteps, in
-    which rising runs hardly begin: if they do, the next rise tells."""
+    A rise right after the first timestep is ambiguous. It is the second step of a rising run, or the first step of a new
+    run after a single pass (a warm-up) or a run that failed. It counts as a new run's first step in two cases: if the
+    steps that a rising run would still need do not fit into the schedule's length or above this timestep; and if it
+    starts from the upper half of timesteps, where rising runs hardly ever begin. If one does, the next rise shows it."""
 
-    _TOP = 999.0  # the models' timesteps go from 0 to 1000; schedules of whole numbers to 999
+    _TOP = 999.0  # the models' timesteps are from 0 to 1000; those of whole numbers end at 999
     _MIDDLE = 500.0
 
     def __init__(self, steps: int):
         self._steps, self._lock = steps, threading.Lock()
         self._step = self._nth = -1
         self._last: float | None = None
-        self._direction = 0  # of the run's timesteps: -1 falling, 1 rising, 0 not known yet
-        self._rises = 0  # before the run's first step, which was taken for that and not for a rising run's second one
+        self._direction = 0  # of the run's timesteps: -1 falling, 1 rising, 0 unknown
+        self._rises = 0  # 1 if the run's first step was such a rise, taken for a new run's first step
 
     def find(self, timestep: torch.Tensor) -> Place:
         value = _value_of(timestep)
@@ -197,7 +200,7 @@ class CountedSteps:
         if last is None or self._direction not in (0, direction):
             self._step = self._direction = self._rises = 0
         elif self._direction == 0 and direction > 0:
-            step = self._rises + 1  # of a rising run
+            step = self._rises + 1  # the step that this would be in a rising run
             no_room = step >= self._steps or value >= self._TOP and step + 1 < self._steps
             if no_room or last >= self._MIDDLE and not self._rises:
                 self._step, self._rises = 0, 1

@@ -4,8 +4,8 @@
     control = apply_draft_attention(pipeline, sparsity=0.9)
     video = pipeline(prompt).frames[0]
 
-Needs diffusers >=0.35,<1 for Wan, >=0.36,<1 for HunyuanVideo. intercept_self_attention is the mechanism below it, which
-captures use too: self-attention of each block after QK-norm and RoPE, with the token grid and the denoising step."""
+Needs diffusers >=0.35,<1 for Wan, >=0.36,<1 for HunyuanVideo. It is built on intercept_self_attention, which captures
+use too: that gives each block's self-attention after QK-norm and RoPE, with the token grid and the denoising step."""
 
 from __future__ import annotations
 
@@ -43,31 +43,31 @@ __all__ = [
 class ModelCall:
     """One forward pass of a transformer."""
 
-    step: int  # of those that run, from 0: a turn of the denoising loop (two of them for most steps of Heun's method)
-    steps: int  # that run: fewer than the schedule's where a video is the start
+    step: int  # counted from 0: an iteration of the denoising loop (Heun's method has two for most of its own steps)
+    steps: int  # how many run: fewer than the schedule's in video-to-video
     timestep: float  # in the model's own unit
-    nth: int  # of the step's passes: under classifier-free guidance 0 is the conditional, 1 the unconditional one
+    nth: int  # counted from 0 among the step's passes: with classifier-free guidance 0 is conditional, 1 unconditional
     grid: tuple[int, int, int]  # frames, height and width in tokens, after patchify
 
 
 @dataclasses.dataclass(frozen=True)
 class AttentionCall:
-    """One self-attention in it, after QK-norm and RoPE; tensors are [batch, tokens, heads, head_dim]: video tokens in
-    (frame, row, column) order, then valid text tokens, then padding; under autocast in its type."""
+    """One self-attention call of a forward pass, after QK-norm and RoPE. Tensors are [batch, tokens, heads, head_dim]:
+    video tokens in (frame, row, column) order, then valid text tokens, then padding; under autocast in its type."""
 
     model: ModelCall
     layer: int
     query: torch.Tensor
     key: torch.Tensor
     value: torch.Tensor
-    valid: tuple[int, ...]  # of each batch entry, how many tokens are not padding
-    scale: float | None  # of the softmax; None: 1 / sqrt(head_dim)
-    enable_gqa: bool  # key and value may have fewer heads, which those of query share
+    valid: tuple[int, ...]  # for each batch entry, how many tokens are not padding
+    scale: float | None  # softmax scale; None: 1 / sqrt(head_dim)
+    enable_gqa: bool  # key and value may have fewer heads, shared by query heads
     dense: Callable[[], torch.Tensor]  # the model's own attention, as the model called it
 
 
 class _Watched:
-    """One transformer's forward passes, and their attention calls on their way to `attend`."""
+    """Follows one transformer's forward passes and sends their attention calls to `attend`."""
 
     def __init__(
         self, model: Any, steps: PipelineSteps | CountedSteps, attend: Callable[[AttentionCall], torch.Tensor]
@@ -75,12 +75,12 @@ class _Watched:
         transformer = unwrapped(model)
         self._steps, self._attend = steps, attend
         self._patch, self._has_text = patch_of(transformer.config), hasattr(transformer, "transformer_blocks")
-        self._pass = threading.local()  # each thread's: `call`, and `mask` with what it lets through
+        self._pass = threading.local()  # each thread's current pass: `call`, and `mask` with its valid tokens
         self._installed: dict[int, Installed] = {}
         self._lost: dict[int, str] = {}
 
     def install(self, model: Any, layers: Iterable[int] | None) -> contextlib.ExitStack:
-        """Intercepts the chosen blocks; closing what it returns undoes that."""
+        """Intercepts the chosen blocks; closing the returned stack undoes that."""
         its = attentions(unwrapped(model))
         with contextlib.ExitStack() as undo:
             module = hooked(model)
@@ -94,7 +94,7 @@ class _Watched:
             return undo.pop_all()
 
     def lost(self) -> dict[int, str]:
-        """The processors that have been set over ours, by layer."""
+        """Layers whose processor somebody has replaced, with the new processor's class name."""
         found = {layer: installed.found() for layer, installed in self._installed.items()}
         return {layer: name for layer, name in found.items() if name}
 
@@ -136,12 +136,13 @@ class _Watched:
         model = getattr(self._pass, "call", None)
         if model is None:
             raise RuntimeError("draftattention: wanted a block's call by its transformer, found one on its own")
-        for name in ("dropout_p", "is_causal", "parallel_config"):  # a parallel one has a share of tokens
+        for name in ("dropout_p", "is_causal", "parallel_config"):  # parallel attention sees only a share of the tokens
             if options.get(name):
                 raise refuse(name, "none", options[name])
         batch, tokens = query.shape[:2]
         video = math.prod(model.grid)
-        if self._pass.mask is None or self._pass.mask[0] is not mask:  # all blocks of a pass share it: read back once
+        # All blocks of a pass share one mask, so that it is read back from the device once.
+        if self._pass.mask is None or self._pass.mask[0] is not mask:
             self._pass.mask = mask, valid_tokens(mask, batch, tokens)
         valid = self._pass.mask[1]
         if key.shape[:2] != query.shape[:2] or min(valid) < video or (tokens != video and not self._has_text):
@@ -157,7 +158,7 @@ class _Watched:
 
 
 def _argument(name: str, given: dict[str, Any]) -> torch.Tensor:
-    """One of the arguments of a transformer's forward pass. Raises TypeError where it is missing or is no tensor,
+    """One of the arguments of a transformer's forward pass. Raises TypeError if it is missing or is no tensor,
     ValueError for a tensor that is not dense or has no values."""
     if name not in given:
         raise TypeError(f"{name}: wanted a torch.Tensor, found no such argument")
@@ -186,7 +187,7 @@ def _steps_of(model_or_pipeline: Any, steps: int | None) -> PipelineSteps | Coun
 
 
 class _Installation:
-    """Interception of every transformer that was given."""
+    """Intercepts a model, or every transformer of a pipeline."""
 
     def __init__(
         self,
@@ -214,7 +215,7 @@ class _Installation:
         self.removed = True
 
     def acts(self) -> bool:
-        """Whether all chosen layers' calls still come by, in the transformers that the pipeline has now."""
+        """Whether all chosen layers are still intercepted and the pipeline still has their transformers."""
         if self.removed or any(watched.lost() for watched in self._watched):
             return False
         held = [
@@ -227,11 +228,10 @@ class _Installation:
 
 
 class Interception:
-    """Self-attention that goes through a function; a context manager. remove() gives the model back as it was.
+    """Handle of an interception; a context manager. remove() restores the model.
 
-    active   whether it acts in all chosen layers: not after remove(), where another attention processor was set over it
-             (the next forward pass warns too, with a RuntimeWarning), or where the pipeline got another transformer or
-             lost its own"""
+    active   whether it acts in all chosen layers. False after remove(), if another attention processor was set (the next
+             forward pass then gives a RuntimeWarning), or if the pipeline's transformer was replaced or removed"""
 
     def __init__(self, installation: _Installation):
         self._installation = installation
@@ -266,15 +266,15 @@ def intercept_self_attention(
     layers: Iterable[int] | None = None,
     steps: int | None = None,
 ) -> Interception:
-    """Sends the self-attention of the chosen blocks through `attend`, which gets an AttentionCall and returns what its
-    dense() would: [batch, tokens, heads, head_dim]. Cross-attention and token refiners are left alone.
+    """Calls `attend` in place of the chosen blocks' self-attention. It gets an AttentionCall and returns [batch, tokens,
+    heads, head_dim], as the call's dense() does. Cross-attention and token refiners are not intercepted.
 
-    model_or_pipeline, layers, steps: as apply_draft_attention has them, and so are the errors."""
+    model_or_pipeline, layers, steps and the errors are those of apply_draft_attention."""
     return Interception(_Installation(model_or_pipeline, attend, layers, steps))
 
 
 class DraftControl(Interception):
-    """Draft attention in a model, with Interception's `active` and remove(); a context manager.
+    """Handle of draft attention in a model, with Interception's `active` and remove(); a context manager.
 
     calls         self-attention calls of the chosen layers so far
     dense_calls   of these, the model's own attention
@@ -287,7 +287,7 @@ class DraftControl(Interception):
 
 
 def _entries(call: AttentionCall) -> list[tuple[slice, int]]:
-    """Batch entries that have the same number of valid tokens, and that number."""
+    """Groups of batch entries with the same number of valid tokens, and that number."""
     if len(set(call.valid)) == 1:
         return [(slice(None), call.valid[0])]
     return [(slice(entry, entry + 1), count) for entry, count in enumerate(call.valid)]
@@ -296,7 +296,7 @@ def _entries(call: AttentionCall) -> list[tuple[slice, int]]:
 def _of_entries(
     function: Callable[..., Any], call: AttentionCall, entries: slice, count: int, options: dict[str, Any]
 ) -> Any:
-    """draft_attention, or its check, over the first `count` tokens of some entries."""
+    """Calls draft_attention, or its check, with the first `count` tokens of some batch entries."""
     rows = (x[entries, :count] for x in (call.query, call.key, call.value))
     return function(
         *rows,
@@ -310,8 +310,8 @@ def _of_entries(
 
 
 def _draft(call: AttentionCall, options: dict[str, Any]) -> torch.Tensor:
-    """Draft attention over the tokens that are not padding. Padding gets 0: as a key it is masked in every layer, so
-    that no output depends on what stands there."""
+    """Draft attention over the tokens that are not padding. The output of padding is 0. Every layer masks padding as keys,
+    so that no other output depends on it."""
     attend = draftattention.draft_attention
     if set(call.valid) == {call.query.shape[1]}:
         return _of_entries(attend, call, slice(None), call.valid[0], options)
@@ -322,8 +322,8 @@ def _draft(call: AttentionCall, options: dict[str, Any]) -> torch.Tensor:
 
 
 def _require_options(options: dict[str, Any]) -> None:
-    """Raises what draft_attention would for these, now and not after the dense steps."""
-    rows = torch.zeros((1, 1, 1, 8), device="cpu")  # whatever the default device is: it may be meta
+    """Raises the errors of draft_attention for these options now, rather than after the dense steps."""
+    rows = torch.zeros((1, 1, 1, 8), device="cpu")  # not the default device, which may be meta
     require_draft_attention(rows, rows, rows, (1, 1, 1), **(options | {"kernel": "torch"}))
     if options["kernel"] not in ("auto", "torch"):
         names = [row["name"] for row in draftattention.kernels()]
@@ -352,39 +352,42 @@ def apply_draft_attention(
 
     model_or_pipeline  a WanTransformer3DModel, a HunyuanVideoTransformer3DModel, or a pipeline with one (or with two:
                        Wan 2.2's transformer_2)
-    dense_steps        share of the denoising steps, from the first on, that keep the model's own attention: a step that
-                       begins within it does (section 4.1 of the paper: the first 25%). All passes of a step are alike.
-                       Steps are those that run, fewer than the schedule's where a video is the start, and are counted:
-                       each entry of the scheduler's timesteps is one, so that Heun's method has two for most of its own
-    layers             blocks by number, HunyuanVideo's dual-stream ones first, then the single-stream ones; None: all
-    steps              length of the schedule, for a bare transformer alone: its steps are counted by the changes of
-                       `timestep`, which falls or rises within a run; equal ones in a row are one step. A pipeline's are
-                       counted by its loop and its scheduler, which may be replaced; a loop of one's own has to call
-                       that scheduler's step()
-    others             as draft_attention has them
+    dense_steps        share of the denoising steps, from the first on, that keep the model's own attention; a step that
+                       begins within this share is dense (section 4.1 of the paper: the first 25%). All passes of a step
+                       are treated alike. Only steps that run count, fewer than the schedule's in video-to-video. Each
+                       entry of the scheduler's timesteps is a step, so Heun's method has two for most of its own
+    layers             block numbers, HunyuanVideo's dual-stream blocks first, then the single-stream ones; None: all
+    steps              length of the schedule; for a bare transformer alone, whose steps are counted by the changes of
+                       `timestep`: it falls or rises within a run, and equal ones in a row are one step. A pipeline's
+                       steps are counted by its loop and its scheduler, which may be replaced; a denoising loop of your
+                       own must call that scheduler's step()
+    others             as in draft_attention
 
     model_or_pipeline may be wrapped (torch.compile without fullgraph, PEFT, DataParallel, FSDP), at any depth. Its
     copies (deepcopy, pickle, torch.save) have the model's own attention, and a RuntimeWarning says so.
 
-    Inference only. Returns a control with counters, whose remove() (or the end of a with block) undoes it all, and
-    whose `active` says whether it acts. Raises ValueError for another model, unknown layers, arguments out of range,
-    attention that is intercepted already; within the first step for what the sparse steps could not do (a kernel on
-    this device, gradients); and within the model for masks that are no padding behind the text, parallel attention and
-    passes that are of no run of the pipeline, or whose step nothing tells. TypeError within the model for latents or a
-    timestep that are no tensors. ImportError for a diffusers whose processors do not call
-    dispatch_attention_fn."""
+    Inference only. Returns a DraftControl with counters; its remove(), or the end of a with block, undoes everything, and
+    its `active` says whether it still acts. Raises
+
+    ValueError   at once for another model, unknown layers, arguments out of range, and attention that is intercepted
+                 already; in the first step for anything that the sparse steps would refuse (a kernel that does not
+                 support this device, gradients); in a forward pass for a mask that is more than padding after the text,
+                 parallel attention, and a pass that belongs to no run of the pipeline or whose step cannot be told
+    TypeError    in a forward pass, for latents or a timestep that are no tensors
+    ImportError  for a diffusers version whose processors do not call dispatch_attention_fn"""
     dense_steps = number_of("dense_steps", "a share from 0 to 1", dense_steps, lambda share: 0.0 <= share <= 1.0)
     options = {"sparsity": sparsity, "region": region, "pool": pool, "rule": rule, "kernel": kernel}
     _require_options(options)
 
     def is_dense(step: int, steps: int) -> bool:
-        return step < dense_steps * steps - 1e-9  # 0.55 * 100 is above 55 in binary
+        return step < dense_steps * steps - 1e-9  # slack: in binary 0.55 * 100 is above 55
 
     def attend(call: AttentionCall) -> torch.Tensor:
         model = call.model
         control.calls += 1
         if is_dense(model.step, model.steps):
-            if model.step == 0 and not is_dense(model.steps - 1, model.steps):  # not when the first sparse one comes
+            # If sparse steps will follow, check their arguments in the first step, not when the first of them runs.
+            if model.step == 0 and not is_dense(model.steps - 1, model.steps):
                 for entries, count in _entries(call):
                     _of_entries(require_draft_attention, call, entries, count, options)
             control.dense_calls += 1
