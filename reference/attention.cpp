@@ -16,7 +16,7 @@ namespace draft {
 namespace {
 
 constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
-constexpr Index kMostRows = 256;     // text rows and long regions go in pieces of this many
+constexpr Index kMostRows = 256;     // text rows and long regions are cut into pieces of at most this many
 constexpr Index kMostColumns = 512;  // see stripes.cpp
 
 /// Rows that share their kept columns.
@@ -44,7 +44,7 @@ void Worker::segment(Index first, Index size) {
     auto s = logits.row(r).array();
     const double risen = std::max(highest[r], s.maxCoeff());
     if (risen > highest[r]) {
-      const double shrink = std::exp(highest[r] - risen);  // 0 the first time
+      const double shrink = std::exp(highest[r] - risen);  // 0 for the first columns
       total[r] *= shrink;
       sum.row(r) *= shrink;
       highest[r] = risen;
@@ -62,7 +62,7 @@ void Worker::piece(const RowPiece& rows) {
   total.setZero(rows.size);
   highest.setConstant(rows.size, kMinusInfinity);
   for (Index b = 0; b < stripes.column_atoms();) {
-    // Neighbouring kept blocks go together: one product over many columns costs less than many.
+    // Neighbouring kept blocks are multiplied together: one product over many columns costs less than several.
     Index last = b;
     while (last < stripes.column_atoms() &&
            (last == stripes.atom_count() || rows.region < 0 || mask.kept(rows.region, last))) {

@@ -30,7 +30,7 @@ void count_flops(benchmark::State& state, double flops) {
   state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
 }
 
-/// One product, its rows spread over the cores as the reference spreads its row chunks.
+/// One product, with its rows distributed over the cores as the reference distributes its row chunks.
 void eigen_product(benchmark::State& state) {
   constexpr Index kRows = 4096, kInner = 2048, kColumns = 4096;
   const Matrix a = Matrix::Random(kRows, kInner), b = Matrix::Random(kInner, kColumns);
@@ -80,7 +80,7 @@ BENCHMARK(eigen_product)->UseRealTime()->Unit(benchmark::kMillisecond)->MinTime(
 BENCHMARK(dense_attention)->UseRealTime()->Unit(benchmark::kMillisecond)->MinTime(4.0);
 BENCHMARK(masks_in_one_pass)->Arg(1)->Arg(5)->UseRealTime()->Unit(benchmark::kMillisecond)->MinTime(6.0);
 
-/// Google Benchmark's table, and each benchmark's real time kept for the ratios.
+/// Prints Google Benchmark's table and keeps each benchmark's real time for the ratios.
 class KeepingReporter : public benchmark::ConsoleReporter {
  public:
   void ReportRuns(const std::vector<Run>& runs) override {

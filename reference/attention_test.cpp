@@ -11,7 +11,8 @@ namespace {
 
 constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 
-/// Rounding of one output number: tokens terms of size |V|, and exp of logits rounded at head_dim terms.
+/// Rounding of one output number: a sum of `tokens` terms of size |V|, and exp of logits that are sums of head_dim
+/// terms.
 double tolerance(const Problem& problem) {
   const double logits = problem.scale * problem.q.rowwise().norm().maxCoeff() * problem.k.rowwise().norm().maxCoeff();
   return kEpsilon * problem.v.cwiseAbs().maxCoeff() *
@@ -32,7 +33,7 @@ struct Shape {
 
 class AttentionShapes : public testing::TestWithParam<Shape> {};
 
-// Claim: streaming attention is softmax by its definition, under every kind of mask.
+// Claim: attention with an online softmax equals softmax by its definition, under every kind of mask.
 TEST_P(AttentionShapes, EqualsTheDefinition) {
   const Shape& shape = GetParam();
   const Problem problem = naive::random_problem(shape.grid, shape.dim, 1.5, 11);
@@ -105,7 +106,7 @@ TEST(Attention, ThreadsDoNotChangeABit) {
   EXPECT_EQ(attend(problem, partition, mask, 1).o, attend(problem, partition, mask, 3).o);
 }
 
-// Negative control: the tolerance above sees one wrong block.
+// Negative control: one wrong block exceeds the tolerance above.
 TEST(Attention, OneWrongBlockIsSeen) {
   const Problem problem = naive::random_problem({2, 9, 17, 0}, 8, 1.5, 11);
   const Partition partition(problem.grid, RegionSize{8, 16});

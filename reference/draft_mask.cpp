@@ -14,7 +14,7 @@
 namespace draft {
 namespace {
 
-/// Writes each element's rank under `before`; equal elements keep their order of position.
+/// Writes each key's rank in rising or falling order; equal keys keep their order of position.
 template <typename Key>
 void rank_by(std::span<const Key> keys, bool descending, std::span<std::uint32_t> rank) {
   std::vector<std::uint32_t> order(keys.size());

@@ -14,7 +14,7 @@ DraftMap map_of(Index g, std::initializer_list<double> values) {
   return {logits, 1.0};
 }
 
-// Hunyuan 768p has 990 regions; paper/official-code: 90% keeps 98,010 by the text, 98,011 by the code.
+// HunyuanVideo 768p has 990 regions: 90% keeps 98,010 blocks by the paper's text, 98,011 by its code.
 TEST(Counts, AreExactWhereDecimalsHaveNoDouble) {
   EXPECT_EQ(kept_count(0.9, 980100), 98010);
   EXPECT_EQ(released_kept_count(0.9, 980100), 98011);
@@ -55,8 +55,8 @@ TEST(DraftScores, AreProductsOfPooledRowsAndSoftmaxRowsSumToOne) {
   EXPECT_LE(std::abs(p(0, 1) / p(0, 0) - std::exp(0.5 * (map.logits(0, 1) - map.logits(0, 0)))), 1e-15);
 }
 
-// Given row 1 far above row 0, claim: the global rule on logits takes row 1 only (row 0 is empty), on the
-// softmax each row's largest, and the row rule one block in each row.
+// Given scores of row 1 far above row 0's, claim: the rule on logits keeps row 1 alone (row 0 is empty), the rule on
+// the softmax keeps each row's largest block, and the row rule keeps one block of each row.
 TEST(Rules, DifferAsTheirDefinitionsDo) {
   const DraftMap map = map_of(2, {0.0, 2.0, 11.0, 10.0});
   const BlockMask logits = select(map, Rule::logits, 0.5);

@@ -1,13 +1,13 @@
 #pragma once
-// exp over an array, down to 0.
+// exp over an array that reaches 0 for very negative numbers.
 
 #include <Eigen/Dense>
 #include <cmath>
 
 namespace draft {
 
-/// exp of every number, in place. Eigen's own never falls below e^-708 = 2e-308, so that a sum of vanishing weights
-/// would not vanish; where there are such numbers the C library's is taken, which goes to 0 as exp does.
+/// exp of every number, in place. Eigen's exp never returns less than e^-708 = 2e-308, so that a sum of vanishing
+/// weights would not vanish. If there are such numbers, the C library's exp is used, which returns 0.
 template <typename Derived>
 void exponentiate(Eigen::ArrayBase<Derived>&& numbers) {
   constexpr double kLowest = -708.0;

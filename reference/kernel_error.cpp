@@ -14,19 +14,21 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kFloat = 1.0 / (1 << 24);  // fp32's unit roundoff
-constexpr Index kMostColumns = 512;         // of one product: stays in the cache
-constexpr double kPhases[] = {1.0, 0.79, 0.61};
+constexpr Index kMostColumns = 512;         // columns of one product: fits in the cache
+constexpr double kPhases[] = {1.0, 0.79,
+                              0.61};  // scalings of P: a kernel's running maximum scales it by an unknown factor
 
-/// Nearest number of the format for 0 <= x < 2^127, halves away from zero.
+/// Nearest number of the format for 0 <= x < 2^127; ties are rounded away from zero.
 double rounded(double x, KernelFormat format) {
   const double normal = std::ldexp(1.0, format.lowest + format.bits - 1);
-  const double magic = 1.5 * std::ldexp(1.0, format.lowest + 52);  // its last place is the format's smallest number
+  const double magic =
+      1.5 * std::ldexp(1.0, format.lowest + 52);  // one unit in its last place: the format's smallest number
   const int dropped = 53 - format.bits;
   const auto bits = std::bit_cast<std::uint64_t>(x) + (std::uint64_t{1} << (dropped - 1));
   return x < normal ? (x + magic) - magic : std::bit_cast<double>(bits >> dropped << dropped);
 }
 
-/// Kept columns in region order that stand side by side.
+/// A run of consecutive kept columns, in region order.
 struct Columns {
   Index first, size;
 };
@@ -48,10 +50,10 @@ std::vector<Columns> kept_columns(const Stripes& stripes, const BlockMask& mask,
   return kept;
 }
 
-/// The larger, NaN if either is.
+/// The larger of two numbers; NaN if either is NaN.
 double larger(double a, double b) { return a >= b || std::isnan(a) ? a : b; }
 
-/// found / allowed, where 0 of 0 is fine.
+/// found / allowed; 0 if `found` is 0, even if nothing is allowed.
 double ratio(double found, double allowed) { return found == 0.0 ? 0.0 : found / allowed; }
 
 }  // namespace
@@ -123,7 +125,8 @@ RowsTruth KernelTruth::rows(const BlockMask& mask, Index block) const {
   }
 
   const double u = format_.unit_roundoff(), n = static_cast<double>(keys), d = static_cast<double>(dim);
-  const double smallest = std::ldexp(1.0, format_.lowest - 1) * n * absolute_v_.maxCoeff();  // P below its range
+  // P V's error from entries of P below the format's normal range: each is rounded by half the smallest number.
+  const double smallest = std::ldexp(1.0, format_.lowest - 1) * n * absolute_v_.maxCoeff();
   for (Index r = 0; r < count; ++r) {
     truth.o.row(r) /= total[r];
     const double logit = q.row(r).norm() * longest_k_;
@@ -133,7 +136,8 @@ RowsTruth KernelTruth::rows(const BlockMask& mask, Index block) const {
                            smallest / total[r] + std::ldexp(1.0, format_.lowest - 1);
     double rounding = 0.0;
     for (const Matrix& phase : wrong) rounding = std::max(rounding, phase.row(r).norm() / total[r]);
-    // A p's relative error by its logit is random, 4 sqrt(d) e |logit|; by its rounding about 0.4 u.
+    // fp32's share of a p's relative error relative to its rounding to the format: rounding of the logit is random, in
+    // all 4 sqrt(d) e |logit|, and rounding of p is 0.4 u on average.
     const double beside = kFloat * (4.0 * std::sqrt(d) * logit + 8.0) / (0.4 * u);
     truth.row_tolerance[r] = 3.0 * (1.0 + beside) * rounding +
                              (2.0 * u + kFloat * (4.0 * std::sqrt(n) + 64.0)) * truth.o.row(r).norm() +

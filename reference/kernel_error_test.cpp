@@ -12,16 +12,17 @@ namespace {
 
 constexpr RegionSize kRegion{8, 16};
 
-/// Nearest number of the format, ties to even, written for itself: through the exponent and nearbyint.
+/// Nearest number of the format, ties to even. Computed independently of the code under test: by exponent and
+/// nearbyint.
 double rounded(double x, KernelFormat format) {
   if (x == 0.0) return x;
   const int exponent = std::max(std::ilogb(x) - format.bits + 1, format.lowest);
   return std::ldexp(std::nearbyint(std::ldexp(x, -exponent)), exponent);
 }
 
-/// A kernel on the CPU: float32, tiles of `tile` keys with a running maximum, P and O rounded to the format.
-/// `slack`: the maximum is only followed when it rose by more. `backwards`: from the last tile to the first. `lost`: a
-/// key that it forgets.
+/// A kernel simulated on the CPU: float32, tiles of `tile` keys with a running maximum, P and O rounded to the format.
+/// `slack`: the running maximum is raised only if it grew by more than this. `backwards`: goes from the last tile to
+/// the first. `lost`: leaves out this key, as a wrong kernel would.
 Output kernel(const Problem& problem, const Partition& partition, const BlockMask& mask, KernelFormat format,
               Index tile, float slack, bool backwards = false, Index lost = -1) {
   const Matrix allowed = naive::allowed(partition, mask);
@@ -62,7 +63,7 @@ Output kernel(const Problem& problem, const Partition& partition, const BlockMas
   return output;
 }
 
-/// Inputs as the format has them.
+/// A random problem whose inputs are numbers of the format.
 Problem problem_for(KernelFormat format, double spread, const Grid& grid = {2, 9, 17, 13}) {
   Problem problem = naive::random_problem(grid, 64, spread, 21);
   for (Matrix* tensor : {&problem.q, &problem.k, &problem.v}) {
@@ -94,7 +95,7 @@ KernelError judge(const KernelTruth& truth, const BlockMask& mask, const Output&
 
 class Formats : public testing::TestWithParam<KernelFormat> {};
 
-// Claim: the truth's rows are attend()'s, on a ragged grid with text, every token once.
+// Claim: the truth's rows equal attend()'s, on a ragged grid with text, and cover every token once.
 TEST_P(Formats, RowsAreTheReferences) {
   const Problem problem = problem_for(GetParam(), 1.5);
   const KernelTruth truth(problem, kRegion, GetParam());
@@ -105,8 +106,8 @@ TEST_P(Formats, RowsAreTheReferences) {
   EXPECT_TRUE(error.fine());
 }
 
-// Claim: a kernel that rounds as kernels do passes, whatever its tiles and its running maximum, on diffuse and on
-// peaked attention; and its error is no mere thousandth of what is allowed.
+// Claim: a correct kernel passes, whatever its tiles and its running maximum, on diffuse and on peaked attention; and
+// the tolerance is not too generous: the error is at least a twentieth of it.
 TEST_P(Formats, AKernelThatOnlyRoundsPasses) {
   for (const double spread : {0.3, 1.5, 4.0}) {
     const Problem problem = problem_for(GetParam(), spread);
@@ -126,9 +127,9 @@ TEST_P(Formats, AKernelThatOnlyRoundsPasses) {
   }
 }
 
-/// Logits log p with p = 1 - j / 2^bits, which the format has exactly: P relative to the row's maximum has no rounding.
-/// A first tile at log p = -1, whose values are 0, leaves a kernel with a lower running maximum; and values that P
-/// averages to 0, so that P's rounding is all there is to an output.
+/// A problem in which P relative to the row's maximum is exact: logits are log p with p = 1 - j / 2^bits, numbers of
+/// the format. The first tile has log p = -1 and values 0, so that a kernel starts with a lower running maximum and
+/// does round P. Values are such that P averages them to 0, so that the output consists of P's rounding alone.
 Problem exact_at_its_maximum(KernelFormat format) {
   Problem problem = problem_for(format, 1.0);
   problem.scale = 1.0;
@@ -148,7 +149,7 @@ Problem exact_at_its_maximum(KernelFormat format) {
   }
   problem.v.topRows(16).setZero();
   weight.head(16).setZero();
-  for (int pass = 0; pass < 3; ++pass) {  // the second and third take off what rounding the first one's left
+  for (int pass = 0; pass < 3; ++pass) {  // the second and third pass subtract the mean that rounding left
     const Eigen::RowVectorXd mean = weight.transpose() * problem.v / weight.sum();
     problem.v.bottomRows(weight.size() - 16).rowwise() -= mean;
     problem.v = problem.v.unaryExpr([&](double x) { return rounded(x, format); });
@@ -157,8 +158,8 @@ Problem exact_at_its_maximum(KernelFormat format) {
 }
 
 // Given P that is exact relative to the row's maximum and outputs that cancel, claim: a kernel with another running
-// maximum, whose P is rounded, passes with a margin. It would not if the tolerance came from the scaling of P that
-// rounds least.
+// maximum, which rounds P, passes with a margin. It would not if the tolerance were computed from that one scaling of
+// P.
 TEST_P(Formats, ATolerancesOwnScalingIsNoExcuse) {
   const Problem problem = exact_at_its_maximum(GetParam());
   const KernelTruth truth(problem, kRegion, GetParam());
@@ -172,7 +173,8 @@ TEST_P(Formats, ATolerancesOwnScalingIsNoExcuse) {
   }
 }
 
-// Given equal logits, so that every p is rounded alike, claim: still within the tolerance, at any running maximum.
+// Given equal logits, so that all p have the same rounding error and it does not average out, claim: a correct kernel
+// passes, for any running maximum.
 TEST_P(Formats, EqualWeightsPass) {
   Problem problem = problem_for(GetParam(), 1.0);
   problem.q.setConstant(0.25);
@@ -186,7 +188,7 @@ TEST_P(Formats, EqualWeightsPass) {
   }
 }
 
-// Negative controls: what a wrong kernel does to one row or one block is seen.
+// Negative controls: errors of a wrong kernel in one row or one block are found.
 TEST_P(Formats, PlantedErrorsAreSeen) {
   const Problem problem = problem_for(GetParam(), 0.3);
   const KernelTruth truth(problem, kRegion, GetParam());
@@ -209,7 +211,7 @@ TEST_P(Formats, PlantedErrorsAreSeen) {
   EXPECT_GT(error.row_over_tolerance, 1.0);
   EXPECT_EQ(error.worst_block, 1);
 
-  // One column of 300 is forgotten.
+  // One key of about 300 is left out.
   const Output forgetful =
       kernel(problem, truth.partition(), mask, GetParam(), 64, 0.0F, false, problem.grid.tokens() - 1);
   EXPECT_GT(judge(truth, mask, forgetful).row_over_tolerance, 1.0);

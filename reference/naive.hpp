@@ -1,5 +1,5 @@
 #pragma once
-// For tests only: attention by its definition, n x n matrices and all, and problems to try it on.
+// For tests only: attention by its definition, with n x n matrices, and random problems.
 
 #include <cmath>
 #include <random>
@@ -40,7 +40,7 @@ inline Problem one_block_holds_all(const Grid& grid, Index dim, double logit) {
   return problem;
 }
 
-/// 1 where query token u may attend to key token v, original order, [tokens, tokens].
+/// 1 if query token u may attend to key token v, else 0; token order, [tokens, tokens].
 inline Matrix allowed(const Partition& partition, const BlockMask& mask) {
   const Grid& grid = partition.grid();
   const std::vector<Index> region = partition.region_of_token();

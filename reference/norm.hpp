@@ -1,5 +1,5 @@
 #pragma once
-// The 2-norm of numbers whose squares need not exist.
+// The 2-norm, also of numbers whose squares overflow or underflow.
 
 #include <algorithm>
 #include <cmath>
@@ -8,12 +8,13 @@
 
 namespace draft {
 
-/// Through squares where they neither overflow nor lose digits, else scaled by the largest. 0 for no numbers.
+/// By the sum of squares if that neither overflows nor loses digits, else by numbers scaled by the largest. 0 for no
+/// numbers.
 template <typename Derived>
 double safe_norm(const Eigen::MatrixBase<Derived>& numbers) {
   if (numbers.size() == 0) return 0.0;
   const double square = numbers.squaredNorm();
-  const bool is_safe = square > 1e-250 && square < 1e250;  // what underflows beside it is below 1e-58 of it
+  const bool is_safe = square > 1e-250 && square < 1e250;  // squares that underflow are below 1e-58 of such a sum
   return is_safe || std::isnan(square) ? std::sqrt(square) : numbers.stableNorm();
 }
 

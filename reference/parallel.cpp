@@ -13,7 +13,7 @@ namespace draft {
 
 int thread_count(int requested) {
   if (requested > 0) return requested;
-  cpu_set_t allowed;  // a container's or taskset's share, which hardware_concurrency() may not know
+  cpu_set_t allowed;  // knows the share of a container or taskset, which hardware_concurrency() may not
   if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
@@ -27,7 +27,7 @@ void parallel_for(Index items, int threads, const std::function<std::function<vo
       const auto work = make_worker();
       for (Index item = next++; item < items; item = next++) work(item);
     } catch (...) {
-      next = items;  // the others finish their item and stop
+      next = items;  // makes the other threads stop after their current item
       const std::lock_guard lock(error_mutex);
       if (!error) error = std::current_exception();
     }

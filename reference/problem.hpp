@@ -7,7 +7,7 @@
 
 namespace draft {
 
-/// Row-major, because tokens are rows: a token's head_dim numbers lie side by side as in the dump.
+/// Row-major, because tokens are rows: a token's head_dim numbers are contiguous, as in the dump.
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Vector = Eigen::VectorXd;
 using Index = std::int64_t;

@@ -55,7 +55,7 @@ Partition common_refinement(std::span<const Partition> partitions);
 /// For each region of `fine`, the region of `coarse` that holds it. Throws if `fine` is no refinement.
 std::vector<Index> parents(const Partition& fine, const Partition& coarse);
 
-/// Rows [tokens, d] in original order -> video rows in region order, text rows unchanged behind them.
+/// Rows [tokens, d] in original order -> video rows in region order, then the text rows, unchanged.
 Matrix reorder(const Matrix& rows, const Partition& partition);
 /// The inverse of reorder().
 Matrix restore(const Matrix& rows, const Partition& partition);

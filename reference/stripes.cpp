@@ -9,8 +9,8 @@
 namespace draft {
 namespace {
 
-// A row chunk of 128 keeps a matrix product's inner loops long; 512 columns of it are half a megabyte
-// of logits, which with K and V's rows fits a second-level cache of one megabyte and more.
+// 128 rows keep a matrix product's inner loops long. 128 x 512 logits are half a megabyte, which with the rows of K and
+// V fits into a second-level cache of a megabyte or more.
 constexpr Index kRowChunk = 128;
 constexpr Index kColumnSegment = 512;
 
@@ -26,7 +26,7 @@ std::vector<Run> runs(const Stripes& stripes, Index atoms, Index most) {
   return out;
 }
 
-/// The most that a product's rounding may move a scaled logit, which is what it does to P relatively.
+/// The largest error of a scaled logit, and so the largest relative error of P, that rounding of a product may cause.
 constexpr double kMostRounding = 1e-9;
 
 }  // namespace

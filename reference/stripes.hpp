@@ -1,6 +1,6 @@
 #pragma once
-// How a head's n x n logits are walked without ever being stored: row chunks (all keys of about 128
-// queries at a time) cut into column segments that stay in the second-level cache.
+// The order in which a head's n x n logits are computed without storing them all: chunks of about 128 query rows, cut
+// into segments of columns that fit into the second-level cache.
 
 #include <vector>
 
@@ -15,7 +15,7 @@ struct Run {
 };
 
 /// One head with its tokens in region order of `atoms`, cut into chunks of rows and segments of columns.
-/// The text tokens, where there are any, are one more column atom: number atoms.regions().
+/// All text tokens together are one more column atom, of index atoms.regions(), if there are any.
 struct Stripes {
   Stripes(const Problem& problem, const Partition& atoms);
 
@@ -24,9 +24,9 @@ struct Stripes {
   [[nodiscard]] Index atom_first(Index atom) const { return atoms.offset(atom); }
   [[nodiscard]] Index atom_size(Index atom) const { return atom < atoms.regions() ? atoms.size(atom) : grid.text; }
 
-  /// S, unscaled, of these rows and columns, given by their first place and count: [rows, columns]. By one matrix
-  /// product where its rounding moves no scaled logit by more than 1e-9; else each entry as if in twice the precision,
-  /// so that logits which are equal are found equal however large they are. The same call gives the same bits.
+  /// S, unscaled, of these rows and columns, given by first position in region order and count: [rows, columns]. By one
+  /// matrix product if its rounding changes no scaled logit by more than 1e-9; else by careful_products(), so that
+  /// equal logits come out equal however large they are. The same call gives the same bits.
   void logits(Index first_row, Index row_count, Index first_column, Index column_count, Matrix& out) const;
 
   Grid grid;
@@ -35,7 +35,7 @@ struct Stripes {
   Matrix q, k, v;            // [tokens, head_dim], region order, text last
   std::vector<Run> rows;     // video rows only
   std::vector<Run> columns;  // video, then text
-  bool careful;              // whether logits() takes the second way
+  bool careful;              // whether logits() uses careful_products()
 };
 
 }  // namespace draft

@@ -10,11 +10,11 @@
 namespace draft {
 namespace {
 
-constexpr int kComfort = 20;  // fp32 too then has the squares of logits and of their rounding
+constexpr int kComfort = 20;  // with exponents within +-20 squares of logits and of their rounding fit fp32 as well
 
 double largest(const Matrix& rows) { return rows.cwiseAbs().maxCoeff<Eigen::PropagateNaN>(); }
 
-/// The exponent to take out of a tensor.
+/// The power of two by which to divide a tensor; 0 if its largest number is already near 1.
 int exponent_of(const Matrix& rows) {
   const double most = largest(rows);
   if (most == 0.0) return 0;
@@ -38,7 +38,7 @@ std::optional<Normalised> normalised(const Problem& problem) {
   divide(result.problem.q, q);
   divide(result.problem.k, k);
   divide(result.problem.v, v);
-  // A scale below the smallest normal number leaves no logit that differs from 0.
+  // With a scale below the smallest normal number every scaled logit is 0 anyway.
   result.problem.scale = std::max(std::ldexp(problem.scale, q + k), std::numeric_limits<double>::min());
   return result;
 }
@@ -50,7 +50,7 @@ void require_measurable(const Problem& problem) {
       throw std::invalid_argument(fmt::format("{}: {} must be finite, found {}", problem.source, name, most));
     }
   }
-  // In base-2 logarithms: the products themselves may overflow.
+  // Compared as base-2 logarithms, because the products themselves may overflow.
   constexpr double kMost = 1023.0;
   const double multiple = 8.0 * static_cast<double>(problem.head_dim()) * static_cast<double>(problem.grid.tokens());
   const double logits = std::log2(multiple) + std::log2(q) + std::log2(k);

@@ -1,6 +1,6 @@
 #pragma once
-// Powers of two that are taken out of a head before it is measured, so that squares and sums of its numbers exist
-// wherever its logits do. Multiplying by a power of two rounds nothing.
+// A head is divided by powers of two before it is measured, so that squares and sums of its numbers are in float64's
+// range if its logits are. Multiplying by a power of two rounds nothing.
 
 #include <optional>
 
@@ -8,7 +8,7 @@
 
 namespace draft {
 
-/// What a measured head's numbers are in: S is 2^logit times what was measured, V and O 2^value times.
+/// The units of a measured head's numbers: S is 2^logit times the measured number, V and O are 2^value times.
 struct Units {
   int logit = 0;
   int value = 0;
@@ -21,8 +21,8 @@ struct Normalised {
   Units units;
 };
 
-/// The head with its largest numbers near 1; nullopt if they lie in [2^-20, 2^21) already, or are 0, and the head can
-/// stay as it is. Numbers below 2^-1022 of their tensor's largest are lost.
+/// The head with its largest numbers near 1, or nullopt if they are within [2^-20, 2^21) or 0, so that nothing need be
+/// changed. Numbers below 2^-1022 of their tensor's largest become 0.
 std::optional<Normalised> normalised(const Problem& problem);
 
 /// Throws std::invalid_argument that names the tensors, the bound and what was found, if a number is not finite or if

@@ -9,16 +9,16 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// 1 / (1 + odds) where odds = kept/dropped may be infinite (nothing dropped: 0).
+/// 1 / (1 + odds), where odds = kept / dropped is infinite if nothing is dropped.
 double dropped_share(double odds) { return 1.0 / (1.0 + odds); }
 
-/// s/(1-s) e^(-2 delta), the right side's odds in eq. 10.
+/// s/(1-s) e^(-2 delta): the odds on eq. 10's right side.
 double threshold_odds(double kept_fraction, double delta) {
   if (kept_fraction >= 1.0) return kInfinity;
   return kept_fraction / (1.0 - kept_fraction) * std::exp(-2.0 * delta);
 }
 
-/// log sum exp, -infinity for nothing.
+/// log sum exp; -infinity for no terms.
 double log_sum(const std::vector<double>& terms) {
   if (terms.empty()) return -kInfinity;
   const double highest = *std::max_element(terms.begin(), terms.end());
@@ -27,7 +27,7 @@ double log_sum(const std::vector<double>& terms) {
   return highest + std::log(sum);
 }
 
-/// sqrt(2 sum mu_u^2) with mu_u bounded, row block by row block, through the blocks' own deviations.
+/// sqrt(2 sum mu_u^2), with mu_u bounded for each block row by the deviations of its own blocks.
 double bound_from_blocks(const Partition& partition, const DraftMap& map, const Matrix& block_delta,
                          const BlockMask& mask) {
   Vector row(partition.regions());  // sqrt(size) mu
@@ -49,7 +49,7 @@ double bound_from_blocks(const Partition& partition, const DraftMap& map, const 
   return std::sqrt(2.0) * safe_norm(row);
 }
 
-/// Whether the mask keeps the largest S~ of every block row, up to what exp and its argument round.
+/// Whether the mask keeps the largest S~ of every block row, up to the rounding of exp and its argument.
 bool thresholds_rows(const DraftMap& map, const BlockMask& mask) {
   constexpr double kRounding = 1e-12;
   for (Index i = 0; i < mask.regions(); ++i) {

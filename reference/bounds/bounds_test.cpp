@@ -55,8 +55,8 @@ Problem smooth_problem(const Grid& grid, RegionSize region, double noise, unsign
   return problem;
 }
 
-// Claim: both theorems and every sharper bound hold, for every rule and pooling, from smooth to rough data,
-// and the bounds stand in their order: sharp_mu <= blocks <= radii, sharp <= trivial, sharp = eq. 10 / sqrt(2).
+// Claim: both theorems and every sharper bound hold, for every rule and pooling, from smooth to rough data, and the
+// bounds are ordered: sharp_mu <= blocks <= radii, sharp <= trivial, sharp = eq. 10 / sqrt(2).
 TEST(Bounds, HoldInTheirOrder) {
   const Grid grid{2, 9, 11, 3};
   const RegionSize region{4, 4};
@@ -122,7 +122,8 @@ TEST(Bounds, ConstantHeadByHand) {
   EXPECT_NEAR(s.bounds().step_2_ratio, 1.0, 1e-14);
 }
 
-// A row that keeps nothing: s = 0, both closed bounds at their ceilings, ||P_u - P^M_u||_1 = 1 and no NaN.
+// Given a row that keeps nothing, claim: s = 0, both closed bounds have their largest possible values, mu = 1 and
+// nothing is NaN.
 TEST(Bounds, EmptyRowsReachTheCeiling) {
   const Grid grid{2, 4, 4, 0};
   Problem problem = naive::random_problem(grid, 4, 0.1, 2);
@@ -147,7 +148,8 @@ TEST(Bounds, TheFullMaskHasNoError) {
   EXPECT_EQ(s.bounds().step_2_ratio, 0.0);
 }
 
-// Negative control: a mask that keeps the worst blocks breaks eq. 10 on a smooth head, so "holds" says something.
+// Negative control: on a smooth head a mask that keeps the worst blocks violates eq. 10, so that a bound that holds is
+// not trivial.
 TEST(Bounds, AMaskThatDoesNotThresholdTheMapBreaksThem) {
   const Grid grid{4, 4, 8, 0};
   const RegionSize region{4, 4};

@@ -19,7 +19,7 @@ constexpr int kDroppedFractionBits = 52 - 8;
 
 using RowArray = Eigen::Map<const Eigen::Array<double, 1, Eigen::Dynamic>>;
 
-/// One thread's scratch and its share of the histograms.
+/// One thread's scratch memory and its histograms.
 struct Worker {
   const Stripes& stripes;
   std::span<const DeviationRequest> requests;
@@ -51,7 +51,7 @@ void Worker::block(const Run& rows, Index row_atom, const Run& columns, Index co
     high = std::max(high, s.maxCoeff());
     sum += s.sum();
   }
-  // About the mean, not about zero: smooth blocks have deviations far below their logits.
+  // About the mean, not about 0: in smooth blocks deviations are far smaller than logits, and digits would cancel.
   const double mean = sum / static_cast<double>(height * width);
   double square = 0.0;
   for (Index r = top; r < top + height; ++r) square += (row_piece(logits, r, left, width) - mean).square().sum();
@@ -126,7 +126,8 @@ void Worker::normalise(const Run& rows) {
 }  // namespace
 
 void LogHistogram::add(double value, std::uint64_t times) {
-  // Adding the largest dropped fraction rounds up, so that an exact bin edge is its own upper edge.
+  // Adding the largest value of the ignored bits rounds up, so that a value on a bin's edge belongs to the bin below
+  // it.
   const auto bits = std::bit_cast<std::uint64_t>(value) + ((std::uint64_t{1} << kDroppedFractionBits) - 1);
   counts_[bits >> kDroppedFractionBits] += times;
 }
@@ -159,8 +160,8 @@ LogitStats sweep_logits(const Stripes& stripes, std::span<const DeviationRequest
   stats.deviations.resize(requests.size());
   std::mutex merge;
   parallel_for(static_cast<Index>(stripes.rows.size()), threads, [&] {
-    // The shared state merges a thread's histograms when its last copy goes: counts are whole numbers,
-    // so the order of merging does not show.
+    // A thread's histograms are merged when the last copy of its worker is destroyed. Counts are integers, so that the
+    // order of merging does not change the result.
     auto worker = std::shared_ptr<Worker>(
         new Worker{stripes, requests, stats, {}, {}, {}, std::vector<LogHistogram>(requests.size())},
         [&stats, &merge](Worker* done) {

@@ -1,5 +1,5 @@
 #pragma once
-// First sweep over a head's logits: everything that needs Q and K alone, for all partitions at once.
+// First sweep over a head's logits: everything that depends on Q and K alone, for all partitions at once.
 
 #include <array>
 #include <functional>
@@ -29,14 +29,14 @@ class LogHistogram {
   std::vector<std::uint64_t> counts_;
 };
 
-/// A pooled map whose deviations |S_uv - S~_ij| are asked for (eq. 8).
+/// A pooled map for which sweep_logits() shall compute the histogram of |S_uv - S~_ij| (eq. 8).
 struct DeviationRequest {
   Matrix pooled_logits;       // S~, unscaled, [regions, regions] of the partition below
   std::vector<Index> parent;  // atom -> region
 };
 
-/// log sum exp(scale S) by row, in two parts: beside a large logit the sum's own logarithm would be rounded away, and
-/// with it the share of keys that tie. P = exp(scale (S - highest) - rest).
+/// log sum exp(scale S) of each row, in two parts. In one number the logarithm of the sum would be rounded away beside
+/// a large logit, and P of several equal keys would come out wrong. P = exp(scale (S - highest) - rest).
 struct LogSums {
   Vector highest;  // the largest S of the row, unscaled
   Vector rest;     // log sum exp(scale (S - highest)): from 0 to the log of the number of terms
@@ -58,14 +58,14 @@ struct LogitStats {
   Matrix mass;                           // sum of P in each block
   Vector text_mass;                      // sum of P over an atom's rows and the text columns, [atoms]
   LogSums lse;                           // log of sum_v exp(scale S_uv), all columns, [video] in region order
-  std::vector<LogHistogram> deviations;  // one a request
+  std::vector<LogHistogram> deviations;  // one for each request
 };
 
 /// One pass over Q K^T. Memory: O(tokens * head_dim + atoms^2).
 LogitStats sweep_logits(const Stripes& stripes, std::span<const DeviationRequest> requests, int threads,
                         const Progress& progress = {});
 
-/// The same statistics over a coarser partition; `deviations` and `lse` are left out.
+/// The same statistics over a coarser partition; `deviations` and `lse` stay empty.
 LogitStats coarsened(const LogitStats& fine, const Partition& atoms, const std::vector<Index>& parent, Index regions);
 
 }  // namespace draft

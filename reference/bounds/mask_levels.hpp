@@ -1,5 +1,5 @@
 #pragma once
-// Nested masks as one number a block: which of them is the first to keep it.
+// Nested masks as one number for each block: its level, the first mask that keeps it.
 
 #include <algorithm>
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace draft {
 
 using Level = std::uint8_t;
 
-/// A family prepared for look-up: a block's level is the first mask that keeps it, or `masks` if none does.
+/// The levels of a family's blocks: the first mask that keeps a block, or `masks` if none does.
 struct Levels {
   explicit Levels(const MaskFamily& family) : masks(family.cuts.size()) {
     if (masks >= 255) throw std::invalid_argument("mask family: wanted fewer than 255 masks");

@@ -16,18 +16,19 @@
 namespace draft {
 namespace {
 
-/// Below this mass squares of its parts lose digits and vanish, and so does the mass itself in the end, though softmax
-/// over the columns is well defined: such rows are computed again with their own maximum.
+/// If a row keeps less mass than this, the squares of its probabilities underflow, and in the end the mass itself,
+/// although the softmax over the kept columns is well defined. Such rows are computed again with their own maximum.
 constexpr double kTrustedMass = 1e-100;
 
-/// Below this dropped mass the difference of two outputs is all rounding: it is taken between what is dropped and what
-/// is kept instead, each with its own softmax. O - O^M = mu (O^D - O^M).
+/// If a row drops less mass than this, O - O^M computed as a difference is all rounding. It is then computed as
+/// mu (O^D - O^M), where O^D is the output of a softmax over the dropped columns alone.
 constexpr double kTrustedDifference = 1e-14;
 
-/// Step 1's identity is summed element by element on one token in this many: n^2 work a mask otherwise.
+/// Step 1's identity is checked element by element on one token in this many: on all of them it would be n^2 work for
+/// each mask.
 constexpr Index kCheckedEvery = 128;
 
-/// A family's levels by atom.
+/// The levels of a family: at(a, b) is the first mask that keeps the block of atoms a and b, or `masks` if none does.
 struct AtomLevels : Levels {
   AtomLevels(const MaskFamily& family, const std::vector<Index>& parents)
       : Levels(family), regions(family.ranking.regions), parent(&parents) {}
@@ -39,22 +40,22 @@ struct AtomLevels : Levels {
   const std::vector<Index>* parent;  // atom -> region
 };
 
-/// Sums over a chunk that are added up in chunk order afterwards, so that threads do not show.
+/// Sums over a chunk. They are added up in the order of chunks afterwards, so that results do not depend on threads.
 struct ChunkSums {
   DenseSums dense;
   std::vector<std::vector<MaskEffect>> effects;  // row vectors left empty
 };
 
-/// What one mask keeps or drops of one row: the sum of P and of P^2.
+/// The sums of P and of P^2 over the columns of one row that a mask keeps, or drops.
 struct Part {
   double mass = 0.0, square = 0.0;
 };
 
 /// One row under one mask.
 struct MaskedPlace {
-  Index row_atom, row;  // of the chunk
+  Index row_atom, row;  // the row's atom, and its index in the chunk
   std::size_t family, mask;
-  Index checked;  // its place among the checked rows, or -1
+  Index checked;  // its index among the checked rows, or -1
 };
 
 struct Worker {
@@ -63,15 +64,15 @@ struct Worker {
   const std::vector<AtomLevels>& families;
   MaskSweep& result;
   Matrix probs;                           // [chunk rows, segment columns]
-  Matrix mass, square;                    // sum of P and of P^2 by row and column atom
+  Matrix mass, square;                    // sums of P and of P^2, [chunk rows, column atoms]
   Matrix product;                         // P_block V_block, [chunk rows, head_dim]
   Matrix dense;                           // [chunk rows, head_dim]
-  Matrix text;                            // the text columns' part of it
-  std::vector<Index> checked;             // rows of the chunk whose P is kept whole
+  Matrix text;                            // the text columns' part of `dense`
+  std::vector<Index> checked;             // rows of the chunk that are checked, whose P is stored
   Matrix checked_probs;                   // [checked rows, tokens]
-  std::vector<std::vector<Matrix>> kept;  // [family][level], unnormalised output first kept at that level
-  Matrix row_logits;                      // of logits_of, [1, tokens]
-  Index logits_of = -1;                   // a row, in region order
+  std::vector<std::vector<Matrix>> kept;  // [family][level], unnormalised output of the blocks of that level
+  Matrix row_logits;                      // logits of row `logits_of`, [1, tokens]
+  Index logits_of = -1;                   // a row's position in region order
 
   void chunk(const Run& rows, ChunkSums& sums);
   void multiply(const Run& rows, const Run& columns, Index atom);
@@ -85,7 +86,7 @@ struct Worker {
   MaskedRow own_softmax(Index row, const std::function<bool(Index)>& columns);
 };
 
-/// Whole rows lie side by side: one long vector addition instead of one a row.
+/// Adds rows [top, top + height). They are contiguous in memory, so one long vector addition does for all.
 void add_rows(Matrix& sum, const Matrix& term, Index top, Index height) {
   const Index first = top * sum.cols(), size = height * sum.cols();
   Eigen::Map<Eigen::ArrayXd>(sum.data() + first, size) += Eigen::Map<const Eigen::ArrayXd>(term.data() + first, size);
@@ -167,7 +168,7 @@ void Worker::family(const Run& rows, std::size_t f, ChunkSums& sums) {
       for (std::size_t m = 0; m < levels.masks; ++m) {
         keeps.mass += by_mass[m];
         keeps.square += by_square[m];
-        Part drops;  // summed from the dropped side: 1 - kept would lose a small mu's digits
+        Part drops;  // summed over what is dropped: 1 - kept would lose the digits of a small mu
         for (std::size_t l = levels.masks; l > m; --l) {
           drops.mass += by_mass[l];
           drops.square += by_square[l];
@@ -190,8 +191,8 @@ void Worker::row(const Run& rows, const MaskedPlace& place, const Part& keeps, c
   MaskEffect& effect = result.effects[place.family][place.mask];
   effect.dropped[u] = drops.mass;
   effect.kept[u] = keeps.mass;
-  // P - P^M is P on what is dropped and -mu P^M on what is kept: ||P - P^M|| = mu sqrt(a + b) with a and b the sums of
-  // squares of either part's own softmax.
+  // P - P^M is P on the dropped columns and -mu P^M on the kept ones. So ||P - P^M|| = mu sqrt(a + b), where a and b
+  // are the sums of squares of a softmax over the kept columns alone and over the dropped columns alone.
   double kept_sharpness = 0.0, dropped_sharpness = 0.0;
   Eigen::RowVectorXd sparse;
   std::optional<MaskedRow> exact;
@@ -201,7 +202,7 @@ void Worker::row(const Run& rows, const MaskedPlace& place, const Part& keeps, c
   } else {
     exact = own_softmax(u, [&](Index column_atom) { return is_kept(place, column_atom); });
     kept_sharpness = exact->probs_square;
-    sparse = exact->output;  // zero where the row keeps nothing
+    sparse = exact->output;  // 0 if the row keeps nothing
   }
   Eigen::RowVectorXd error = dense.row(r) - sparse;
   if (drops.mass == 0.0) {

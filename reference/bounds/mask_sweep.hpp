@@ -23,8 +23,8 @@ struct MaskFamily {
 /// A row that keeps nothing has P^M = 0 and output 0.
 struct MaskEffect {
   Vector dropped;                // mu_u, [video]
-  Vector kept;                   // 1 - mu_u, summed from the kept side so that neither loses digits, [video]
-  Vector probs_error;            // ||P_u - P^M_u||_2, [video]; no squares, which would vanish where mu is below 1e-154
+  Vector kept;                   // 1 - mu_u, summed over what is kept, so that neither loses digits, [video]
+  Vector probs_error;            // ||P_u - P^M_u||_2, [video]; not squared: squares underflow for mu below 1e-154
   Vector output_error;           // ||O_u - O^M_u||_2, [video]
   double output_error1 = 0.0;    // sum |O - O^M|
   double output_dot = 0.0;       // sum O * O^M

@@ -1,4 +1,4 @@
-// Both sweeps against the definitions, with n x n matrices written out.
+// Both sweeps against the definitions, computed with n x n matrices.
 #include "reference/bounds/mask_sweep.hpp"
 
 #include <gtest/gtest.h>
@@ -143,7 +143,7 @@ TEST(MaskSweep, KeptMassBelowTheSmallestDoubleIsStillASoftmax) {
   for (Index u = 0; u < 8; ++u) {
     EXPECT_CLOSE(std::pow(sweep.effects[0][0].probs_error[u], 2), (p.row(u) - pm.row(u)).squaredNorm());
     EXPECT_CLOSE(std::pow(sweep.effects[0][0].output_error[u], 2), ((p.row(u) - pm.row(u)) * problem.v).squaredNorm());
-    // Both halves count: all of P, and a softmax over 8 keys, whose squares sum to at least 1/8.
+    // The error has two parts: all of P, and a softmax over 8 keys, whose squares sum to at least 1/8.
     EXPECT_GE(std::pow(sweep.effects[0][0].probs_error[u], 2), p.row(u).squaredNorm() + 0.125 - kTolerance);
   }
 }
