@@ -24,11 +24,11 @@ namespace {
 
 bool run_uses_gpu = false;
 
-/// NVML comes with the driver, not with the toolkit: found at run time or not at all. The names and numbers
+/// NVML, loaded at run time: it comes with the driver, not with the toolkit, and may be missing. The names and numbers
 /// below are those of its documented, stable interface.
 class Nvml {
  public:
-  /// Of the device at this PCI address.
+  /// For the device at this PCI address.
   explicit Nvml(const char* pci_address) : library_(dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL)) {
     const auto start = function<int (*)()>("nvmlInit_v2");
     started_ = start != nullptr && start() == 0;
@@ -76,7 +76,7 @@ class Nvml {
   void* device_ = nullptr;
 };
 
-/// Of the GPU that this run uses, or null.
+/// NVML for the GPU that this run uses, or null if it uses none.
 const Nvml* nvml() {
   if (!run_uses_gpu) return nullptr;
   static const std::string address = [] {
@@ -147,7 +147,7 @@ std::vector<std::string> throttle_names(std::uint64_t throttle) {
                                                                                 {0x40, "hw_thermal_slowdown"},
                                                                                 {0x80, "hw_power_brake_slowdown"},
                                                                                 {0x100, "display_clock_setting"}}};
-  throttle &= ~std::uint64_t{1};  // the GPU idles
+  throttle &= ~std::uint64_t{1};  // the bit for an idle GPU
   std::vector<std::string> names;
   for (const auto& [bit, name] : kNames) {
     if ((throttle & bit) != 0) names.emplace_back(name);

@@ -12,7 +12,7 @@
 namespace draft {
 namespace {
 
-/// The text as a number, all of it.
+/// The whole text as a number, or nothing if it is none.
 template <typename Number>
 std::optional<Number> parsed(const std::string& text) {
   Number value{};
@@ -35,7 +35,7 @@ Number parse_at_least_zero(const std::string& text) {
 double parse_sparsity(const std::string& text) {
   const auto value = parsed<double>(text);
   if (!value || !(*value >= 0.0 && *value < 1.0)) refuse("a number of at least 0 and below 1", text);
-  return *value + 0.0;  // of -0.0, 0.0: the same share is the same cell
+  return *value + 0.0;  // turns -0.0 into 0.0, so that both are the same cell
 }
 
 std::string parse_device(const std::string& text) {
@@ -43,8 +43,8 @@ std::string parse_device(const std::string& text) {
   return text;
 }
 
-/// Runs a parser and names the option if it throws. Parsers of other layers say what they parse ("pool:
-/// wanted ..."); the option's name says that already.
+/// Runs a parser; if it throws, the error names the option. What other layers' parsers put before "wanted" ("pool:
+/// wanted ...") is dropped, since the option's name says it.
 template <typename Value>
 Value parse_for(const std::string& option, const std::string& text,
                 const std::function<Value(const std::string&)>& parse) {
@@ -71,7 +71,7 @@ CLI::Option* add_list(CLI::App& command, const std::string& name, std::vector<Va
     }
   };
   return command.add_option_function<std::vector<std::string>>(name, read, description)
-      ->allow_extra_args(false)  // what follows belongs to the command
+      ->allow_extra_args(false)  // the next argument is the command's, not one more value of this list
       ->type_name("LIST");
 }
 

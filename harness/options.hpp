@@ -25,10 +25,10 @@ struct UsageError : std::runtime_error {
 /// Exit statuses of the program.
 enum ExitStatus : int { kExitFine = 0, kExitCheckFailed = 1, kExitBadInput = 2 };
 
-/// What the command line asked for. Empty lists mean "the subcommand's default".
+/// The parsed command line. An empty list means the subcommand's default.
 struct Options {
   std::string dump;                   // positional: the dump file
-  std::vector<std::string> captures;  // --capture as given: a name, else names between commas (chosen_captures())
+  std::vector<std::string> captures;  // --capture as given: a name, or several between commas; see chosen_captures()
   std::vector<Index> heads;           // --heads
   std::vector<Pool> pools;            // --pool
   std::vector<RegionSize> regions;    // --region
@@ -47,21 +47,21 @@ struct OptionSet {
   bool dump = false, captures = false, pool = false, region = false, rule = false, sparsity = false, compute = false;
 };
 
-/// Has an option that names a file refuse an empty name.
+/// Makes an option that names a file refuse an empty name.
 void require_file_name(CLI::Option* option);
 
-/// Has an option refuse what is no whole number from `least` to `most`. Number: int, Index or std::uint64_t.
+/// Makes an option refuse anything but a whole number from `least` to `most`. Number: int, Index or std::uint64_t.
 template <typename Number>
 void require_whole_number(CLI::Option* option, Number least, Number most = std::numeric_limits<Number>::max());
 
-/// Has an option refuse what is no number from `least` to `most`; infinity itself is none.
+/// Makes an option refuse anything but a finite number from `least` to `most`.
 void require_number(CLI::Option* option, double least, double most = std::numeric_limits<double>::infinity());
 
 /// The text's parts between commas, in order, empty ones as well.
 std::vector<std::string> comma_parts(const std::string& text);
 
-/// A list of texts after commas or from a repeated option. Refused: an empty one, and one that is not among the `known`
-/// where any are.
+/// A list of texts, between commas or from a repeated option. Refuses an empty text, and one that is not in `known`
+/// unless that is empty.
 CLI::Option* add_text_list(CLI::App& command, const std::string& name, std::vector<std::string>& values,
                            const std::string& description, const std::vector<std::string>& known = {});
 
@@ -72,7 +72,7 @@ CLI::Option* add_switch(CLI::App& command, const std::string& name, bool& value,
 /// `options`; a value that does not parse makes CLI11 fail with the option's name.
 void add_options(CLI::App& command, Options& options, OptionSet chosen);
 
-/// The chosen values, or the experiment's default where the command line names none.
+/// The chosen values, or the experiment's default if the command line has none.
 template <typename T>
 std::vector<T> chosen_or(const std::vector<T>& chosen, std::vector<T> otherwise) {
   return chosen.empty() ? std::move(otherwise) : chosen;

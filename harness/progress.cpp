@@ -14,7 +14,7 @@ namespace {
 constexpr double kSilence = 2.0;           // seconds
 constexpr double kTerminalInterval = 0.2;  // seconds
 constexpr double kPlainInterval = 10.0;    // seconds
-constexpr double kLongest = 359'999.0;     // 99:59:59: longer is no estimate
+constexpr double kLongest = 359'999.0;     // 99:59:59: a longer estimate is not shown
 
 }  // namespace
 
@@ -34,7 +34,7 @@ ProgressLine::ProgressLine(std::string label, Index total, bool quiet, ProgressS
 ProgressLine::~ProgressLine() {
   try {
     finish();
-  } catch (...) {  // a lost progress line is no failure
+  } catch (...) {  // a progress line that cannot be written is no failure of the run
   }
 }
 
@@ -52,7 +52,7 @@ void ProgressLine::show(double now) {
   if (share > 0.0) line += fmt::format(", {} left", clock_text((now - start_) * (1.0 - share) / share));
   if (sink_.terminal) {
     const std::size_t length = line.size();
-    line.resize(std::max(length, shown_), ' ');  // covers the rest of a longer line
+    line.resize(std::max(length, shown_), ' ');  // spaces overwrite the rest of a longer line
     *sink_.stream << '\r' << line << std::flush;
     shown_ = length;
     next_ = now + kTerminalInterval;

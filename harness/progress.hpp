@@ -1,5 +1,5 @@
 #pragma once
-// A line on stderr that says how far a long run is and how long it will still take.
+// A progress line on stderr: how much of a long run is done and how long the rest will take.
 
 #include <functional>
 #include <iosfwd>
@@ -10,7 +10,7 @@
 
 namespace draft {
 
-/// Where a progress line goes and what its time is; tests put in their own.
+/// A progress line's output and clock; tests replace both.
 struct ProgressSink {
   std::ostream* stream;           // not owned; null: silent
   bool terminal;                  // rewrite one line, else print plain lines
@@ -30,9 +30,9 @@ class ProgressLine {
   ProgressLine& operator=(const ProgressLine&) = delete;
   ~ProgressLine();
 
-  /// So many more steps are done. May be called from any thread.
+  /// Counts `steps` more steps as done. May be called from any thread.
   void advance(Index steps = 1);
-  /// No more lines. Also done by the destructor.
+  /// Ends the output. The destructor does it too.
   void finish();
 
  private:

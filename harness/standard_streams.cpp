@@ -13,7 +13,7 @@ namespace draft {
 void guard_standard_streams() {
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(stream, F_GETFD) >= 0 || errno != EBADF) continue;
-    // The lowest free number is this one: those below are open by now.
+    // open() takes the lowest free descriptor. That is this one, since all lower ones are open by now.
     static_cast<void>(::open("/dev/null", stream == STDERR_FILENO ? O_WRONLY : O_RDONLY));
   }
   std::signal(SIGXFSZ, SIG_IGN);

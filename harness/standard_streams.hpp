@@ -1,17 +1,17 @@
 #pragma once
-// stdin, stdout and stderr as a program may find them: closed, full, or a file that must not grow any more.
+// Makes the program safe against standard streams that are closed, full, or files at their size limit.
 
 #include <string>
 
 namespace draft {
 
-/// To be called first in main. A standard stream that is closed would give its number to the next file that is opened,
-/// and what is printed would go into a dump or among records: each gets /dev/null instead, stdout in a way that refuses
-/// to be written. A write beyond the limit of a file's size fails from now on and no longer ends the program.
+/// To be called first in main. If a standard stream is closed, the next file that is opened would get its descriptor,
+/// and printed text would go into a dump or a file of records. So closed ones are opened on /dev/null; stdout
+/// read-only, so that printing to it still fails. Writing beyond a file size limit from now on fails instead of ending
+/// the program.
 void guard_standard_streams();
 
-/// Writes out what was printed to stdout. Returns why that, or an earlier part of it, was not possible; empty: all of
-/// it is written.
+/// Flushes stdout. Returns "" if everything that was printed is written, else the reason why not.
 std::string unwritten_output();
 
 }  // namespace draft

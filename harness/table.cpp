@@ -47,7 +47,7 @@ void Table::add_row(std::vector<std::string> cells) {
   if (cells.size() != columns_.size()) {
     throw std::invalid_argument(fmt::format("table: wanted {} cells, found {}", columns_.size(), cells.size()));
   }
-  for (std::string& cell : cells) cell = shown(cell);  // names come from files, and a newline would tear the row
+  for (std::string& cell : cells) cell = shown(cell);  // names come from files: a newline in one would break the row
   rows_.push_back(std::move(cells));
 }
 

@@ -19,7 +19,7 @@ class Table {
  public:
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
 
-  /// One cell a column; what a terminal would obey is escaped. Throws std::invalid_argument on another number of cells.
+  /// Adds one cell for each column; control characters are escaped. Throws std::invalid_argument on another number.
   void add_row(std::vector<std::string> cells);
   [[nodiscard]] bool empty() const { return rows_.empty(); }
 
@@ -33,11 +33,11 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-/// `value` to so many significant digits without trailing zeros: "0.0123", "98010", "1.5e-07", "nan". The
-/// whole part is never rounded away: 98010 keeps five digits whatever `digits` is.
+/// `value` to `digits` significant digits without trailing zeros: "0.0123", "98010", "1.5e-07", "nan". The whole part
+/// is never rounded: 98010 keeps five digits whatever `digits` is.
 std::string number(double value, int digits = 4);
 
-/// Characters of UTF-8 text: each counts as one column of the terminal.
+/// The number of characters of UTF-8 text; each is taken to fill one column of the terminal.
 std::size_t display_width(const std::string& text);
 
 }  // namespace draft

@@ -1,5 +1,5 @@
 #pragma once
-// For tests: a directory of its own that goes away with everything in it.
+// For tests: a fresh directory that is deleted with everything in it at the end.
 
 #include <unistd.h>
 

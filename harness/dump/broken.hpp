@@ -1,5 +1,5 @@
 #pragma once
-// For tests: a sound dump and the ways to break it through HDF5 and byte by byte.
+// For tests: a valid dump, and ways to damage it through HDF5 and byte by byte.
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -23,14 +23,14 @@ using Dims = std::vector<hsize_t>;
 inline constexpr Grid kGrid{1, 2, 3, 2};  // 8 tokens
 inline constexpr Index kHeads = 2, kKvHeads = 1, kHeadDim = 4;
 
-/// A dump that tests break, one thing at a time, and what the reader says to it.
+/// Fixture with a dump that tests damage in one place, and the reader's message about it.
 class BrokenDump : public testing::Test {
  protected:
   BrokenDump() { write_good(0); }
 
-  /// A sound dump with captures "a" and "b"; numbers of head h of q are 100 h + 0, 1, 2, ...
+  /// Writes a valid dump with captures "a" and "b"; numbers of head h of q are 100 h + 0, 1, 2, ...
   void write_good(int gzip, bool fletcher32 = false) {
-    std::filesystem::remove(path_);  // what is broken is no dump any more, and no writer replaces it
+    std::filesystem::remove(path_);  // a writer would refuse to replace the damaged file, which is no dump any more
     DumpWriter writer(path_, {"model", "source", kGrid});
     for (const char* name : {"a", "b"}) {
       CaptureInfo capture;
@@ -52,7 +52,7 @@ class BrokenDump : public testing::Test {
     change(file.id());
   }
 
-  /// Puts another dataset in the place of one; zeros are written unless `written` says otherwise.
+  /// Replaces a dataset by another one, of zeros, or not written at all if `written` is false.
   void replace(const std::string& object, const Dims& dims, hid_t type = H5T_IEEE_F32LE, hid_t properties = H5P_DEFAULT,
                bool written = true) {
     edit([&](hid_t file) {
@@ -108,7 +108,7 @@ class BrokenDump : public testing::Test {
     write_bytes(path_, bytes);
   }
 
-  /// The refusal's text without the file's name, after checking that it is one line that begins with that name.
+  /// The text of the refusal, without the file's name. Checks that it is one line that begins with that name.
   [[nodiscard]] std::string message_of(const std::function<void()>& action) const {
     testing::internal::CaptureStderr();
     std::string message = "not refused";
@@ -135,7 +135,7 @@ class BrokenDump : public testing::Test {
   const std::filesystem::path path_ = directory_ / "dump.h5";
 };
 
-/// The message begins so; HDF5's own words may follow.
+/// Expects a message that begins with `start`; HDF5's own words may follow.
 inline void expect_start(const std::string& message, const std::string& start) {
   EXPECT_TRUE(message.starts_with(start)) << message;
 }

@@ -1,5 +1,5 @@
-// Given: dumps that claim what is not so: objects that lie elsewhere, more numbers than the file can hold, text that is
-// none, attributes that cannot be read. Claim: each is refused at once in one line.
+// Given: dumps with false claims: objects in other files, more numbers than the file can hold, text that is no UTF-8,
+// attributes that cannot be read. Claim: each is refused at once in one line.
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -14,8 +14,8 @@ namespace {
 
 using Claims = BrokenDump;
 
-// Given: a link at each step of a path that leads out of the file, at once or by another link. Claim: refused there,
-// also where the other file is a device or is not there.
+// Given: at each step of a path, a link that leads out of the file, directly or through another link. Claim: refused at
+// this step, also if the other file is a device or does not exist.
 TEST_F(Claims, LinksThatMayLeadOutOfTheFile) {
   std::filesystem::copy_file(path_, directory_ / "other.h5");
   for (const std::string object : {"/captures", "/captures/a", "/captures/a/q", "/captures/a/o"}) {
@@ -92,8 +92,8 @@ TEST_F(Claims, TextAndNumbersOutOfRange) {
             "attribute 'step' of /captures/a: wanted an integer up to 9223372036854775807, found 9223372036854775808");
 }
 
-// Given: an attribute whose name is damaged, so that HDF5 cannot tell it or any behind it from absent. Claim: refused,
-// naming it; never taken for one that is not there.
+// Given: an attribute whose name is damaged, so that HDF5 cannot tell whether it and those after it exist. Claim: the
+// dump is refused with the attribute's name; an attribute that cannot be read is never taken for absent.
 TEST_F(Claims, AnAttributeThatCannotBeRead) {
   set_attribute("/captures/b", "softmax_scale", [](hid_t id) { hdf5::write_number(id, "softmax_scale", 0.3); });
   std::string bytes = read_text(path_);

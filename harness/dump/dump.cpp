@@ -34,7 +34,7 @@ std::uintmax_t size_of_file(const std::filesystem::path& path) {
   return bytes;
 }
 
-/// What runs in the process that reads.
+/// The function that runs in the reading process.
 DumpAnswerer answer_from(const std::filesystem::path& path) {
   return [file = std::make_shared<const DumpFile>(path)](const DumpRequest& request, AnswerSpace& space) {
     file->answer(request, space);
@@ -81,7 +81,7 @@ struct Dump::State {
   DumpInfo info;
   mutable DumpProcess process;
 
-  /// One head of the dataset that belongs to a query head; valid until the next.
+  /// The head of a dataset that belongs to a query head; valid until the next call.
   [[nodiscard]] DumpHead read(const CaptureInfo& capture, char dataset, Index head) const {
     if (head < 0 || head >= info.heads) {
       throw UsageError(

@@ -18,7 +18,7 @@ inline constexpr Index kDumpVersion = 1;
 
 /// A dump that is refused: one line with the file, the object in it, what was wanted and what was found.
 struct DumpError : UsageError {
-  using UsageError::UsageError;  // of the whole line
+  using UsageError::UsageError;  // from the whole line
   DumpError(const std::filesystem::path& file, const std::string& object, const std::string& wanted,
             const std::string& found);
 };
@@ -29,18 +29,19 @@ struct CaptureInfo {
   Index layer = 0;
   Index step = 0;  // counted from the start of the schedule
   double timestep = 0.0;
-  std::optional<Index> steps;  // of the whole schedule
+  std::optional<Index> steps;  // length of the schedule
   std::optional<std::string> prompt;
   std::optional<std::string> branch;  // "cond", "uncond"
-  double softmax_scale = 0.0;         // read: 1/sqrt(head_dim) where the file has none; written: 0 leaves it out
+  double softmax_scale = 0.0;         // reading: 1/sqrt(head_dim) if the file has none; writing: 0 omits it
   std::vector<Index> model_heads;     // the model's own numbers of the heads; empty: not recorded
-  bool has_output = false;            // the model's own attention output is there
+  bool has_output = false;            // whether the file has the model's own attention output
 };
 
-/// The bytes of the captures' texts with those of one more; they share the size of one attribute. Throws DumpError.
+/// `before` plus the bytes of one more capture's texts. All captures' texts together may be no longer than one
+/// attribute; throws DumpError if they are.
 std::size_t text_bytes(const std::filesystem::path& file, std::size_t before, const CaptureInfo& capture);
 
-/// What a dump says about itself. All captures share the grid and the shapes.
+/// A dump's structure and attributes. All captures share the grid and the shapes.
 struct DumpInfo {
   std::filesystem::path path;
   Index version = 0;
@@ -61,13 +62,13 @@ struct DumpInfo {
   [[nodiscard]] std::size_t place_of(const std::string& name) const;
 };
 
-/// The file's name for records and messages: escaped where it is not plain text.
+/// The file's name for records and messages, with bytes that are not plain text escaped.
 std::string file_name(const DumpInfo& info);
 
 /// The version of the HDF5 library.
 std::string hdf5_version();
 
-/// An open dump; a process of its own reads it (process.hpp). Not to be used from several threads at once.
+/// An open dump. A separate process reads it (process.hpp). Must not be used from several threads at once.
 class Dump {
  public:
   /// Checks everything but the numbers themselves, without reading them. Throws DumpError.
@@ -83,13 +84,13 @@ class Dump {
   /// Throws DumpError on an unreadable chunk or a NaN or infinity, UsageError on a head that is not there.
   [[nodiscard]] Problem load(const CaptureInfo& capture, Index head) const;
 
-  /// The same as bits of a 16-bit element type, row-major: the file's own where it holds that type, else the nearest.
-  /// Throws as load(); UsageError also where a number is too large for the type.
+  /// The same as bits of a 16-bit element type, row-major: the file's own bits if it has that type, else rounded.
+  /// Throws as load(), and UsageError if a number is too large for the type.
   [[nodiscard]] HalfHead load_half(const CaptureInfo& capture, Index head, Element element) const;
   /// The head that load_half() gave, as float64: load()'s where the file holds that type.
   [[nodiscard]] Problem problem_of(const CaptureInfo& capture, Index head, const HalfHead& bits) const;
 
-  /// One tensor of a head, 'q', 'k' or 'v', as load() has it: where memory for all three is not needed.
+  /// One tensor of a head, 'q', 'k' or 'v', as in load(), without using the memory of all three.
   [[nodiscard]] Matrix load_tensor(const CaptureInfo& capture, char dataset, Index head) const;
 
   /// The model's own dense attention output of one head, [tokens, head_dim], if the capture has it.

@@ -18,7 +18,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// Different numbers everywhere that no element type holds exactly.
+/// Numbers that all differ and that no element type represents exactly.
 Matrix numbers(const Grid& grid, Index head_dim, double first) {
   Matrix m(grid.tokens(), head_dim);
   for (Index i = 0; i < m.size(); ++i) m.data()[i] = std::sin(first + 0.37 * static_cast<double>(i)) * 3.0;
@@ -204,8 +204,8 @@ class Writer : public testing::Test {
   Matrix fine_ = Matrix::Ones(4, 3);
 };
 
-// Given: a writer that goes away before finish(), also where an older dump stands. Claim: nothing is left
-// of the new one and the older one is untouched.
+// Given: a writer that is destroyed before finish(), also over an older dump. Claim: nothing is left of the new dump,
+// and the older one is untouched.
 TEST_F(Writer, LeavesNothingUnfinished) {
   const auto write = [this](double number) {
     DumpWriter w = writer();
@@ -227,8 +227,8 @@ TEST_F(Writer, LeavesNothingUnfinished) {
   EXPECT_NE(read_text(directory_ / "x.h5"), older);  // a whole one replaces it
 }
 
-// Given: something else under the name, or links. Claim: nothing but a dump or an empty file is replaced, a link stays
-// one and what it leads to is written.
+// Given: another kind of file under the dump's name, or a link. Claim: only a dump or an empty file is replaced; a link
+// stays a link, and the file that it leads to is written.
 TEST_F(Writer, ReplacesDumpsAloneAndFollowsLinks) {
   const auto write = [this] {
     DumpWriter w = writer();

@@ -33,7 +33,7 @@ File open_file(const std::filesystem::path& path) {
                     fmt::format("{} bytes of something else", std::filesystem::file_size(path, ignored)));
   }
   const Properties access(H5Pcreate(H5P_FILE_ACCESS));
-  H5Pset_file_locking(access.id(), false, true);  // only read, and locks fail on some shared file systems
+  H5Pset_file_locking(access.id(), false, true);  // not needed to read, and locks fail on some shared file systems
   H5Pset_fclose_degree(access.id(), H5F_CLOSE_STRONG);
   File file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.id()));
   if (!file.ok()) {
@@ -57,12 +57,12 @@ DumpFile::DumpFile(const std::filesystem::path& path) {
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   info_.path = path;
   H5open();
-  H5Lunregister(H5L_TYPE_EXTERNAL);  // no step of any path leads to another file
+  H5Lunregister(H5L_TYPE_EXTERNAL);  // so that HDF5 cannot follow a link to another file
   std::error_code ignored;
   bytes_ = std::filesystem::file_size(path, ignored);
   file_ = open_file(path);
   read_structure();
-  // Some damage shows when HDF5 lets go of what it has read: before anything is measured, not behind it.
+  // Some damage is only noticed when HDF5 closes the file. Closing it now finds that before anything is measured.
   contained::now_reading("file");
   if (!file_.reset()) throw DumpError(path, "file", "a file that can be closed", last_reason());
   file_ = open_file(path);
@@ -157,8 +157,8 @@ void DumpFile::read_capture(hid_t captures, const std::string& name) {
   info_.captures.push_back(std::move(capture));
 }
 
-/// Checks a capture's datasets against the grid and against the captures before it. The first capture
-/// settles heads, kv_heads and head_dim.
+/// Checks a capture's datasets against the grid and against earlier captures. The first capture determines heads,
+/// kv_heads and head_dim.
 void DumpFile::check_tensors(hid_t group, const CaptureInfo& capture) {
   const bool first = info_.heads == 0;
   for (const std::string name : {"q", "k", "v", "o"}) {

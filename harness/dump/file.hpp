@@ -1,6 +1,6 @@
 #pragma once
-// The HDF5 side of reading a dump: checks its structure and reads heads. Runs in the process of process.hpp only,
-// because HDF5 does not stand every damaged file. format.md has the rules.
+// The HDF5 side of reading a dump: checks its structure and reads heads. Runs only in the process of process.hpp,
+// because HDF5 crashes on some damaged files. format.md has the rules.
 
 #include <filesystem>
 
@@ -17,9 +17,9 @@ class DumpFile {
   explicit DumpFile(const std::filesystem::path& path);
 
   [[nodiscard]] const DumpInfo& info() const { return info_; }
-  /// A dataset of the capture of this number. Throws DumpError.
+  /// A dataset of capture number `capture`. Throws DumpError.
   [[nodiscard]] hdf5::Tensor tensor(Index capture, char dataset) const;
-  /// The structure as text, or one head's numbers in `element` of that dataset.
+  /// Answers a request: the structure as text, or one head's numbers in the dataset's element type.
   void answer(const DumpRequest& request, AnswerSpace& space) const;
 
  private:
@@ -30,7 +30,7 @@ class DumpFile {
 
   std::uintmax_t bytes_ = 0;  // of the file
   hdf5::File file_;
-  std::size_t text_bytes_ = 0;  // of the captures so far
+  std::size_t text_bytes_ = 0;  // bytes of the texts of all captures so far
   DumpInfo info_;
 };
 

@@ -47,7 +47,8 @@ std::string describe_type(hid_t type) {
 
 AttributeReader::AttributeReader(std::filesystem::path file, std::string object, hid_t id, const Names& known)
     : file_(std::move(file)), object_(std::move(object)), id_(id) {
-  // A name that is not there makes HDF5 look at every attribute. Listing damaged ones ends it (1.10.8).
+  // Asking for a name that does not exist makes HDF5 look at every attribute, so that a damaged one is found. Listing
+  // them instead would crash on damaged ones (HDF5 1.10.8).
   if (H5Aexists(id_, kNoAttribute) < 0) refuse_list(known);
   std::vector<std::string> found;
   const auto collect = [](hid_t, const char* name, const H5A_info_t*, void* names) -> herr_t {
@@ -125,7 +126,7 @@ double AttributeReader::number(const char* name) const {
 }
 
 std::vector<Index> AttributeReader::read_integers(const char* name, const Found& found) const {
-  // HDF5 cuts what is too large to the largest that fits, without a word.
+  // HDF5 would silently clip a wider integer to the largest number that fits.
   if (H5Tget_size(found.type.id()) > sizeof(Index)) {
     refuse(name, "an integer of at most 64 bits", describe_type(found.type.id()));
   }
@@ -170,7 +171,7 @@ void AttributeReader::refuse_unreadable(const std::string& name) const {
   refuse(name, "a readable attribute", last_reason());
 }
 
-/// Behind a damaged attribute HDF5 cannot say of a name whether there is one.
+/// Refuses the object because an attribute is damaged: HDF5 then cannot tell whether the attributes after it exist.
 void AttributeReader::refuse_list(const Names& known) const {
   const std::string reason = last_reason();
   std::vector<std::string> unknown;

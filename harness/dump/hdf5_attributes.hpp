@@ -1,6 +1,6 @@
 #pragma once
-// Reads the attributes of one HDF5 object, refusing what is missing, of another kind or unreadable. Included by the
-// dump's reader only. Strings may be of fixed or variable length, numbers of any width.
+// Reads the attributes of one HDF5 object, and refuses those that are missing, of a wrong type or unreadable. Included
+// by the dump's reader only. Strings may be of fixed or variable length, numbers of any width.
 
 #include <filesystem>
 #include <set>
@@ -12,15 +12,15 @@
 
 namespace draft::hdf5 {
 
-/// "int32", "float64 with 11 exponent bits", "string": what an HDF5 type is, for messages.
+/// An HDF5 type in words, for messages: "int32", "float64 with 11 exponent bits", "string".
 std::string describe_type(hid_t type);
 
 class AttributeReader {
  public:
   using Names = std::vector<const char*>;
 
-  /// `object` is the name of `id` in messages, `known` the attributes that it may have by the format. Every attribute
-  /// must open: one that cannot be read is never taken for one that is not there. Throws DumpError.
+  /// `object` is the name of `id` in messages, `known` the attributes that the format allows it. Every attribute must
+  /// open, so that one that cannot be read is never taken for absent. Throws DumpError.
   AttributeReader(std::filesystem::path file, std::string object, hid_t id, const Names& known);
 
   [[nodiscard]] bool has(const std::string& name) const { return names_.contains(name); }
@@ -28,7 +28,7 @@ class AttributeReader {
   /// UTF-8, without NUL.
   [[nodiscard]] std::string text(const char* name) const;
   [[nodiscard]] Index integer(const char* name) const;
-  /// So many; `why` follows that number in a message.
+  /// Exactly `count` integers; `why` follows that number in a message.
   [[nodiscard]] std::vector<Index> integers(const char* name, std::size_t count, const char* why) const;
   [[nodiscard]] double number(const char* name) const;
 

@@ -1,6 +1,6 @@
 #pragma once
-// Owners of HDF5's ids and the little that the dump's reader and writer share. Included by dump.cpp
-// and writer.cpp only: nothing else in the program knows HDF5.
+// Owners of HDF5's ids, and what the dump's reader and writer share. Included by these two only: nothing else in the
+// program uses HDF5.
 
 #include <hdf5.h>
 
@@ -11,7 +11,7 @@
 
 namespace draft::hdf5 {
 
-/// Owns one id; a negative id is what a failed call left behind.
+/// Owns one id; a negative id means that the call which should have made it failed.
 template <herr_t (*close)(hid_t)>
 class Handle {
  public:
@@ -77,8 +77,8 @@ inline Type float16_type() {
   return type;
 }
 
-/// How an element lies in memory and in files that this program writes. bfloat16 has no HDF5 type: its
-/// bits are unsigned integers and an attribute of the dataset says what they mean.
+/// The HDF5 type of an element in memory and in files that this program writes. HDF5 has no bfloat16: its bits are
+/// stored as unsigned integers, and an attribute of the dataset says so.
 inline Type storage_type(Element element) {
   switch (element) {
     case Element::float16: return float16_type();

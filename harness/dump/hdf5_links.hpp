@@ -1,6 +1,6 @@
 #pragma once
-// What a name in a group leads to. Everything of a dump is reached by hard links alone: a soft or an external link may
-// lead into another file, which no checksum of this one covers. Included by the dump's reader only.
+// Checks of links. All objects of a dump must be reached by hard links: a soft or an external link may lead into
+// another file, which this file's checksum does not cover. Included by the dump's reader only.
 
 #include <fmt/format.h>
 
@@ -12,7 +12,7 @@
 
 namespace draft::hdf5 {
 
-/// Whether there is a link of that name; `path` is its name in messages. Throws DumpError if that cannot be said.
+/// Whether there is a link of that name; `path` is its name in messages. Throws DumpError if HDF5 cannot tell.
 inline bool link_exists(const std::filesystem::path& file, hid_t group, const std::string& name,
                         const std::string& path) {
   const htri_t exists = H5Lexists(group, name.c_str(), H5P_DEFAULT);

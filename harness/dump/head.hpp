@@ -1,5 +1,5 @@
 #pragma once
-// The numbers of one head as they came from a dump, and what the program makes of them.
+// The numbers of one head as stored in a dump, and their conversion to matrices or bits.
 
 #include <filesystem>
 #include <string>
@@ -14,14 +14,14 @@ namespace draft {
 struct DumpHead {
   const std::filesystem::path& file;
   std::string path;  // of the dataset, in messages
-  Index head;        // of the dataset, likewise
+  Index head;        // its index in the dataset, in messages
   const void* numbers;
   Element element;
   Index tokens, head_dim;
 
-  /// As float64. Throws DumpError on NaN or infinity, or with the bytes where memory does not suffice.
+  /// As float64. Throws DumpError on NaN or infinity, or, with the number of bytes, if memory does not suffice.
   [[nodiscard]] Matrix matrix() const;
-  /// The file's own bits. Only of float16 and bfloat16; throws as matrix().
+  /// The file's own bits, for float16 and bfloat16 alone; throws as matrix().
   [[nodiscard]] std::vector<std::uint16_t> bits() const;
 
  private:

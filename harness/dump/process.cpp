@@ -26,23 +26,23 @@ namespace {
 
 constexpr std::size_t kNoteBytes = 4096;
 
-/// What comes back over the socket; the bytes themselves lie in the shared memory.
+/// The answer on the socket; its bytes themselves are in the shared memory.
 struct AnswerHeader {
   enum Outcome : int { answered, refused, out_of_memory, file_limit };
   std::uint64_t bytes = 0;
   int kind = 0;
-  Outcome outcome = answered;  // refused: the bytes are the refusal
+  Outcome outcome = answered;  // refused: the bytes are the refusal's text
 };
 
-char* note = nullptr;                       // in the child
-std::uint64_t decoded_bytes = 0;            // in the child: what its limits follow
-std::uint64_t used_seconds = 0;             // in the child: of the processor, before the present request
-std::uint64_t own_data = 0, own_space = 0;  // bytes that the child had when it began
+char* note = nullptr;                       // in the child: shared memory for the name of what it is reading
+std::uint64_t decoded_bytes = 0;            // in the child: bytes to decode, from which its limits follow
+std::uint64_t used_seconds = 0;             // in the child: processor time before the current request
+std::uint64_t own_data = 0, own_space = 0;  // in the child: bytes that it had when it started
 
-/// Shared memory counts as a file where `ulimit -f` limits those.
+/// Thrown if shared memory exceeds `ulimit -f`, which limits it as it limits files.
 struct FileLimit {};
 
-/// Descriptors 0 to 2 are standard streams, also where one of them was closed.
+/// Moves a descriptor above 0 to 2, which may be free because a standard stream was closed.
 int above_standard(int descriptor) {
   if (descriptor < 0 || descriptor > STDERR_FILENO) return descriptor;
   const int moved = fcntl(descriptor, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
@@ -67,7 +67,7 @@ void set_limit(__rlimit_resource resource, std::uint64_t wanted) {
 }
 
 void limit_memory(std::uint64_t more) {
-  // Beside what the child has from its parent: an address sanitizer or CUDA reserve terabytes.
+  // On top of what the child has from its parent, in which an address sanitizer or CUDA may have reserved terabytes.
   if (own_data > 0) set_limit(RLIMIT_DATA, own_data + more);
   if (own_space > 0) set_limit(RLIMIT_AS, own_space + more);
 }
@@ -80,16 +80,18 @@ void close_all_but(int first, int second) {
   close_range(high + 1, ~0U, 0);
 }
 
-/// Makes the forked process one that can do no harm.
+/// Takes from the forked process everything with which it could do harm, and sets its limits.
 void contain(int socket, int answers, std::uintmax_t file_bytes, pid_t parent, bool parent_is_main_thread) {
-  if (parent_is_main_thread) prctl(PR_SET_PDEATHSIG, SIGKILL);  // it follows the thread; else the socket's end is told
+  // The signal comes when the parent's thread ends, not its process, so only a main thread will do. Otherwise the end
+  // of the socket tells the child.
+  if (parent_is_main_thread) prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(0);
   const int nothing = open("/dev/null", O_RDWR);
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(nothing, stream);
   close_all_but(socket, answers);
   for (const int number : {SIGTERM, SIGXCPU, SIGALRM, SIGCHLD}) signal(number, SIG_DFL);
   for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGXFSZ})
-    signal(number, SIG_IGN);  // the parent's to answer
+    signal(number, SIG_IGN);  // the parent handles these
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -97,9 +99,9 @@ void contain(int socket, int answers, std::uintmax_t file_bytes, pid_t parent, b
   own_space = status_bytes("VmSize");
   prctl(PR_SET_DUMPABLE, 0);
   set_limit(RLIMIT_CORE, 0);
-  set_limit(RLIMIT_FSIZE, RLIM_INFINITY);  // as far as the hard limit allows: it writes no file
+  set_limit(RLIMIT_FSIZE, RLIM_INFINITY);  // it writes no file, but the limit counts for its shared memory
   set_limit(RLIMIT_STACK, kReaderStack);
-  decoded_bytes = std::min<std::uint64_t>(file_bytes, kReaderOpening);  // a damaged one may claim any size
+  decoded_bytes = std::min<std::uint64_t>(file_bytes, kReaderOpening);  // capped: a sparse file may have any size
   contained::allow(0, 0);
 }
 
@@ -144,7 +146,7 @@ void* AnswerSpace::place(std::size_t bytes) {
   if (memory_ != nullptr) munmap(memory_, mapped_);
   memory_ = nullptr;
   const std::size_t wanted = std::max<std::size_t>(bytes, 1);
-  // The limits are for what HDF5 takes; this is asked for by the program, which has checked the size.
+  // The limits are meant for HDF5's memory. This memory is the program's, which has checked the size.
   own_space += wanted > mapped_ ? wanted - mapped_ : 0;
   contained::allow(0, 0);
   if (ftruncate(descriptor_, static_cast<off_t>(wanted)) != 0) {
@@ -161,7 +163,7 @@ void* AnswerSpace::place(std::size_t bytes) {
 namespace contained {
 
 void now_reading(const std::string& object) {
-  if (note == nullptr) return;  // not in a child
+  if (note == nullptr) return;  // not called in a child
   const std::size_t length = std::min(object.size(), kNoteBytes - 1);
   std::memcpy(note, object.data(), length);
   note[length] = '\0';
@@ -218,7 +220,7 @@ DumpProcess::DumpProcess(std::filesystem::path path, std::uintmax_t file_bytes,
 DumpProcess::~DumpProcess() { stop(); }
 
 void DumpProcess::stop() {
-  if (child_ > 0) {  // it has nothing to lose
+  if (child_ > 0) {  // it may be killed at any time: it writes nothing
     kill(child_, SIGKILL);
     while (waitpid(child_, nullptr, 0) < 0 && errno == EINTR) {
     }
@@ -255,7 +257,7 @@ void DumpProcess::refuse_ended() {
   throw DumpError(path_, object, "what HDF5 can read", fmt::format("damage or more than it stands: {}", how));
 }
 
-/// Makes so many bytes of the child's answer readable here.
+/// Maps `bytes` bytes of the child's answer into this process.
 void DumpProcess::map(std::size_t bytes) {
   if (bytes <= mapped_ && memory_ != nullptr) return;
   if (memory_ != nullptr) munmap(memory_, mapped_);

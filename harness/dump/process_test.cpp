@@ -33,7 +33,7 @@ void loop() {
   for (;;) ++turns;
 }
 
-/// What the program is told when the reader does this.
+/// The program's error message when the reader does this.
 std::string refusal(const std::function<void()>& harm, std::uintmax_t file_bytes = 1000) {
   const auto start = Clock::now();
   std::string message = "not refused";
@@ -61,7 +61,7 @@ std::string refusal(const std::function<void()>& harm, std::uintmax_t file_bytes
 constexpr const char* kStart =
     "file.h5: /captures/a/q: wanted what HDF5 can read, found damage or more than it stands: ";
 
-// Negative control: a reader that does no harm is no refusal.
+// Negative control: a reader that works is not refused.
 TEST(DumpProcess, NoHarm) {
   EXPECT_EQ(refusal([] {}), "not refused");
 }
@@ -80,14 +80,14 @@ TEST(DumpProcess, SignalsAndExits) {
   EXPECT_EQ(refusal([] { _exit(7); }), std::string(kStart) + "it ended with status 7");
 }
 
-// Also where the file says that it has a terabyte: a sparse one costs nothing.
+// Also for a file of a terabyte, which costs nothing if it is sparse.
 TEST(DumpProcess, LoopsForEver) {
   for (const std::uintmax_t bytes : {std::uintmax_t{1000}, std::uintmax_t{1} << 40}) {
     EXPECT_EQ(refusal(loop, bytes), std::string(kStart) + "it took too long") << bytes;
   }
 }
 
-// Given: a head that may take 100 s and takes none, then a loop. Claim: what was left over does not count for the loop.
+// Given: a request that may take 100 s and takes none, then one that loops. Claim: the unused time is not carried over.
 TEST(DumpProcess, TimeIsForOneRequest) {
   DumpProcess process("file.h5", 1000, [] {
     return [](const DumpRequest& request, AnswerSpace& space) {

@@ -35,7 +35,7 @@ std::optional<Element> element_of(hid_t type, const AttributeReader& attributes)
   return std::nullopt;
 }
 
-/// How an element lies in this machine's memory.
+/// The HDF5 type of an element in this machine's memory.
 Type memory_type(Element element) {
   switch (element) {
     case Element::bfloat16: return Type(H5Tcopy(H5T_NATIVE_UINT16));
@@ -45,7 +45,7 @@ Type memory_type(Element element) {
   }
 }
 
-/// What would wrap stays at the largest number, which no file holds.
+/// a * b, or the largest number if that overflows: no file has so many bytes, so it is refused.
 std::uint64_t product(std::uint64_t a, std::uint64_t b) {
   std::uint64_t result = 0;
   return __builtin_mul_overflow(a, b, &result) ? std::numeric_limits<std::uint64_t>::max() : result;
@@ -67,7 +67,7 @@ Tensor::Tensor(const std::filesystem::path& file, std::uintmax_t file_bytes, hid
   require_hard_link(file_, group, name, path_, "a dataset", kDataset);
   dataset_ = Dataset(H5Dopen2(group, name.c_str(), H5P_DEFAULT));
   if (!dataset_.ok()) refuse(kDataset, last_reason());
-  // First: asking a virtual dataset for its shape opens other files.
+  // Checked first, because asking a virtual dataset for its shape would open other files.
   const Properties properties(H5Dget_create_plist(dataset_.id()));
   if (!properties.ok()) refuse("readable properties", last_reason());
   if (H5Pget_layout(properties.id()) == H5D_VIRTUAL || H5Pget_external_count(properties.id()) != 0) {
@@ -101,7 +101,7 @@ Tensor::Tensor(const std::filesystem::path& file, std::uintmax_t file_bytes, hid
   if (chunk_[0] > 0) require_all_chunks(file_bytes);
 }
 
-/// The numbers must lie in this file and be readable by every HDF5.
+/// Requires that the numbers are in this file and that every HDF5 library can read them.
 void Tensor::require_plain_storage(const Properties& properties) {
   const int filters = H5Pget_nfilters(properties.id());
   if (filters < 0) refuse("readable filters", last_reason());
@@ -129,7 +129,7 @@ void Tensor::require_plain_storage(const Properties& properties) {
   }
 }
 
-/// What the header claims must be what this file can hold.
+/// Requires that the file is large enough for the sizes in the header.
 void Tensor::require_size(std::uintmax_t file_bytes) const {
   if (shape_[0] > kMostHeads) refuse(fmt::format("at most {} heads", kMostHeads), to_string(shape_));
   if (shape_[2] > kLargestHeadDim) refuse(fmt::format("a head_dim of at most {}", kLargestHeadDim), to_string(shape_));
@@ -156,13 +156,13 @@ void Tensor::require_size(std::uintmax_t file_bytes) const {
   }
 }
 
-/// A chunk that was never written, or that the index has lost, reads as zeros.
+/// Requires that all chunks exist: HDF5 would read zeros for one that was never written or is missing in the index.
 void Tensor::require_all_chunks(std::uintmax_t file_bytes) const {
   Shape chunks{};
   for (std::size_t axis = 0; axis < chunk_.size(); ++axis) {
     chunks[axis] = shape_[axis] / chunk_[axis] + (shape_[axis] % chunk_[axis] == 0 ? 0 : 1);
   }
-  const hsize_t wanted = product(chunks);  // no more than the bytes
+  const hsize_t wanted = product(chunks);  // cannot be large: at most the number of bytes
   hsize_t written = 0;
   const Space space(H5Dget_space(dataset_.id()));
   if (H5Dget_num_chunks(dataset_.id(), space.id(), &written) < 0) refuse("a readable index of chunks", last_reason());
@@ -200,7 +200,7 @@ void Tensor::read_head(Index head, AnswerSpace& space) const {
       H5Dread(dataset_.id(), type.id(), memory.id(), selection.id(), H5P_DEFAULT, numbers) >= 0) {
     return;
   }
-  // Here, because closing anything successfully clears the reason.
+  // The reason is read now, because closing a handle successfully would clear it.
   throw DumpError(file_, object, "readable chunks", last_reason());
 }
 

@@ -20,15 +20,16 @@ std::string to_string(const Shape& shape);
 /// A dataset that has passed every check that needs no reading of its numbers.
 class Tensor {
  public:
-  /// Opens the dataset `name` of a group; `path` is its name in messages. `file_bytes`: the file's size, which its own
-  /// claims are held against. Throws DumpError.
+  /// Opens the dataset `name` of a group; `path` is its name in messages. `file_bytes`: the file's size, against which
+  /// the sizes in the header are checked. Throws DumpError.
   Tensor(const std::filesystem::path& file, std::uintmax_t file_bytes, hid_t group, const std::string& name,
          const std::string& path);
 
   [[nodiscard]] const Shape& shape() const { return shape_; }
   [[nodiscard]] Element element() const { return element_; }
 
-  /// One head, [tokens, head_dim], as this machine holds the file's element. Throws DumpError on an unreadable chunk.
+  /// Reads one head, [tokens, head_dim], in the file's element type and this machine's byte order. Throws DumpError on
+  /// an unreadable chunk.
   void read_head(Index head, AnswerSpace& space) const;
 
  private:
@@ -41,7 +42,7 @@ class Tensor {
   std::string path_;
   Dataset dataset_;
   Shape shape_{};
-  Shape chunk_{};  // zeros: not chunked
+  Shape chunk_{};  // all 0: not chunked
   bool gzip_ = false;
   Element element_ = Element::float64;
 };

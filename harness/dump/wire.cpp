@@ -38,7 +38,7 @@ std::string to_wire(const DumpInfo& info) {
                     info.heads,   info.kv_heads, info.head_dim, info.element,
                     captures};
   std::string wire;
-  json::to_cbor(all, wire);  // not text, where a control character takes six bytes: the memory is limited
+  json::to_cbor(all, wire);  // not JSON text, in which a control character takes six bytes: memory is limited
   return wire;
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// A dump's structure as text, between the process that reads the file and the program.
+// A dump's structure in the form that the reading process sends to the program.
 
 #include <string>
 #include <string_view>
@@ -10,8 +10,8 @@ namespace draft {
 
 std::string to_wire(const DumpInfo& info);
 
-/// Without the path. Throws std::runtime_error on anything that to_wire() of a sound dump does not write: it comes from
-/// a process in which a damaged file may have broken anything.
+/// The inverse of to_wire(), without the path. Throws std::runtime_error on anything that to_wire() does not write for
+/// a valid dump: in the sending process a damaged file may have corrupted anything.
 DumpInfo from_wire(std::string_view text);
 
 }  // namespace draft

@@ -23,17 +23,17 @@ namespace {
 using namespace hdf5;
 
 constexpr hsize_t kMostChunkTokens = 4096;
-constexpr int kMostLinks = 40;  // as the system
+constexpr int kMostLinks = 40;  // Linux's own limit
 
-/// A dataset that is being written, and which of its heads are there.
+/// A dataset that is being written, and which of its heads have been.
 struct OpenTensor {
   std::string path;
   Dataset dataset;
   std::vector<bool> written;  // [heads]
 };
 
-/// The file that a dump is written to: `path`, or what it leads to by links. An older dump or an empty file may be
-/// replaced. Throws DumpError for what else may stand there: notes, a folder, a device, a FIFO.
+/// The file to which a dump is written: `path`, or the end of a chain of links that starts there. An older dump or an
+/// empty file may be replaced. Throws DumpError if anything else is there: another file, a folder, a device, a FIFO.
 std::filesystem::path replaceable(const std::filesystem::path& path) {
   const auto refuse = [&](const std::string& what) {
     throw DumpError(path, "file", "a new file or a dump to replace", what);
@@ -108,8 +108,8 @@ struct DumpWriter::State {
   Group captures;
   CaptureLayout layout;             // of the latest capture
   std::vector<OpenTensor> tensors;  // of the latest capture: q, k, v, perhaps o
-  std::size_t added = 0;            // captures
-  std::size_t text_bytes = 0;       // of them
+  std::size_t added = 0;            // number of captures so far
+  std::size_t text_bytes = 0;       // bytes of their texts
 
   ~State() {
     if (temporary.empty()) return;
@@ -125,7 +125,7 @@ struct DumpWriter::State {
     throw DumpError(path, object, wanted, found);
   }
 
-  /// Of one head, as many as a reader takes at once.
+  /// Tokens of a chunk: of one head, as many as a reader accepts in one chunk.
   [[nodiscard]] hsize_t chunk_tokens(const std::array<hsize_t, 3>& shape) const {
     const hsize_t most = kLargestChunk / (shape[2] * bytes_of(layout.element));
     return std::min({shape[1], kMostChunkTokens, std::max<hsize_t>(most, 1)});
@@ -137,7 +137,7 @@ struct DumpWriter::State {
     const std::array<hsize_t, 3> chunk = {1, chunk_tokens(shape), shape[2]};
     const Properties properties(H5Pcreate(H5P_DATASET_CREATE));
     H5Pset_chunk(properties.id(), 3, chunk.data());
-    H5Pset_obj_track_times(properties.id(), false);  // the same numbers make the same bytes, whenever
+    H5Pset_obj_track_times(properties.id(), false);  // no times in the file: the same numbers give the same bytes
     if (layout.gzip > 0) {
       H5Pset_shuffle(properties.id());
       H5Pset_deflate(properties.id(), static_cast<unsigned>(layout.gzip));
@@ -202,7 +202,7 @@ struct DumpWriter::State {
 
 DumpWriter::DumpWriter(const std::filesystem::path& path, const DumpHeader& header)
     : state_(std::make_unique<State>()) {
-  H5dont_atexit();  // HDF5 would try once more to write what a full disk has refused, and crash
+  H5dont_atexit();  // after a full disk HDF5 would try to write again at exit, and crash
   const QuietErrors quiet;
   State& state = *state_;
   state.path = path;

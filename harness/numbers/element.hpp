@@ -27,8 +27,8 @@ struct HalfFormat {
 inline constexpr HalfFormat kFloat16{5, 10};
 inline constexpr HalfFormat kBfloat16{8, 7};
 
-/// Rounds to the nearest value of the format, ties to even, in one step (never through float). What
-/// rounds beyond the largest finite value becomes infinity; NaN becomes a quiet NaN.
+/// Rounds to the nearest value of the format, ties to even, in one step (never through float). Values that round beyond
+/// the largest finite one become infinity; NaN becomes a quiet NaN.
 inline std::uint16_t encode_half(double value, HalfFormat format) {
   const std::uint16_t sign = std::signbit(value) ? 0x8000 : 0;
   const std::uint16_t infinity = format.infinity();
@@ -44,7 +44,7 @@ inline std::uint16_t encode_half(double value, HalfFormat format) {
   return static_cast<std::uint16_t>(sign | (((exponent - lowest) << format.fraction_bits) + units));
 }
 
-/// Exact.
+/// The value of these bits; exact.
 inline double decode_half(std::uint16_t bits, HalfFormat format) {
   const int exponent = (bits & 0x7fff) >> format.fraction_bits;
   const int fraction = bits & ((1 << format.fraction_bits) - 1);
@@ -65,7 +65,7 @@ inline std::uint16_t to_bfloat16(double value) { return encode_half(value, kBflo
 inline double from_float16(std::uint16_t bits) { return decode_half(bits, kFloat16); }
 inline double from_bfloat16(std::uint16_t bits) { return decode_half(bits, kBfloat16); }
 
-/// The value that is left when `value` is stored as `element`.
+/// `value` after it was stored as `element`.
 inline double rounded(double value, Element element) {
   switch (element) {
     case Element::float16: return from_float16(to_float16(value));

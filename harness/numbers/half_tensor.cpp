@@ -12,7 +12,7 @@
 namespace draft {
 namespace {
 
-constexpr Index kPiece = Index{1} << 16;  // numbers a thread takes at a time
+constexpr Index kPiece = Index{1} << 16;  // numbers that a thread converts at a time
 
 HalfFormat format_of(Element element) {
   if (element == Element::float16) return kFloat16;

@@ -8,7 +8,7 @@
 namespace draft {
 namespace {
 
-// Given a matrix of more than one piece, claim: bits and rounding are those of the element's own conversion, each.
+// Given a matrix of more than one piece, claim: every number's bits and rounding are those of encode_half and rounded.
 TEST(HalfTensor, IsTheElementsConversion) {
   for (const Element element : {Element::float16, Element::bfloat16}) {
     Matrix rows = Matrix::Random(300, 257) * 40.0;

@@ -12,10 +12,10 @@ namespace draft {
 namespace {
 
 constexpr Index kLevels = 65536;
-constexpr Index kPiece = 1 << 18;  // numbers a thread takes at a time; a whole number of random words
+constexpr Index kPiece = 1 << 18;  // numbers that a thread makes at a time: whole 64-bit random words
 
-/// The x below which a share p of the normal distribution lies, 0 < p < 1, by Newton's method on its logarithm, which
-/// is concave: from the left it never steps too far.
+/// The p-quantile of the normal distribution, 0 < p < 1, by Newton's method on the logarithm of its distribution
+/// function. The logarithm is concave, so that steps from the left never overshoot.
 double normal_quantile(double p) {
   if (p > 0.5) return -normal_quantile(1.0 - p);
   double x = -5.0;

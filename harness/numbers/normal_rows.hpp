@@ -1,5 +1,5 @@
 #pragma once
-// Normal random numbers in a 16-bit element type, quick enough for whole calls of attention.
+// Normal random numbers in a 16-bit element type, made fast enough to fill whole attention calls.
 
 #include <cstdint>
 #include <vector>

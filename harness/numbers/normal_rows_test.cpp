@@ -27,9 +27,8 @@ Moments moments(const std::vector<std::uint16_t>& rows, const std::vector<std::u
   return sums;
 }
 
-// Given n independent normal numbers, claim: their moments, within five deviations of what chance gives (deviation of
-// x^k is sqrt(E x^2k - (E x^k)^2)), and of what rounding moves them by: half a unit in the last place, 2^-9, and that
-// k-fold for a k-th power.
+// Given n independent normal numbers, claim: their moments are the normal distribution's. Tolerance: five standard
+// deviations of a mean of x^k (that of x^k is sqrt(E x^2k - (E x^k)^2)), and rounding: 2^-9, k times for a k-th power.
 TEST(NormalRows, HaveTheMomentsOfTheNormalDistribution) {
   constexpr Index kCount = 1 << 20;
   const std::vector<std::uint16_t> rows = normal_rows(kCount, 1, 0, Element::bfloat16);
@@ -38,7 +37,7 @@ TEST(NormalRows, HaveTheMomentsOfTheNormalDistribution) {
   EXPECT_LE(std::abs(found.mean), chance + unit);
   EXPECT_LE(std::abs(found.variance - 1), chance * std::sqrt(2.0) + 2 * unit);
   EXPECT_LE(std::abs(found.fourth - 3), chance * std::sqrt(96.0) + 3 * 4 * unit);
-  const double beyond = std::erfc(std::sqrt(2.0));  // 2 itself may round either way: density 0.054, both sides
+  const double beyond = std::erfc(std::sqrt(2.0));  // numbers near 2 may round across it: density 0.054, on both sides
   EXPECT_LE(std::abs(found.beyond_2 - beyond), chance * std::sqrt(beyond) + 2 * 0.054 * 2 * 2 * unit);
   EXPECT_LE(std::abs(found.product), chance + 2 * unit) << "streams depend on each other";
   const Moments same = moments(rows, rows);  // the check of dependence can fail

@@ -13,11 +13,11 @@
 namespace draft {
 namespace {
 
-// All amplitudes are powers of two and the normal numbers have 16 fraction bits: sums and products of
-// a few of them fit a double, so that no compiler's rounding (such as fused multiply-add) shows.
+// All amplitudes are powers of two and the normal numbers have 16 fraction bits. So sums and products of a few of them
+// are exact in double, and do not depend on the compiler (on fused multiply-add, for instance).
 constexpr double kSmoothNoise = 1.0 / 16.0;   // within a region, against 1 between regions
-constexpr double kPeak = 4.0;                 // query = kPeak * the key it looks at
-constexpr double kNegativeOffset = 2.0;       // of Q; K has its negative
+constexpr double kPeak = 4.0;                 // query = kPeak * its target key
+constexpr double kNegativeOffset = 2.0;       // added to Q and subtracted from K
 constexpr double kNegativeNoise = 1.0 / 4.0;  // normal numbers stay within 6: signs never flip
 constexpr double kFocus = 1.0 / 2.0;          // query of a block row that prefers half of the keys
 constexpr double kFocusNoise = 1.0 / 8.0;

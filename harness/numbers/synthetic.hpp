@@ -1,6 +1,6 @@
 #pragma once
-// Made-up heads with known properties: no stand-in for captured ones, but what checks and kernels need
-// at their edges. The same numbers on every machine: every product and sum below is exact in double.
+// Made-up heads with known properties. They do not replace captured ones; they are edge cases for checks and kernels.
+// The numbers are the same on every machine: every product and sum is exact in double.
 
 #include <cstdint>
 #include <string>
@@ -12,7 +12,7 @@ namespace draft {
 
 enum class SyntheticKind {
   block_smooth,  // tokens of one 8 x 16 region are nearly equal, regions differ: pooling is nearly exact
-  iid,           // independent normal numbers: pooling leaves nothing
+  iid,           // independent normal numbers: pooling averages everything away
   peaked,        // nearly all attention of a query is on one key, anywhere (head_dim >= 64)
   constant,      // all tokens are equal: attention is uniform, delta is 0
   adversarial,   // every logit is strongly negative: a key of zeros would take all the attention
@@ -34,7 +34,7 @@ struct SyntheticSpec {
   std::uint64_t seed = 1;
 };
 
-/// One head; heads differ, K and V are those of the head's group. Softmax scale 1/sqrt(head_dim).
+/// One head; heads differ, K and V are shared by the heads of a group. Softmax scale 1/sqrt(head_dim).
 Problem synthetic_head(const SyntheticSpec& spec, Index head);
 
 }  // namespace draft

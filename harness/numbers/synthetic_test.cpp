@@ -72,8 +72,8 @@ TEST_P(EveryKind, IsDeterministic) {
   EXPECT_EQ(parse_synthetic_kind(to_string(GetParam())), GetParam());
 }
 
-// Given: seed 7, head 0. Claim: Q's numbers are those of an independent program for splitmix64 and the twelve-fold sum;
-// a change would make recorded seeds lie.
+// Given: seed 7, head 0. Claim: Q's numbers are those that an independent program for splitmix64 and the sum of twelve
+// gave. If they changed, the seeds in old records would stand for other numbers.
 TEST(Synthetic, FirstNumbersStayWhatTheyAre) {
   const Problem head = synthetic_head(spec_of(SyntheticKind::iid), 0);
   EXPECT_EQ(head.q(0, 0), -74838.0 / 65536.0);

@@ -19,7 +19,7 @@
 namespace draft {
 namespace {
 
-/// A range under the work's name on Nsight's timeline, in builds with DRAFT_PROFILE; nothing in others.
+/// Marks a range with the work's name on Nsight's timeline, in builds with DRAFT_PROFILE; does nothing in others.
 class NamedRange {
  public:
 #if defined(DRAFT_PROFILE)
@@ -33,7 +33,7 @@ class NamedRange {
   NamedRange& operator=(const NamedRange&) = delete;
 };
 
-/// Where the samples that Google Benchmark reports end: a benchmark's name is its place among the works.
+/// Takes the samples and collects them from Google Benchmark. A benchmark's name is the index of its work.
 class SampleCollector : public benchmark::BenchmarkReporter {
  public:
   explicit SampleCollector(std::vector<WorkTimes>& times) : times_(times) {}
@@ -81,7 +81,7 @@ class Sampler {
     if (after_each_) after_each_();
   }
 
-  /// What is known once all samples are taken.
+  /// Fills in what is known only after all samples were taken.
   void finish() {
     for (std::size_t i = 0; i < times_.size(); ++i) {
       WorkTimes& own = times_[i];
@@ -98,18 +98,18 @@ class Sampler {
       for (const std::string& name : own.throttle) reasons += (reasons.empty() ? "" : ", ") + name;
       const std::string said = fmt::format("{}: the GPU was slowed down after {} of {} samples: {}\n", works_[i].name,
                                            *own.hampered, own.samples_ms.size(), reasons);
-      std::fputs(said.c_str(), stderr);  // lost without harm if stderr cannot be written
+      std::fputs(said.c_str(), stderr);  // unchecked: the record has it too
     }
   }
 
  private:
   static int warmups(const TimingPlan& plan) { return plan.at_least_ms > 0.0 ? std::max(plan.warmup, 1) : plan.warmup; }
-  /// Runs in a row that a sample wants of work that takes so long.
+  /// How many runs in a row a sample needs for work of this duration.
   [[nodiscard]] int calls_for(double milliseconds) const {
     return std::max(1, static_cast<int>(std::ceil(plan_.at_least_ms / std::max(milliseconds, 1e-3))));
   }
 
-  /// Of one of `calls` runs in a row.
+  /// Runs the work `calls` times in a row; returns the time of one run.
   double milliseconds(const TimedWork& work, int calls) const {
     const NamedRange range(work.name);
     gpu::check(cudaMemsetAsync(flushed_.data(), 0, flushed_.bytes(), stream_.get()), "cudaMemsetAsync");

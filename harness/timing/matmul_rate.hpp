@@ -1,5 +1,6 @@
 #pragma once
-// The machine's own mark beside a kernel's rate: one large bfloat16 product by cuBLAS, for builds with kernels.
+// The rate of one large bfloat16 product by cuBLAS, which records name beside a kernel's rate as a mark of what the
+// machine can do. For builds with kernels.
 
 #include <memory>
 
@@ -17,7 +18,7 @@ class MatmulMark {
 
   /// Valid as long as this object.
   [[nodiscard]] TimedWork work() const;
-  /// TFLOP/s of one product in so many milliseconds.
+  /// TFLOP/s of one product that takes `milliseconds`.
   static double tflops(double milliseconds) { return 2.0 * kSide * kSide * kSide / milliseconds * 1e-9; }
 
  private:
