@@ -8,7 +8,7 @@
 namespace draft {
 namespace {
 
-// Given a matrix of more than one piece, claim: every number's bits and rounding are those of encode_half and rounded.
+// Given a matrix of more than one piece, claim: bits and rounding of every number agree with rounded().
 TEST(HalfTensor, IsTheElementsConversion) {
   for (const Element element : {Element::float16, Element::bfloat16}) {
     Matrix rows = Matrix::Random(300, 257) * 40.0;
