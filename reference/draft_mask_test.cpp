@@ -27,7 +27,7 @@ TEST(Counts, AreExactWhereDecimalsHaveNoDouble) {
     }
   }
   EXPECT_EQ(kept_count(0.999999, 4), 1);
-  EXPECT_EQ(kept_count(1.0 - 1e-9, 4), 1);  // never nothing
+  EXPECT_EQ(kept_count(1.0 - 1e-9, 4), 1);  // at least one block is kept
 }
 
 TEST(Counts, SparsityOutsideItsRangeIsRefused) {

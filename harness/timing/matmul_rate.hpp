@@ -1,5 +1,5 @@
 #pragma once
-// The rate of one large bfloat16 product by cuBLAS, which records name beside a kernel's rate as a mark of what the
+// The rate of one large bfloat16 product by cuBLAS. Records have it next to a kernel's rate, as a measure of what the
 // machine can do. For builds with kernels.
 
 #include <memory>
