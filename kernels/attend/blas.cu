@@ -1,6 +1,5 @@
 // Idea:     eqs. 1 and 5 in three steps: S = Q K^T, P = exp(scale (S - max)), O = P V / sum P, for as many query rows
-// at
-//           a time as the scratch holds. A second implementation on the GPU to check the fused kernels against.
+//           at a time as the scratch holds. A second implementation on the GPU to check the fused kernels against.
 // Map:      both products are one cuBLAS GEMM for each chunk of rows; between them one CTA of 256 threads for each row.
 // Needs:    sm_80 on; any head_dim; bf16 or fp16; token or region order; lists as write_lists makes them, or none.
 // Costs:    4 * tokens^2 * head_dim FLOPs a head whatever the lists say; 16 bytes a logit through memory.

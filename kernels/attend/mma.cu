@@ -1,14 +1,12 @@
 // Idea:     O = softmax(scale Q K^T) V over the kept blocks of each block row (eq. 5), one pass with a running
 //           maximum: nothing of size tokens^2 is stored. Dense attention is every block kept.
 // Map:      one CTA of 4 warps has up to 128 queries of one block row of one head (64 if regions have at most 64
-// tokens)
-//           and goes through the keys 64 at a time; a warp has 32 (16) of the queries and all 64 keys. V's tile is
-//           copied during Q K^T, the next K's during P V; a second CTA on the multiprocessor hides what is left.
+//           tokens) and goes through the keys 64 at a time; a warp has 32 (16) of the queries and all 64 keys. V's tile
+//           is copied during Q K^T, the next K's during P V; a second CTA on the multiprocessor hides what is left.
 // Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k, v, o in token or region order, aligned to 16 bytes;
 //           lists as write_lists makes them, or none for dense.
 // Costs:    4 * 128 * 128 * head_dim FLOPs for each kept block of 128 x 128; each block row of queries reads its K and
-// V
-//           once.
+//           V once.
 // Numerics: S, the softmax and O in fp32, base 2; P rounded to the element type before P V. Rows of a tile past the
 //           block's end get weight 0 whatever the logits are. A row without a key has output 0 and lse = -inf. The
 //           lists fix the order of sums: same input, same bits.

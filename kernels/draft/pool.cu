@@ -5,8 +5,7 @@
 // Needs:    head_dim a multiple of 8, 16-byte aligned pointers, bfloat16 or float16; sm_80 on.
 // Costs:    reads 2 * heads * video * head_dim bytes once, past the L1; writes 4 * heads * regions * head_dim.
 // Numerics: fp32 sums in a fixed order (bit-identical runs), then one division by |R|; a maximum is exact and NaN if
-// one
-//           of its numbers is. Text is left out.
+//           one of its numbers is. Text is left out.
 
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"

@@ -1,6 +1,6 @@
 // Idea:     A_draft = softmax of each row of scale * Q~ K~^T (eqs. 6, 3) in one kernel: S~ is never written. The CTAs
-// that
-//           compute the tiles of one row form a cluster and exchange their largest logits and sums of exponentials.
+//           that compute the tiles of one row form a cluster and exchange their largest logits and sums of
+//           exponentials.
 // Map:      one CTA of 256 threads for each 128 x 128 tile (product_sm90.cuh), one cluster for each row of tiles.
 // Needs:    as logits.cu; sm_90a and at most 1,024 regions (8 tiles, the largest portable cluster). Elsewhere
 //           draft_logits and softmax_rows do the work, in two kernels.

@@ -6,9 +6,8 @@
 // Needs:    scores [heads, regions, regions] fp32; at most kMostBlocks regions; sm_80 on. Rule::row goes to
 //           select_row.cu.
 // Costs:    reads 4 * heads * regions^2 bytes once. If the bracket misses the score or holds too many entries (many
-// equal
-//           scores), and in maps of at most kWholeMap entries, finish reads all entries once for each digit instead,
-//           which is slower for large maps.
+//           equal scores), and in maps of at most kWholeMap entries, finish reads all entries once for each digit
+//           instead, which is slower for large maps.
 // Numerics: integers throughout, so the same result on every run; -0 equals 0; infinities are scores; a NaN sets
 //           the head's status. Ties are counted here and resolved by index in lists.cu.
 

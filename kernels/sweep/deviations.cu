@@ -1,9 +1,9 @@
 // Idea:     a histogram of |S_uv - S~_ij|, S = Q K^T unscaled and S~ a pooled map (eq. 8), in bins of relative width
 //           1/256 over the 32 octaves up to a known upper bound.
 // Map:      one CTA of 4 warps has 64 queries of one block row and goes through all video key blocks, 64 keys at a
-// time.
-//           It counts in a histogram in shared memory, which it adds to the head's at the end. One pooled map a launch:
-//           with a second histogram one CTA less fits a multiprocessor, which costs more than computing S again.
+//           time. It counts in a histogram in shared memory, which it adds to the head's at the end. One pooled map a
+//           launch: with a second histogram one CTA less fits a multiprocessor, which costs more than computing S
+//           again.
 // Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k in token order, aligned to 16 bytes; any region size.
 // Costs:    2 * video^2 * head_dim FLOPs and video^2 additions in shared memory a head.
 // Numerics: S in fp32, one rounding for the difference. Counts are integers, so the order of additions does not matter.

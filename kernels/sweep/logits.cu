@@ -1,10 +1,9 @@
 // Idea:     one pass over S = Q K^T. For each block: its least, largest and mean entry, the sum of squares about the
-// mean,
-//           and the mass sum P, P = softmax(scale S). For each row: lse = log sum exp(scale S) over video and text.
+//           mean, and the mass sum P, P = softmax(scale S). For each row: lse = log sum exp(scale S) over video and
+//           text.
 // Map:      one CTA of 4 warps has 64 queries of one block row and goes through all key blocks, 64 keys at a time,
-// while
-//           the next tile is copied; a warp has 16 of the queries. Partial results go to scratch: statistics for each
-//           warp and block, mass for each row and block. Then one warp for each block combines them.
+//           while the next tile is copied; a warp has 16 of the queries. Partial results go to scratch: statistics for
+//           each warp and block, mass for each row and block. Then one warp for each block combines them.
 // Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k in token order, aligned to 16 bytes; any region size.
 // Costs:    2 * video * tokens * head_dim FLOPs and video * tokens exponentials a head. Scratch, written and read once:
 //           8 bytes for each row and block, 64 for each tile and block, at most 1 GiB at a time.

@@ -1,10 +1,8 @@
 // Idea:     from levels to masks. Mask m keeps levels 0 to m and drops the rest. On the kept columns P - P^M = -mu_u
-// P^M,
-//           so ||P_u - P^M_u||_2^2 = (sum over dropped columns of P^2) + mu_u^2 sum (P^M)^2. Then sums over a head's
-//           rows.
+//           P^M, so ||P_u - P^M_u||_2^2 = (sum over dropped columns of P^2) + mu_u^2 sum (P^M)^2. Then sums over a
+//           head's rows.
 // Map:      one thread for each row for the norms, one CTA of 256 threads for each mask for the sums; the dense
-// output's
-//           sums by 256 CTAs a head and one that adds their results.
+//           output's sums by 256 CTAs a head and one that adds their results.
 // Needs:    the mask sweep's LevelRows; sm_80 on.
 // Costs:    reads 40 video (masks + 1) bytes a head twice, writes 32 video masks; the dense output once.
 // Numerics: fp64. Dropped mass is the sum of what is dropped: 1 - kept would lose the digits of a small mu. Sums over

@@ -3,8 +3,7 @@
 //           output of that mask is complete, and its distance from dense attention is recorded. Blocks that no mask
 //           keeps come last and add only their mass. Dense attention is the same pass with one level.
 // Map:      one CTA of 4 warps has 64 queries of one block row; a warp has 16 of them and all keys of a tile of 64,
-// which
-//           holds keys of several blocks if blocks are small. The next K is copied during the products, V during
+//           which holds keys of several blocks if blocks are small. The next K is copied during the products, V during
 //           Q K^T; a second CTA on the multiprocessor hides what is left.
 // Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k, v in token order, aligned to 16 bytes; any region
 //           size; lse and dense O of the same tensors.

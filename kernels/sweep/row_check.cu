@@ -1,9 +1,7 @@
 // Idea:     checks ||P_u - P^M_u||_1 = 2 mu_u (step 1 of Theorem 3.5's proof): sums the left side element by element
-// for
-//           every 128th video token, with P from an fp64 softmax and P^M from one over the kept columns alone.
+//           for every 128th video token, with P from an fp64 softmax and P^M from one over the kept columns alone.
 // Map:      logits: one thread for each key, for 8 rows; softmax: one CTA of 256 threads for each row; errors: one CTA
-// for
-//           each row and mask, whose warps take one region at a time.
+//           for each row and mask, whose warps take one region at a time.
 // Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k in token order, aligned to 16 bytes; any region size.
 // Costs:    2 * rows * tokens * head_dim fp64 FLOPs for P; 24 rows tokens bytes read for each mask.
 // Numerics: fp64 throughout, sums in a fixed order; shares no code with the sweep that it checks. Memory holds log P

@@ -1,9 +1,7 @@
 // Idea:     the order in which the mask sweep goes through a block row: its columns sorted by level, the first mask
-// that
-//           keeps them.
+//           that keeps them.
 // Map:      one warp for each block row; it reads the row once for each level and writes that level's columns, placed
-// by
-//           ballots.
+//           by ballots.
 // Needs:    levels [heads, regions, regions], 1 to 254 masks; sm_80 on.
 // Costs:    reads regions^2 (masks + 1) bytes a head, mostly from the caches; writes 2 regions^2.
 // Numerics: integers; equal levels by rising column. A level above `masks` counts as `masks`.

@@ -54,9 +54,8 @@ struct Consumer {
   int warp, lane;  // warp: 0 to 3 within the warpgroup
   StageRing<Sizes::kStages> ring;
 
-  __device__ int first_row() const {
-    return tensor_cores.group * 64 + warp * 16;
-  }  // tile row of this warp's first query
+  /// The tile's row of this warp's first query.
+  __device__ int first_row() const { return tensor_cores.group * 64 + warp * 16; }
   __device__ std::uint64_t staged(int stage, std::uint32_t leading) const {
     return matrix_descriptor(q_tiles + (2 + stage) * Sizes::kTileBytes, leading, kEightRows);
   }

@@ -12,8 +12,7 @@
 // A work tile is one block row of one head. Every warp goes through the same work tiles and the same blocks of each, so
 // each finds slot and parity by counting. A work tile without blocks still loads Q and stores O, so that the counts
 // stay equal. A work tile of count -1 comes last and ends every warp; nobody waits for it to be emptied.
-// The ring needs two stages at least: a consumer holds K of block j while it waits for V of block j - 1 in the next
-// one.
+// The ring needs two stages at least: a consumer holds K of block j while it waits for V of block j - 1 in the next.
 //
 // A pair is a cluster of two CTAs that go through the same blocks in lockstep for two block rows. Each CTA's TMA writes
 // one slab of every K and V tile into both, so L2 is read half as often.
