@@ -96,9 +96,9 @@ def attention(
 
     Returns o, [heads, tokens, head_dim] of the type of q (autocast's, where q was cast), and lse, float32 [heads,
     tokens]: the natural logarithm of each row's sum of exponentials. A row that keeps nothing has o = 0 and lse = -inf.
-    The same input gives the same bits. All work is enqueued on PyTorch's current stream, without waiting; the first call
-    on a GPU makes a cuBLAS handle. Raises ValueError for arguments that disagree or that the kernel does not support on
-    this GPU, TypeError for an argument that is no tensor, RuntimeError for CUDA's errors."""
+    The same input gives the same bits. All work is enqueued on PyTorch's current stream, without waiting; the first
+    call on a GPU makes a cuBLAS handle. Raises ValueError for arguments that disagree or that the kernel does not
+    support on this GPU, TypeError for an argument that is no tensor, RuntimeError for CUDA's errors."""
     compiled = _checks.compiled()
     q, k, v = _checks.require_shared_rows(q, enable_gqa, k=k, v=v)
     layout = _checks.layout_of("q", q, grid, region)
@@ -110,7 +110,8 @@ def attention(
         tensors = [None if tensor is None else _checks.capsule(tensor) for tensor in (q, k, v, o, lse, *kept)]
         call = compiled.Call(layout, _checks.scale_of(scale, layout), region_order, *tensors)
         # At least one byte, since an empty tensor has no pointer. PyTorch aligns memory to 512 bytes. It reuses freed
-        # memory on the same stream alone, behind this kernel, so that `workspace` may be freed before the kernel has run.
+        # memory on the same stream alone, behind this kernel, so that `workspace` may be freed before the kernel has
+        # run.
         workspace = torch.empty(max(1, call.workspace(kernel)), dtype=torch.uint8, device=q.device)
         call.launch(kernel, _checks.capsule(workspace), stream)
     return o, lse

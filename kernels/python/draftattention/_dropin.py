@@ -96,7 +96,8 @@ class _Call:
 
     @functools.cached_property
     def tensors(self) -> list[torch.Tensor]:
-        """[batch * heads, tokens, head_dim] each. For kernels, shared heads are repeated; PyTorch's code shares them."""
+        """[batch * heads, tokens, head_dim] each. For kernels, shared heads are repeated; PyTorch's code shares
+        them."""
         return [self._flat(rows) for rows in self._rows]
 
     def _flat(self, rows: torch.Tensor) -> torch.Tensor:
@@ -192,8 +193,8 @@ def draft_attention(
     sparsity     share of video blocks left out, from 0 (dense, and no mask is made) to below 1
     region       tokens (height, width) of a block; edge regions are smaller, never padded
     pool         "avg" or "max", over the tokens of a region (eq. 2)
-    rule         "softmax": the blocks of highest A_draft (eq. 3) of each head; "logits": of highest S~ (eq. 6); "row": of
-                 highest S~ in each block row, equally many in all; "released": as the paper's code, with all ties
+    rule         "softmax": the blocks of highest A_draft (eq. 3) of each head; "logits": of highest S~ (eq. 6); "row":
+                 of highest S~ in each block row, equally many in all; "released": as the paper's code, with all ties
     layout       "bhnd", or "bnhd": q, k, v and the output are [batch, tokens, heads, head_dim]; kernels then get copies
     scale        softmax scale; None: 1 / sqrt(head_dim)
     kernel       a name of kernels(); "torch": PyTorch alone, on any device; "auto": on a GPU the first of wgmma, mma
@@ -254,8 +255,8 @@ def draft_mask(
     """Which video blocks draft_attention keeps, with its arguments and errors: bool [batch, heads, regions, regions] on
     q's device, True where the block row keeps the block column. Regions are numbered frame by frame, row-major.
 
-    Of equal scores the lower row-major index is kept first. Scores are float32 in a kernel and float64 in PyTorch, so the
-    two may order almost equal scores differently. Sparsity 0 keeps every block, but a NaN score is refused all the
+    Of equal scores the lower row-major index is kept first. Scores are float32 in a kernel and float64 in PyTorch, so
+    the two may order almost equal scores differently. Sparsity 0 keeps every block, but a NaN score is refused all the
     same."""
     sparsity = _require_draft(pool, rule, sparsity)
     call = _Call({"q": q, "k": k}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)

@@ -1,4 +1,5 @@
-"""Draft masks and block-sparse attention in PyTorch alone, on any device: the same results as the kernels', more slowly.
+"""Draft masks and block-sparse attention in PyTorch alone, on any device: the same results as the kernels', more
+slowly.
 
 Draft scores are always float64, as in the project's reference. Attention gathers the kept keys and values of each block
 row, so that its cost is the kept share of dense attention's."""
@@ -67,8 +68,8 @@ def draft_mask(
     sparsity: float,
     scale: float,
 ) -> torch.Tensor:
-    """The draft mask, bool [heads, regions, regions], of q and k [heads, tokens, head_dim] in token order. The number of
-    k's heads may be a divisor of q's: neighbouring heads of q then share one. Raises ValueError for NaN scores."""
+    """The draft mask, bool [heads, regions, regions], of q and k [heads, tokens, head_dim] in token order. The number
+    of k's heads may be a divisor of q's: neighbouring heads of q then share one. Raises ValueError for NaN scores."""
     device = torch.device("cpu") if q.device.type == "mps" else q.device  # Apple's GPUs have no float64
     regions = partition(grid, region, device)
 

@@ -59,7 +59,8 @@ def _router(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
 
 @contextlib.contextmanager
 def _rerouted(names: dict[str, Any], handler: Callable[..., torch.Tensor]) -> Iterator[None]:
-    """Within it, calls of the name from this context go to handler(original, ...), from other contexts to the original."""
+    """Within it, calls of the name from this context go to handler(original, ...), from other contexts to the
+    original."""
     with _lock:
         running, original = _users.get(id(names), (0, names[_NAME]))
         if not running:
@@ -88,8 +89,8 @@ def _forwarded(name: str) -> property:
 class InterceptedProcessor:
     """An attention processor that runs another one with its attention call replaced by `attend`. Made by `Installed`.
 
-    attend(query, key, value, mask, options, dense) returns [batch, tokens, heads, head_dim], as dense() does. dense() is
-    the model's own call, options its other keyword arguments. If `attend` is None, nothing is replaced."""
+    attend(query, key, value, mask, options, dense) returns [batch, tokens, heads, head_dim], as dense() does. dense()
+    is the model's own call, options its other keyword arguments. If `attend` is None, nothing is replaced."""
 
     _attention_backend = _forwarded("_attention_backend")  # written by set_attention_backend
     _parallel_config = _forwarded("_parallel_config")  # written by enable_parallelism
@@ -100,7 +101,8 @@ class InterceptedProcessor:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Copies and files hold the wrapped processor alone."""
-        # Protocol 2 and later refuse a result whose class is not that of the pickled object; protocol 1 does not check it.
+        # Protocol 2 and later refuse a result whose class is not that of the pickled object; protocol 1 does not check
+        # it.
         return self.processor.__reduce_ex__(min(int(protocol), 1))
 
     @torch.compiler.disable  # a graph cannot hold the lock and the context variable

@@ -77,8 +77,8 @@ def draft_lists(
     scale       softmax scale; None: 1 / sqrt(head_dim)
     enable_gqa  k may have fewer heads, as in attention
 
-    Under autocast q and k are cast as scaled_dot_product_attention casts them. All work is enqueued on PyTorch's current
-    stream. Raises ValueError for arguments that disagree, RuntimeError for CUDA's errors."""
+    Under autocast q and k are cast as scaled_dot_product_attention casts them. All work is enqueued on PyTorch's
+    current stream. Raises ValueError for arguments that disagree, RuntimeError for CUDA's errors."""
     compiled = _checks.compiled()
     q, k = _checks.require_shared_rows(q, enable_gqa, k=k)
     layout = _checks.layout_of("q", q, grid, region)
@@ -131,9 +131,9 @@ def draft_lists(
 def lists_from_mask(
     mask: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int] = (8, 16), text_tokens: int = 0
 ) -> BlockLists:
-    """The lists of any mask of video blocks: bool [heads, regions, regions], contiguous, on any device; the lists are on
-    the same one. Rows may be empty. The lists hold the mask itself, not a copy. Raises ValueError if its shape does not
-    fit the grid's regions."""
+    """The lists of any mask of video blocks: bool [heads, regions, regions], contiguous, on any device; the lists are
+    on the same one. Rows may be empty. The lists hold the mask itself, not a copy. Raises ValueError if its shape does
+    not fit the grid's regions."""
     _checks.require_tensor("mask", mask, (torch.bool,), ("heads", "regions", "regions"))
     if not isinstance(text_tokens, int) or isinstance(text_tokens, bool) or not 0 <= text_tokens < 2**31:
         raise _checks.refuse("text_tokens", "a whole number from 0 on", repr(text_tokens))
@@ -146,7 +146,8 @@ def lists_from_mask(
     for head in range(heads):  # one at a time, to bound memory: a sort needs 8 more bytes for each entry
         kept = torch.ones((blocks, blocks), dtype=torch.bool, device=mask.device)
         kept[:regions, :regions] = mask[head]
-        # Dropped columns get numbers from `blocks` on, which sort behind the kept ones; below 2 * 12,000, so int16 fits.
+        # Dropped columns get numbers from `blocks` on, which sort behind the kept ones; below 2 * 12,000, so int16
+        # fits.
         columns[head] = torch.where(kept, numbers, numbers + blocks).sort(dim=-1).values
         counts[head] = kept.sum(dim=-1, dtype=torch.int32)
     order = torch.argsort(counts, dim=-1, descending=True, stable=True).to(torch.int16)

@@ -31,9 +31,9 @@ def _move(
 def to_region_order(
     x: torch.Tensor, grid: tuple[int, int, int], region: tuple[int, int] = (8, 16), out: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """x [heads, tokens, head_dim] (bfloat16 or float16, contiguous, on a GPU) with each region's tokens consecutive, and
-    text at the end. Writes to `out`, a tensor like x but not x itself, or to a new one. Enqueued on PyTorch's current
-    stream, without waiting. Raises ValueError for arguments that disagree."""
+    """x [heads, tokens, head_dim] (bfloat16 or float16, contiguous, on a GPU) with each region's tokens consecutive,
+    and text at the end. Writes to `out`, a tensor like x but not x itself, or to a new one. Enqueued on PyTorch's
+    current stream, without waiting. Raises ValueError for arguments that disagree."""
     return _move(_checks.compiled().reorder, x, grid, region, out)
 
 

@@ -33,8 +33,8 @@ def _value_of(timestep: torch.Tensor) -> float:
 
 
 def _follows(now: Any, before: Any) -> bool:
-    """Whether `now` comes after `before` in one loop. `for t in timesteps` yields views of one tensor's memory, so their
-    offsets tell."""
+    """Whether `now` comes after `before` in one loop. `for t in timesteps` yields views of one tensor's memory, so
+    their offsets tell."""
     both = isinstance(now, torch.Tensor) and isinstance(before, torch.Tensor)
     return (
         both
@@ -44,8 +44,8 @@ def _follows(now: Any, before: Any) -> bool:
 
 
 def _first_entry(scheduler: Any, timestep: torch.Tensor, value: float) -> int:
-    """The entry of the schedule at which a run begins, for a scheduler without a begin index: the entry that it will find
-    for the first pass's timestep. `value` may be rounded to the model's type; 0 if it is no entry."""
+    """The entry of the schedule at which a run begins, for a scheduler without a begin index: the entry that it will
+    find for the first pass's timestep. `value` may be rounded to the model's type; 0 if it is no entry."""
     find = getattr(scheduler, "index_for_timestep", None)
     entries = (scheduler.timesteps.to(timestep.dtype) == value).nonzero()
     return int(find(scheduler.timesteps[entries[0, 0]])) if find is not None and len(entries) else 0
@@ -163,13 +163,14 @@ class PipelineSteps:
 
 
 class CountedSteps:
-    """Counts the steps of a bare transformer by the changes of its timestep: equal ones in a row are passes of one step.
-    A run ends when timesteps change direction, from falling to rising or back.
+    """Counts the steps of a bare transformer by the changes of its timestep: equal ones in a row are passes of one
+    step. A run ends when timesteps change direction, from falling to rising or back.
 
-    A rise right after the first timestep is ambiguous. It is the second step of a rising run, or the first step of a new
-    run after a single pass (a warm-up) or a run that failed. It counts as a new run's first step in two cases: if the
-    steps that a rising run would still need do not fit into the schedule's length or above this timestep; and if it
-    starts from the upper half of timesteps, where rising runs hardly ever begin. If one does, the next rise shows it."""
+    A rise right after the first timestep is ambiguous. It is the second step of a rising run, or the first step of a
+    new run after a single pass (a warm-up) or a run that failed. It counts as a new run's first step in two cases: if
+    the steps that a rising run would still need do not fit into the schedule's length or above this timestep; and if it
+    starts from the upper half of timesteps, where rising runs hardly ever begin. If one does, the next rise shows
+    it."""
 
     _TOP = 999.0  # the models' timesteps are from 0 to 1000; those of whole numbers end at 999
     _MIDDLE = 500.0

@@ -230,8 +230,8 @@ class _Installation:
 class Interception:
     """Handle of an interception; a context manager. remove() restores the model.
 
-    active   whether it acts in all chosen layers. False after remove(), if another attention processor was set (the next
-             forward pass then gives a RuntimeWarning), or if the pipeline's transformer was replaced or removed"""
+    active   whether it acts in all chosen layers. False after remove(), if another attention processor was set (the
+             next forward pass then gives a RuntimeWarning), or if the pipeline's transformer was replaced or removed"""
 
     def __init__(self, installation: _Installation):
         self._installation = installation
@@ -266,8 +266,8 @@ def intercept_self_attention(
     layers: Iterable[int] | None = None,
     steps: int | None = None,
 ) -> Interception:
-    """Calls `attend` in place of the chosen blocks' self-attention. It gets an AttentionCall and returns [batch, tokens,
-    heads, head_dim], as the call's dense() does. Cross-attention and token refiners are not intercepted.
+    """Calls `attend` in place of the chosen blocks' self-attention. It gets an AttentionCall and returns [batch,
+    tokens, heads, head_dim], as the call's dense() does. Cross-attention and token refiners are not intercepted.
 
     model_or_pipeline, layers, steps and the errors are those of apply_draft_attention."""
     return Interception(_Installation(model_or_pipeline, attend, layers, steps))
@@ -310,8 +310,8 @@ def _of_entries(
 
 
 def _draft(call: AttentionCall, options: dict[str, Any]) -> torch.Tensor:
-    """Draft attention over the tokens that are not padding. The output of padding is 0. Every layer masks padding as keys,
-    so that no other output depends on it."""
+    """Draft attention over the tokens that are not padding. The output of padding is 0. Every layer masks padding as
+    keys, so that no other output depends on it."""
     attend = draftattention.draft_attention
     if set(call.valid) == {call.query.shape[1]}:
         return _of_entries(attend, call, slice(None), call.valid[0], options)
@@ -366,8 +366,8 @@ def apply_draft_attention(
     model_or_pipeline may be wrapped (torch.compile without fullgraph, PEFT, DataParallel, FSDP), at any depth. Its
     copies (deepcopy, pickle, torch.save) have the model's own attention, and a RuntimeWarning says so.
 
-    Inference only. Returns a DraftControl with counters; its remove(), or the end of a with block, undoes everything, and
-    its `active` says whether it still acts. Raises
+    Inference only. Returns a DraftControl with counters; its remove(), or the end of a with block, undoes everything,
+    and its `active` says whether it still acts. Raises
 
     ValueError   at once for another model, unknown layers, arguments out of range, and attention that is intercepted
                  already; in the first step for anything that the sparse steps would refuse (a kernel that does not
