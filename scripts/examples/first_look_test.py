@@ -1,5 +1,4 @@
-"""Runs first_look.py and first_look on dumps and holds their recalls to the records of `draftbench pooling`.
-Usage: first_look_test.py PATH/TO/draftbench PATH/TO/first_look DUMP..."""
+"""Runs first_look.py and first_look on a dump and holds their recalls to the records of `draftbench pooling`."""
 
 import json
 import os
@@ -10,10 +9,12 @@ import sys
 import tempfile
 import unittest
 
+from lab.checks.program import PROGRAM
+from lab.shared.files import ROOT
+
 HERE = pathlib.Path(__file__).resolve().parent
-DUMPS = [sys.argv.pop(3) for _ in sys.argv[3:]]
-FIRST_LOOK = pathlib.Path(sys.argv.pop(2)).resolve()
-DRAFTBENCH = pathlib.Path(sys.argv.pop(1)).resolve()
+DUMP = ROOT / "data" / "minidit_ragged.h5"
+FIRST_LOOK = pathlib.Path(PROGRAM).parent / "first_look"
 PROGRAMS = {"Python": [sys.executable, str(HERE / "first_look.py")], "C++": [str(FIRST_LOOK)]}
 SPARSITY = 0.9
 # Recalls are means of sums of at most 1e4 probabilities in float64; twelve decimals are printed.
@@ -41,7 +42,7 @@ def recorded(dump, capture):
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder, "records.jsonl")
         cell = ["--heads", "0", "--pool", "avg", "--rule", "softmax", "--region", "8x16", "--sparsity", SPARSITY]
-        done = call(DRAFTBENCH, "pooling", dump, "--capture", capture, *cell, "--quiet", "--out", out)
+        done = call(PROGRAM, "pooling", dump, "--capture", capture, *cell, "--quiet", "--out", out)
         assert done.returncode == 0, done.stderr
         records = [json.loads(line) for line in out.read_text().splitlines()]
     metrics = {record["config"]["policy"]: record["metrics"] for record in records}
@@ -58,21 +59,20 @@ class FirstLook(unittest.TestCase):
         return numbers(done.stdout)
 
     def test_both_print_what_draftbench_records(self):
-        for dump in DUMPS:
-            found = {program: self.printed(program, dump) for program in PROGRAMS}
-            capture = found["C++"][0]
-            wanted = recorded(dump, capture)
-            for program, (name, regions, share, blocks, drafted, chance) in found.items():
-                with self.subTest(program=program, dump=dump):
-                    self.assertEqual((name, blocks), (capture, regions**2))
-                    self.assertLessEqual(abs(share - wanted["draft"][1]), 1e-6)  # six decimals are printed
-                    self.assertLessEqual(abs(drafted - wanted["draft"][0]), TOLERANCE)
-                    self.assertLessEqual(abs(chance - wanted["random"][0]), TOLERANCE)
+        found = {program: self.printed(program, DUMP) for program in PROGRAMS}
+        capture = found["C++"][0]
+        wanted = recorded(DUMP, capture)
+        for program, (name, regions, share, blocks, drafted, chance) in found.items():
+            with self.subTest(program=program):
+                self.assertEqual((name, blocks), (capture, regions**2))
+                self.assertLessEqual(abs(share - wanted["draft"][1]), 1e-6)  # six decimals are printed
+                self.assertLessEqual(abs(drafted - wanted["draft"][0]), TOLERANCE)
+                self.assertLessEqual(abs(chance - wanted["random"][0]), TOLERANCE)
 
     def test_another_sparsity_gives_other_numbers(self):
         """Negative control: the comparison above can fail."""
         for program in PROGRAMS:
-            other, usual = (self.printed(program, DUMPS[0], sparsity) for sparsity in (0.8, SPARSITY))
+            other, usual = (self.printed(program, DUMP, sparsity) for sparsity in (0.8, SPARSITY))
             for field in (2, 4, 5):  # kept share and both recalls
                 self.assertGreater(other[field] - usual[field], 0.01, program)
 
@@ -80,6 +80,3 @@ class FirstLook(unittest.TestCase):
         done = call(FIRST_LOOK, HERE / "none.h5")
         self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1), done.stderr)
 
-
-if __name__ == "__main__":
-    unittest.main()
