@@ -5,122 +5,30 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <iterator>
-#include <string_view>
+#include <vector>
+
+#include "metrics_text.hpp"
 
 namespace draft {
 namespace {
 
 constexpr double kNoEnd = std::numeric_limits<double>::infinity();
-constexpr double kSqrt2 = 1.41421356237309504880;
 
-constexpr MetricEntry kTable[] = {
-    {"all_blocks"},
-    {"attention_recall", 0, 1},
-    {"attention_recall_min", 0, 1},
-    {"attention_recall_p05", 0, 1},
-    {"attention_share", 0, 1},
-    {"blocks_judged"},
-    {"bound_3_3"},
-    {"bound_3_5"},
-    {"bound_3_5_paper_delta"},
-    {"bound_blocks"},
-    {"bound_radii"},
-    {"bound_sharp"},
-    {"bound_sharp_mu"},
-    {"bytes"},
-    {"check_3_3", 0, 1, true},
-    {"check_3_5", 0, 1, true},
-    {"check_blocks", 0, 1, true},
-    {"check_output", 0, 1, true},
-    {"check_radii", 0, 1, true},
-    {"check_radii_delta", 0, 1, true},
-    {"check_sharp", 0, 1, true},
-    {"check_sharp_mu", 0, 1, true},
-    {"check_step_1", 0, 1, true},
-    {"check_step_2", 0, 1, true},
-    {"delta_block_column"},
-    {"delta_block_row"},
-    {"delta_half_block_share", 0, 1},
-    {"delta_logits"},
-    {"delta_p50"},
-    {"delta_p90"},
-    {"delta_p99"},
-    {"delta_p999"},
-    {"delta_radii"},
-    {"delta_scaled"},
-    {"draft_ms"},
-    {"effective_blocks", 1, kNoEnd, true},
-    {"empty_rows"},
-    {"gb_per_s"},
-    {"kept_blocks"},
-    {"kept_share", 0, 1},
-    {"kept_with_text"},
-    {"kernel_element_over_tolerance"},
-    {"kernel_lse_max_abs"},
-    {"kernel_lse_over_tolerance"},
-    {"kernel_max_abs"},
-    {"kernel_rel_l2", 0, kNoEnd, true},
-    {"kernel_row_over_tolerance"},
-    {"kernel_worst_block", 0, kNoEnd, true},
-    {"kernel_worst_block_rel_l2", 0, kNoEnd, true},
-    {"logits_frobenius"},
-    {"logits_rms_deviation"},
-    {"mass_same_frame", 0, 1},
-    {"mass_same_position", 0, 1},
-    {"mass_same_region", 0, 1},
-    {"mass_text", 0, 1},
-    {"matmul_tflops"},
-    {"max_dropped_mass", 0, 1},
-    {"mean_dropped_mass", 0, 1},
-    {"min_kept_fraction", 0, 1},
-    {"output_bound_max_ratio", 0, 1, true},
-    {"output_cosine", -1, 1, true},
-    {"output_error_max"},
-    {"output_psnr", -kNoEnd, kNoEnd, true},
-    {"output_rel_l1", 0, kNoEnd, true},
-    {"output_rel_l2", 0, kNoEnd, true},
-    {"pflops_attention"},
-    {"pflops_cross_attention"},
-    {"pflops_linear"},
-    {"pflops_linear_all_steps"},
-    {"pflops_linear_as_printed"},
-    {"pflops_linear_released"},
-    {"pflops_mlp"},
-    {"pflops_other"},
-    {"pflops_printed"},
-    {"pflops_projections"},
-    {"pflops_quadratic"},
-    {"pflops_reconstructed"},
-    {"pflops_total"},
-    {"probs_frobenius"},
-    {"projected_calls"},
-    {"projected_dense_s"},
-    {"projected_other_s"},
-    {"projected_sparse_s"},
-    {"projected_sparse_share", 0, 1},
-    {"projected_speedup"},
-    {"radii_tightness", 0, 1, true},
-    {"rate_over_dense"},
-    {"row_blocks_max"},
-    {"row_blocks_mean"},
-    {"rows_judged"},
-    {"share_of_attention"},
-    {"share_of_matmul"},
-    {"speedup_over_dense"},
-    {"step_1_bound"},
-    {"step_1_residual"},
-    {"step_1_row_l1_max", 0, 2},
-    {"step_1_rows_checked"},
-    {"step_2_max_ratio", 0, 1, true},
-    {"tightness_3_3", 0, 1, true},
-    {"tightness_3_5", 0, 1, true},
-    {"total_blocks"},
-    {"trivial_bound"},
-    {"vacuity_3_5", 0, kSqrt2},
-};
-static_assert(std::ranges::is_sorted(kTable, std::ranges::less{},
-                                     [](const MetricEntry& entry) { return std::string_view(entry.name); }));
+/// The table of metrics.json by name.
+std::vector<MetricEntry> parsed_table() {
+  std::vector<MetricEntry> table;
+  const auto text = nlohmann::json::parse(kMetricsText);  // sorts by name
+  for (const auto& [name, value] : text.items()) {
+    MetricEntry entry{.name = name, .may_be_not_applicable = value.value("may_be_not_applicable", false)};
+    if (value.contains("range")) {
+      const auto &least = value["range"][0], &most = value["range"][1];
+      entry.lowest = least.is_null() ? -kNoEnd : least.get<double>();
+      entry.highest = most.is_null() ? kNoEnd : most.get<double>();
+    }
+    table.push_back(entry);
+  }
+  return table;
+}
 
 /// What cannot be above what.
 struct Order {
@@ -170,12 +78,14 @@ std::string value_failure(const std::string& name, const Json& value, double rou
 
 }  // namespace
 
-std::span<const MetricEntry> metric_table() { return kTable; }
+std::span<const MetricEntry> metric_table() {
+  static const std::vector<MetricEntry> table = parsed_table();
+  return table;
+}
 
 const MetricEntry* find_metric(const std::string& name) {
-  const auto found = std::ranges::lower_bound(kTable, std::string_view(name), std::ranges::less{},
-                                              [](const MetricEntry& entry) { return std::string_view(entry.name); });
-  return found != std::end(kTable) && name == found->name ? found : nullptr;
+  const auto found = std::ranges::lower_bound(metric_table(), name, std::ranges::less{}, &MetricEntry::name);
+  return found != metric_table().end() && name == found->name ? &*found : nullptr;
 }
 
 std::string metrics_failure(const Json& metrics, const std::string& device) {

@@ -1,6 +1,7 @@
 #pragma once
-// Every metric that the program writes: between what it can lie, and whether it can be not applicable. A value outside
-// is no measurement, whatever produced it, and fails its record.
+// Every metric that a record may have: between what it can lie, and whether it can be not applicable. A value outside is
+// no measurement, whatever produced it, and fails its record. The table is harness/record/metrics.json, which also has
+// each metric's label, unit and better direction for reports (scripts/lab/shared/metrics.py).
 
 #include <limits>
 #include <span>
@@ -11,7 +12,7 @@
 namespace draft {
 
 struct MetricEntry {
-  const char* name;
+  std::string name;
   double lowest = 0.0;
   double highest = std::numeric_limits<double>::infinity();
   bool may_be_not_applicable = false;

@@ -1,0 +1,19 @@
+"""The table of metrics, harness/record/metrics.json: what each is called, its unit, which direction is better, its range."""
+
+import json
+
+from lab.shared.files import ROOT
+
+METRICS = json.loads((ROOT / "harness" / "record" / "metrics.json").read_text(encoding="utf-8"))
+
+
+def label(name):
+    """For axes and columns: "PSNR (dB)"."""
+    metric = METRICS[name]
+    return metric["label"] + (f" ({metric['unit']})" if "unit" in metric else "")
+
+
+def is_better(name, value, than):
+    """Whether one value of a metric is better than another; None where no direction is."""
+    better = METRICS[name].get("better")
+    return None if better is None else (value > than) == (better == "higher") and value != than
