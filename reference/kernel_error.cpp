@@ -138,8 +138,8 @@ RowsTruth KernelTruth::rows(const BlockMask& mask, Index block) const {
     for (const Matrix& phase : wrong) rounding = std::max(rounding, phase.row(r).norm() / total[r]);
     // fp32's share of a p's relative error relative to its rounding to the format: rounding of the logit is random, in
     // all 4 sqrt(d) e |logit|, and rounding of p is 0.4 u on average.
-    const double beside = kFloat * (4.0 * std::sqrt(d) * logit + 8.0) / (0.4 * u);
-    truth.row_tolerance[r] = 3.0 * (1.0 + beside) * rounding +
+    const double fp32_share = kFloat * (4.0 * std::sqrt(d) * logit + 8.0) / (0.4 * u);
+    truth.row_tolerance[r] = 3.0 * (1.0 + fp32_share) * rounding +
                              (2.0 * u + kFloat * (4.0 * std::sqrt(n) + 64.0)) * truth.o.row(r).norm() +
                              std::sqrt(d) * (smallest / total[r] + std::ldexp(1.0, format_.lowest - 1));
   }
