@@ -155,14 +155,14 @@ CASES = [
     *[case for name in ("layer", "step", "steps", "model_head") for case in bad(f"input.{name}", *NO_WHOLE)],
     *[
         case
-        for name in ("head", "text_tokens", "head_dim", "tokens", "clips")
+        for name in ("text_tokens", "head_dim", "tokens", "clips")
         for case in bad(f"input.{name}", -1, *NO_WHOLE)
     ],
     *good("config.seed", 0, 2**63, 2**64 - 1),
     *bad("config.seed", -1, *NO_WHOLE),
     text("a seed of -0", None, b'"policy"', b'"seed": -0, "policy"'),
     *good("input.head", [], [0, 2**64 - 1]),
-    *bad("input.head", [-1], [1.0], ["0"], [[0]]),
+    *bad("input.head", -1, 2**64, 1.0, True, "0", [-1], [1.0], ["0"], [[0]]),
     *good("input.grid", None),
     *bad("input.grid", [2, 8, 16]),
     *bad("input.grid.frames", 0, -1, 2.0, None),
