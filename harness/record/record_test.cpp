@@ -337,7 +337,7 @@ TEST(ReadRecords, InOrderOrRefused) {
   EXPECT_EQ(refused(fifo), fifo + ": records cannot be read: wanted a file, found a FIFO") << "nobody writes to it";
   EXPECT_EQ(refused("/dev/null"), "/dev/null: records cannot be read: wanted a file, found a device");
   write_bytes(path, record(0).dump() + "\n" + record(1).dump().substr(0, 40));
-  EXPECT_EQ(refused(path), path + ": line 2: wanted one JSON object, found something else");
+  EXPECT_EQ(refused(path), path + ": line 2: run: wanted a whole JSON value, found its beginning");
 }
 
 // Given: no path. Claim: cells are remembered in this run, nothing is written.
