@@ -65,7 +65,7 @@ class Install(unittest.TestCase):
         (next(prefix.glob("lib/python3*/site-packages")) / "others.pth").write_text(own + "\n")
         self.call("draftbench-report", RECORDS, "--out", self.folder / "report", PATH=path)
         self.assertIn("Theorem 3.5", (self.folder / "report" / "report.md").read_text())
-        self.assertIn("usage", self.call("draftbench-capture", "--help", PATH=path))
+        self.assertIn("usage: draftbench-capture", self.call("draftbench-capture", "--help", PATH=path))
 
     @unittest.skipIf(
         sys.prefix != sys.base_prefix, "skipped: this Python is a virtual environment, without a user's folder"
