@@ -69,6 +69,7 @@ CLI::App* add_command(CLI::App& app, const std::string& name, int& status) {
   const auto row = std::ranges::find_if(kCommands, [&](const Command& one) { return one.name == name; });
   if (row == std::end(kCommands)) throw std::invalid_argument("add_command: the table has no '" + name + "'");
   CLI::App* command = app.add_subcommand(row->name, row->question);
+  command->footer("");  // else it has the program's
   command->callback([run = row->options(*command), needs_gpu = row->needs_gpu, name, &status] {
     if (needs_gpu) require_gpu(name);
     status = run();

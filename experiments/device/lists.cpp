@@ -16,15 +16,19 @@ std::size_t lines(const gpu::Layout& layout) {
 
 }  // namespace
 
+gpu::Layout layout_of(const Grid& grid, Index heads, Index head_dim, RegionSize region) {
+  return {.heads = static_cast<int>(heads),
+          .frames = static_cast<int>(grid.frames),
+          .height = static_cast<int>(grid.height),
+          .width = static_cast<int>(grid.width),
+          .text = static_cast<int>(grid.text),
+          .head_dim = static_cast<int>(head_dim),
+          .region_height = static_cast<int>(region.height),
+          .region_width = static_cast<int>(region.width)};
+}
+
 gpu::Layout gpu_layout(const Grid& grid, Index heads, Index head_dim, RegionSize region) {
-  const gpu::Layout layout{.heads = static_cast<int>(heads),
-                           .frames = static_cast<int>(grid.frames),
-                           .height = static_cast<int>(grid.height),
-                           .width = static_cast<int>(grid.width),
-                           .text = static_cast<int>(grid.text),
-                           .head_dim = static_cast<int>(head_dim),
-                           .region_height = static_cast<int>(region.height),
-                           .region_width = static_cast<int>(region.width)};
+  const gpu::Layout layout = layout_of(grid, heads, head_dim, region);
   try {
     gpu::require_valid(layout);
   } catch (const std::invalid_argument& error) {

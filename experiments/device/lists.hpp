@@ -9,6 +9,8 @@
 
 namespace draft {
 
+/// The layout of a call over regions of this size, whether the kernels can have it or not.
+gpu::Layout layout_of(const Grid& grid, Index heads, Index head_dim, RegionSize region);
 /// The layout of a call over regions of this size. Throws UsageError if the kernels cannot have it.
 gpu::Layout gpu_layout(const Grid& grid, Index heads, Index head_dim, RegionSize region);
 

@@ -98,6 +98,10 @@ Json config_of(const MaskChoice& mask) {
   return config;
 }
 
+std::string region_text(const Json& region) {
+  return fmt::format("{}x{}", region[0].get<Index>(), region[1].get<Index>());
+}
+
 void add_seed(Json& config, Policy policy, std::uint64_t seed) {
   const bool by_chance = policy == Policy::random || policy == Policy::uneven || policy == Policy::thirds;
   if (by_chance) config["seed"] = seed;

@@ -16,12 +16,14 @@ struct MaskChoice {
   Policy policy = Policy::draft;
   Pool pool = Pool::average;  // of Policy::draft
   Rule rule = Rule::softmax;  // of Policy::draft
-  RegionSize region;
+  RegionSize region{};
   double sparsity = 0.0;
   bool operator==(const MaskChoice&) const = default;
 };
 /// policy; pool and rule of a draft; region; sparsity.
 Json config_of(const MaskChoice& mask);
+/// "8x16" from a config's region, [8, 16].
+std::string region_text(const Json& region);
 /// Adds `seed` where chance decides.
 void add_seed(Json& config, Policy policy, std::uint64_t seed);
 

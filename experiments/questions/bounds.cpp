@@ -29,7 +29,7 @@ void print_bounds(const std::vector<Record>& records) {
           const auto share = [&](const std::string& name) {
             return metric_text(ratio(mean_metric(records, group, name), mean_metric(records, group, "trivial_bound")));
           };
-          table.row({region_name(region), pool, rule, number(sparsity), fmt::to_string(heads),
+          table.row({region_text(region), pool, rule, number(sparsity), fmt::to_string(heads),
                      fmt::to_string(flags("check_3_3")), metric_text(mean_metric(records, group, "tightness_3_3")),
                      fmt::to_string(flags("check_3_5")),
                      fmt::to_string(count_records(records, group,

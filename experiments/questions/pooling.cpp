@@ -25,7 +25,7 @@ void print_pooling(const std::vector<Record>& records) {
         const auto end = [&](const char* policy) {
           return with_config({{"region", region}, {"sparsity", sparsity}, {"policy", policy}});
         };
-        std::vector<std::string> cells{region_name(region), rule, number(sparsity),
+        std::vector<std::string> cells{region_text(region), rule, number(sparsity),
                                        fmt::to_string(head_count(records))};
         for (const char* name : {"attention_recall", "output_rel_l2"}) {
           for (const Group& group : {drafted("avg"), drafted("max"), end("oracle"), end("random")}) {

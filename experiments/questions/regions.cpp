@@ -20,7 +20,7 @@ void print_regions(const std::vector<Record>& records) {
       const auto by = [&](const char* policy) {
         return with_config({{"region", region}, {"sparsity", sparsity}, {"policy", policy}});
       };
-      std::vector<std::string> cells{number(sparsity), region_name(region), fmt::to_string(head_count(records))};
+      std::vector<std::string> cells{number(sparsity), region_text(region), fmt::to_string(head_count(records))};
       for (const char* name : {"attention_recall", "output_rel_l2"}) {
         for (const char* policy : {"draft", "oracle", "random"}) {
           cells.push_back(metric_text(mean_metric(records, by(policy), name)));

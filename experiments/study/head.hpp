@@ -30,7 +30,7 @@ struct StudySettings {
   std::uint64_t seed = 1;    // random masks
   std::uint64_t stream = 0;  // which head: heads get different random masks
   int threads = 0;
-  Progress progress;               // 2 x video rows in all (1 x if there is no cell)
+  Progress progress{};             // 2 x video rows in all (1 x if there is no cell)
   Sweeps* sweeps = nullptr;        // what measures, used in the constructor alone; null: the reference
   const HalfHead* half = nullptr;  // the problem's bits, likewise; null: not known
 };

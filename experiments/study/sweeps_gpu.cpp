@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "experiments/device/lists.hpp"
 #include "harness/options.hpp"
 
 namespace draft {
@@ -28,19 +29,12 @@ void require_regular(const Partition& partition) {
   }
 }
 
-gpu::Layout layout_of(const Problem& problem, const Partition& partition) {
-  const Grid& grid = problem.grid;
+RegionSize region_of(const Partition& partition) {
   const auto extent = [](const std::vector<Index>& starts, Index whole) {
     return starts.size() > 1 ? starts[1] : whole;
   };
-  return {.heads = 1,
-          .frames = static_cast<int>(grid.frames),
-          .height = static_cast<int>(grid.height),
-          .width = static_cast<int>(grid.width),
-          .text = static_cast<int>(grid.text),
-          .head_dim = static_cast<int>(problem.head_dim()),
-          .region_height = static_cast<int>(extent(partition.row_starts(), grid.height)),
-          .region_width = static_cast<int>(extent(partition.column_starts(), grid.width))};
+  return {extent(partition.row_starts(), partition.grid().height),
+          extent(partition.column_starts(), partition.grid().width)};
 }
 
 }  // namespace
@@ -63,7 +57,7 @@ void GpuSweeps::load(const Problem& problem, const HalfHead* half, std::span<con
   layouts_.clear();
   for (const Partition& partition : partitions) {
     require_regular(partition);
-    layouts_.push_back(layout_of(problem, partition));
+    layouts_.push_back(layout_of(problem.grid, 1, problem.head_dim(), region_of(partition)));
     try {
       gpu::require_valid(layouts_.back());
     } catch (const std::invalid_argument& error) {

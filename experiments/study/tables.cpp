@@ -53,10 +53,6 @@ Group with_config(std::vector<std::pair<std::string, Record>> wanted) {
   };
 }
 
-std::string region_name(const Record& region) {
-  return fmt::format("{}x{}", region[0].get<Index>(), region[1].get<Index>());
-}
-
 StudyTable::StudyTable(std::string title, const std::vector<std::string>& header)
     : title_(std::move(title)), table_(columns_of(header)) {}
 

@@ -23,8 +23,6 @@ Index count_records(const std::vector<Record>& records, const Group& group,
 std::vector<Record> distinct_values(const std::vector<Record>& records, const std::string& key);
 /// All of: records whose config has each of these keys with these values.
 Group with_config(std::vector<std::pair<std::string, Record>> wanted);
-/// "8x16" from [8, 16].
-std::string region_name(const Record& region);
 /// A line of title over a table; columns named region, pool, rule and capture are text, the rest numbers.
 class StudyTable {
  public:

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "experiments/input/policy.hpp"
 #include "experiments/timing/table.hpp"
 #include "harness/table.hpp"
 
@@ -27,7 +28,7 @@ std::string latency_text(const std::vector<Json>& records, Index done_before) {
     if (record["status"] != "ok") continue;
     const Json& config = record["config"];
     const auto metric = [&](const char* name) { return shown(record, "metrics", name); };
-    table.add_row({config["kernel"], region_text(config), config["order"], mask_text(config),
+    table.add_row({config["kernel"], region_text(config["region"]), config["order"], mask_text(config),
                    number(config["sparsity"]), metric("kept_share"), shown(record, "timing", "median_ms", 4),
                    spread_text(record), shown(record, "timing", "tflops_kept"), metric("share_of_matmul"),
                    metric("speedup_over_dense"), number(1.0 / record["metrics"]["kept_share"].get<double>(), 3),

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "experiments/input/policy.hpp"
 #include "experiments/timing/table.hpp"
 #include "harness/table.hpp"
 
@@ -21,8 +22,8 @@ std::string overhead_text(const std::vector<Json>& records, Index done_before) {
   for (const Json& record : records) {
     if (record["status"] != "ok") continue;
     const Json& config = record["config"];
-    table.add_row({config["part"], config["kernel"], region_text(config), mask_text(config), number(config["sparsity"]),
-                   shown(record, "timing", "median_ms", 4), spread_text(record),
+    table.add_row({config["part"], config["kernel"], region_text(config["region"]), mask_text(config),
+                   number(config["sparsity"]), shown(record, "timing", "median_ms", 4), spread_text(record),
                    shown(record, "metrics", "share_of_attention"), shown(record, "metrics", "gb_per_s", 4),
                    shown(record, "machine", "sm_clock_after_mhz", 4)});
   }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "experiments/input/policy.hpp"
 #include "harness/table.hpp"
 
 namespace draft {
@@ -13,10 +14,6 @@ std::string shown(const Json& record, const char* where, const char* name, int d
 
 std::string spread_text(const Json& record) {
   return shown(record, "timing", "p10_ms", 4) + " to " + shown(record, "timing", "p90_ms", 4);
-}
-
-std::string region_text(const Json& config) {
-  return fmt::format("{}x{}", config["region"][0].get<Index>(), config["region"][1].get<Index>());
 }
 
 std::string mask_text(const Json& config) {
@@ -44,7 +41,7 @@ std::string notes_text(const std::vector<Json>& records, Index done_before) {
                         record["status"] == "skipped" ? "skipped" : "FAILED",
                         part_name.is_string() ? part_name.get<std::string>() + " of " : "",
                         config["kernel"].get<std::string>(), config["order"].get<std::string>(), mask_text(config),
-                        region_text(config), number(config["sparsity"]), record.value("reason", ""));
+                        region_text(config["region"]), number(config["sparsity"]), record.value("reason", ""));
   }
   if (done_before > 0)
     text += fmt::format("{} cells stood in the file already and were not timed again\n", done_before);

@@ -13,8 +13,6 @@ namespace draft {
 std::string shown(const Json& record, const char* where, const char* name, int digits = 3);
 /// "p10 to p90" of a record's samples, in ms.
 std::string spread_text(const Json& record);
-/// "8x16".
-std::string region_text(const Json& config);
 /// "dense", "draft avg softmax", "worst".
 std::string mask_text(const Json& config);
 /// One line that says which call was timed.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "experiments/input/policy.hpp"
 #include "harness/table.hpp"
 #include "reference/problem.hpp"
 
@@ -40,8 +41,7 @@ std::vector<std::string> line_of(const Json& config) {
                                ? fmt::format("{} {} {}", config["pool"].get<std::string>(),
                                              config["rule"].get<std::string>(), number(config["sparsity"]))
                                : config["policy"].get<std::string>();
-  return {config["kernel"], fmt::format("{}x{}", config["region"][0].get<Index>(), config["region"][1].get<Index>()),
-          mask};
+  return {config["kernel"], region_text(config["region"]), mask};
 }
 
 }  // namespace

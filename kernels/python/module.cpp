@@ -43,6 +43,9 @@ Choice choose(const char* what, const Word<Choice> (&words)[kSize], const std::s
   throw std::invalid_argument(std::string(what) + ": wanted one of " + names + ", found " + name);
 }
 
+Pool pool_of(const std::string& name) { return choose("pool", kPools, name); }
+Rule rule_of(const std::string& name) { return choose("rule", kRules, name); }
+
 const AttentionKernel& kernel_of(const std::string& name) {
   std::string names;
   for (const AttentionKernel& kernel : attention_kernels()) {
@@ -191,7 +194,7 @@ NB_MODULE(_kernels, m) {
       "pool",
       [](const Layout& layout, const std::string& kind, const Rows& rows, const Map& pooled, Handle stream) {
         use_device(rows);
-        pool(layout, element_of(rows), choose("pool", kPools, kind), rows.data(), pooled.data(), stream_of(stream));
+        pool(layout, element_of(rows), pool_of(kind), rows.data(), pooled.data(), stream_of(stream));
       },
       "layout"_a, "kind"_a, tensor("rows"), tensor("pooled"), "stream"_a);
   m.def(
@@ -217,7 +220,7 @@ NB_MODULE(_kernels, m) {
          Handle stream) {
         static_assert(sizeof(bool) == 1);
         use_device(scores);
-        const Rule chosen = choose("rule", kRules, rule);
+        const auto chosen = rule_of(rule);
         find_thresholds(layout, chosen, sparsity, scores.data(), workspace.data(), status.data(), stream_of(stream));
         write_lists(layout, chosen, scores.data(), workspace.data(),
                     {reinterpret_cast<std::uint16_t*>(columns.data()), counts.data(),

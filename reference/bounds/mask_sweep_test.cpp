@@ -11,7 +11,7 @@ namespace {
 // Every quantity below is a sum of at most 1e5 terms of order one; rounding is far under this.
 constexpr double kTolerance = 1e-11;
 
-#define EXPECT_CLOSE(found, wanted) EXPECT_LE(std::abs((found) - (wanted)), kTolerance*(1.0 + std::abs(wanted)))
+#define EXPECT_CLOSE(found, wanted) EXPECT_LE(std::abs((found) - (wanted)), kTolerance * (1.0 + std::abs(wanted)))
 
 struct Case {
   Grid grid;
