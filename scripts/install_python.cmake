@@ -2,8 +2,7 @@
 # ""; `python`, the build's interpreter, or "".
 
 set(bin "$ENV{DESTDIR}${CMAKE_INSTALL_PREFIX}/bin")
-file(CREATE_LINK ../share/draftbench/scripts/report.py "${bin}/draftbench-report" SYMBOLIC)
-foreach(name capture)  # bin/draftbench-NAME runs lab.NAME
+foreach(name capture report)  # bin/draftbench-NAME runs lab.NAME
   file(WRITE "${bin}/draftbench-${name}" "#!/usr/bin/env python3
 import os, sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', 'share', 'draftbench', 'scripts'))

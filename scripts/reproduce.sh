@@ -68,5 +68,5 @@ if [ -d "$ROOT/results/video/pictures" ] && ! [ "$results" -ef "$ROOT/results" ]
   mkdir -p "$results/video" && cp -r "$ROOT/results/video/pictures" "$results/video/"
 fi
 say "writing the report"
-"$PYTHON" "$ROOT/scripts/report.py" "$results/records.jsonl" ${timed[@]+"${timed[@]}"} --out "$results"
+PYTHONPATH=$ROOT/scripts "$PYTHON" -m lab.report "$results/records.jsonl" ${timed[@]+"${timed[@]}"} --out "$results"
 say "done in $((SECONDS - started)) s: $results/report.md"

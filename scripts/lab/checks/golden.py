@@ -55,8 +55,8 @@ def _are_close(old, new):
 def report(folder):
     """Makes the report of the shipped records in `folder`."""
     records = [RESULTS / "records.jsonl", *(RESULTS / f"{name}.jsonl" for name in TIMED)]
-    program = [sys.executable, ROOT / "scripts" / "report.py"]
-    subprocess.run([*program, *records, "--out", folder], check=True, capture_output=True)
+    program = [sys.executable, "-m", "lab.report"]
+    subprocess.run([*program, *records, "--out", folder], check=True, capture_output=True, cwd=ROOT / "scripts")
 
 
 def shipped_cells(dump):

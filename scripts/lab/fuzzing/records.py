@@ -60,8 +60,8 @@ class Records:
             subprocess.run([program, *command], cwd=folder, check=True, capture_output=True)
         with open(os.path.join(folder, "own.jsonl"), "rb") as stream:
             self.seeds["own"] = stream.read().splitlines()
-        import report
-        from reporting import style  # noqa: F401  imported once, and not in every fork
+        from lab.report import __main__ as report
+        from lab.report import document, style  # noqa: F401  imported once, and not in every fork
 
         self.report, self.style = report, style
 
@@ -104,7 +104,7 @@ class Records:
             {"arguments": ["compare", "seed.jsonl", "mutant.jsonl"], "fine": (0, 1)},
             {"arguments": ["compare", "mutant.jsonl", "seed.jsonl"], "fine": (0, 1)},
             {"arguments": [*OWN, "--out", "out.jsonl"], "fine": (0, 1), "by": "continued"},
-            {"arguments": ["report.py", "mutant.jsonl"], "by": "reported", "whole": rng.random() < 0.1},
+            {"arguments": ["report", "mutant.jsonl"], "by": "reported", "whole": rng.random() < 0.1},
         ]
         return Case(commands, "; ".join(said))
 

@@ -7,7 +7,7 @@ from unittest import mock
 
 import matplotlib.pyplot as plt
 
-from reporting import (
+from lab.report import (
     flops_findings,
     mask_error_findings,
     pooling_error_findings,
@@ -15,15 +15,16 @@ from reporting import (
     region_findings,
     rule_findings,
     style,
-    synthetic_flops,
 )
-from reporting import records as record_files
-from reporting import synthetic_records as synthetic
-from reporting.finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE
-from reporting.paper import Paper
-from reporting.quality import Quality, spearman
+from lab.report import records as record_files
+from lab.report.__main__ import PAPER_FOLDER
+from lab.report.finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE
+from lab.report.paper import Paper
+from lab.report.quality import Quality, spearman
+from lab.report.tests import synthetic_flops
+from lab.report.tests import synthetic_records as synthetic
 
-PAPER = Paper(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "data", "paper"))
+PAPER = Paper(PAPER_FOLDER)
 
 
 def drop(figure, _folder, stem):

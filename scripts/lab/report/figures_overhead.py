@@ -1,6 +1,6 @@
 """Plots of what stands around the attention: parts of the draft, moving tokens, and the three orders of tokens."""
 
-from . import overhead_findings as overhead
+from . import overhead_parts as overhead
 from . import style
 from .finding import percent
 from .timings import ORDERS, by_call, choose, kernel, median_ms, panel_titles, provenance, sparsities

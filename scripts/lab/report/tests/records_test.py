@@ -5,9 +5,9 @@ import os
 import tempfile
 import unittest
 
-from reporting import records as record_files
-from reporting import synthetic_gpu
-from reporting import synthetic_records as synthetic
+from lab.report import records as record_files
+from lab.report.tests import synthetic_gpu
+from lab.report.tests import synthetic_records as synthetic
 
 
 def load(lines):

@@ -3,10 +3,11 @@
 import statistics
 import unittest
 
-from reporting import synthetic_videos, video_findings, video_heads_findings, video_time_findings
-from reporting.finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE
-from reporting.verdicts_test import PAPER, Planted, with_metrics
-from reporting.videos import Choice, Videos, choice_of, draft, interval
+from lab.report import video_findings, video_heads_findings, video_time_findings
+from lab.report.finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE
+from lab.report.tests import synthetic_videos
+from lab.report.tests.verdicts_test import PAPER, Planted, with_metrics
+from lab.report.videos import Choice, Videos, choice_of, draft, interval
 
 
 def moved(item, gain, **where):

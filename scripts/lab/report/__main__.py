@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Makes the report, its tables and its plots from records alone. Needs Python 3.9, numpy, scipy and
 matplotlib, or newer.
 
@@ -17,18 +16,19 @@ import sys
 import warnings
 from collections import Counter
 
-sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from lab.shared.one_line_parser import OneLineParser  # noqa: E402
+from lab.shared.files import ROOT
+from lab.shared.one_line_parser import OneLineParser
 
-PAPER_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "data", "paper")
+PAPER_FOLDER = ROOT / "data" / "paper"
 
 
 def parse(arguments):
     parser = OneLineParser(
+        prog="lab.report",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(
-            "example:\n  scripts/report.py results/records.jsonl results/gpu/latency.jsonl results/gpu/overhead.jsonl"
+            "example:\n  python3 -m lab.report results/records.jsonl results/gpu/latency.jsonl results/gpu/overhead.jsonl"
             " results/gpu/peers.jsonl results/video/videos.jsonl --out results/\n"
             "writes results/report.md, results/tables/*.csv, results/plots/*.png and *.svg"
         ),
@@ -47,12 +47,12 @@ def main(arguments=None):
     options = parse(arguments)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that cannot be written
     try:
+        from lab.report import document
+        from lab.report import records as record_files
+        from lab.report.finding import VERDICTS
+        from lab.report.foreign import plain
+        from lab.report.paper import Paper
         from lab.shared.record_file import Malformed
-        from reporting import document
-        from reporting import records as record_files
-        from reporting.finding import VERDICTS
-        from reporting.foreign import plain
-        from reporting.paper import Paper
     except ImportError as error:
         print(
             f"report: needs numpy, scipy and matplotlib (Debian: python3-numpy, python3-scipy, python3-matplotlib): {error}",
@@ -91,7 +91,7 @@ def main(arguments=None):
 
 def refuse(error):
     """One line on stderr, and the exit status of a refused input."""
-    from reporting.foreign import inert, plain
+    from lab.report.foreign import inert, plain
 
     print(f"report: {plain(inert(str(error)))}", file=sys.stderr)
     return 2
@@ -99,7 +99,7 @@ def refuse(error):
 
 def problems(records):
     """One line on the failed records and the lines that are not whole: the first of each; the report has all."""
-    from reporting.foreign import plain
+    from lab.report.foreign import plain
 
     parts = []
     if records.failed:

@@ -6,11 +6,10 @@ import os
 import tempfile
 import unittest
 
+from lab.report.tests import synthetic_records as synthetic
 from lab.shared import record_file
+from lab.shared.files import ROOT
 
-from reporting import synthetic_records as synthetic
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DROPPED = object()
 
 

@@ -5,9 +5,10 @@ import random
 import tempfile
 import unittest
 
-from reporting import projection, synthetic_gpu, timings
-from reporting import records as record_files
-from reporting import synthetic_records as synthetic
+from lab.report import projection, timings
+from lab.report import records as record_files
+from lab.report.tests import synthetic_gpu
+from lab.report.tests import synthetic_records as synthetic
 
 
 def load(items):

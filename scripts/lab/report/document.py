@@ -124,7 +124,7 @@ def _make(records, paper, folder, out):
         TITLE,
         "",
         (
-            "Made by `scripts/report.py` from records and `data/paper/*.csv` alone. Every number under Measured comes"
+            "Made by `python3 -m lab.report` from records and `data/paper/*.csv` alone. Every number under Measured comes"
             " from the records."
         ),
         "",

@@ -9,11 +9,12 @@ import sys
 import tempfile
 import unittest
 
-from reporting import synthetic_flops, synthetic_gpu, synthetic_videos
-from reporting import synthetic_records as synthetic
+from lab.report.__main__ import PAPER_FOLDER
+from lab.report.tests import synthetic_flops, synthetic_gpu, synthetic_videos
+from lab.report.tests import synthetic_records as synthetic
+from lab.shared.files import ROOT
 
-SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "report.py")
-CSV_OF_PAPER = os.path.join(os.path.dirname(SCRIPT), "..", "data", "paper")
+PROGRAM = [sys.executable, "-m", "lab.report"]
 
 
 def run(folder, items, name="out", extra=""):
@@ -22,7 +23,7 @@ def run(folder, items, name="out", extra=""):
     with open(path, "a", encoding="utf-8") as stream:
         stream.write(extra)
     out = os.path.join(folder, name)
-    result = subprocess.run([sys.executable, SCRIPT, path, "--out", out], capture_output=True, text=True, check=False)
+    result = subprocess.run([*PROGRAM, path, "--out", out], capture_output=True, text=True, check=False)
     with open(os.path.join(out, "report.md"), encoding="utf-8") as stream:
         return result, out, stream.read()
 
@@ -197,7 +198,7 @@ class Incomplete(unittest.TestCase):
     def test_a_missing_file_is_one_line(self):
         with tempfile.TemporaryDirectory() as folder:
             result = subprocess.run(
-                [sys.executable, SCRIPT, os.path.join(folder, "none.jsonl"), "--out", folder],
+                [*PROGRAM, os.path.join(folder, "none.jsonl"), "--out", folder],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -210,7 +211,7 @@ class PaperTables(unittest.TestCase):
     def test_rows_and_sources(self):
         rows = {}
         for name in ("table1", "table2", "table4", "table5", "figure4", "claims"):
-            with open(os.path.join(CSV_OF_PAPER, name + ".csv"), newline="", encoding="utf-8") as stream:
+            with open(os.path.join(PAPER_FOLDER, name + ".csv"), newline="", encoding="utf-8") as stream:
                 rows[name] = list(csv.DictReader(stream))
             self.assertTrue(all(row["source"] and None not in row for row in rows[name]), name)
         self.assertEqual([len(rows[name]) for name in ("table1", "table2", "table4", "table5")], [19, 3, 2, 2])
@@ -223,11 +224,7 @@ class PaperTables(unittest.TestCase):
 class OneLine(unittest.TestCase):
     def call(self, *arguments, **environment):
         return subprocess.run(
-            [sys.executable, SCRIPT, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | environment,
+            [*PROGRAM, *arguments], capture_output=True, text=True, check=False, env=os.environ | environment
         )
 
     def test_bad_usage_is_one_line(self):
@@ -269,7 +266,7 @@ class OwnFiles(unittest.TestCase):
         return path
 
     def report(self):
-        return subprocess.run([sys.executable, SCRIPT, self.records, "--out", self.out], capture_output=True, text=True)
+        return subprocess.run([*PROGRAM, self.records, "--out", self.out], capture_output=True, text=True)
 
     def refused(self, path):
         before = digests(self.out)
@@ -296,9 +293,9 @@ class OwnFiles(unittest.TestCase):
             self.assertNotIn("\nold\n", stream.read())
 
     def test_the_shipped_report_is_one(self):
-        from reporting import document
+        from lab.report import document
 
-        document.require_own(os.path.join(os.path.dirname(SCRIPT), "..", "results"))
+        document.require_own(ROOT / "results")
 
 
 if __name__ == "__main__":

@@ -2,25 +2,11 @@
 
 from . import figures_overhead, projection
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE, Finding, Table, percent, short
+from .overhead_parts import DRAFT_PARTS, MOVES, PARTS, by_sparsity, parts
 from .records import drawable, left_out
-from .timings import by_call, choose, commit, kernel, main_kernel, main_order, median_ms, one, paper_masks, provenance
+from .timings import by_call, choose, commit, kernel, main_kernel, median_ms, paper_masks, provenance
 
 PAPER_SHAPE, PAPER_SPARSITY = "hunyuan_768p", 0.9
-DRAFT_PARTS = ("pool_q", "pool_k", "map", "softmax", "select", "lists")
-MOVES = ("reorder", "restore")
-PARTS = DRAFT_PARTS + ("draft",) + MOVES + ("attention", "attention_gather")
-
-
-def parts(cells, sparsity):
-    """{part: cell} at one sparsity; a part that does not depend on it may be recorded without one."""
-    found = {}
-    for name in PARTS:
-        of_part = [cell for cell in choose(cells, part=name) if median_ms(cell)]
-        of_part = [cell for cell in of_part if (cell.config.get("order") or "") == main_order(of_part)]
-        cell = one(of_part, sparsity=sparsity) or next((cell for cell in of_part if cell.sparsity is None), None)
-        if cell:
-            found[name] = cell
-    return found
 
 
 def drafted(cells):
@@ -39,16 +25,6 @@ def end_to_end(latency):
         for cell in choose(cells, kernel=main_kernel(cells), order="token", policy="draft"):
             found.setdefault((call, cell.sparsity), cell)
     return found
-
-
-def by_sparsity(cells):
-    """{sparsity: the cells of parts that can be taken at it}: a part that does not depend on it stands under all."""
-    always = [cell for cell in cells if cell.sparsity is None]
-    found = {}
-    for cell in cells:
-        if cell.sparsity:
-            found.setdefault(cell.sparsity, []).append(cell)
-    return {sparsity: members + always for sparsity, members in sorted(found.items())}
 
 
 def shares(found, video):

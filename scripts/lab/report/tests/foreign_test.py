@@ -2,7 +2,7 @@
 
 import unittest
 
-from reporting.foreign import cell, inert, inert_value, markdown, math_free, plain
+from lab.report.foreign import cell, inert, inert_value, markdown, math_free, plain
 
 
 class Foreign(unittest.TestCase):

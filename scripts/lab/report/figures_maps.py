@@ -4,8 +4,9 @@ import hashlib
 import re
 
 import numpy as np
-from lab.shared.record_format import MAPS
 from matplotlib.colors import ListedColormap, LogNorm
+
+from lab.shared.record_format import MAPS
 
 from . import style
 from .records import LARGEST_DRAWN, having
@@ -16,9 +17,7 @@ MAX_HEADS, MOST_LETTERS, MOST_FRAMES = 3, 120, 200
 def chosen(cells):
     """The best, the median and the worst head by attention recall, of those whose record has all three maps."""
     cells = [
-        cell
-        for cell in having(cells, arrays=MAPS, config=["region", "sparsity"])
-        if cell.grid and _has_scale(cell)
+        cell for cell in having(cells, arrays=MAPS, config=["region", "sparsity"]) if cell.grid and _has_scale(cell)
     ]
     cells.sort(key=lambda cell: (-cell.metrics.get("attention_recall", 0), cell.head_key))
     if len(cells) <= MAX_HEADS:

@@ -10,10 +10,11 @@ import unittest
 from unittest import mock
 
 import matplotlib.pyplot as plt
-import report
 
-from reporting import style, synthetic_flops, synthetic_gpu, synthetic_videos
-from reporting import synthetic_records as synthetic
+from lab.report import __main__ as report
+from lab.report import style
+from lab.report.tests import synthetic_flops, synthetic_gpu, synthetic_videos
+from lab.report.tests import synthetic_records as synthetic
 
 MARKUP = "<script>alert(1)</script> [x](http://y) |`$\\frac{1}{0}$\n# heading\u202e"
 NOTHING = "not_applicable"

@@ -96,7 +96,9 @@ class Cell:
 
     def describe(self):
         """One line that says which cell this is."""
-        where = " ".join(str(part) for part in (self.dump, self.input.get("capture") or self.input.get("shape")) if part)
+        where = " ".join(
+            str(part) for part in (self.dump, self.input.get("capture") or self.input.get("shape")) if part
+        )
         if self.input.get("head") is not None:
             where += f" head {self.input['head']}"
         if not where:

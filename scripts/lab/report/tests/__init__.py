@@ -1,0 +1,1 @@
+"""Tests of the report, and invented records for them (synthetic_*)."""
