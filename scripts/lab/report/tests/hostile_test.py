@@ -85,7 +85,7 @@ class Refusals(unittest.TestCase):
             [*some(), dict(some()[0], schema=99)],
             "a.jsonl:2: schema: wanted 2, found 99: a later version of the format",
         )
-        self.refused(some(sparsity="0.9"), 'a.jsonl:1: config.sparsity: wanted a number in [0, 1), found "0.9"')
+        self.refused(some(sparsity="0.9"), 'a.jsonl:1: config.sparsity: wanted a number from 0 to below 1, found "0.9"')
         self.refused(
             [*some(region=[8]), *some(region=[8])],
             "a.jsonl:1: config.region: wanted two whole numbers of at least 1, found [8] (and 1 more such lines)",
