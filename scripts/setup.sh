@@ -27,7 +27,7 @@ is_there() {  # is_there PACKAGE PROBE
 has_gpu() { nvidia-smi -L >/dev/null 2>&1 || compgen -G '/dev/nvidia[0-9]*' >/dev/null; }
 
 # What the Python programs that draftbench installs want, and what their tests want.
-MODULES="numpy, scipy, h5py, matplotlib"
+MODULES="numpy, scipy, h5py, matplotlib, pandas, jinja2"
 TEST_MODULES="$MODULES, pytest"
 
 # An interpreter that has these: the shell's own, or the system's.
@@ -61,7 +61,8 @@ install_missing() {
   for item in "${NEEDED[@]}"; do
     is_there "${item%%=*}" "${item#*=}" || missing+=("${item%%=*}")
   done
-  find_python || missing+=(python3 python3-numpy python3-scipy python3-h5py python3-matplotlib python3-pytest)
+  find_python || missing+=(python3 python3-numpy python3-scipy python3-h5py python3-matplotlib python3-pandas python3-jinja2
+                           python3-pytest)
   if [ ${#missing[@]} -eq 0 ]; then
     say "everything needed is installed"
     return
@@ -78,7 +79,7 @@ need_venv() {  # need_venv [PACKAGE ...]
 # What the PyTorch tests and the Python module want, as pip has it.
 TORCH_PACKAGES=("torch>=2.4,<3" "diffusers>=0.36,<1" "transformers>=4.50,<6" "accelerate>=1,<2" "torchmetrics>=1.4,<2"
                 "lpips>=0.1.4,<1" "safetensors<1" "nanobind>=2.5,<4" "scikit-build-core>=0.10,<1" numpy scipy h5py matplotlib pillow
-                "pytest>=7.2")
+                "pandas>=1.5" "jinja2>=3.0" "pytest>=7.2")
 TORCH_MODULES="torch, diffusers, transformers, accelerate, torchmetrics, lpips, safetensors, nanobind, scikit_build_core, PIL,"
 TORCH_MODULES+=" $TEST_MODULES"
 

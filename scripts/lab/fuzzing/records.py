@@ -61,7 +61,7 @@ class Records:
         with open(os.path.join(folder, "own.jsonl"), "rb") as stream:
             self.seeds["own"] = stream.read().splitlines()
         from lab.report import __main__ as report
-        from lab.report import document, style  # noqa: F401  imported once, and not in every fork
+        from lab.report import page, style  # noqa: F401  imported once, and not in every fork
 
         self.report, self.style = report, style
 

@@ -1,5 +1,5 @@
-"""Makes the report, its tables and its plots from records alone. Needs Python 3.9, numpy, scipy and
-matplotlib, or newer.
+"""Makes the report, its tables and its plots from records alone. Needs Python 3.10, numpy, scipy, matplotlib, pandas
+1.5 and jinja2, or newer.
 
 The records are the JSON Lines that draftbench writes with --out; the paper's numbers come from data/paper. The newest
 record of a cell wins. The same records give the same bytes.
@@ -47,21 +47,21 @@ def main(arguments=None):
     options = parse(arguments)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that cannot be written
     try:
-        from lab.report import document
-        from lab.report import records as record_files
+        from lab.report import frame, page
         from lab.report.finding import VERDICTS
         from lab.report.foreign import plain
         from lab.report.paper import Paper
         from lab.shared.record_file import Malformed
     except ImportError as error:
         print(
-            f"report: needs numpy, scipy and matplotlib (Debian: python3-numpy, python3-scipy, python3-matplotlib): {error}",
+            "report: needs numpy, scipy, matplotlib, pandas and jinja2 (Debian: python3-numpy, python3-scipy,"
+            f" python3-matplotlib, python3-pandas, python3-jinja2): {error}",
             file=sys.stderr,
         )
         return 2
     gc.disable()  # nothing of a record is garbage, and looking for it takes a third of the time
     try:
-        records = record_files.load(options.records)
+        records = frame.load(options.records)
         paper = Paper(options.paper)
     except (OSError, Malformed) as error:
         return refuse(error)
@@ -70,21 +70,21 @@ def main(arguments=None):
     if records.broken:
         more = f" (and {len(records.broken) - 1} more such lines)" if len(records.broken) > 1 else ""
         return refuse(plain(records.broken[0]) + more)
-    if not records:
+    if records.frame.empty:
         return refuse(f"nothing to report: no record in {', '.join(options.records)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of libraries about odd numbers: what is wrong with a record is said by us
-            sections = document.write(records, paper, options.out)
-    except (OSError, document.Foreign) as error:
+            sections = page.write(records, paper, options.out)
+    except (OSError, page.Foreign) as error:
         return refuse(error)
     verdicts = Counter(section.verdict for section in sections)
     print(
-        f"{len(records.cells)} records -> {os.path.join(options.out, 'report.md')}: "
+        f"{len(records.of())} records -> {os.path.join(options.out, 'report.md')}: "
         + ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS)
     )
-    if records.failed or records.incomplete:
-        print(f"report: {problems(records)}", file=sys.stderr)
+    if problems := problems_of(records):
+        print(f"report: {problems}", file=sys.stderr)
         return 1
     return 0
 
@@ -97,15 +97,16 @@ def refuse(error):
     return 2
 
 
-def problems(records):
-    """One line on the failed records and the lines that are not whole: the first of each; the report has all."""
+def problems_of(records):
+    """One line on the failed records and the lines that are not whole: the first of each; the report has all. "" without."""
     from lab.report.foreign import plain
+    from lab.report.frame import describe, rows
 
     parts = []
-    if records.failed:
-        first = records.failed[0]
-        count = f"FAILED records: {len(records.failed)}, the first: " if len(records.failed) > 1 else "FAILED record: "
-        parts.append(f"{count}{first.source}: {first.describe()}: {first.reason or 'no reason given'}")
+    failed = list(rows(records.of(status="failed")))
+    if failed:
+        count = f"FAILED records: {len(failed)}, the first: " if len(failed) > 1 else "FAILED record: "
+        parts.append(f"{count}{failed[0].source}: {describe(failed[0])}: {failed[0].reason or 'no reason given'}")
     if records.incomplete:
         parts.append(f"unreadable: {'; '.join(records.incomplete)}")
     return plain("; ".join(parts))

@@ -28,6 +28,12 @@ class Table:
     columns_shown: int = None  # the first so many columns are in the report; the CSV file has all
 
 
+def table_of(name, caption, frame, columns, **more):
+    """The table of a frame's rows; columns: {what the table calls a column: what the frame calls it}."""
+    found = (frame[column].astype(object).where(frame[column].notna(), None) for column in columns.values())
+    return Table(name, caption, list(columns), list(zip(*found)), **more)
+
+
 @dataclass
 class Finding:
     title: str
@@ -43,6 +49,16 @@ class Finding:
     def __post_init__(self):
         if self.verdict not in VERDICTS:
             raise ValueError(f"unknown verdict: {self.verdict}")
+
+
+@dataclass
+class Judged:
+    """What a part makes of the records; page.section adds the words of its template."""
+
+    verdict: str
+    facts: dict = field(default_factory=dict)  # what the template says
+    tables: list = field(default_factory=list)
+    pictures: list = field(default_factory=list)  # (file stem under plots/, caption)
 
 
 def short(value, digits=3):

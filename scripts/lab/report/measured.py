@@ -2,143 +2,138 @@
 
 from collections import Counter
 
-from .finding import Table, markdown_table
-from .records import NOTHING, TIMED, VIDEOS
-from .timings import call_of, commit
-from .videos import grid_of
+import pandas as pd
+
+from .calls import timed
+from .finding import Table, markdown_table, table_of
+from .frame import CAPTURE, NOTHING, TIMED, VIDEOS, rows, shown
+from .videos import with_grid
 
 OF_THE_MOMENT = ("sm_clock", "power", "throttle")  # these differ from record to record
-
-
-def captures_table(records):
-    rows = []
-    groups = {}
-    for cell in _studied(records):
-        groups.setdefault(cell.capture_key, []).append(cell)
-    for key, cells in sorted(groups.items(), key=lambda item: item[0]):
-        source = cells[0].input
-        grid = cells[0].grid
-        shape = (
-            f"{grid.get('frames', '?')} x {grid.get('height', '?')} x {grid.get('width', '?')} +"
-            f" {source.get('text_tokens', 0)} text"
-        )
-        step = f"{source.get('step', '?')}" + (f" of {source['steps']}" if "steps" in source else "")
-        heads = {cell.input.get("head") for cell in cells}
-        rows.append(
-            (
-                key[0],
-                key[1],
-                source.get("model", ""),
-                key[2],
-                source.get("layer", ""),
-                step,
-                shape,
-                source.get("head_dim", ""),
-                len(heads),
-                len(cells),
-            )
-        )
-    return Table(
-        "measured",
-        "One row a capture. Everywhere in this report a head is one head of one captured call: a head captured at two steps counts twice.",
-        (
-            "dump",
-            "sha256 (first 8)",
-            "model",
-            "capture",
-            "layer",
-            "step",
-            "grid (frames x height x width)",
-            "head_dim",
-            "heads",
-            "records",
-        ),
-        rows,
-        shown=60,
-    )
+CAPTURES = {
+    "dump": "dump",
+    "sha256 (first 8)": "sha",
+    "model": "model",
+    "capture": "capture",
+    "layer": "layer",
+    "step": "step_text",
+    "grid (frames x height x width)": "shape_text",
+    "head_dim": "head_dim",
+    "heads": "count",
+    "records": "records",
+}
+RUNS = {
+    "experiment": "experiment",
+    "GPU": "gpu",
+    "driver": "driver",
+    "commit": "commit",
+    "what": "what",
+    "size (heads x tokens, or clips)": "size",
+    "records": "records",
+    "first (UTC)": "first",
+    "last (UTC)": "last",
+}
+CELL = [
+    "experiment",
+    "dump",
+    "capture",
+    "layer",
+    "step",
+    "head",
+    "policy",
+    "pool",
+    "rule",
+    "region",
+    "sparsity",
+    "seed",
+]
 
 
 def _studied(records):
     """Records of what attention does on a dump; the timed ones have tables of their own."""
-    return [cell for cell in records.cells if cell.dump and cell.experiment not in TIMED]
+    cells = records.of()
+    return cells[(cells["dump"] != "") & ~cells["experiment"].isin(TIMED)]
+
+
+def captures_table(records):
+    found = []
+    for _, cells in _studied(records).groupby(CAPTURE):
+        cell = next(rows(cells))
+        sides = ("?" if side is None else side for side in (cell.frames, cell.height, cell.width))
+        steps = "" if cell.steps is None else f" of {cell.steps}"
+        found.append(
+            {
+                **{name: getattr(cell, name) for name in CAPTURE},
+                **{
+                    name: "" if (value := getattr(cell, name)) is None else value
+                    for name in ("model", "layer", "head_dim")
+                },
+                "step_text": f"{'?' if cell.step is None else cell.step}{steps}",
+                "shape_text": " x ".join(map(str, sides)) + f" + {cell.text_tokens or 0} text",
+                "count": cells["head"].nunique(),
+                "records": len(cells),
+            }
+        )
+    return table_of(
+        "measured",
+        "One row a capture. Everywhere in this report a head is one head of one captured call: a head captured at two steps counts twice.",
+        pd.DataFrame(found, columns=list(CAPTURES.values()), dtype=object),
+        CAPTURES,
+        shown=60,
+    )
 
 
 def gpu_runs_table(records):
-    runs = {}
-    for cell in records.of(*TIMED):
-        call = call_of(cell)
-        key = (cell.experiment, call.gpu, cell.machine.get("driver") or "", commit(cell), call.label, call.size)
-        runs.setdefault(key, []).append(cell.time)
-    for cell in records.of(*VIDEOS):
-        machine, source = cell.machine, cell.input
-        key = (
-            cell.experiment,
-            machine.get("gpu") or machine.get("cpu") or "",
-            machine.get("driver") or "",
-            commit(cell),
-        )
-        runs.setdefault(
-            (*key, f"{source.get('model')}, {grid_of(cell)} tokens", f"{source.get('clips')} clips"), []
-        ).append(cell.time)
-    rows = [key + (len(times), min(times), max(times)) for key, times in sorted(runs.items())]
-    columns = (
-        "experiment",
-        "GPU",
-        "driver",
-        "commit",
-        "what",
-        "size (heads x tokens, or clips)",
-        "records",
-        "first (UTC)",
-        "last (UTC)",
+    calls, videos = records.once(timed), with_grid(records.of(*VIDEOS))
+    models, clips = ([source.get(name) for source in videos["input"]] for name in ("model", "clips"))
+    videos = videos.assign(
+        gpu=[gpu or cpu or "" for gpu, cpu in zip(videos["gpu"], videos["cpu"])],
+        what=[f"{model}, {grid} tokens" for model, grid in zip(models, videos["grid_text"])],
+        size=[f"{count} clips" for count in clips],
     )
-    return Table(
+    every = pd.concat([calls.assign(what=calls["label"]), videos])
+    every = every.assign(driver=[driver or "" for driver in every["driver"]])
+    keys = ["experiment", "gpu", "driver", "commit", "what", "size"]
+    found = [
+        {**dict(zip(keys, key)), "records": len(times), "first": min(times), "last": max(times)}
+        for key, times in every.groupby(keys)["time"]
+    ]
+    return table_of(
         "gpu_runs",
         "Timed attention calls, and videos of the small model. These records are of the commit and the GPU that they name: scripts/reproduce.sh, which"
         ' needs no GPU, adds them as they are and does not make them again. A "+" marks a build with uncommitted'
         " changes.",
-        columns,
-        rows,
+        pd.DataFrame(found, columns=list(RUNS.values()), dtype=object),
+        RUNS,
         shown=60,
     )
 
 
 def section(records, table, runs):
-    counts = Counter(cell.experiment for cell in records.cells)
+    cells, skipped = records.of(), records.of(status="skipped")
     lines = [
         "## What was measured",
         "",
-        "Records: "
-        + (", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none")
-        + "."
+        f"Records: {_counted(cells['experiment'], '{count} {name}') or 'none'}."
         + (f" {records.superseded} older records of cells measured again were left out." if records.superseded else ""),
         "",
     ]
-    for shown in (table, runs):
-        if shown.rows:
-            lines += markdown_table(shown) + [""]
-    lines += [f"- Machine: {text}." for text in _distinct(_machine(cell.machine) for cell in records.cells)]
-    lines += [f"- Build: {text}." for text in _distinct(_build(cell.build) for cell in records.cells)]
-    if records.skipped:
-        lines += [
-            f"- Skipped: {count} records: {reason}."
-            for reason, count in sorted(Counter(cell.reason for cell in records.skipped).items())
-        ]
-    lines += _nothing(records)
+    for each in (table, runs):
+        if each.rows:
+            lines += markdown_table(each) + [""]
+    lines += [f"- Machine: {text}." for text in sorted(set(map(_machine, cells["machine"])) - {""})]
+    lines += [f"- Build: {text}." for text in sorted(set(map(_build, cells["build"])) - {""})]
+    reasons = sorted(Counter(skipped["reason"]).items())
+    lines += [f"- Skipped: {count} records: {reason}." for reason, count in reasons]
+    nothing = [name for names in cells["not_applicable"] for name in names]
+    if nothing:
+        words = _counted(nothing, "{name} in {count} records")
+        lines.append(f"- Relative to nothing, {NOTHING} in tables: {words}.")
     return lines + [""]
 
 
-def _nothing(records):
-    """What the records have no value of, because it is relative to nothing."""
-    counts = Counter(name for cell in records.cells for name in cell.not_applicable)
-    if not counts:
-        return []
-    words = ", ".join(f"{name} in {count} records" for name, count in sorted(counts.items()))
-    return [f"- Relative to nothing, {NOTHING} in tables: {words}."]
-
-
-def _distinct(texts):
-    return sorted({text for text in texts if text})
+def _counted(names, words):
+    return ", ".join(words.format(name=name, count=count) for name, count in sorted(Counter(names).items()))
 
 
 def _machine(machine):
@@ -160,38 +155,12 @@ def _build(build):
 def all_measurements(records):
     """Every ok record of a dump but the timed ones in one CSV file, for readers with their own questions."""
     cells = _studied(records)
-    names = sorted({name for cell in cells for name in (*cell.metrics, *cell.not_applicable)})
-    columns = [
-        "experiment",
-        "dump",
-        "capture",
-        "layer",
-        "step",
-        "head",
-        "policy",
-        "pool",
-        "rule",
-        "region",
-        "sparsity",
-        "seed",
-    ] + names
-    rows = [
-        [
-            cell.experiment,
-            cell.dump,
-            cell.input.get("capture"),
-            cell.input.get("layer"),
-            cell.input.get("step"),
-            cell.input.get("head"),
-            cell.policy,
-            cell.pool,
-            cell.rule,
-            cell.region,
-            cell.sparsity,
-            cell.config.get("seed"),
-        ]
-        + [cell.shown(name) for name in names]
-        for cell in cells
-    ]
-    rows.sort(key=lambda row: [str(value) for value in row[:12]])
-    return Table("all_measurements", "Every record.", columns, rows)
+    cells = cells.assign(head=[source.get("head") for source in cells["input"]])
+    metrics = {
+        *(name for each in cells["metrics"] for name in each),
+        *(name for each in cells["not_applicable"] for name in each),
+    }
+    names = sorted(metrics)
+    found = list(zip(*(cells[name] for name in CELL), *(shown(cells, name) for name in names)))
+    found.sort(key=lambda row: [str(value) for value in row[: len(CELL)]])
+    return Table("all_measurements", "Every record.", [*CELL, *names], found)

@@ -1,203 +1,239 @@
-"""The attention-level quality of every mask, indexed by head, choice of blocks, region and sparsity."""
+"""The attention-level quality of every mask, by head, choice of blocks, region and sparsity; and two choices compared."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from statistics import mean
+
+import pandas as pd
+from scipy.stats import spearmanr
 
 from lab.shared.record_format import is_number
 
-from .records import NOTHING, left_out
+from .finding import CAVEAT, CONFIRMED, CONTRADICTED, table_of
+from .frame import CAPTURE, DUMP, HEAD, NOTHING, having, left_out, where, with_shown
 
 EXPERIMENTS = ("bounds", "pooling", "regions")  # all carry the same quality metrics
-PAPER_REGION = "8x16"
+METRICS = ("attention_recall", "output_rel_l2", "output_cosine", "empty_rows", "kept_blocks", "total_blocks")
+CHOICE = ["policy", "pool", "rule", "region", "sparsity"]
+PAPER_REGION, PAPER_SPARSITY = "8x16", 0.9
 PAPER_RULE = "softmax"  # section 3.1: top entries of A_draft
-
-VARIANT_NAMES = {("oracle",): "oracle (true block mass)", ("random",): "random blocks"}
+RULES = ("logits", "softmax", "released", "row")
+ORACLE, RANDOM = ("oracle", "", ""), ("random", "", "")  # variants: (policy, pool, rule)
+VARIANT_NAMES = {ORACLE: "oracle (true block mass)", RANDOM: "random blocks"}
 POOL_NAMES = {"avg": "average pooling", "max": "max pooling"}
 
 
 def variant_name(variant):
-    if variant in VARIANT_NAMES:
-        return VARIANT_NAMES[variant]
-    if variant[0] == "draft":
-        return f"draft, {POOL_NAMES.get(variant[1], variant[1])}, rule {variant[2]}"
-    return variant[0]
-
-
-def region_area(region):
-    height, width = region.split("x")
-    return int(height) * int(width)
+    policy, pool, rule = variant
+    if policy == "draft":
+        return f"draft, {POOL_NAMES.get(pool, pool)}, rule {rule}"
+    return VARIANT_NAMES.get(variant, policy)
 
 
 def region_order(regions):
-    return sorted(regions, key=lambda region: (region_area(region), region))
+    def area(region):
+        height, width = region.split("x")
+        return int(height) * int(width)
+
+    return sorted(regions, key=lambda region: (area(region), region))
 
 
 class Quality:
-    """Metrics of one cell are averaged over the seeds of the random policy; nothing else is averaged."""
+    """Metrics of one cell are averaged over the seeds of the random policy; nothing else is averaged. A metric is a number,
+    "n/a" or None. A mask is ((policy, pool, rule), region, sparsity)."""
 
     def __init__(self, records):
-        self.cells = [
-            cell
-            for cell in records.of(*EXPERIMENTS)
-            if "attention_recall" in cell.metrics and cell.region and cell.sparsity is not None
-        ]
-        newest = {}
-        for cell in sorted(self.cells, key=lambda cell: (cell.time, cell.experiment)):
-            key = (cell.head_key, cell.variant, cell.region, cell.sparsity)
-            newest[key + (cell.config.get("seed") if cell.policy == "random" else None,)] = cell
-        collected = defaultdict(list)
-        for key, cell in newest.items():
-            collected[key[:4]].append(cell)
-        self.heads = sorted({key[0] for key in collected})
-        self.captures = sorted({head[:3] for head in self.heads})
-        self.dumps = sorted({head[:2] for head in self.heads})
-        self._index = defaultdict(dict)  # {(variant, region, sparsity): {head: metrics}}, heads in their order
-        for key in sorted(collected, key=lambda key: key[0]):
-            self._index[key[1:]][key[0]] = _average(collected[key])
-        self._of_dump = {}
-        self.region = self._preferred((key[2] for key in collected), PAPER_REGION)
-        self.rule = self._preferred((key[1][2] for key in collected if key[1][0] == "draft"), PAPER_RULE)
-        self.heads_of = Counter(head[:2] for head in self.heads)
-        self._regions_at = defaultdict(set)
-        for _, region, sparsity in self._index:
-            self._regions_at[sparsity].add(region)
-
-    @staticmethod
-    def _preferred(values, wanted):
-        counts = Counter(values)
-        if not counts or wanted in counts:
-            return wanted
-        return max(sorted(counts), key=counts.get)
+        cells = having(with_shown(records.of(*EXPERIMENTS), *METRICS), "sparsity")
+        cells = cells[cells["region"] != ""]
+        self.cells = where(cells, [is_number(value) for value in cells["attention_recall"]])
+        self.heads = _one_a_mask(self.cells)
+        self._at = self.heads.groupby(CHOICE, sort=False).indices
+        self._frames = {}
+        sparsities = self.heads["sparsity"]  # as the records have them: keys may be floats of whole ones
+        self.masks = [(key[:3], key[3], sparsities.iat[places[0]]) for key, places in self._at.items()]
+        heads = self.heads.drop_duplicates(HEAD)
+        self.dumps = {key: len(found) for key, found in heads.groupby(DUMP)["head"]}  # heads of each
+        self.captures = list(heads[CAPTURE].drop_duplicates().itertuples(index=False, name=None))
+        drafts = self.heads[self.heads["policy"] == "draft"]
+        self.region = _preferred(self.heads["region"], PAPER_REGION)
+        self.rule = _preferred(drafts["rule"], PAPER_RULE)
 
     def __bool__(self):
-        return bool(self._index)
+        return bool(self.masks)
 
     def draft(self, pool="avg", rule=None):
         return ("draft", pool, rule or self.rule)
 
-    def _of(self, variant, region, sparsity):
-        return self._index.get((variant, region, sparsity), {})
+    def paper_variants(self):
+        return [self.draft("avg"), self.draft("max"), ORACLE, RANDOM]
 
-    def get(self, head, variant, region, sparsity, metric):
-        return self._of(variant, region, sparsity).get(head, {}).get(metric)
+    def at(self, variant, region, sparsity):
+        """The heads that one mask was measured on, by `place`."""
+        key = (*variant, region, sparsity)
+        if key not in self._frames:
+            self._frames[key] = self.heads.iloc[self._at.get(key, [])].set_index("place")
+        return self._frames[key]
 
     def has(self, variant, region=None):
-        return any(key[0] == variant and region in (None, key[1]) for key in self._index)
-
-    def measured_at(self):
-        """Every (variant, region) that was measured."""
-        return {key[:2] for key in self._index}
+        return any(mask[0] == variant and region in (None, mask[1]) for mask in self.masks)
 
     def sparsities(self, region=None, variant=None):
-        return sorted({key[2] for key in self._index if region in (None, key[1]) and variant in (None, key[0])})
+        return sorted({mask[2] for mask in self.masks if region in (None, mask[1]) and variant in (None, mask[0])})
 
     def regions(self, sparsity=None):
-        found = self._regions_at.values() if sparsity is None else [self._regions_at.get(sparsity, ())]
-        return region_order(set().union(*found))
+        return region_order({mask[1] for mask in self.masks if sparsity in (None, mask[2])})
 
     def rules(self, pool="avg"):
-        found = {key[0][2] for key in self._index if key[0][:2] == ("draft", pool)}
-        return [rule for rule in ("logits", "softmax", "released", "row") if rule in found]
+        found = {variant[2] for variant, _, _ in self.masks if variant[:2] == ("draft", pool)}
+        return [rule for rule in RULES if rule in found]
 
     def nearest_sparsity(self, wanted, region=None, variant=None):
         """The measured sparsity nearest to the one that the paper uses; None if there is none."""
         found = self.sparsities(region, variant)
         return min(found, key=lambda sparsity: (abs(sparsity - wanted), sparsity)) if found else None
 
-    def values(self, variant, region, sparsity, metric, heads=None):
-        """The metric of every head (of these, a set) that has it, in the order of the heads."""
-        found = self._of(variant, region, sparsity)
-        chosen = found.values() if heads is None else (metrics for head, metrics in found.items() if head in heads)
-        return [metrics[metric] for metrics in chosen if is_number(metrics.get(metric))]
+    def values(self, mask, metric, heads=None):
+        """The metric of every head (of these, a set of places) that has it, in the order of the heads."""
+        found = self.at(*mask)[metric]
+        return [value for place, value in found.items() if is_number(value) and (heads is None or place in heads)]
 
-    def both(self, variant, region, sparsity):
-        """(recalls, output errors) of the heads that have both."""
-        found = [
-            (metrics["attention_recall"], metrics["output_rel_l2"])
-            for metrics in self._of(variant, region, sparsity).values()
-            if is_number(metrics.get("output_rel_l2"))
-        ]
-        return [recall for recall, _ in found], [error for _, error in found]
-
-    def over_heads(self, reduce, variant, region, sparsity, metric, heads=None):
+    def over_heads(self, reduce, mask, metric, heads=None):
         """`reduce` of the values; of none "n/a" where they are all relative to nothing, else None."""
-        values = self.values(variant, region, sparsity, metric, heads)
-        if values:
+        if values := self.values(mask, metric, heads):
             return reduce(values)
-        found = self._of(variant, region, sparsity).items()
-        nothing = any(metrics.get(metric) == NOTHING for head, metrics in found if heads is None or head in heads)
-        return NOTHING if nothing else None
+        found = self.at(*mask)[metric]
+        there = found if heads is None else found[found.index.isin(heads)]
+        return NOTHING if (there == NOTHING).any() else None
 
     def regions_and_heads(self, sparsity):
         """Regions of average pooling, and the heads measured at all of them: means over other heads do not compare."""
-        variant = self.draft("avg")
-        regions = region_order(
-            region for region in self._regions_at.get(sparsity, ()) if (variant, region, sparsity) in self._index
-        )
-        measured = [set(self._of(variant, region, sparsity)) for region in regions]
-        return regions, set.intersection(*measured) if measured else set()
+        masks = [(self.draft("avg"), region, sparsity) for region in self.regions(sparsity)]
+        measured = {mask[1]: set(found.index) for mask in masks if len(found := self.at(*mask))}
+        return list(measured), set.intersection(*measured.values()) if measured else set()
 
-    def pairs(self, first, second, metric, dump=None):
-        """[(head, value, value)] where both (variant, region, sparsity) were measured on the head (of the dump)."""
-        others, rows = self._of(*second), []
-        for head, metrics in self._of_that_dump(first, dump):
-            a, b = metrics.get(metric), others.get(head, {}).get(metric)
-            if is_number(a) and is_number(b):
-                rows.append((head, a, b))
-        return rows
+    def pairs(self, first, second, metric):
+        """A row a head that has the metric as a number with both masks: dump, sha, first, second; by `place`."""
+        return _both(self.at(*first)[[*DUMP, metric]], self.at(*second)[metric])
 
-    def _of_that_dump(self, cell, dump):
-        """[(head, metrics)] of one (variant, region, sparsity), of one dump or (None) of all."""
-        if dump is None:
-            return self._of(*cell).items()
-        return self._by_dump(cell).get(dump, ())
-
-    def _by_dump(self, cell):
-        if cell not in self._of_dump:
-            found = defaultdict(list)
-            for head, metrics in self._of(*cell).items():
-                found[head[:2]].append((head, metrics))
-            self._of_dump[cell] = dict(found)
-        return self._of_dump[cell]
-
-    def dumps_with(self, cell):
-        """The dumps that one (variant, region, sparsity) was measured on."""
-        return sorted(self._by_dump(cell))
+    def pairs_of_metrics(self, mask, first, second):
+        """The same of two metrics with one mask."""
+        return _both(self.at(*mask)[[*DUMP, first]], self.at(*mask)[second])
 
     def left_out(self, *metrics):
         """What is to be said of these metrics where they are relative to nothing, or ""."""
-        return left_out(self.cells, metrics)
+        return left_out(self.cells, *metrics)
+
+    def where(self):
+        """The dumps, for sentences."""
+        return ", ".join(f"{name} ({count} heads)" for (name, _), count in self.dumps.items())
+
+
+def _both(first, second):
+    found = first.set_axis([*DUMP, "first"], axis=1).join(second.rename("second"), how="inner")
+    return where(found, [is_number(a) and is_number(b) for a, b in zip(found["first"], found["second"])])
+
+
+def _one_a_mask(cells):
+    """The newest row of each head and mask, with the heads' places in their order."""
+    drafted, by_chance = cells["policy"] == "draft", cells["policy"] == "random"
+    cells = cells.assign(
+        pool=cells["pool"].where(drafted, ""),
+        rule=cells["rule"].where(drafted, ""),
+        seed=cells["seed"].where(by_chance, None),
+    )
+    cells = cells.sort_values(["time", "experiment"], kind="stable")
+    cells = cells.drop_duplicates([*HEAD, *CHOICE, "seed"], keep="last")
+    several = cells.duplicated([*HEAD, *CHOICE], keep=False)
+    if several.any():
+        means = [_average(group) for _, group in cells[several].groupby([*HEAD, *CHOICE], sort=False)]
+        cells = pd.concat([cells[~several], pd.DataFrame(means, dtype=object)])
+    cells = cells.sort_values(HEAD, kind="stable")
+    return cells.assign(place=cells.groupby(HEAD, sort=False).ngroup())
 
 
 def _average(group):
-    """Of the records of one cell: what all of them have; a metric that is relative to nothing in one is left out there."""
-    if len(group) == 1:
-        return {**dict.fromkeys(group[0].not_applicable, NOTHING), **group[0].metrics}
-    names = set.intersection(*(set(cell.metrics) | cell.not_applicable for cell in group))
-    found = {name: [cell.metrics[name] for cell in group if name in cell.metrics] for name in sorted(names)}
-    return {name: mean(values) if values else NOTHING for name, values in found.items()}
+    """One row of those of one cell: what all of them have; a metric that is relative to nothing in one is left out there."""
+    row = group.iloc[0].copy()
+    for name in METRICS:
+        values = [value for value in group[name] if is_number(value)]
+        row[name] = None if group[name].isna().any() else mean(values) if values else NOTHING
+    return row
+
+
+def _preferred(values, wanted):
+    counts = Counter(values)
+    if not counts or wanted in counts:
+        return wanted
+    return max(sorted(counts), key=counts.get)
+
+
+def compare(recall, error):
+    """How often and by how much the first mask is better than the second, of Quality.pairs of recalls and of output errors;
+    None without any."""
+    if recall.empty or error.empty:
+        return None
+    return {
+        "heads": len(recall),
+        "error_heads": len(error),  # fewer where the error of a head is relative to nothing
+        "recall_wins": int((recall["first"] > recall["second"]).sum()),
+        "error_wins": int((error["first"] < error["second"]).sum()),
+        "recall_first": mean(recall["first"]),
+        "recall_second": mean(recall["second"]),
+        "error_first": mean(error["first"]),
+        "error_second": mean(error["second"]),
+    }
+
+
+def compared(quality, first, second):
+    """compare of two masks over all heads."""
+    return compare(*(quality.pairs(first, second, metric) for metric in ("attention_recall", "output_rel_l2")))
+
+
+def better(result):
+    """The verdict on "the first is better than the second"."""
+    recall_gain = result["recall_first"] - result["recall_second"]
+    error_gain = result["error_second"] - result["error_first"]
+    most = result["recall_wins"] > result["heads"] / 2 and result["error_wins"] > result["error_heads"] / 2
+    if recall_gain > 0 and error_gain > 0 and most:
+        return CONFIRMED
+    return CONTRADICTED if recall_gain < 0 and error_gain < 0 else CAVEAT
+
+
+COMPARED = {
+    "dump": "dump",
+    "sparsity": "sparsity",
+    "heads": "heads",
+    "mean recall, first": "recall_first",
+    "mean recall, second": "recall_second",
+    "heads where first has more recall": "recall_wins",
+    "mean output error (rel. L2), first": "error_first",
+    "mean output error, second": "error_second",
+    "heads where first has less error": "error_wins",
+}
+
+
+def compare_table(name, caption, quality, pairs):
+    """One row a dump and pair of masks."""
+    found = []
+    for place, (first, second) in enumerate(pairs):
+        recall, error = (quality.pairs(first, second, metric) for metric in ("attention_recall", "output_rel_l2"))
+        errors = dict(list(error.groupby(DUMP)))
+        for dump, of_dump in recall.groupby(DUMP):
+            if dump in errors:
+                result = compare(of_dump, errors[dump])
+                found.append((dump, place, {"dump": dump[0], "sparsity": first[2], **result}))
+    found.sort(key=lambda row: row[:2])
+    return table_of(
+        name, caption, pd.DataFrame([row for _, _, row in found], columns=list(COMPARED.values())), COMPARED
+    )
 
 
 def spearman(first, second):
     """Rank correlation; None below three pairs or without spread."""
-    if len(first) < 3:
+    if len(first) < 3 or min(len(set(first)), len(set(second))) < 2:
         return None
-    a, b = _ranks(first), _ranks(second)
-    mean_a, mean_b = mean(a), mean(b)
-    covariance = sum((x - mean_a) * (y - mean_b) for x, y in zip(a, b))
-    spread = (sum((x - mean_a) ** 2 for x in a) * sum((y - mean_b) ** 2 for y in b)) ** 0.5
-    return covariance / spread if spread > 0 else None
+    return float(spearmanr(first, second)[0])
 
 
-def _ranks(values):
-    order = sorted(range(len(values)), key=lambda index: values[index])
-    ranks = [0.0] * len(values)
-    start = 0
-    while start < len(order):
-        end = start
-        while end + 1 < len(order) and values[order[end + 1]] == values[order[start]]:
-            end += 1
-        for position in range(start, end + 1):
-            ranks[order[position]] = (start + end) / 2
-        start = end + 1
-    return ranks
+def printed_psnr(paper, name, key):
+    first, second = paper.table(name)[:2]
+    return f"{first[key]}: PSNR {first['psnr_db']} dB; {second[key]}: PSNR {second['psnr_db']} dB"

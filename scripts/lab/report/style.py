@@ -13,7 +13,7 @@ import matplotlib.ticker  # noqa: E402
 from matplotlib import font_manager  # noqa: E402
 
 from .foreign import math_free, spelled  # noqa: E402
-from .records import LARGEST_DRAWN  # noqa: E402
+from .frame import LARGEST_DRAWN  # noqa: E402
 
 SMALLEST_DRAWN = 1 / LARGEST_DRAWN  # on a logarithmic axis
 
@@ -173,6 +173,12 @@ def thinned(items, most):
     if len(items) <= most:
         return items
     return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
+
+
+def collect(handles, axis):
+    """Adds a panel's handles of a legend, by label; the first of a label stays."""
+    for handle, label in zip(*axis.get_legend_handles_labels()):
+        handles.setdefault(label, handle)
 
 
 def legend_strip(figure, handles, labels, columns):

@@ -2,22 +2,30 @@
 
 import json
 import math
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
 from statistics import mean
 
 import numpy as np
+import pandas as pd
 from scipy.stats import bootstrap
 
-from .records import LARGEST_DRAWN, having, left_out
+from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Table
+from .frame import LARGEST_DRAWN, NOTHING, having, left_out, rows, where
 
-SHAPE = ("grid", "steps", "layers", "heads", "clips")  # what every record of videos has to name
 SIDES = ("frames", "height", "width")
+SHAPE = (*SIDES, "steps", "layers", "heads", "clips")  # what every record of videos has to name
 WASHED = ("contrast", "psnr", "psnr_matched")
 METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 PAPER_REGION, PAPER_STEPS = "8x16", 0.25
+PAPER_SPARSITY = 0.9
 LEVEL, RESAMPLES = 0.95, 10_000
+RULES = ("logits", "softmax", "released", "row")
+HEADS = {
+    "attention_recall": "attention recall",
+    "output_rel_l2": "heads' output error (rel. L2)",
+    "empty_rows_share": "empty rows",
+}
 
 
 @dataclass(frozen=True)
@@ -60,18 +68,16 @@ def choice_of(cell):
         cell.pool if drafted else "",
         cell.rule if drafted else "",
         cell.region,
-        cell.config.get("dense_steps", PAPER_STEPS),
+        PAPER_STEPS if cell.dense_steps is None else cell.dense_steps,
         cell.config.get("heads", "all"),
     )
 
 
-def grid_of(cell):
-    """ "21x32x48": frames, height and width in tokens."""
-    return "x".join(str(cell.grid.get(side)) for side in SIDES)
-
-
-def video_tokens(cell):
-    return cell.grid["frames"] * cell.grid["height"] * cell.grid["width"]
+def with_grid(cells):
+    """Columns grid_text, "21x32x48", and tokens of the video alone."""
+    grids = list(zip(*(cells[side] for side in SIDES)))
+    texts = ["x".join(map(str, grid)) for grid in grids]
+    return cells.assign(grid_text=texts, video_tokens=[math.prod(grid) if None not in grid else 0 for grid in grids])
 
 
 def interval(values):
@@ -93,29 +99,37 @@ def _interval(values):
     return middle, float(found.low), float(found.high)
 
 
+LOOKS = (  # policy of one sparsity, label, variant as style has it
+    (lambda sparsity: draft(sparsity), "draft, average", ("draft", "avg")),
+    (lambda sparsity: draft(sparsity, pool="max"), "draft, max", ("draft", "max")),
+    (lambda sparsity: Choice("oracle", sparsity), "oracle", ("oracle",)),
+    (lambda sparsity: Choice("random", sparsity), "random", ("random",)),
+)
+
+
 class Videos:
     """The `video`, `video_heads` and `video_contrast` records of one set of clips: the largest one, if there are several."""
 
     def __init__(self, records):
-        groups = defaultdict(list)
-        for cell in having(records.of("video"), input=SHAPE, config=["region"]):
-            groups[_set_of(cell)].append(cell)
-        chosen = max(groups, key=lambda key: (len(groups[key]), key), default=None)
-        self.sets = len(groups)
-        self.cells = groups.get(chosen, [])
-        sparse = [cell for cell in having(self.cells, ["psnr"]) if cell.arrays.get("psnr")]
+        every = records.of("video", "video_heads", "video_contrast")
+        every = every.assign(
+            clip_set=[_set_of(cell) for cell in rows(every)], choice=[choice_of(cell) for cell in rows(every)]
+        )
+        cells = having(every[(every["experiment"] == "video") & (every["region"] != "")], *SHAPE)
+        counts = cells["clip_set"].value_counts()
+        self.sets = len(counts)
+        chosen = every[every["clip_set"] == max(counts.index, key=lambda name: (counts[name], name), default=None)]
+        self.cells = with_grid(cells[cells.index.isin(chosen.index)])
+        found = list(rows(self.cells))
+        sparse = [cell for cell in found if "psnr" in cell.metrics and cell.arrays.get("psnr")]
         self.rounding = next((cell for cell in sparse if cell.policy == "dense"), None)
-        self.reference = next((cell for cell in self.cells if "repeat_max_abs" in cell.metrics), None)
-        self._cells = {choice_of(cell): cell for cell in sparse if cell.policy != "dense"}
-        self.heads = defaultdict(list)
-        for cell in records.of("video_heads"):
-            if _set_of(cell) == chosen and cell.region:
-                self.heads[choice_of(cell)].append(cell)
-        self.washed = {
-            choice_of(cell): cell
-            for cell in records.of("video_contrast")
-            if _set_of(cell) == chosen and all(cell.arrays.get(name) for name in WASHED)
-        }
+        self.reference = next((cell for cell in found if "repeat_max_abs" in cell.metrics), None)
+        self._cells = {cell.choice: cell for cell in sparse if cell.policy != "dense"}
+        self.of_heads = chosen[(chosen["experiment"] == "video_heads") & (chosen["region"] != "")]
+        self.heads = {choice: group for choice, group in self.of_heads.groupby("choice", sort=False)}
+        washed = chosen[chosen["experiment"] == "video_contrast"]
+        washed = where(washed, [all(arrays.get(name) for name in WASHED) for arrays in washed["arrays"]])
+        self.washed = {cell.choice: cell for cell in rows(washed)}
 
     def __bool__(self):
         return bool(self._cells)
@@ -128,7 +142,9 @@ class Videos:
 
     def over_heads(self, choice, name):
         """(mean, low, high) over all heads of what each kept, or None."""
-        values = [cell.metrics[name] for cell in self.heads.get(choice, ()) if cell.metrics.get(name) is not None]
+        if choice not in self.heads:
+            return None
+        values = [metrics[name] for metrics in self.heads[choice]["metrics"] if name in metrics]
         return interval(values) if values else None
 
     def values(self, choice, metric):
@@ -148,7 +164,7 @@ class Videos:
 
     def left_out(self, *metrics):
         """What is to be said of these metrics where they are relative to nothing, or ""."""
-        return left_out(self.cells + [cell for cells in self.heads.values() for cell in cells], metrics)
+        return left_out(pd.concat([self.cells, self.of_heads]), *metrics)
 
     def wins(self, first, second, metric):
         """Clips in which `first` is better."""
@@ -161,36 +177,34 @@ class Videos:
     def spread(self):
         """{(layer, head): blocks that a region's attention spreads over} of the dense clips, or {}."""
         values = (self.reference.arrays if self.reference else {}).get("effective_blocks") or []
-        layers, heads = self.cells[0].input["layers"], self.cells[0].input["heads"]
+        layers, heads = self.cells["layers"].iat[0], self.cells["heads"].iat[0]
         if layers * heads != len(values):
             return {}
         return dict(zip([(layer, head) for layer in range(layers) for head in range(heads)], values))
 
     def empty_row(self):
         """What a block row that keeps nothing computes."""
-        text = self.cells[0].input.get("text_tokens")
-        return "attends to the text alone" if text else "outputs 0"
+        return "attends to the text alone" if self.cells["text_tokens"].iat[0] else "outputs 0"
 
     def metrics(self):
         return [name for name in METRICS if any(cell.arrays.get(name) for cell in self._cells.values())]
 
     def looked_at(self):
         """ "the first 2 clips": those whose attention and states were looked at."""
-        found = [cell.input.get("probe_clips") for cells in self.heads.values() for cell in cells]
-        count = min(found[0] or 0, self.cells[0].input["clips"]) if found else 0
+        found = [source.get("probe_clips") for source in self.of_heads["input"].head(1)]
+        count = min(found[0] or 0, self.cells["clips"].iat[0]) if found else 0
         return f"the first {count} clips" if count != 1 else "the first clip"
 
     def where(self, cells=None):
         """Device, commits of the cells (default: all) and clips, for captions."""
-        if not self.cells:
+        if self.cells.empty:
             return "not measured"
-        cell = self.cells[0]
-        source = cell.input
-        device = cell.machine.get("gpu") or cell.machine.get("cpu")
-        commits = sorted({str(each.build.get("commit"))[:12] for each in cells or self.cells})
+        cell = next(rows(self.cells))
+        builds = self.cells["build"] if cells is None else [each.build for each in cells]
+        commits = sorted({str(build.get("commit"))[:12] for build in builds})
         return (
-            f"{source['clips']} clips of minidit, {grid_of(cell)} tokens, {source['steps']} steps, each a held-out prompt with"
-            f" its own seed; {device}, commit {', '.join(commits)}"
+            f"{cell.clips} clips of minidit, {cell.grid_text} tokens, {cell.steps} steps, each a held-out prompt with"
+            f" its own seed; {cell.gpu or cell.cpu}, commit {', '.join(commits)}"
         )
 
     def without_lpips(self):
@@ -202,7 +216,7 @@ class Videos:
 def _set_of(cell):
     """What must be equal for clips to be compared: not the place of a head."""
     source = {key: value for key, value in cell.input.items() if key not in ("layer", "head", "probe_clips")}
-    return json.dumps([source, cell.machine.get("gpu")], sort_keys=True)
+    return json.dumps([source, cell.gpu], sort_keys=True)
 
 
 def text_of(found, digits=2):
@@ -210,5 +224,85 @@ def text_of(found, digits=2):
     return "-" if found is None else f"{found[0]:.{digits}f} [{found[1]:.{digits}f}, {found[2]:.{digits}f}]"
 
 
-def mean_of(values):
-    return mean(values) if values else None
+def judged(videos, first, second):
+    """CONFIRMED if first is better by every metric with the whole interval, CONTRADICTED likewise, else CAVEAT."""
+    signs = []
+    for metric in videos.metrics():
+        found, better = videos.difference(first, second, metric), -1 if metric == "lpips" else 1
+        signs.append(0 if found is None else better if found[1] > 0 else -better if found[2] < 0 else 0)
+    return CONFIRMED if min(signs) > 0 else CONTRADICTED if max(signs) < 0 else CAVEAT
+
+
+def difference_words(videos, first, second, names):
+    parts = []
+    for metric in videos.metrics():
+        found, digits = videos.difference(first, second, metric), 2 if metric == "psnr" else 4
+        if found is None:
+            continue
+        wins, count = videos.wins(first, second, metric), len(videos.values(first, metric))
+        parts.append(f"{METRICS[metric]} {text_of(found, digits)} (better in {wins} of {count} clips)")
+    return f"{names[0]} minus {names[1]}: " + "; ".join(parts) + "."
+
+
+def quality_table(videos, name, caption, choices):
+    """One row a configuration: metrics with intervals, kept blocks and FLOPs, attention-level numbers."""
+    metrics = videos.metrics()
+    found = []
+    for choice in choices:
+        cell = videos.get(choice)
+        if cell is None:
+            continue
+        intervals = {metric: videos.summary(choice, metric) for metric in metrics}
+        texts = [text_of(each, 2 if metric == "psnr" else 4) for metric, each in intervals.items()]
+        of_heads = [videos.over_heads(choice, metric) for metric in HEADS]
+        texts += [text_of(each, 3) for each in of_heads]
+        label = choice.label if choice != DENSE else f"dense, {cell.kernel}"
+        kept, flops, clips = (shown_of(cell, metric) for metric in ("kept_share", "flops_share", "clips"))
+        numbers = [value for each in (*intervals.values(), *of_heads) for value in each or (None, None, None)]
+        found.append((label, choice.sparsity, kept, flops, *texts, steps_text(cell), clips, *numbers))
+    columns = ["blocks chosen by", "sparsity", "blocks kept, all steps", "FLOPs, of dense"]
+    columns += [f"{words} [95%]" for words in (*(METRICS[metric] for metric in metrics), *HEADS.values())]
+    columns += ["one step's error (rel. L2) [least, most]", "clips"]
+    more = [f"{metric} {part}" for metric in (*metrics, *HEADS) for part in ("mean", "low", "high")]
+    caption = (
+        f"{caption} Means and their 95% intervals, over clips; of recall, heads' error and empty rows over"
+        f" the heads, at two steps of {videos.looked_at()}. One step's error: of the model's output, all the row's"
+        f" masks in place, at the dense clips' states, over the sparse steps. {videos.where()}."
+    )
+    return Table(name, caption, columns + more, found, shown=40, columns_shown=len(columns))
+
+
+def shown_of(cell, name):
+    return NOTHING if name in cell.not_applicable else cell.metrics.get(name)
+
+
+def steps_text(cell):
+    """ "0.172 [0.150, 0.201]": mean, least and most error of a sparse step."""
+    values = cell.arrays.get("one_step")
+    return f"{sum(values) / len(values):.3f} [{min(values):.3f}, {max(values):.3f}]" if values else "-"
+
+
+def pairs_of(videos, **changes):
+    """[(the paper's draft, the same with these changes)] at every sparsity that has both."""
+    both = [(draft(each), draft(each, **changes)) for each in videos.sparsities()]
+    return [pair for pair in both if videos.difference(*pair, "psnr")]
+
+
+def paired(videos, pairs, names, table):
+    """(verdict, facts, tables) on `pairs` of configurations (first, second), judged at the sparsity nearest the paper's;
+    names: of first and second; table: (name, caption, order, what else the configurations may differ in)."""
+    if not pairs:
+        return NOT_TESTABLE, {"pairs": pairs, "names": names}, []
+    first, second = min(pairs, key=lambda pair: abs(pair[0].sparsity - PAPER_SPARSITY))
+    facts = {"pairs": pairs, "names": names, "sparsity": first.sparsity, "where": videos.where()}
+    facts["words"] = difference_words(videos, first, second, names)
+    facts["gain"] = videos.difference(first, second, "psnr")
+    name, caption, order, *free = table
+    wanted = {one.sparsity for one, _ in pairs}
+    choices = [
+        one
+        for one in videos.choices()
+        if one.sparsity in wanted and one == draft(one.sparsity, **{field: getattr(one, field) for field in free})
+    ]
+    choices.sort(key=lambda one: (one.sparsity, order(one)))
+    return judged(videos, first, second), facts, [quality_table(videos, name, caption, choices)]

@@ -2,17 +2,10 @@
 
 import unittest
 
-from lab.report import (
-    balance_findings,
-    latency_findings,
-    overhead_findings,
-    peer_findings,
-    reordering_findings,
-    sustained_findings,
-)
 from lab.report.finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE
+from lab.report.parts import balance, figure_4, peers, section_3_3, section_4_2, sustained, table_3
 from lab.report.tests import synthetic_gpu
-from lab.report.tests.verdicts_test import PAPER, Planted, with_metrics
+from lab.report.tests.verdicts_test import Planted, of, with_metrics
 
 
 class Timed(Planted):
@@ -42,12 +35,10 @@ def at(item, **wanted):
 
 class EndToEnd(Timed):
     def figure(self, change=lambda item: item):
-        return self.finding(
-            lambda loaded, folder: latency_findings.figure_4(loaded, PAPER, folder), change, ("latency",)
-        )
+        return self.finding(of(figure_4), change, ("latency",))
 
     def text(self, change=lambda item: item):
-        return self.finding(lambda loaded, folder: latency_findings.over_2x(loaded, PAPER), change, ("latency",))
+        return self.finding(of(section_4_2), change, ("latency",))
 
     def projected(self, speedup, **where):
         return lambda item: (
@@ -112,7 +103,7 @@ class EndToEnd(Timed):
 
 class Overhead(Timed):
     def table(self, change=lambda item: item, kinds=("latency", "overhead")):
-        return self.finding(lambda loaded, folder: overhead_findings.table_3(loaded, PAPER, folder), change, kinds)
+        return self.finding(of(table_3), change, kinds)
 
     def scaled(self, factor, *parts):
         return lambda item: slower(item, factor) if item["config"].get("part") in parts else item
@@ -153,7 +144,7 @@ class Overhead(Timed):
 
 class Orders(Timed):
     def section(self, change=lambda item: item):
-        return self.finding(reordering_findings.section_3_3, change, ("latency",))
+        return self.finding(of(section_3_3), change, ("latency",))
 
     def test_section_3_3(self):
         def gather(factor):
@@ -183,7 +174,7 @@ class Orders(Timed):
 
 class Balance(Timed):
     def balance(self, change=lambda item: item):
-        return self.finding(balance_findings.load_balance, change, ("latency",))
+        return self.finding(of(balance), change, ("latency",))
 
     def test_load_balance(self):
         def slow(policy):
@@ -202,7 +193,7 @@ class Balance(Timed):
 class Sustained(Timed):
     def rate(self, change=lambda item: item):
         names = ("latency", "latency_sustained")
-        return self.finding(lambda loaded, folder: sustained_findings.sustained_rate(loaded), change, names)
+        return self.finding(of(sustained), change, names)
 
     def test_sustained_rate(self):
         def with_share(share, experiment="latency_sustained"):
@@ -230,7 +221,7 @@ class Sustained(Timed):
 
 class Peers(Timed):
     def peers(self, change=lambda item: item):
-        return self.finding(peer_findings.peers, change, ("peers",))
+        return self.finding(of(peers), change, ("peers",))
 
     def test_peers(self):
         def peer(factor, **where):

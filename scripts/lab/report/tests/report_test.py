@@ -293,9 +293,9 @@ class OwnFiles(unittest.TestCase):
             self.assertNotIn("\nold\n", stream.read())
 
     def test_the_shipped_report_is_one(self):
-        from lab.report import document
+        from lab.report import page
 
-        document.require_own(ROOT / "results")
+        page.require_own(ROOT / "results")
 
 
 if __name__ == "__main__":

@@ -7,20 +7,12 @@ from unittest import mock
 
 import matplotlib.pyplot as plt
 
-from lab.report import (
-    flops_findings,
-    mask_error_findings,
-    pooling_error_findings,
-    pooling_findings,
-    region_findings,
-    rule_findings,
-    style,
-)
-from lab.report import records as record_files
+from lab.report import frame, page, style
 from lab.report.__main__ import PAPER_FOLDER
 from lab.report.finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE
 from lab.report.paper import Paper
-from lab.report.quality import Quality, spearman
+from lab.report.parts import figure_1, section_3_1, table_1_flops, table_4, table_5, theorem_3_3, theorem_3_5
+from lab.report.quality import spearman
 from lab.report.tests import synthetic_flops
 from lab.report.tests import synthetic_records as synthetic
 
@@ -45,7 +37,12 @@ class Planted(unittest.TestCase):
             path = os.path.join(folder, "planted.jsonl")
             synthetic.write(path, items)
             with mock.patch.object(style, "save", drop):  # the pictures are report_test.py's business
-                return make(record_files.load([path]), folder)
+                return make(frame.load([path]), folder)
+
+
+def of(part):
+    """What Planted.finding makes of a part of the report."""
+    return lambda loaded, folder: page.section(part, loaded, PAPER, folder)
 
 
 def with_metrics(item, **metrics):
@@ -58,26 +55,26 @@ def is_draft(item):
 
 class Theorems(Planted):
     def test_3_3_loose_tight_violated_missing(self):
-        self.assertEqual(self.finding(pooling_error_findings.theorem_3_3).verdict, CAVEAT)
+        self.assertEqual(self.finding(of(theorem_3_3)).verdict, CAVEAT)
 
         def tight(item):
             return with_metrics(item, tightness_3_3=0.8) if is_draft(item) else item
 
-        self.assertEqual(self.finding(pooling_error_findings.theorem_3_3, tight).verdict, CONFIRMED)
+        self.assertEqual(self.finding(of(theorem_3_3), tight).verdict, CONFIRMED)
 
         def violated(item):
             hit = is_draft(item) and item["input"]["head"] == 1 and item["config"]["sparsity"] == 0.9
             return dict(with_metrics(item, check_3_3=0), status="failed", reason="a check_* flag is 0") if hit else item
 
-        found = self.finding(pooling_error_findings.theorem_3_3, violated)
+        found = self.finding(of(theorem_3_3), violated)
         self.assertEqual(found.verdict, CONTRADICTED)
         self.assertIn(
             "fails on 8 of 112", found.measured
         )  # 2 pools x 4 rules of one head, of 2 heads x 8 x 7 sparsities
-        self.assertEqual(self.finding(pooling_error_findings.theorem_3_3, lambda item: None).measured, NOT_MEASURED)
+        self.assertEqual(self.finding(of(theorem_3_3), lambda item: None).measured, NOT_MEASURED)
 
     def test_3_5_vacuous_informative_violated(self):
-        found = self.finding(mask_error_findings.theorem_3_5)
+        found = self.finding(of(theorem_3_5))
         self.assertEqual(found.verdict, CAVEAT)
         self.assertIn("vacuous on 100.0%", found.headline)
 
@@ -87,7 +84,7 @@ class Theorems(Planted):
                 with_metrics(item, bound_3_5=0.5 * trivial, vacuity_3_5=0.5, empty_rows=0) if is_draft(item) else item
             )
 
-        found = self.finding(mask_error_findings.theorem_3_5, informative)
+        found = self.finding(of(theorem_3_5), informative)
         self.assertEqual(found.verdict, CONFIRMED)
         steps = {row[0]: row for row in found.tables[1].rows}
         self.assertEqual(steps["Step 1: dropped mass"][-1], CONFIRMED)
@@ -95,13 +92,13 @@ class Theorems(Planted):
         def violated(item):
             return with_metrics(item, check_3_5=0) if is_draft(item) and item["config"]["rule"] == "row" else item
 
-        self.assertEqual(self.finding(mask_error_findings.theorem_3_5, violated).verdict, CONTRADICTED)
+        self.assertEqual(self.finding(of(theorem_3_5), violated).verdict, CONTRADICTED)
 
     def test_steps_are_judged_one_by_one(self):
         def violated(item):
             return with_metrics(item, check_step_2=0, step_2_max_ratio=1.5) if is_draft(item) else item
 
-        steps = {row[0]: row for row in self.finding(mask_error_findings.theorem_3_5, violated).tables[1].rows}
+        steps = {row[0]: row for row in self.finding(of(theorem_3_5), violated).tables[1].rows}
         self.assertEqual(steps["Step 2: mass from delta"][2:], (112, 112, "largest mu_u / bound", 1.5, CONTRADICTED))
         self.assertEqual(steps["Step 1: dropped mass"][-1], CAVEAT)  # empty rows
         self.assertEqual(steps["Step 1: dropped mass"][2], 140)  # random and oracle masks count too
@@ -109,7 +106,7 @@ class Theorems(Planted):
 
 class Selection(Planted):
     def table_4(self, change=lambda item: item):
-        return self.finding(lambda loaded, folder: pooling_findings.table_4(Quality(loaded), PAPER, folder), change)
+        return self.finding(of(table_4), change)
 
     def test_table_4_confirmed_contradicted_mixed_missing(self):
         found = self.table_4()
@@ -131,36 +128,30 @@ class Selection(Planted):
         )
 
     def test_table_5_confirmed_and_missing(self):
-        def table_5(change=lambda item: item):
-            return self.finding(
-                lambda loaded, folder: region_findings.table_5(Quality(loaded), PAPER, folder), change, ("regions",)
-            )
+        def section(change=lambda item: item):
+            return self.finding(of(table_5), change, ("regions",))
 
-        self.assertEqual(table_5().verdict, CONFIRMED)
+        self.assertEqual(section().verdict, CONFIRMED)
 
         def swapped(item):
             region = {(8, 16): [16, 16], (16, 16): [8, 16]}.get(tuple(item["config"]["region"]))
             return dict(item, config=dict(item["config"], region=region)) if region else item
 
-        self.assertEqual(table_5(swapped).verdict, CONTRADICTED)
+        self.assertEqual(section(swapped).verdict, CONTRADICTED)
         self.assertEqual(
-            table_5(lambda item: None if item["config"]["region"] == [16, 16] else item).verdict, NOT_TESTABLE
+            section(lambda item: None if item["config"]["region"] == [16, 16] else item).verdict, NOT_TESTABLE
         )
 
     def test_regions_are_averaged_over_the_same_heads(self):
         def one_head_at_16x16(item):
             return None if item["config"]["region"] == [16, 16] and item["input"]["head"] == 1 else item
 
-        found = self.finding(
-            lambda loaded, folder: region_findings.table_5(Quality(loaded), PAPER, folder),
-            one_head_at_16x16,
-            ("regions",),
-        )
+        found = self.finding(of(table_5), one_head_at_16x16, ("regions",))
         self.assertEqual({row[3] for row in found.tables[1].rows}, {1})
 
     def test_section_3_1(self):
         def section(change):
-            return self.finding(lambda loaded, folder: rule_findings.section_3_1(Quality(loaded), folder), change)
+            return self.finding(of(section_3_1), change)
 
         def alike(item):
             return with_metrics(item, attention_recall=0.5) if is_draft(item) else item
@@ -177,9 +168,7 @@ class Selection(Planted):
 class Flops(Planted):
     def test_figure_1(self):
         def figure(change=lambda item: item):
-            return self.finding(
-                lambda loaded, folder: flops_findings.figure_1(loaded, PAPER, folder), change, ("flops",)
-            )
+            return self.finding(of(figure_1), change, ("flops",))
 
         self.assertEqual(figure().verdict, CAVEAT)  # above 80% at 4 s already
 
@@ -193,9 +182,7 @@ class Flops(Planted):
 
     def test_table_1_pflops(self):
         def table(change=lambda item: item):
-            return self.finding(
-                lambda loaded, folder: flops_findings.table_1_flops(loaded, PAPER, folder), change, ("flops",)
-            )
+            return self.finding(of(table_1_flops), change, ("flops",))
 
         found = table()
         self.assertEqual(found.verdict, CONTRADICTED)

@@ -3,10 +3,10 @@
 import statistics
 import unittest
 
-from lab.report import video_findings, video_heads_findings, video_time_findings
+from lab.report import parts
 from lab.report.finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE
 from lab.report.tests import synthetic_videos
-from lab.report.tests.verdicts_test import PAPER, Planted, with_metrics
+from lab.report.tests.verdicts_test import Planted, of, with_metrics
 from lab.report.videos import Choice, Videos, choice_of, draft, interval
 
 
@@ -40,14 +40,16 @@ class Clips(Planted):
         return self.items
 
     def of_videos(self, make, change=lambda item: item):
-        kinds = ("video", "video_heads", "video_contrast")
-        return self.finding(lambda loaded, folder: make(Videos(loaded), folder), change, kinds)
+        return self.finding(make, change, ("video", "video_heads", "video_contrast"))
+
+    def videos(self, change=lambda item: item):
+        return self.of_videos(lambda loaded, folder: Videos(loaded), change)
 
 
 class Verdicts(Clips):
     def table(self, number, change=lambda item: item):
-        make = {1: video_findings.table_1, 4: video_findings.table_4, 5: video_findings.table_5}[number]
-        return self.of_videos(lambda videos, folder: make(videos, PAPER, folder), change)
+        part = {1: parts.table_1_videos, 4: parts.table_4_videos, 5: parts.table_5_videos}[number]
+        return self.of_videos(of(part), change)
 
     def test_table_1(self):
         found = self.table(1)
@@ -99,7 +101,7 @@ class Verdicts(Clips):
 
     def test_dense_first_steps(self):
         def steps(change=lambda item: item):
-            return self.of_videos(video_findings.dense_steps, change)
+            return self.of_videos(of(parts.section_4_1), change)
 
         self.assertEqual(steps().verdict, CONFIRMED)
         self.assertEqual(steps(lambda item: moved(item, 15, dense_steps=0.0, policy="draft")).verdict, CONTRADICTED)
@@ -108,7 +110,7 @@ class Verdicts(Clips):
 
     def test_rules(self):
         def rules(change=lambda item: item):
-            return self.of_videos(video_heads_findings.rules, change)
+            return self.of_videos(of(parts.rules_videos), change)
 
         self.assertEqual(rules().verdict, CONTRADICTED)  # row is 0.8 dB better
         self.assertEqual(rules(lambda item: moved(item, -0.8, rule="row")).verdict, CONFIRMED)
@@ -119,7 +121,7 @@ class Verdicts(Clips):
 
     def test_diffuse_heads(self):
         def heads(change=lambda item: item):
-            return self.of_videos(video_heads_findings.diffuse_heads, change)
+            return self.of_videos(of(parts.diffuse_heads), change)
 
         self.assertEqual(heads().verdict, CONFIRMED)
         self.assertIn("3 of 6 heads are diffuse", heads().measured)
@@ -159,7 +161,7 @@ class Verdicts(Clips):
 
     def test_recall_against_psnr(self):
         def found(change=lambda item: item):
-            return self.of_videos(video_heads_findings.recall_and_psnr, change)
+            return self.of_videos(of(parts.recall_and_psnr), change)
 
         self.assertEqual(found().verdict, CONFIRMED)
         self.assertIn("No two configurations", found().why[0])
@@ -191,9 +193,7 @@ class Verdicts(Clips):
 
     def test_whole_videos(self):
         def times(change=lambda item: item):
-            return self.finding(
-                lambda loaded, folder: video_time_findings.whole_videos(loaded, PAPER, folder), change, ("video_time",)
-            )
+            return self.finding(of(parts.video_times), change, ("video_time",))
 
         self.assertEqual(times().verdict, CAVEAT)
         self.assertIn("33x48x80", times().measured)
@@ -217,7 +217,7 @@ class Sets(Clips):
             wanted = item["config"].get("pool") == "max"
             return dict(item, input={**item["input"], "first_seed": 7}) if wanted else item
 
-        videos = self.of_videos(lambda videos, folder: videos, other)
+        videos = self.videos(other)
         self.assertEqual(videos.sets, 2)
         self.assertIsNone(videos.get(draft(0.9, pool="max")))
         self.assertIsNotNone(videos.get(draft(0.9)))
@@ -228,11 +228,11 @@ class Sets(Clips):
         def other(item):
             return dict(item, input={**item["input"], "clips": 16}) if item["experiment"] == "video_contrast" else item
 
-        self.assertEqual(len(self.of_videos(lambda videos, folder: videos.washed)), 3)
-        self.assertEqual(len(self.of_videos(lambda videos, folder: videos.washed, other)), 0)
+        self.assertEqual(len(self.videos().washed), 3)
+        self.assertEqual(len(self.videos(other).washed), 0)
 
     def test_labels_tell_configurations_apart(self):
-        videos = self.of_videos(lambda videos, folder: videos)
+        videos = self.videos()
         labels = [(choice.label, choice.sparsity) for choice in videos.choices()]
         self.assertEqual(len(labels), len(set(labels)))
         self.assertEqual(choice_of(videos.get(Choice("random", 0.9))), Choice("random", 0.9))

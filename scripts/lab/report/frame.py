@@ -1,0 +1,213 @@
+"""Records as one pandas frame: a row a cell, with named columns; the newest record of a cell wins.
+
+Columns are objects: text, numbers as the record has them, None where it has none. `metrics` holds a record's numbers, and
+`not_applicable` the names of those that are relative to nothing; `with_metrics` makes columns of them. The rows stand in
+the order of their cells' identities, which tables keep where they sort by nothing else.
+"""
+
+import json
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from lab.shared import record_file
+from lab.shared.record_format import NOT_APPLICABLE, identity
+
+from .foreign import inert, inert_value
+
+LARGEST_DRAWN = 1e30
+NOTHING = "n/a"  # how tables show a metric that is relative to nothing
+DUMP, CAPTURE, HEAD = ["dump", "sha"], ["dump", "sha", "capture"], ["dump", "sha", "capture", "head"]
+TIMED = ("latency", "latency_sustained", "overhead", "peers")  # attention calls: their numbers are times of one GPU
+VIDEOS = ("video", "video_heads", "video_contrast", "video_time")  # of the small video model, on one device
+OF_INPUT = ("model", "layer", "step", "steps", "layers", "heads", "head_dim", "text_tokens", "tokens", "clips")
+OF_INPUT += ("resolution", "shape", "data")
+OF_CONFIG = ("kernel", "order", "part", "element", "seed", "sparsity", "seconds", "method", "counting", "dense_steps")
+OF_TIMING = ("median_ms", "p10_ms", "p90_ms", "tflops_kept", "samples_ms")
+COLUMNS = ["experiment", "status", "reason", "time", "run", "source", "not_applicable", "drawable", "dump", "sha"]
+COLUMNS += ["input", "config", "machine", "build", "notes", "arrays", "timing", "metrics"]
+COLUMNS += ["capture", "head", *OF_INPUT, "frames", "height", "width", *OF_CONFIG, "policy", "pool", "rule", "region"]
+COLUMNS += ["gpu", "cpu", "driver", "commit", *OF_TIMING]
+
+
+@dataclass
+class Records:
+    """What a set of record files holds."""
+
+    frame: pd.DataFrame  # the newest of each cell, whatever its status
+    broken: list = field(default_factory=list)  # "file:line: field: wanted ..., found ..." for lines that are no record
+    incomplete: list = field(default_factory=list)  # "file:line: why" for last lines that a stopped run left
+    superseded: int = 0  # older records of a cell measured again
+    made: dict = field(default_factory=dict)
+
+    def once(self, make):
+        """make(self), which several parts share."""
+        if make not in self.made:
+            self.made[make] = make(self)
+        return self.made[make]
+
+    def of(self, *experiments, status="ok"):
+        """The cells of these experiments (of all, without any)."""
+        frame = self.frame[self.frame["status"] == status]
+        return frame[frame["experiment"].isin(experiments)] if experiments else frame
+
+    def judged(self, experiment):
+        """Cells that say whether the theorems hold: a violated bound makes its record a failed one."""
+        failed = self.of(experiment, status="failed")
+        violated = [any(name.startswith("check_") for name in metrics) for metrics in failed["metrics"]]
+        return pd.concat([self.of(experiment), where(failed, violated)])
+
+
+def load(paths):
+    """Reads every file in order; of two records of one cell with the same time the later line wins. Lines that are no
+    records are in `broken` and `incomplete`. Raises record_file.Malformed where a path is no file, OSError."""
+    broken, incomplete, newest, superseded = [], [], {}, 0
+    for path in paths:
+        name = inert(str(path).replace("\\", "/").rsplit("/", 1)[-1])
+        for number, record, problem in record_file.read(path):
+            source = f"{name}:{number}"
+            if problem:
+                (incomplete if problem == record_file.INCOMPLETE else broken).append(f"{source}: {problem}")
+                continue
+            cell = identity(record)
+            if cell in newest:
+                superseded += 1
+                if (newest[cell][0].get("time") or "") > (record.get("time") or ""):
+                    continue
+            newest[cell] = (record, source)
+    return Records(_frame([_row(*newest.pop(cell)) for cell in sorted(newest)]), broken, incomplete, superseded)
+
+
+def _row(record, source):
+    """The columns of one record, its text inert, without what is null."""
+    metrics, notes = record.get("metrics") or {}, record.get("notes") or {}
+    row = {name: inert(record.get(name) or "") for name in ("experiment", "status", "reason", "time", "run")}
+    row |= {name: inert_value(_present(record, name)) for name in ("input", "config", "machine", "build")}
+    row |= {name: _measured(_present(record, name)) for name in ("arrays", "timing")}
+    row |= {
+        "source": source,
+        "metrics": {inert(name): _measured(value) for name, value in metrics.items() if value != NOT_APPLICABLE},
+        "not_applicable": frozenset(inert(name) for name, value in metrics.items() if value == NOT_APPLICABLE),
+        "notes": inert_value(notes if isinstance(notes, dict) else {"note": notes}),
+    }
+    return row | _named(row)
+
+
+def _present(record, name):
+    """An object of the record without what is null."""
+    return {key: value for key, value in (record.get(name) or {}).items() if value is not None}
+
+
+def _measured(value):
+    """Numbers as a double holds them: NumPy makes no numbers of whole ones that its own types cannot hold."""
+    if type(value) is int:
+        return value if abs(value) <= 2**53 else float(value)
+    if type(value) is dict:
+        return {key: _measured(each) for key, each in value.items()}
+    if type(value) is list:
+        return [_measured(each) for each in value]
+    return value
+
+
+def describe(cell):
+    """One line that says which cell this is."""
+    where = " ".join(str(part) for part in (cell.dump, cell.capture or cell.shape) if part)
+    if cell.input.get("head") is not None:
+        where += f" head {cell.input['head']}"
+    if not where:
+        where = " ".join(_words(value) for value in cell.input.values())
+    what = ", ".join(f"{key} {_words(value)}" for key, value in cell.config.items())
+    return f"{cell.experiment}: {where.strip()} ({what})"
+
+
+def _words(value):
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
+
+
+def _frame(rows):
+    return pd.DataFrame({name: _objects([row.get(name) for row in rows]) for name in COLUMNS})
+
+
+def _objects(values, index=None):
+    return pd.Series(values, index=index, dtype=object)
+
+
+def _named(row):
+    """The columns that stand for entries of input, config, machine, build and timing."""
+    source, config, machine, timing = row["input"], row["config"], row["machine"], row["timing"]
+    grid, head, region = source.get("grid") or {}, source.get("head"), config.get("region")
+    numbers = (*row["metrics"].values(), *(value for value in timing.values() if isinstance(value, (int, float))))
+    return {
+        **{name: source.get(name) for name in OF_INPUT},
+        **{name: grid.get(name) for name in ("frames", "height", "width")},
+        **{name: config.get(name) for name in OF_CONFIG},
+        **{name: timing.get(name) for name in OF_TIMING},
+        "dump": source.get("dump") or "",
+        "sha": (source.get("sha256") or "")[:8],
+        "capture": source.get("capture") or "",
+        "head": head[0] if isinstance(head, list) and head else head or 0,
+        "policy": config.get("policy", "draft"),
+        "pool": config.get("pool", ""),
+        "rule": config.get("rule", ""),
+        "region": f"{region[0]}x{region[1]}" if region else "",
+        "gpu": machine.get("gpu"),
+        "cpu": machine.get("cpu"),
+        "driver": machine.get("driver"),
+        "commit": short_commit(row["build"]),
+        "drawable": all(-LARGEST_DRAWN <= number <= LARGEST_DRAWN for number in numbers),
+    }
+
+
+def short_commit(build):
+    """Its first letters; "+" marks a build with uncommitted changes."""
+    return str(build.get("commit") or "")[:12] + ("+" if build.get("dirty") else "")
+
+
+def with_metrics(frame, *names):
+    """The frame with these metrics as columns; None where a record has no number of that name."""
+    values = frame["metrics"]
+    return frame.assign(**{name: _objects([each.get(name) for each in values], frame.index) for name in names})
+
+
+def shown(frame, name):
+    """A metric for tables: its number, "n/a" where it is relative to nothing, None where there is none."""
+    pairs = zip(frame["metrics"], frame["not_applicable"])
+    return _objects([NOTHING if name in nothing else each.get(name) for each, nothing in pairs], frame.index)
+
+
+def with_shown(frame, *names):
+    return frame.assign(**{name: shown(frame, name) for name in names})
+
+
+def having(frame, *columns):
+    """The cells that have all these."""
+    return frame.dropna(subset=list(columns))
+
+
+def filled(values, other):
+    """A column with `other` in the place of None, "" and 0."""
+    return _objects([value or other for value in values], values.index)
+
+
+def where(frame, flags):
+    """The cells whose flag is set: a list of one a cell, which may be empty."""
+    return frame[pd.Series(flags, index=frame.index, dtype=bool)]
+
+
+def rows(frame):
+    """The cells one by one, columns as attributes."""
+    return frame.itertuples(index=False)
+
+
+def drawable(frame):
+    """The cells that plots have room for: every number is of a size that an axis can show."""
+    return where(frame, list(frame["drawable"]))
+
+
+def left_out(frame, *names, first=" "):
+    """A sentence on the cells in which some of the metrics are relative to nothing, `first` before it; "" without any."""
+    counts = {name: sum(name in nothing for nothing in frame["not_applicable"]) for name in names}
+    words = ", ".join(f"{name} in {count} of {len(frame)} records" for name, count in counts.items() if count)
+    if not words:
+        return ""
+    return f"{first}Relative to nothing, so neither passed nor failed and in no mean, interval or plot: {words}."

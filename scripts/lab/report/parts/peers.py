@@ -1,0 +1,156 @@
+"""Not in the paper: this project's kernels beside others', on the same tensors and masks in one run."""
+
+from statistics import median
+
+import pandas as pd
+
+from .. import style
+from ..calls import (
+    OWN_KERNELS,
+    calls,
+    kernels,
+    newest,
+    of_main_kernel,
+    panel_titles,
+    paper_masks,
+    provenance,
+    rank_of,
+    ratio,
+)
+from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, percent, table_of
+from ..frame import drawable, having, left_out, rows, where, with_metrics, with_shown
+
+COLUMNS = {
+    "call, data": "label",
+    "sparsity": "sparsity",
+    "kernel": "kernel",
+    "order": "order",
+    "median (ms)": "median_ms",
+    "10% (ms)": "p10_ms",
+    "90% (ms)": "p90_ms",
+    "TFLOP/s, kept blocks": "tflops_kept",
+    "of the matrix product": "share_of_matmul",
+    "their time / ours": "middle",
+    "its 10%": "low",
+    "its 90%": "high",
+    "output against ours (rel. L2)": "output_rel_l2",
+    "samples": "samples",
+    "GPU": "gpu",
+    "commit": "commit",
+}
+MOST_CALLS, MOST_KERNELS, MOST_GROUPS = 6, 12, 12
+PRODUCT = "matrix product, 8192$^3$"
+
+
+def judge(records, paper, plots):
+    cells = calls(records, "peers")
+    cells = paper_masks(cells)
+    cells = where(cells, [bool(time) for time in cells["median_ms"]])
+    gone = records.of("peers", status="skipped")
+    facts = {"cells": len(cells), "judged": 0, "by_peer": {}, "left_out": ""}
+    facts["gone"] = sorted({(row.kernel or "", row.reason or "no reason given") for row in rows(gone)})
+    if cells.empty:
+        return Judged(NOT_TESTABLE, facts)
+    cells = _with_ratios(cells)
+    others = having(cells, "middle")
+    facts |= {"kernels": len(kernels(cells)), "judged": len(others)}
+    facts["left_out"] = left_out(cells, "share_of_matmul", "output_rel_l2")
+    drawn = drawable(cells)
+    tables, pictures = [_table(cells)], [] if drawn.empty else [_draw(drawn, plots, left_out_words(facts["gone"]))]
+    if others.empty:
+        return Judged(NOT_TESTABLE, facts, tables, pictures)
+    facts["by_peer"] = {name: (min(group["middle"]), max(group["middle"])) for name, group in others.groupby("kernel")}
+    facts["ours"] = others["ours"].iat[0]
+    facts["closest"] = next(
+        rows(others[others["middle"] == min(others["middle"])].sort_values(["call", "sparsity"], kind="stable"))
+    )
+    facts["moved"] = sorted(set(cells["kernel"][~cells["kernel"].isin(OWN_KERNELS) & (cells["order"] == "region")]))
+    notes = {
+        f"{cell.kernel}: {note}" if name == "kernel" else f"{name}: {note}"
+        for cell in rows(cells)
+        for name, note in cell.notes.items()
+        if note
+    }
+    facts["notes"] = [note.rstrip(".") + "." for note in sorted(notes)]
+    faster = any((group["high"] < 1).all() for _, group in others.groupby("kernel"))
+    verdict = CONTRADICTED if faster else CONFIRMED if (others["middle"] >= 1).all() else CAVEAT
+    return Judged(verdict, facts, tables, pictures)
+
+
+def left_out_words(gone):
+    return f" Left out: {'; '.join(f'{name} ({reason})' for name, reason in gone)}." if gone else ""
+
+
+def _with_ratios(cells):
+    """Columns ours, middle, low and high: for others' cells of one run and mask with this project's main kernel of the call,
+    that kernel, and their time over its."""
+    ours = {}
+    for call, group in cells[cells["kernel"].isin(OWN_KERNELS)].groupby("call"):
+        ours |= {(call, cell.sparsity): cell for cell in rows(newest(of_main_kernel(group), "sparsity"))}
+    found = []
+    for cell in rows(cells):
+        own = ours.get((cell.call, cell.sparsity))
+        judged = own and cell.kernel not in OWN_KERNELS and own.run and own.run == cell.run
+        found.append((own.kernel, *ratio(cell, own)) if judged else (None,) * 4)
+    names = ("ours", "middle", "low", "high")
+    columns = {name: [row[place] for row in found] for place, name in enumerate(names)}
+    return cells.assign(**columns)
+
+
+def _table(cells):
+    own = cells[cells["kernel"].isin(OWN_KERNELS)]
+    caption = (
+        "Kernels that took turns in one run; the ratio's 10% and 90% are over all pairs of samples. Ours ="
+        f" {kernels(own)[0] if len(own) else 'none'}. {provenance(cells)}"
+    )
+    placed = with_shown(cells, "share_of_matmul", "output_rel_l2")
+    placed = placed.assign(
+        place=[rank_of(name) for name in cells["kernel"]], samples=[len(each or ()) for each in cells["samples_ms"]]
+    )
+    placed = placed.sort_values(["call", "sparsity", "place"], kind="stable")
+    return table_of("peers", caption, placed, COLUMNS, shown=80, columns_shown=13)
+
+
+def _draw(cells, folder, gone):
+    """TFLOP/s over kept blocks, one panel a call, one group a sparsity. (stem, caption)."""
+    groups = [group for _, group in with_metrics(cells, "matmul_tflops").groupby("call")]
+    more, groups = style.left_out(len(groups), MOST_CALLS), groups[:MOST_CALLS]
+    figure, axes = style.panels(len(groups), 1, 0.7 + 2.1 * len(groups), sharex=False)
+    titles, handles = panel_titles(pd.concat(groups)), {}
+    for (axis,), members in zip(axes, groups):
+        names = kernels(members)[:MOST_KERNELS]
+        start, ticks = 0.0, []
+        for sparsity in style.thinned(sorted(set(members["sparsity"])), MOST_GROUPS):
+            there = newest(members[members["sparsity"] == sparsity], "kernel").set_index("kernel")
+            found = [name for name in names if name in there.index]
+            for number, name in enumerate(found):
+                _bar(axis, start + number, there.loc[name], name)
+            ticks.append((start + (len(found) - 1) / 2, "dense" if not sparsity else percent(sparsity, 0)))
+            start += len(found) + 1.2
+        products = list(members["matmul_tflops"].dropna())
+        if products:
+            axis.axhline(median(products), color=style.BLACK, linestyle="--", linewidth=1, label=PRODUCT)
+        axis.set_xticks(*zip(*ticks))
+        axis.tick_params(axis="x", length=0)
+        axis.grid(axis="x", visible=False)
+        axis.set_title(titles[members["call"].iat[0]].replace("\n", ", "), loc="left", fontsize=9)
+        axis.set_ylabel("TFLOP/s over\nkept blocks")
+        axis.set_ylim(top=1.1 * axis.get_ylim()[1])
+        style.collect(handles, axis)
+    axes[-1][0].set_xlabel("sparsity")
+    labels = sorted(handles, key=lambda label: label == PRODUCT)
+    style.legend_strip(figure, [handles[label] for label in labels], labels, 4)
+    caption = (
+        "Kernels that took turns in one run on the same tensors and masks: rate over kept blocks, bars from the 10% to"
+        f" the 90% time. Kernels for dense attention only stand under dense only.{gone}{more} {provenance(cells)}"
+    )
+    return style.save(figure, folder, "peers"), caption
+
+
+def _bar(axis, x, cell, name):
+    rate, middle = cell["tflops_kept"] or 0.0, cell["median_ms"]
+    low, high = (cell[edge] or middle for edge in ("p90_ms", "p10_ms"))
+    around = [[max(0.0, rate - rate * middle / low)], [max(0.0, rate * middle / high - rate)]]
+    axis.bar(x, rate, 0.9, color=style.kernel_style(name)[0], label=name)
+    axis.errorbar(x, rate, around, color=style.BLACK, linewidth=0.9, capsize=1.5)
+    style.above(axis, x, rate, f"{rate:.0f}", 7.5)
