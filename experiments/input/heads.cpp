@@ -42,9 +42,7 @@ std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options)
   return tasks;
 }
 
-Json grid_json(const Grid& grid) {
-  return {{"frames", grid.frames}, {"height", grid.height}, {"width", grid.width}};
-}
+Json grid_json(const Grid& grid) { return {{"frames", grid.frames}, {"height", grid.height}, {"width", grid.width}}; }
 
 Json input_of(const DumpInfo& info, const std::string& sha256, const HeadTask& task) {
   Json input;

@@ -187,7 +187,7 @@ TEST_F(Calls, OfAShapeAreRandom) {
 
 TEST(Tables, SayWhatWasTimedSkippedAndDone) {
   const MaskChoice draft{Policy::draft, Pool::average, Rule::softmax, {8, 16}, 0.9};
-  const Json input{{"capture", "x"},   {"heads", 2},       {"grid", grid_json({1, 8, 16, 0})},
+  const Json input{{"capture", "x"},   {"heads", 2},      {"grid", grid_json({1, 8, 16, 0})},
                    {"text_tokens", 0}, {"head_dim", 128}, {"data", "normal"}};
   const Json config = call_config("mma", Element::bfloat16, TokenOrder::token, draft, 1);
   Json metrics = metrics_of(kept_counts({1, 1}, 2, 1, 0));

@@ -31,8 +31,8 @@ std::string refusal(const std::filesystem::path& from, const std::filesystem::pa
   return "";
 }
 
-// Given: a record of a timed random call. Claim: one grid at the place of its sides, no capture, a run, and the parts of
-// the projection that made its times; the rest stays.
+// Given: a record of a timed random call. Claim: one grid at the place of its sides, no capture, a run, and the parts
+// of the projection that made its times; the rest stays.
 TEST(Convert, ATimedCall) {
   const Json made = version_2_of(timed_of_version_1());
   EXPECT_FALSE(record_fault(made).has_value());
@@ -57,8 +57,8 @@ TEST(Convert, AnotherProjection) {
   EXPECT_FALSE(version_2_of(odd)["metrics"].contains("projected_calls"));
 }
 
-// Given: a record of flops, one that was skipped without metrics, and one of a dump. Claim: the model stands once, metrics
-// are there, a dump's capture stays, and no run is made up.
+// Given: a record of flops, one that was skipped without metrics, and one of a dump. Claim: the model stands once,
+// metrics are there, a dump's capture stays, and no run is made up.
 TEST(Convert, Others) {
   const Json flops = version_2_of(
       Json::parse(R"({"schema":1,"experiment":"flops","input":{"model":"m","resolution":"r"},"config":{"part":"p",

@@ -55,7 +55,8 @@ struct Comparison {
   [[nodiscard]] bool fails(bool strict) const;
 };
 
-/// Pairs records by cell_identity, and what is left by measured_cell (another GPU); the last record of a cell counts. Never throws on a well-formed record.
+/// Pairs records by cell_identity, and what is left by measured_cell (another GPU); the last record of a cell counts.
+/// Never throws on a well-formed record.
 /// - Status: ok -> failed, ok -> skipped (unless allowed) and skipped -> failed are regressions.
 /// - Errors of a kernel (is_kernel_error): worse if new > old * ratio and new - old > floor; a ratio to a tolerance
 ///   also if it was at most 1 and no longer is. Better by the same rule the other way round.

@@ -1,7 +1,7 @@
 #pragma once
-// Every metric that a record may have: between what it can lie, and whether it can be not applicable. A value outside is
-// no measurement, whatever produced it, and fails its record. The table is harness/record/metrics.json, which also has
-// each metric's label, unit and better direction for reports (scripts/lab/shared/metrics.py).
+// Every metric that a record may have: between what it can lie, and whether it can be not applicable. A value outside
+// is no measurement, whatever produced it, and fails its record. The table is harness/record/metrics.json, which also
+// has each metric's label, unit and better direction for reports (scripts/lab/shared/metrics.py).
 
 #include <limits>
 #include <span>

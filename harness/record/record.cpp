@@ -264,8 +264,8 @@ bool RecordLog::contains(const Json& record) {
   const std::string cell = cell_identity(record);
   if (done_.contains(cell)) return true;
   if (of_other_builds_.contains(cell)) {
-    const std::string said = fmt::format("{}: what another build measured is measured again; --any-build keeps it\n",
-                                         shown(path_.string()));
+    const std::string said =
+        fmt::format("{}: what another build measured is measured again; --any-build keeps it\n", shown(path_.string()));
     std::fputs(said.c_str(), stderr);
     of_other_builds_.clear();
   }

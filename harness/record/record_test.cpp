@@ -88,8 +88,7 @@ TEST(RecordLog, OtherBuilds) {
   const TemporaryDirectory directory;
   Json old_first = record(0), old_second = record(1);
   old_first["build"]["commit"] = old_second["build"]["commit"] = "another";
-  write_bytes(directory / "r.jsonl",
-              old_first.dump() + "\n" + old_second.dump() + "\n" + record(1).dump() + "\n");
+  write_bytes(directory / "r.jsonl", old_first.dump() + "\n" + old_second.dump() + "\n" + record(1).dump() + "\n");
   testing::internal::CaptureStderr();
   {
     RecordLog log(directory / "r.jsonl");

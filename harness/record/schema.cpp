@@ -22,10 +22,26 @@ constexpr std::string_view kMaps[] = {"draft_map", "block_mass", "mask"};  // of
 
 /// What fault() understands of JSON Schema. `title` and `$comment` are for readers alone.
 const std::set<std::string>& keywords() {
-  static const std::set<std::string> known{
-      "$comment", "$defs",            "$schema",          "additionalProperties", "anyOf",    "const",      "description",
-      "enum",     "exclusiveMaximum", "exclusiveMinimum", "items",                "maxItems", "maximum",    "minItems",
-      "minLength", "minimum",         "properties",       "required",             "title",    "type"};
+  static const std::set<std::string> known{"$comment",
+                                           "$defs",
+                                           "$schema",
+                                           "additionalProperties",
+                                           "anyOf",
+                                           "const",
+                                           "description",
+                                           "enum",
+                                           "exclusiveMaximum",
+                                           "exclusiveMinimum",
+                                           "items",
+                                           "maxItems",
+                                           "maximum",
+                                           "minItems",
+                                           "minLength",
+                                           "minimum",
+                                           "properties",
+                                           "required",
+                                           "title",
+                                           "type"};
   return known;
 }
 
@@ -84,7 +100,7 @@ bool fits(const Json& value, const Schema& schema) {
   }
   const auto limit = [&](const char* name) { return schema.contains(name) ? &schema[name] : nullptr; };
   if (const Schema* wanted = limit("const"); wanted && value != Json(*wanted)) return false;
-  if (const Schema* wanted = limit("enum"); 
+  if (const Schema* wanted = limit("enum");
       wanted && std::none_of(wanted->begin(), wanted->end(), [&](const Schema& one) { return value == Json(one); }))
     return false;
   if (const Schema* any = limit("anyOf");

@@ -86,7 +86,8 @@ TEST(RecordSchema, EveryFieldIsNamed) {
   EXPECT_EQ(parsed(with("/config/region", {8, 0})),
             at + "config.region[1]: wanted a whole number of at least 1, found 0");
   EXPECT_EQ(parsed(with("/config/kernel", 5)), at + "config.kernel: " + text + "5");
-  EXPECT_EQ(parsed(with("/input/head", -1)), at + "input.head: wanted a whole number of at least 0, or a list of them, found -1");
+  EXPECT_EQ(parsed(with("/input/head", -1)),
+            at + "input.head: wanted a whole number of at least 0, or a list of them, found -1");
   EXPECT_EQ(parsed(with("/input/head", nullptr)), "");
   const std::string metric = at + "metrics.a: wanted a finite number or \"not_applicable\", found ";
   EXPECT_EQ(parsed(with("/metrics/a", nullptr)), metric + "null");

@@ -66,10 +66,11 @@ void find_thresholds(const Layout& layout, Rule rule, double sparsity,
 
 /// Blocks are numbered regions first, then text blocks. Text columns are kept in every row; text rows keep all.
 struct BlockLists {
-  std::uint16_t* columns = nullptr;  // [heads, blocks, blocks]: a row's kept columns, ascending; the rest is not written
-  std::int32_t* counts = nullptr;    // [heads, blocks]: kept columns of each block row, text included
-  std::uint16_t* order = nullptr;    // [heads, blocks]: block rows by falling count, equal counts by rising row
-  std::uint8_t* mask = nullptr;      // [heads, regions, regions]: 1 where kept; null: not written
+  std::uint16_t* columns =
+      nullptr;                     // [heads, blocks, blocks]: a row's kept columns, ascending; the rest is not written
+  std::int32_t* counts = nullptr;  // [heads, blocks]: kept columns of each block row, text included
+  std::uint16_t* order = nullptr;  // [heads, blocks]: block rows by falling count, equal counts by rising row
+  std::uint8_t* mask = nullptr;    // [heads, regions, regions]: 1 where kept; null: not written
 };
 
 /// Writes the kept-block lists for the thresholds in `workspace`.

@@ -79,4 +79,3 @@ class FirstLook(unittest.TestCase):
     def test_a_missing_dump_is_one_line(self):
         done = call(FIRST_LOOK, HERE / "none.h5")
         self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1), done.stderr)
-

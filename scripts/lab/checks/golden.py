@@ -32,7 +32,9 @@ def help_text(program):
 
     whole = of()
     names = re.findall(r"^  (\w+) {2,}", whole.partition("Subcommands:")[2], re.MULTILINE)
-    return "".join(f"$ draftbench {' '.join([*name, '--help'])}\n{of(*name)}" for name in ([], *([one] for one in names)))
+    return "".join(
+        f"$ draftbench {' '.join([*name, '--help'])}\n{of(*name)}" for name in ([], *([one] for one in names))
+    )
 
 
 def difference(wanted, found):

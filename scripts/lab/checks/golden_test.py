@@ -34,7 +34,9 @@ def test_records_of_a_shipped_dump(tmp_path):
     assert status == 0, text
     assert f"{len(lines)} cells compared" in text and "0 only in OLD, 0 only in NEW" in text, text
     # A number that moved by a millionth is seen.
-    moved = re.sub(r'("attention_recall": ?)(0\.\d+)', lambda m: m[1] + repr(float(m[2]) * (1 - 1e-6)), lines[0], count=1)
+    moved = re.sub(
+        r'("attention_recall": ?)(0\.\d+)', lambda m: m[1] + repr(float(m[2]) * (1 - 1e-6)), lines[0], count=1
+    )
     assert moved != lines[0]
     old.write_text("".join([moved, *lines[1:]]))
     text, status = compared(old, new)

@@ -153,11 +153,7 @@ CASES = [
     # Whole numbers of dumps may be any; others count.
     *[case for name in ("layer", "step", "steps", "model_head") for case in good(f"input.{name}", None, *WHOLE)],
     *[case for name in ("layer", "step", "steps", "model_head") for case in bad(f"input.{name}", *NO_WHOLE)],
-    *[
-        case
-        for name in ("text_tokens", "head_dim", "tokens", "clips")
-        for case in bad(f"input.{name}", -1, *NO_WHOLE)
-    ],
+    *[case for name in ("text_tokens", "head_dim", "tokens", "clips") for case in bad(f"input.{name}", -1, *NO_WHOLE)],
     *good("config.seed", 0, 2**63, 2**64 - 1),
     *bad("config.seed", -1, *NO_WHOLE),
     text("a seed of -0", None, b'"policy"', b'"seed": -0, "policy"'),
