@@ -163,10 +163,15 @@ def short_commit(build):
     return str(build.get("commit") or "")[:12] + ("+" if build.get("dirty") else "")
 
 
+def with_columns(frame, **columns):
+    """The frame with these lists as columns of objects: whole numbers stay whole beside None."""
+    return frame.assign(**{name: _objects(values, frame.index) for name, values in columns.items()})
+
+
 def with_metrics(frame, *names):
     """The frame with these metrics as columns; None where a record has no number of that name."""
     values = frame["metrics"]
-    return frame.assign(**{name: _objects([each.get(name) for each in values], frame.index) for name in names})
+    return with_columns(frame, **{name: [each.get(name) for each in values] for name in names})
 
 
 def shown(frame, name):

@@ -10,7 +10,7 @@ from lab.shared.record_format import MAPS
 
 from . import style
 from .finding import NOT_MEASURED, markdown_table, table_of
-from .frame import HEAD, LARGEST_DRAWN, having, rows, where, with_metrics, with_shown
+from .frame import HEAD, LARGEST_DRAWN, having, rows, where, with_columns, with_metrics, with_shown
 
 MAX_HEADS, MOST_LETTERS, MOST_FRAMES = 3, 120, 200
 METRICS = [
@@ -32,7 +32,7 @@ def section(records, plots):
     if cells.empty:
         return lines + [NOT_MEASURED, ""], []
     known = {f"known_{name}": [source.get(name) for source in cells["input"]] for name in ("capture", "head")}
-    placed = with_shown(cells, *METRICS).assign(**known).sort_values([*HEAD, "region"], kind="stable")
+    placed = with_columns(with_shown(cells, *METRICS), **known).sort_values([*HEAD, "region"], kind="stable")
     caption = (
         "Shares of the dense attention mass of the video rows; effective_blocks = mean of exp(entropy) of a block row."
     )

@@ -6,7 +6,7 @@ import pandas as pd
 
 from .calls import timed
 from .finding import Table, markdown_table, table_of
-from .frame import CAPTURE, NOTHING, TIMED, VIDEOS, rows, shown
+from .frame import CAPTURE, NOTHING, TIMED, VIDEOS, rows, shown, with_columns
 from .videos import with_grid
 
 OF_THE_MOMENT = ("sm_clock", "power", "throttle")  # these differ from record to record
@@ -70,7 +70,7 @@ def captures_table(records):
                 },
                 "step_text": f"{'?' if cell.step is None else cell.step}{steps}",
                 "shape_text": " x ".join(map(str, sides)) + f" + {cell.text_tokens or 0} text",
-                "count": cells["head"].nunique(),
+                "count": len({str(source.get("head")) for source in cells["input"]}),
                 "records": len(cells),
             }
         )
@@ -155,7 +155,7 @@ def _build(build):
 def all_measurements(records):
     """Every ok record of a dump but the timed ones in one CSV file, for readers with their own questions."""
     cells = _studied(records)
-    cells = cells.assign(head=[source.get("head") for source in cells["input"]])
+    cells = with_columns(cells, head=[source.get("head") for source in cells["input"]])
     metrics = {
         *(name for each in cells["metrics"] for name in each),
         *(name for each in cells["not_applicable"] for name in each),

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import bootstrap
 
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Table
-from .frame import LARGEST_DRAWN, NOTHING, having, left_out, rows, where
+from .frame import LARGEST_DRAWN, NOTHING, having, left_out, rows, where, with_columns
 
 SIDES = ("frames", "height", "width")
 SHAPE = (*SIDES, "steps", "layers", "heads", "clips")  # what every record of videos has to name
@@ -112,8 +112,8 @@ class Videos:
 
     def __init__(self, records):
         every = records.of("video", "video_heads", "video_contrast")
-        every = every.assign(
-            clip_set=[_set_of(cell) for cell in rows(every)], choice=[choice_of(cell) for cell in rows(every)]
+        every = with_columns(
+            every, clip_set=[_set_of(cell) for cell in rows(every)], choice=[choice_of(cell) for cell in rows(every)]
         )
         cells = having(every[(every["experiment"] == "video") & (every["region"] != "")], *SHAPE)
         counts = cells["clip_set"].value_counts()

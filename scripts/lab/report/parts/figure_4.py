@@ -5,7 +5,7 @@ import pandas as pd
 from .. import latency_plots, style
 from ..calls import ORDERS, PAPER_NAMES, PAPER_SHAPES, calls, provenance, rank_of
 from ..finding import CAVEAT, CONTRADICTED, NOT_TESTABLE, Judged, percent, table_of
-from ..frame import drawable, left_out, with_shown
+from ..frame import drawable, left_out, with_columns, with_shown
 from ..projection import limit, lowest, printed_labels, projected, tolerance
 
 GPUS = ("H100", "A100")  # of the figure
@@ -136,7 +136,8 @@ def _latency_table(cells):
     importance = [_importance(*row) for row in zip(cells["kernel"], cells["order"], cells["mask"])]
     ranks = {each: rank for rank, each in enumerate(sorted(set(importance)))}
     clocks = ("sm_clock_before_mhz", "sm_clock_after_mhz", "power_before_w", "power_after_w")
-    cells = cells.assign(
+    cells = with_columns(
+        cells,
         ideal=[None if is_dense or not share else 1 / share for is_dense, share in zip(dense, kept)],
         speedup_over_dense=cells["speedup_over_dense"].where(~dense, None),
         projected_speedup=cells["projected_speedup"].where(~dense, None),

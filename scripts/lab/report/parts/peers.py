@@ -5,20 +5,9 @@ from statistics import median
 import pandas as pd
 
 from .. import style
-from ..calls import (
-    OWN_KERNELS,
-    calls,
-    kernels,
-    newest,
-    of_main_kernel,
-    panel_titles,
-    paper_masks,
-    provenance,
-    rank_of,
-    ratio,
-)
+from ..calls import OWN_KERNELS, calls, kernels, newest, of_main_kernel, panel_titles, paper_masks, provenance, ratio
 from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, percent, table_of
-from ..frame import drawable, having, left_out, rows, where, with_metrics, with_shown
+from ..frame import drawable, having, left_out, rows, where, with_columns, with_metrics, with_shown
 
 COLUMNS = {
     "call, data": "label",
@@ -94,7 +83,7 @@ def _with_ratios(cells):
         found.append((own.kernel, *ratio(cell, own)) if judged else (None,) * 4)
     names = ("ours", "middle", "low", "high")
     columns = {name: [row[place] for row in found] for place, name in enumerate(names)}
-    return cells.assign(**columns)
+    return with_columns(cells, **columns)
 
 
 def _table(cells):
@@ -104,8 +93,9 @@ def _table(cells):
         f" {kernels(own)[0] if len(own) else 'none'}. {provenance(cells)}"
     )
     placed = with_shown(cells, "share_of_matmul", "output_rel_l2")
+    ranks = {name: rank for rank, name in enumerate(kernels(cells))}
     placed = placed.assign(
-        place=[rank_of(name) for name in cells["kernel"]], samples=[len(each or ()) for each in cells["samples_ms"]]
+        place=[ranks[name] for name in cells["kernel"]], samples=[len(each or ()) for each in cells["samples_ms"]]
     )
     placed = placed.sort_values(["call", "sparsity", "place"], kind="stable")
     return table_of("peers", caption, placed, COLUMNS, shown=80, columns_shown=13)

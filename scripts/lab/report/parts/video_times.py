@@ -4,7 +4,7 @@ import math
 
 from .. import style
 from ..finding import CAVEAT, CONTRADICTED, NOT_TESTABLE, Judged, table_of
-from ..frame import drawable, filled, having, left_out, rows, where, with_metrics
+from ..frame import drawable, filled, having, left_out, rows, where, with_columns, with_metrics
 from ..videos import SHAPE, with_grid
 
 NEEDED = ("attention_ms", "other_ms", "attention_share", "speedup_over_dense", "speedup_over_pytorch")
@@ -65,7 +65,8 @@ def judge(records, paper, plots):
 def _named(cells):
     kernels = ["PyTorch" if kernel == "auto" else kernel for kernel in cells["kernel"]]
     kinds = ["dense" if policy == "dense" else "draft" for policy in cells["policy"]]
-    return cells.assign(
+    return with_columns(
+        cells,
         is_sparse=[policy != "dense" for policy in cells["policy"]],
         known_sparsity=filled(cells["sparsity"], 0),
         words=[f"{kernel} {kind}" for kernel, kind in zip(kernels, kinds)],
