@@ -6,7 +6,6 @@ fine printed goes to stderr.
 """
 
 import argparse
-import datetime
 import json
 import os
 import re
@@ -20,8 +19,7 @@ from xml.etree import ElementTree
 
 from lab.shared.files import ROOT
 from lab.shared.one_line_parser import OneLineParser, Refused
-from lab.shared.record_format import SCHEMA
-from lab.shared.records import open_records
+from lab.shared.records import make_record, open_records
 
 SUITES = ("kernels_test", "experiments_gpu_test")
 PACKAGE = "draftattention"  # the Python package's GPU tests, a suite as well; without sanitizers
@@ -269,19 +267,12 @@ def main(arguments=None):
                     chosen = "*"
                 print(f"sanitizers: {suite}" + ("" if tool == "none" else f" under {tool}"), file=sys.stderr)
                 metrics, reasons, output = measure(options.build, suite, tool, chosen, options.timeout, options.python)
-                record = {
-                    "schema": SCHEMA,
-                    "experiment": "gpu_tests",
-                    "input": {},
-                    "config": {"suite": suite, "tool": tool, "filter": chosen, "device": "cuda"},
-                    "metrics": metrics,
-                    "status": "failed" if reasons else "ok",
-                }
+                config = {"suite": suite, "tool": tool, "filter": chosen, "device": "cuda"}
+                status = "failed" if reasons else "ok"
+                where = provenance["machine"], provenance["build"]
+                record = make_record("gpu_tests", {}, config, metrics, *where, status, "; ".join(reasons))
                 if reasons:
-                    record["reason"] = "; ".join(reasons)
                     print("".join(f"  | {line}\n" for line in output.splitlines()), end="", file=sys.stderr)
-                now = datetime.datetime.now(datetime.timezone.utc)
-                record |= provenance | {"time": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
                 file.write(json.dumps(record).encode() + b"\n")
                 file.flush()
                 records.append(record)

@@ -107,7 +107,7 @@ class GpuTests(unittest.TestCase):
         self.assertEqual(first["config"], {"suite": "kernels_test", "tool": "none", "filter": "*", "device": "cuda"})
         self.assertEqual(second["config"]["suite"], "experiments_gpu_test")
         self.assertRegex(first.pop("time"), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
-        self.assertEqual(" ".join(first), "schema experiment input config metrics status machine build")
+        self.assertEqual(" ".join(first), "schema experiment run input config metrics status machine build")
         self.assertEqual({key: first[key] for key in MACHINE}, MACHINE)
         lines = done.stdout.splitlines()
         self.assertEqual(len(lines), 3)

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lab.shared.record_format import SCHEMA
+from lab.shared.records import make_record
 
 ACCEPTED, REFUSED, VIOLATION = "accepted", "refused", "violation"
 # What a library says of itself, without a word on what was wanted where: no message for a user.
@@ -191,29 +191,17 @@ def summary(fuzz, results, seconds):
                 reasons[outcome.reason] += 1
                 violations.append({"index": index, "command": command, "reason": outcome.reason, "recipe": case.recipe})
     about = json.loads(subprocess.run([fuzz.program, "about"], capture_output=True, check=True).stdout)
-    record = {
-        "schema": SCHEMA,
-        "experiment": f"fuzz_{fuzz.subject.name}",
-        "input": {},
-        "config": {
-            "seed": fuzz.seed,
-            "count": count,
-            "seconds_limit": fuzz.limits.seconds,
-            "bytes_limit": fuzz.limits.bytes,
-        },
-        "metrics": {
-            **{kind: outcomes[kind] for kind in (ACCEPTED, REFUSED, VIOLATION)},
-            "slowest_seconds": round(slowest, 3),
-            "most_bytes": most,
-            "seconds": round(seconds, 1),
-        },
-        "notes": dict(notes.most_common(20)),
-        "violations": sorted(violations, key=lambda v: v["index"])[:100],
-        "machine": about["machine"],
-        "build": about["build"],
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "status": "failed" if violations else "ok",
+    config = {"seed": fuzz.seed, "count": count, "seconds_limit": fuzz.limits.seconds, "bytes_limit": fuzz.limits.bytes}
+    metrics = {
+        **{kind: outcomes[kind] for kind in (ACCEPTED, REFUSED, VIOLATION)},
+        "slowest_seconds": round(slowest, 3),
+        "most_bytes": most,
+        "seconds": round(seconds, 1),
     }
+    where = about["machine"], about["build"]
+    status, most_notes = "failed" if violations else "ok", dict(notes.most_common(20))
+    record = make_record(f"fuzz_{fuzz.subject.name}", {}, config, metrics, *where, status, notes=most_notes)
+    record["violations"] = sorted(violations, key=lambda v: v["index"])[:100]
     if violations:
         record["reason"] = "; ".join(f"{times} times: {reason}" for reason, times in reasons.most_common(20))
     return record
