@@ -48,8 +48,8 @@ class Records:
 
     def of(self, *experiments, status="ok"):
         """The cells of these experiments (of all, without any)."""
-        frame = self.frame[self.frame["status"] == status]
-        return frame[frame["experiment"].isin(experiments)] if experiments else frame
+        chosen = self.frame["status"] == status
+        return self.frame[chosen & self.frame["experiment"].isin(experiments) if experiments else chosen]
 
     def judged(self, experiment):
         """Cells that say whether the theorems hold: a violated bound makes its record a failed one."""
