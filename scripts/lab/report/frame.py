@@ -75,14 +75,24 @@ def load(paths):
                 if (newest[cell][0].get("time") or "") > (record.get("time") or ""):
                     continue
             newest[cell] = (record, source)
-    return Records(_frame([_row(*newest.pop(cell)) for cell in sorted(newest)]), broken, incomplete, superseded)
+    known = {}
+    rows_of_frame = [_row(*newest.pop(cell), known) for cell in sorted(newest)]
+    return Records(_frame(rows_of_frame), broken, incomplete, superseded)
 
 
-def _row(record, source):
+def _inert_part(record, name, known):
+    """An object of the record without what is null, its text inert. `known`: those of earlier records, which are shared."""
+    text = repr(record.get(name))
+    if text not in known:
+        known[text] = inert_value(_present(record, name))
+    return known[text]
+
+
+def _row(record, source, known):
     """The columns of one record, its text inert, without what is null."""
     metrics, notes = record.get("metrics") or {}, record.get("notes") or {}
     row = {name: inert(record.get(name) or "") for name in ("experiment", "status", "reason", "time", "run")}
-    row |= {name: inert_value(_present(record, name)) for name in ("input", "config", "machine", "build")}
+    row |= {name: _inert_part(record, name, known) for name in ("input", "config", "machine", "build")}
     row |= {name: _measured(_present(record, name)) for name in ("arrays", "timing")}
     row |= {
         "source": source,
@@ -174,14 +184,27 @@ def with_metrics(frame, *names):
     return with_columns(frame, **{name: [each.get(name) for each in values] for name in names})
 
 
+def _shown(frame, names):
+    """{metric: its numbers for tables, "n/a" where it is relative to nothing, None where there is none}."""
+    values = list(frame["metrics"])
+    relative = [(place, nothing) for place, nothing in enumerate(frame["not_applicable"]) if nothing]
+    found = {}
+    for name in names:
+        column = [each.get(name) for each in values]
+        for place, nothing in relative:
+            if name in nothing:
+                column[place] = NOTHING
+        found[name] = column
+    return found
+
+
 def shown(frame, name):
     """A metric for tables: its number, "n/a" where it is relative to nothing, None where there is none."""
-    pairs = zip(frame["metrics"], frame["not_applicable"])
-    return _objects([NOTHING if name in nothing else each.get(name) for each, nothing in pairs], frame.index)
+    return _objects(_shown(frame, [name])[name], frame.index)
 
 
 def with_shown(frame, *names):
-    return frame.assign(**{name: shown(frame, name) for name in names})
+    return with_columns(frame, **_shown(frame, names))
 
 
 def having(frame, *columns):

@@ -6,7 +6,7 @@ import pandas as pd
 
 from .calls import timed
 from .finding import Table, markdown_table, table_of
-from .frame import CAPTURE, NOTHING, TIMED, VIDEOS, rows, shown, with_columns
+from .frame import CAPTURE, NOTHING, TIMED, VIDEOS, rows, with_columns, with_shown
 from .videos import with_grid
 
 OF_THE_MOMENT = ("sm_clock", "power", "throttle")  # these differ from record to record
@@ -161,6 +161,7 @@ def all_measurements(records):
         *(name for each in cells["not_applicable"] for name in each),
     }
     names = sorted(metrics)
-    found = list(zip(*(cells[name] for name in CELL), *(shown(cells, name) for name in names)))
+    cells = with_shown(cells, *names)
+    found = list(zip(*(cells[name] for name in [*CELL, *names])))
     found.sort(key=lambda row: [str(value) for value in row[: len(CELL)]])
     return Table("all_measurements", "Every record.", [*CELL, *names], found)
