@@ -4,13 +4,20 @@ import math
 
 import matplotlib.pyplot as plt
 
+from lab.shared import metrics
+
 from . import style
 from .frame import CAPTURE, DUMP, where
 from .quality import RANDOM, variant_name
 
+
+def _axis_label(name):
+    return metrics.label(name).replace(" (", "\n(")
+
+
 METRICS = {  # name: (axis label, file stem part, words)
-    "attention_recall": ("attention recall\n(share of true mass kept)", "recall", "Attention recall"),
-    "output_rel_l2": ("output error\n(relative L2, sparse against dense)", "output_error", "Output error"),
+    "attention_recall": (_axis_label("attention_recall"), "recall", "Attention recall"),
+    "output_rel_l2": (_axis_label("output_rel_l2"), "output_error", "Output error"),
 }
 MAX_PANELS = 12
 MOST_LINES, MOST_REGIONS = 400, 40

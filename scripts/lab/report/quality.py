@@ -104,6 +104,13 @@ class Quality:
         there = found if heads is None else found[found.index.isin(heads)]
         return NOTHING if (there == NOTHING).any() else None
 
+    def summary(self, mask, heads=None):
+        """{"heads", "recall", "error"}: how many heads have a recall, its mean and the output error's; None without one."""
+        if not (recall := self.values(mask, "attention_recall", heads)):
+            return None
+        error = self.over_heads(mean, mask, "output_rel_l2", heads)
+        return {"heads": len(recall), "recall": mean(recall), "error": error}
+
     def regions_and_heads(self, sparsity):
         """Regions of average pooling, and the heads measured at all of them: means over other heads do not compare."""
         masks = [(self.draft("avg"), region, sparsity) for region in self.regions(sparsity)]

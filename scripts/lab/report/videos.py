@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
+from lab.shared.metrics import direction, is_better, label
+
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Table
 from .frame import LARGEST_DRAWN, NOTHING, having, left_out, rows, where, with_columns
 
 SIDES = ("frames", "height", "width")
 SHAPE = (*SIDES, "steps", "layers", "heads", "clips")  # what every record of videos has to name
 WASHED = ("contrast", "psnr", "psnr_matched")
-METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
+METRICS = {name: label(name) for name in ("psnr", "ssim", "lpips")}
 PAPER_REGION, PAPER_STEPS = "8x16", 0.25
 PAPER_SPARSITY = 0.9
 LEVEL, RESAMPLES = 0.95, 10_000
@@ -168,8 +170,8 @@ class Videos:
 
     def wins(self, first, second, metric):
         """Clips in which `first` is better."""
-        sign = -1 if metric == "lpips" else 1
-        return sum(sign * x > sign * y for x, y in zip(self.values(first, metric), self.values(second, metric)))
+        pairs = zip(self.values(first, metric), self.values(second, metric))
+        return sum(is_better(metric, x, y) for x, y in pairs)
 
     def sparsities(self, policy="draft"):
         return sorted({choice.sparsity for choice in self._cells if choice.policy == policy})
@@ -228,7 +230,7 @@ def judged(videos, first, second):
     """CONFIRMED if first is better by every metric with the whole interval, CONTRADICTED likewise, else CAVEAT."""
     signs = []
     for metric in videos.metrics():
-        found, better = videos.difference(first, second, metric), -1 if metric == "lpips" else 1
+        found, better = videos.difference(first, second, metric), direction(metric)
         signs.append(0 if found is None else better if found[1] > 0 else -better if found[2] < 0 else 0)
     return CONFIRMED if min(signs) > 0 else CONTRADICTED if max(signs) < 0 else CAVEAT
 

@@ -13,7 +13,12 @@ def label(name):
     return metric["label"] + (f" ({metric['unit']})" if "unit" in metric else "")
 
 
+def direction(name):
+    """1 where higher is better, -1 where lower is, 0 where neither is."""
+    return {"higher": 1, "lower": -1}.get(METRICS[name].get("better"), 0)
+
+
 def is_better(name, value, than):
     """Whether one value of a metric is better than another; None where no direction is."""
-    better = METRICS[name].get("better")
-    return None if better is None else (value > than) == (better == "higher") and value != than
+    sign = direction(name)
+    return sign * value > sign * than if sign else None

@@ -74,7 +74,8 @@ class Rule:
             raise ValueError(f"{SCHEMA_FILE}: unknown keywords {sorted(unknown)}")
         self.wanted = schema.get("description")
         names = schema.get("type", [])
-        self.types = [TYPES[name] for name in ([names] if isinstance(names, str) else names)]
+        names = [names] if isinstance(names, str) else names
+        self.types = [TYPES[name] for name in names]
         self.choices = schema.get("enum", [schema["const"]] if "const" in schema else None)
         self.any_of = [Rule(part, definitions) for part in schema.get("anyOf", ())]
         self.limits = [(*LIMITS[name], schema[name]) for name in LIMITS if name in schema]
@@ -83,7 +84,6 @@ class Rule:
         others = schema.get("additionalProperties")
         self.others = Rule(others, definitions) if others else None
         self.required = schema.get("required", ())
-        names = [names] if isinstance(names, str) else names
         self.tests = {kind: self._tests_of(kind, name) for name in names for kind in KINDS[name]}
 
     def _tests_of(self, kind, name):

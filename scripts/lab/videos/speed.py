@@ -22,6 +22,12 @@ GRIDS = ((21, 32, 48), (21, 48, 80), (33, 48, 80))  # the paper's: Wan2.1 512p a
 SPARSITIES = (0.6, 0.8, 0.9)
 
 
+def mask_arguments(policy):
+    """What draftattention's functions are told of the mask."""
+    names = ("sparsity", "region", "pool", "rule", "kernel")
+    return {"text_tokens": TEXT_TOKENS} | {name: getattr(policy, name) for name in names}
+
+
 class TimedAttention:
     """A hook that attends as a user would, with events around every call. Dense without a sparsity: by PyTorch's own
     attention, or by one of our kernels."""
@@ -41,18 +47,7 @@ class TimedAttention:
                 q, k, v, self.grid, None, text_tokens=TEXT_TOKENS, region=policy.region, kernel=policy.kernel
             )
         self.last = (q, k)
-        return draftattention.draft_attention(
-            q,
-            k,
-            v,
-            self.grid,
-            text_tokens=TEXT_TOKENS,
-            sparsity=policy.sparsity,
-            region=policy.region,
-            pool=policy.pool,
-            rule=policy.rule,
-            kernel=policy.kernel,
-        )
+        return draftattention.draft_attention(q, k, v, self.grid, **mask_arguments(policy))
 
     def __call__(self, q, k, v, *, layer, step):
         with Span() as span:
@@ -89,17 +84,7 @@ def draft_ms(attention, samples=5):
     policy, found = attention.policy, []
     for _ in range(samples + 1):
         with Span() as span:
-            draftattention.draft_mask(
-                q,
-                k,
-                attention.grid,
-                text_tokens=TEXT_TOKENS,
-                sparsity=policy.sparsity,
-                region=policy.region,
-                pool=policy.pool,
-                rule=policy.rule,
-                kernel=policy.kernel,
-            )
+            draftattention.draft_mask(q, k, attention.grid, **mask_arguments(policy))
         found.append(span.ms())
     return summary(found[1:])["median_ms"]
 

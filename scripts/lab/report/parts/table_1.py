@@ -1,7 +1,5 @@
 """Table 1's videos need the paper's models: attention-level numbers at its sparsities stand in for them."""
 
-from statistics import mean
-
 import pandas as pd
 
 from ..finding import NOT_TESTABLE, Judged, table_of
@@ -26,16 +24,10 @@ def judge(records, paper, plots):
     facts |= {method: printed["HunyuanVideo", "768p", method, "90"]["psnr_db"] for method in ("Ours", "SVG")}
     variants = {"average pooling": quality.draft("avg"), "oracle": ORACLE, "random": RANDOM}
     found = [
-        {
-            "sparsity": sparsity,
-            "variant": name,
-            "heads": len(recall),
-            "recall": mean(recall),
-            "error": quality.over_heads(mean, (variant, quality.region, sparsity), "output_rel_l2"),
-        }
+        {"sparsity": sparsity, "variant": name, **summary}
         for sparsity in SPARSITIES
         for name, variant in variants.items()
-        if (recall := quality.values((variant, quality.region, sparsity), "attention_recall"))
+        if (summary := quality.summary((variant, quality.region, sparsity)))
     ]
     frame = pd.DataFrame(found, columns=list(COLUMNS.values()), dtype=object)
     caption = "At the paper's sparsities, as far as they were measured."

@@ -67,11 +67,9 @@ def _by_sparsity(quality):
                 {
                     "variant": variant_name(variant),
                     "sparsity": sparsity,
-                    "heads": len(recall),
-                    "recall": mean(recall),
+                    **quality.summary(mask),
                     "lowest": min(recall),
                     "highest": max(recall),
-                    "error": quality.over_heads(mean, mask, "output_rel_l2"),
                     "worst": quality.over_heads(max, mask, "output_rel_l2"),
                     "cosine": quality.over_heads(mean, mask, "output_cosine"),
                     "empty": quality.over_heads(mean, mask, "empty_rows"),

@@ -1,7 +1,5 @@
 """Table 5: the size of the regions."""
 
-from statistics import mean
-
 import pandas as pd
 
 from .. import mask_plots
@@ -59,17 +57,10 @@ def judge(records, paper, plots):
 def _sizes(quality, sparsity):
     regions, heads = quality.regions_and_heads(sparsity)
     found = [
-        {
-            "region": region,
-            "sparsity": sparsity,
-            "variant": variant_name(variant),
-            "heads": len(values),
-            "recall": mean(values),
-            "error": quality.over_heads(mean, (variant, region, sparsity), "output_rel_l2", heads),
-        }
+        {"region": region, "sparsity": sparsity, "variant": variant_name(variant), **summary}
         for region in regions
         for variant in (quality.draft("avg"), ORACLE, RANDOM)
-        if (values := quality.values((variant, region, sparsity), "attention_recall", heads))
+        if (summary := quality.summary((variant, region, sparsity), heads))
     ]
     frame = pd.DataFrame(found, columns=list(SIZES.values()), dtype=object)
     return table_of("regions", "Every region measured, over the heads that have all of them.", frame, SIZES)
