@@ -153,7 +153,7 @@ def save(figure, folder, stem):
     """Writes stem.png and stem.svg; the same figure gives the same bytes."""
     make_drawable(figure)
     # The layout's solver differs in its last digits from run to run, and an SVG names things by hashes of them.
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axis in figure.axes:
         axis.set_position([round(value, 6) for value in axis.get_position(original=True).bounds])
