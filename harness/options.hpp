@@ -1,6 +1,7 @@
 #pragma once
 // The options that every subcommand shares, under one name each, and how they are parsed.
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -34,6 +35,7 @@ struct Options {
   std::vector<RegionSize> regions;    // --region
   std::vector<Rule> rules;            // --rule
   std::vector<double> sparsities;     // --sparsity
+  std::vector<std::string> policies;  // --policy: whose masks
   std::string out;                    // --out: JSON Lines to append to; empty: none
   bool any_build = false;             // --any-build: cells that another build measured are done
   std::string device = "cpu";         // --device
@@ -71,6 +73,18 @@ CLI::Option* add_switch(CLI::App& command, const std::string& name, bool& value,
 /// Adds the chosen options (and always --out, --any-build, --seed, --quiet) to a subcommand. Values are parsed into
 /// `options`; a value that does not parse makes CLI11 fail with the option's name.
 void add_options(CLI::App& command, Options& options, OptionSet chosen);
+
+/// The values of the texts, each once, in their order.
+template <typename Value>
+std::vector<Value> parsed_once(const std::vector<std::string>& texts, Value (*parse)(const std::string&)) {
+  std::vector<Value> values;
+  for (const std::string& text : texts) {
+    if (const Value value = parse(text); std::find(values.begin(), values.end(), value) == values.end()) {
+      values.push_back(value);
+    }
+  }
+  return values;
+}
 
 /// The chosen values, or the experiment's default if the command line has none.
 template <typename T>

@@ -11,10 +11,10 @@
 // | write_lists         | draft/lists.cu                 | thresholds -> kept columns of each row, rows longest first |
 // | MaskPipeline        | draft/pipeline.hpp             | Q, K -> lists: all of the above in one call                |
 // | reorder, restore    | draft/reorder.cu               | token order <-> region order (Algorithms 1 and 2)          |
-// | attention_kernels   | attend/attention.cpp           | the table of: Q, K, V, lists -> O, log-sum-exp (eqs. 1, 5) |
-// | attend_wgmma        | attend/wgmma/kernel.cu         | fused, wgmma and TMA: Hopper                               |
-// | attend_mma          | attend/mma.cu                  | fused, mma.sync: sm_80 on                                  |
-// | attend_blas         | attend/blas.cu                 | cuBLAS and a softmax: the plain one                        |
+// | attention_kernels   | attend/kernels.inc             | the table of: Q, K, V, lists -> O, log-sum-exp (eqs. 1, 5) |
+// | wgmma_kernel        | attend/wgmma/kernel.cu         | fused, wgmma and TMA: Hopper                               |
+// | mma_kernel          | attend/mma.cu                  | fused, mma.sync: sm_80 on                                  |
+// | blas_kernel         | attend/blas.cu                 | cuBLAS and a softmax: the plain one                        |
 // | sweep_logits, ...   | sweep/sweeps.hpp               | the bounds' sweeps over all of a head's logits             |
 //
 // Pointers are device pointers to contiguous row-major arrays, aligned to 16 bytes, distinct unless said

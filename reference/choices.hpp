@@ -23,17 +23,6 @@ enum class Rule {
   row,       // largest S~ of each block row
 };
 
-/// Who chooses the blocks that are computed.
-enum class Policy {
-  dense,   // nobody: all of them
-  draft,   // the draft map under a rule
-  oracle,  // the true block mass: the largest of the head
-  random,  // chance, one threshold a head: lengths of block rows hardly differ
-  uneven,  // chance, with lengths of block rows from 0 to 3 times their mean (or to the whole row)
-  worst,   // whole block rows: as many as the sparsity allows, every other row is empty
-  thirds,  // chance, a block row's share of the blocks 0, 1/3, 2/3 or all: rows that keep nothing, too
-};
-
 /// What tensors are made of. Kernels take the two of 16 bits.
 enum class Element { float16, bfloat16, float32, float64 };
 
@@ -54,9 +43,6 @@ struct Word {
 inline constexpr Word<Pool> kPools[] = {{Pool::average, "avg"}, {Pool::maximum, "max"}};
 inline constexpr Word<Rule> kRules[] = {
     {Rule::logits, "logits"}, {Rule::softmax, "softmax"}, {Rule::released, "released"}, {Rule::row, "row"}};
-inline constexpr Word<Policy> kPolicies[] = {
-    {Policy::dense, "dense"},   {Policy::draft, "draft"}, {Policy::oracle, "oracle"}, {Policy::random, "random"},
-    {Policy::uneven, "uneven"}, {Policy::worst, "worst"}, {Policy::thirds, "thirds"}};
 inline constexpr Word<Element> kElements[] = {{Element::float16, "float16"},
                                               {Element::bfloat16, "bfloat16"},
                                               {Element::float32, "float32"},
@@ -102,7 +88,6 @@ Choice parse_choice(const char* what, const Word<Choice> (&words)[kSize], const 
 
 inline std::string to_string(Pool pool) { return word_of(kPools, pool); }
 inline std::string to_string(Rule rule) { return word_of(kRules, rule); }
-inline std::string to_string(Policy policy) { return word_of(kPolicies, policy); }
 inline std::string to_string(Element element) { return word_of(kElements, element); }
 inline Pool parse_pool(const std::string& text) { return parse_choice("pool", kPools, text); }
 inline Rule parse_rule(const std::string& text) { return parse_choice("rule", kRules, text); }

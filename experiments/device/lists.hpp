@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "experiments/input/policy.hpp"
+#include "experiments/input/masks.hpp"
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/kernels.hpp"
 

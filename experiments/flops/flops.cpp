@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "experiments/input/command.hpp"
 #include "harness/options.hpp"
 #include "harness/record/record.hpp"
 #include "harness/table.hpp"
@@ -188,7 +189,9 @@ std::vector<Json> flop_records() {
   return records;
 }
 
-Action flops_command(CLI::App& command) {
+namespace {
+
+Action flops_options(CLI::App& command) {
   const auto options = std::make_shared<Options>();
   add_options(command, *options, {});
   return [options] {
@@ -199,6 +202,17 @@ Action flops_command(CLI::App& command) {
     if (!options->quiet) print_tables();
     return kExitFine;
   };
+}
+
+}  // namespace
+
+Command flops_command() {
+  return {"flops",
+          "Computes Figure 1 and Table 1's PFLOPs from the models' architectures",
+          "Figure 1 and Table 1's PFLOPs column",
+          "--out records.jsonl",
+          false,
+          flops_options};
 }
 
 }  // namespace draft

@@ -15,7 +15,6 @@
 #include <string>
 #include <vector>
 
-#include "experiments/input/command.hpp"
 #include "experiments/input/models.hpp"
 
 namespace draft {
@@ -52,8 +51,5 @@ std::vector<DurationRow> duration_rows(const std::vector<double>& seconds = {1, 
 
 /// All of the above as records.
 std::vector<nlohmann::ordered_json> flop_records();
-
-/// Writes them and prints the tables.
-Action flops_command(CLI::App& command);
 
 }  // namespace draft

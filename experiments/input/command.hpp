@@ -1,5 +1,5 @@
 #pragma once
-// A subcommand of the program: a row of the table in experiments/commands.cpp.
+// A subcommand of the program: a row of the table that experiments/commands.inc lists.
 
 #include <functional>
 

@@ -1,7 +1,6 @@
 #pragma once
 // The options that the timing commands share beside those of all commands.
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -30,18 +29,6 @@ struct TimedOptions : Options {      // `dump` is a dump or the name of a shape
   int samples = 10;                  // --samples
   int warmup = 2;                    // --warmup
 };
-
-/// The values of the texts, each once, in their order.
-template <typename Value>
-std::vector<Value> parsed_once(const std::vector<std::string>& texts, Value (*parse)(const std::string&)) {
-  std::vector<Value> values;
-  for (const std::string& text : texts) {
-    if (const Value value = parse(text); std::find(values.begin(), values.end(), value) == values.end()) {
-      values.push_back(value);
-    }
-  }
-  return values;
-}
 
 /// Adds what a timing command takes: DUMP|SHAPE, --capture, --heads, --pool, --region, --rule, --sparsity, --kernel,
 /// --element, --head-dim, --samples, --warmup, --out, --seed, --quiet.

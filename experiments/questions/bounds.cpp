@@ -54,9 +54,17 @@ StudyExperiment bounds_experiment(const Options& options) {
   const auto regions = chosen_or(options.regions, {RegionSize{8, 16}});
   const auto sparsities = chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95});
   StudyExperiment experiment{"bounds", {}, false, print_bounds};
-  append_draft_cells(experiment.cells, regions, pools, rules, sparsities, true);
-  append_scale_ends(experiment.cells, regions, sparsities, true);
+  experiment.cells = cells_of(chosen_policies(options), regions, pools, rules, sparsities, true);
   return experiment;
+}
+
+Command bounds_command() {
+  return {"bounds",
+          "Checks Theorems 3.3 and 3.5: both sides, every proof step, tightness, sharper bounds",
+          "Theorems 3.3 and 3.5, every proof step, sharper bounds",
+          "data/minidit_512p.h5 --rule softmax,row --sparsity 0.5,0.9 --out bounds.jsonl",
+          false,
+          [](CLI::App& command) { return study_command(command, {bounds_experiment}); }};
 }
 
 }  // namespace draft

@@ -45,10 +45,19 @@ StudyExperiment pooling_experiment(const Options& options) {
   const auto regions = chosen_or(options.regions, {RegionSize{8, 16}});
   const auto sparsities = chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95});
   StudyExperiment experiment{"pooling", {}, false, print_pooling};
-  append_draft_cells(experiment.cells, regions, chosen_or(options.pools, {Pool::average, Pool::maximum}),
-                     chosen_or(options.rules, {Rule::softmax, Rule::row}), sparsities);
-  append_scale_ends(experiment.cells, regions, sparsities);
+  experiment.cells =
+      cells_of(chosen_policies(options), regions, chosen_or(options.pools, {Pool::average, Pool::maximum}),
+               chosen_or(options.rules, {Rule::softmax, Rule::row}), sparsities);
   return experiment;
+}
+
+Command pooling_command() {
+  return {"pooling",
+          "Compares average with max pooling, between oracle and random masks (Table 4)",
+          "average against max pooling (Table 4)",
+          "data/minidit_512p.h5 --sparsity 0.5,0.75,0.9 --out pooling.jsonl",
+          false,
+          [](CLI::App& command) { return study_command(command, {pooling_experiment}); }};
 }
 
 }  // namespace draft

@@ -1,7 +1,8 @@
 #pragma once
-// What studies are asked; each question's own file says what it is, where the paper asks it, the command and the
-// output.
+// The questions that `run` asks at once; each one's own file says what it is, where the paper asks it, the command and
+// the output.
 
+#include "experiments/study/maps.hpp"
 #include "experiments/study/run.hpp"
 
 namespace draft {
@@ -16,8 +17,5 @@ StudyExperiment pooling_experiment(const Options& options);
 /// 4x8, 8x8, 8x16, 16x8, 16x16 and 16x32, average pooling, rule softmax, sparsity 0.5 to 0.95, oracle
 /// and random.
 StudyExperiment regions_experiment(const Options& options);
-
-/// These and maps_experiment.
-std::vector<StudyExperiment> all_experiments(const Options& options);
 
 }  // namespace draft

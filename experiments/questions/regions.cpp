@@ -40,10 +40,18 @@ StudyExperiment regions_experiment(const Options& options) {
                                                    RegionSize{16, 8}, RegionSize{16, 16}, RegionSize{16, 32}});
   const auto sparsities = chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95});
   StudyExperiment experiment{"regions", {}, false, print_regions};
-  append_draft_cells(experiment.cells, regions, chosen_or(options.pools, {Pool::average}),
-                     chosen_or(options.rules, {Rule::softmax}), sparsities);
-  append_scale_ends(experiment.cells, regions, sparsities);
+  experiment.cells = cells_of(chosen_policies(options), regions, chosen_or(options.pools, {Pool::average}),
+                              chosen_or(options.rules, {Rule::softmax}), sparsities);
   return experiment;
+}
+
+Command regions_command() {
+  return {"regions",
+          "Compares region sizes (Table 5)",
+          "region sizes (Table 5)",
+          "data/minidit_512p.h5 --region 8x16,16x16 --sparsity 0.9 --out regions.jsonl",
+          false,
+          [](CLI::App& command) { return study_command(command, {regions_experiment}); }};
 }
 
 }  // namespace draft

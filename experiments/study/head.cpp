@@ -12,18 +12,33 @@
 namespace draft {
 namespace {
 
+bool reads_map(const Cell& cell) { return row_of(cell.policy).reads == Reads::draft_map; }
+
 /// The order of the blocks that a cell's mask cuts; `softmax` and `released` share theirs.
 struct FamilyKey {
   std::size_t partition;
   Policy policy;
   Pool pool;
   Rule rule;
+  double sparsity;  // of masks that are not nested; else 0
   auto operator<=>(const FamilyKey&) const = default;
 };
 
 FamilyKey family_key(const Cell& cell, std::size_t partition) {
-  if (cell.policy != Policy::draft) return {partition, cell.policy, Pool::average, Rule::logits};
-  return {partition, cell.policy, cell.pool, cell.rule == Rule::released ? Rule::softmax : cell.rule};
+  const double sparsity = row_of(cell.policy).rank == nullptr ? cell.sparsity : 0.0;
+  if (!reads_map(cell)) return {partition, cell.policy, Pool::average, Rule::logits, sparsity};
+  const Rule rule = cell.rule == Rule::released ? Rule::softmax : cell.rule;
+  return {partition, cell.policy, cell.pool, rule, sparsity};
+}
+
+/// A mask as an order of blocks: its own come first.
+Ranking kept_first(const BlockMask& mask) {
+  const Index regions = mask.regions();
+  Matrix kept(regions, regions);
+  for (Index row = 0; row < regions; ++row) {
+    for (Index column = 0; column < regions; ++column) kept(row, column) = mask.kept(row, column) ? 1.0 : 0.0;
+  }
+  return rank_blocks(kept, false);
 }
 
 /// Calls work(0) .. work(items - 1) on all cores.
@@ -47,7 +62,7 @@ struct HeadStudy::Plan {
 
   void pool_maps(int threads);
   void sweep_first(Sweeps& sweeps, const StudySettings& settings);
-  [[nodiscard]] Ranking ranking(const FamilyKey& key, const StudySettings& settings) const;
+  [[nodiscard]] PolicyInput policy_input(const Cell& cell, const StudySettings& settings) const;
   std::vector<MaskFamily> choose_masks(const StudySettings& settings);
   [[nodiscard]] std::size_t partition_index(RegionSize region) const;
   const DraftMap& map(std::size_t partition, Pool pool);
@@ -98,7 +113,7 @@ const DraftMap& HeadStudy::Plan::map(std::size_t partition, Pool pool) {
 void HeadStudy::Plan::pool_maps(int threads) {
   std::vector<std::pair<const MapKey, DraftMap>*> wanted;
   for (const Cell& cell : cells) {
-    if (cell.policy != Policy::draft) continue;
+    if (!reads_map(cell)) continue;
     const auto [entry, fresh] = maps.try_emplace({partition_index(cell.region), cell.pool});
     if (fresh) wanted.push_back(&*entry);
   }
@@ -127,32 +142,35 @@ void HeadStudy::Plan::sweep_first(Sweeps& sweeps, const StudySettings& settings)
   for (std::size_t i = 0; i < keys.size(); ++i) pooling.emplace(keys[i], std::move(errors[i]));
 }
 
-Ranking HeadStudy::Plan::ranking(const FamilyKey& key, const StudySettings& settings) const {
-  if (key.policy == Policy::draft) return rank_by_rule(maps.at({key.partition, key.pool}), key.rule);
-  if (key.policy == Policy::oracle) return rank_blocks(first.stats[key.partition].mass, false);
-  if (key.policy == Policy::random) {
-    return random_ranking(partitions[key.partition].regions(), settings.seed, settings.stream);
-  }
-  throw std::invalid_argument("study: wanted policy draft, oracle or random, found " + to_string(key.policy));
+PolicyInput HeadStudy::Plan::policy_input(const Cell& cell, const StudySettings& settings) const {
+  const std::size_t p = partition_index(cell.region);
+  return {.regions = partitions[p].regions(),
+          .seed = settings.seed,
+          .stream = settings.stream,
+          .map = reads_map(cell) ? &maps.at({p, cell.pool}) : nullptr,
+          .rule = cell.rule,
+          .problem = &problem,
+          .partition = &partitions[p],
+          .mass = &first.stats[p].mass};
 }
 
 std::vector<MaskFamily> HeadStudy::Plan::choose_masks(const StudySettings& settings) {
   std::vector<Index> cuts(cells.size());
+  std::vector<std::optional<BlockMask>> own_masks(cells.size());  // of policies without a ranking
   for_each_index(cells.size(), settings.threads, [&](std::size_t i) {
-    const Cell& cell = cells[i];
-    const std::size_t p = partition_index(cell.region);
-    cuts[i] = cell.policy == Policy::draft
-                  ? rule_cut(maps.at({p, cell.pool}), cell.rule, cell.sparsity)
-                  : kept_count(cell.sparsity, partitions[p].regions() * partitions[p].regions());
+    const PolicyInput input = policy_input(cells[i], settings);
+    const PolicyRow& row = row_of(cells[i].policy);
+    if (row.rank == nullptr) own_masks[i] = row.mask(input, cells[i].sparsity);
+    cuts[i] = own_masks[i] ? own_masks[i]->kept_blocks() : cut_of(row, input, cells[i].sparsity);
   });
   std::map<FamilyKey, std::size_t> index;
-  std::vector<FamilyKey> keys;  // [family]
+  std::vector<std::size_t> first_cells;  // [family]
   std::vector<MaskFamily> families;
   for (std::size_t i = 0; i < cells.size(); ++i) {
     const FamilyKey key = family_key(cells[i], partition_index(cells[i].region));
     const auto [entry, fresh] = index.emplace(key, families.size());
     if (fresh) {
-      keys.push_back(key);
+      first_cells.push_back(i);
       families.push_back({key.partition, {}, {}});
     }
     families[entry->second].cuts.push_back(cuts[i]);
@@ -162,7 +180,9 @@ std::vector<MaskFamily> HeadStudy::Plan::choose_masks(const StudySettings& setti
     std::vector<Index>& own = families[f].cuts;
     std::sort(own.begin(), own.end());
     own.erase(std::unique(own.begin(), own.end()), own.end());
-    families[f].ranking = ranking(keys[f], settings);
+    const std::size_t i = first_cells[f];
+    families[f].ranking =
+        own_masks[i] ? kept_first(*own_masks[i]) : row_of(cells[i].policy).rank(policy_input(cells[i], settings));
   });
   masks.assign(cells.size(), BlockMask(0, false));
   for_each_index(cells.size(), settings.threads, [&](std::size_t i) {

@@ -8,14 +8,13 @@
 #include <utility>
 #include <vector>
 
-#include "experiments/input/policy.hpp"
+#include "experiments/input/masks.hpp"
 #include "experiments/study/sweeps.hpp"
 #include "harness/record/metric_value.hpp"
 
 namespace draft {
 
-/// One configuration to be measured on a head: draft, oracle or random. Oracle and random keep kept_count(sparsity)
-/// blocks of the whole head.
+/// One configuration to be measured on a head.
 struct Cell : MaskChoice {
   bool with_bounds = false;  // both theorems' quantities too
   bool operator==(const Cell&) const = default;
@@ -40,7 +39,7 @@ class HeadStudy {
  public:
   /// Runs both sweeps for all cells; `extra_regions` get block statistics too, without a mask.
   /// Throws std::invalid_argument on a problem that is not valid or not measurable (reference/units.hpp), on a region
-  /// that is not valid and on another policy, UsageError on a head that the sweeps do not take.
+  /// that is not valid, UsageError on a head that the sweeps do not take.
   HeadStudy(const Problem& problem, std::vector<Cell> cells, const StudySettings& settings,
             const std::vector<RegionSize>& extra_regions = {});
   ~HeadStudy();

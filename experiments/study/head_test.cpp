@@ -75,6 +75,36 @@ TEST(HeadStudy, OracleIsTheUpperEnd) {
   }
 }
 
+// Given policies with and without an order of blocks, at two sparsities in one study, claim: each cell has its policy's
+// own mask, and the output error of attend() under it.
+TEST(HeadStudy, EveryPolicysMasksAreMeasured) {
+  const RegionSize region{4, 8};
+  std::vector<Cell> cells;
+  for (const Policy policy : all_policies()) {
+    for (const double sparsity : {0.5, 0.8}) {
+      cells.push_back({{policy, Pool::maximum, Rule::row, region, sparsity}, false});
+    }
+  }
+  HeadStudy study(head(), cells, {.seed = 3, .stream = 2});
+  const Partition partition(head().grid, region);
+  const DraftMap map = draft_scores(head(), partition, Pool::maximum);
+  const Matrix dense = attend_dense(head()).o.topRows(head().grid.video());
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    const PolicyInput input{.regions = partition.regions(),
+                            .seed = 3,
+                            .stream = 2,
+                            .map = &map,
+                            .rule = Rule::row,
+                            .problem = &head(),
+                            .partition = &partition,
+                            .mass = &study.stats(region).mass};
+    EXPECT_EQ(study.mask(i), mask_of(cells[i].policy, input, cells[i].sparsity)) << to_string(cells[i].policy);
+    const Matrix sparse = attend(head(), partition, study.mask(i)).o.topRows(head().grid.video());
+    EXPECT_NEAR(metric(study.metrics(i), "output_rel_l2"), (dense - sparse).norm() / dense.norm(), kTolerance)
+        << to_string(cells[i].policy);
+  }
+}
+
 TEST(HeadStudy, HeadsGetDifferentRandomMasks) {
   const std::vector<Cell> cells{{Policy::random, {}, {}, {4, 8}, 0.5, false}};
   EXPECT_NE(HeadStudy(head(), cells, {1, 0, 0, {}}).mask(0), HeadStudy(head(), cells, {1, 1, 0, {}}).mask(0));

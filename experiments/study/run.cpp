@@ -152,29 +152,23 @@ bool write_head(HeadStudy& study, const HeadPlan& plan, const std::vector<StudyE
 
 }  // namespace
 
-void append_draft_cells(std::vector<Cell>& cells, const std::vector<RegionSize>& regions,
-                        const std::vector<Pool>& pools, const std::vector<Rule>& rules,
-                        const std::vector<double>& sparsities, bool with_bounds) {
-  for (const RegionSize region : regions) {
-    for (const Pool pool : pools) {
-      for (const Rule rule : rules) {
-        for (const double sparsity : sparsities) {
-          cells.push_back({Policy::draft, pool, rule, region, sparsity, with_bounds});
-        }
+std::vector<Cell> cells_of(const std::vector<Policy>& policies, const std::vector<RegionSize>& regions,
+                           const std::vector<Pool>& pools, const std::vector<Rule>& rules,
+                           const std::vector<double>& sparsities, bool with_bounds) {
+  std::vector<Cell> cells;
+  for (const Policy policy : policies) {
+    for (const RegionSize region : regions) {
+      for (const MaskChoice& choice : mask_choices(policy, region, pools, rules, sparsities)) {
+        cells.push_back({choice, with_bounds});
       }
     }
   }
+  return cells;
 }
 
-void append_scale_ends(std::vector<Cell>& cells, const std::vector<RegionSize>& regions,
-                       const std::vector<double>& sparsities, bool with_bounds) {
-  for (const Policy policy : {Policy::oracle, Policy::random}) {
-    for (const RegionSize region : regions) {
-      for (const double sparsity : sparsities) {
-        cells.push_back({policy, Pool::average, Rule::softmax, region, sparsity, with_bounds});
-      }
-    }
-  }
+std::vector<Policy> chosen_policies(const Options& options) {
+  if (options.policies.empty()) return {Policy::draft, Policy::oracle, Policy::random};
+  return parsed_once(options.policies, parse_policy);
 }
 
 int run_experiments(const Options& options, const std::vector<StudyExperiment>& experiments) {
@@ -230,12 +224,18 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
   return fine ? kExitFine : kExitCheckFailed;
 }
 
-Action study_command(CLI::App& command, std::vector<StudyExperiment> (*experiments)(const Options& options)) {
+Action study_command(CLI::App& command, std::vector<Question> questions) {
   const auto options = std::make_shared<Options>();
   add_options(
       command, *options,
       {.dump = true, .captures = true, .pool = true, .region = true, .rule = true, .sparsity = true, .compute = true});
-  return [options, experiments] { return run_experiments(*options, experiments(*options)); };
+  add_policy_option(command, options->policies, "Whose masks are measured (default draft,oracle,random)",
+                    [](const PolicyRow& row) { return row.takes_sparsity; });
+  return [options, questions = std::move(questions)] {
+    std::vector<StudyExperiment> experiments;
+    for (const Question question : questions) experiments.push_back(question(*options));
+    return run_experiments(*options, experiments);
+  };
 }
 
 }  // namespace draft

@@ -28,16 +28,18 @@ struct StudyExperiment {
 /// does not take a head.
 int run_experiments(const Options& options, const std::vector<StudyExperiment>& experiments);
 
-/// The options of a subcommand over a dump, all that are shared, and what it does: run_experiments.
-Action study_command(CLI::App& command, std::vector<StudyExperiment> (*experiments)(const Options& options));
+/// The cells and the table of a question, from the command line's choices.
+using Question = StudyExperiment (*)(const Options& options);
 
-/// Adds a draft cell for each region, pooling, rule and sparsity.
-void append_draft_cells(std::vector<Cell>& cells, const std::vector<RegionSize>& regions,
-                        const std::vector<Pool>& pools, const std::vector<Rule>& rules,
-                        const std::vector<double>& sparsities, bool with_bounds = false);
+/// The options of a subcommand over a dump, all that are shared and --policy, and what it does: run_experiments.
+Action study_command(CLI::App& command, std::vector<Question> questions);
 
-/// Adds oracle and random cells for each region and sparsity: the two ends of the scale at equal budget.
-void append_scale_ends(std::vector<Cell>& cells, const std::vector<RegionSize>& regions,
-                       const std::vector<double>& sparsities, bool with_bounds = false);
+/// A cell for each policy, region and sparsity; for those that read the draft map, for each pooling and rule too.
+std::vector<Cell> cells_of(const std::vector<Policy>& policies, const std::vector<RegionSize>& regions,
+                           const std::vector<Pool>& pools, const std::vector<Rule>& rules,
+                           const std::vector<double>& sparsities, bool with_bounds = false);
+
+/// Those of --policy; else the draft, and both ends of its scale at equal budget: oracle and random.
+std::vector<Policy> chosen_policies(const Options& options);
 
 }  // namespace draft

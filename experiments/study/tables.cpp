@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 namespace draft {
@@ -17,17 +18,30 @@ std::vector<Column> columns_of(const std::vector<std::string>& header) {
 
 }  // namespace
 
-MetricValue mean_metric(const std::vector<Record>& records, const Group& group, const std::string& name) {
-  double sum = 0.0;
-  Index count = 0;
+namespace {
+
+/// The metric's numbers in the group's records that have one.
+std::vector<double> numbers_of(const std::vector<Record>& records, const Group& group, const std::string& name) {
+  std::vector<double> numbers;
   for (const Record& record : records) {
     if (!group(record)) continue;
     const MetricValue value = metric_of(record["metrics"], name);
-    if (!value.applicable()) continue;
-    sum += value.number();
-    ++count;
+    if (value.applicable()) numbers.push_back(value.number());
   }
-  return count > 0 ? MetricValue(sum / static_cast<double>(count)) : MetricValue::not_applicable();
+  return numbers;
+}
+
+}  // namespace
+
+MetricValue mean_metric(const std::vector<Record>& records, const Group& group, const std::string& name) {
+  const std::vector<double> numbers = numbers_of(records, group, name);
+  if (numbers.empty()) return MetricValue::not_applicable();
+  return MetricValue(std::accumulate(numbers.begin(), numbers.end(), 0.0) / static_cast<double>(numbers.size()));
+}
+
+MetricValue least_metric(const std::vector<Record>& records, const Group& group, const std::string& name) {
+  const std::vector<double> numbers = numbers_of(records, group, name);
+  return numbers.empty() ? MetricValue::not_applicable() : MetricValue(*std::ranges::min_element(numbers));
 }
 
 Index count_records(const std::vector<Record>& records, const Group& group,

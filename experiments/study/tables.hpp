@@ -15,6 +15,8 @@ using Group = std::function<bool(const Record&)>;
 
 /// Mean of the metric over the group's records that have a number for it; not applicable if none has.
 MetricValue mean_metric(const std::vector<Record>& records, const Group& group, const std::string& name);
+/// The least of their numbers, likewise.
+MetricValue least_metric(const std::vector<Record>& records, const Group& group, const std::string& name);
 /// Number of the group's records for which `holds(metrics)`.
 Index count_records(const std::vector<Record>& records, const Group& group,
                     const std::function<bool(const Record& metrics)>& holds);

@@ -2,27 +2,25 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <stdexcept>
+
+#include "experiments/input/command.hpp"
 
 namespace draft {
 
-std::vector<MaskChoice> mask_choices(const LatencyOptions& options, RegionSize region) {
+std::vector<MaskChoice> latency_masks(const LatencyOptions& options, RegionSize region) {
   std::vector<double> sparsities = chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95});
   std::erase(sparsities, 0.0);
-  std::vector<MaskChoice> choices;
-  for (const Policy policy : parsed_once(options.policies, parse_timed_policy)) {
-    if (policy != Policy::draft) {
-      for (const double sparsity : sparsities) {
-        choices.push_back({.policy = policy, .region = region, .sparsity = sparsity});
-      }
-      continue;
+  std::vector<MaskChoice> masks;
+  for (const Policy policy : parsed_once(chosen_or(options.policies, {"draft"}), parse_policy)) {
+    if (!is_timed(row_of(policy))) {
+      throw std::invalid_argument("policy: wanted one whose masks can be timed, found " + to_string(policy));
     }
-    for (const Pool pool : chosen_or(options.pools, {Pool::average})) {
-      for (const Rule rule : chosen_or(options.rules, {Rule::softmax})) {
-        for (const double sparsity : sparsities) choices.push_back({policy, pool, rule, region, sparsity});
-      }
-    }
+    const auto own = mask_choices(policy, region, chosen_or(options.pools, {Pool::average}),
+                                  chosen_or(options.rules, {Rule::softmax}), sparsities);
+    masks.insert(masks.end(), own.begin(), own.end());
   }
-  return choices;
+  return masks;
 }
 
 Json call_config(const std::string& kernel, Element element, TokenOrder order, const MaskChoice& mask,
@@ -45,18 +43,30 @@ double kept_flops(const KeptCounts& counts, RegionSize region, Index head_dim) {
   return 4.0 * side * side * static_cast<double>(head_dim) * static_cast<double>(counts.kept_with_text());
 }
 
-Action latency_command(CLI::App& command) {
+namespace {
+
+Action latency_options(CLI::App& command) {
   const auto options = std::make_shared<LatencyOptions>();
   add_timed_options(command, *options);
   add_text_list(command, "--order", options->orders, "Order of the tokens: token (default), region, gather",
                 {"token", "region", "gather"});
-  add_text_list(command, "--policy", options->policies, "What keeps blocks: draft (default), random, uneven, worst",
-                {"draft", "random", "uneven", "worst"});
+  add_policy_option(command, options->policies, "Whose masks are timed (default draft)", is_timed);
   CLI::Option* sustain =
       command.add_option("--sustain", options->sustain_ms,
                          "Milliseconds that a sample lasts at least, of calls in a row (default 0: one call a sample)");
   require_number(sustain->type_name("MS"), 0.0, 60'000.0);
   return [options] { return latency(*options); };
+}
+
+}  // namespace
+
+Command latency_command() {
+  return {"latency",
+          "Times attention calls on the GPU, dense and block-sparse, on a dump or a shape",
+          "attention calls on the GPU, dense and block-sparse",
+          "data/minidit_512p.h5 --sparsity 0.75,0.9 --out latency.jsonl",
+          true,
+          latency_options};
 }
 
 }  // namespace draft

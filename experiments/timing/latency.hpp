@@ -10,8 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "experiments/input/command.hpp"
-#include "experiments/input/policy.hpp"
+#include "experiments/input/masks.hpp"
 #include "experiments/input/timed_options.hpp"
 #include "harness/numbers/element.hpp"
 #include "harness/record/record.hpp"
@@ -23,16 +22,15 @@ struct AttentionKernel;
 }
 
 struct LatencyOptions : TimedOptions {
-  std::vector<std::string> orders{"token"};    // --order
-  std::vector<std::string> policies{"draft"};  // --policy
-  double sustain_ms = 0.0;                     // --sustain; 0: a sample is one call
+  std::vector<std::string> orders{"token"};  // --order
+  double sustain_ms = 0.0;                   // --sustain; 0: a sample is one call
 
   [[nodiscard]] const char* experiment() const { return sustain_ms > 0.0 ? "latency_sustained" : "latency"; }
 };
 
-/// Each policy over this region at each sparsity but 0, Policy::draft with each pooling and rule. Throws
+/// The masks of each policy of --policy (the draft) over this region, but none at sparsity 0, which is dense. Throws
 /// std::invalid_argument on an unknown policy.
-std::vector<MaskChoice> mask_choices(const LatencyOptions& options, RegionSize region);
+std::vector<MaskChoice> latency_masks(const LatencyOptions& options, RegionSize region);
 
 /// A record's `config`. latency_run adds `sustain_ms` if it is not 0.
 Json call_config(const std::string& kernel, Element element, TokenOrder order, const MaskChoice& mask,
@@ -50,7 +48,5 @@ double kept_flops(const KeptCounts& counts, RegionSize region, Index head_dim);
 int latency(const LatencyOptions& options, const std::vector<gpu::AttentionKernel>& kernels);
 /// With the kernels of this build.
 int latency(const LatencyOptions& options);
-
-Action latency_command(CLI::App& command);
 
 }  // namespace draft

@@ -20,7 +20,7 @@ const TimedRun& LatencyRun::run() {
 void LatencyRun::region(RegionSize region) {
   run_.call().set_region(region, std::any_of(orders_.begin(), orders_.end(), wants_region_order));
   std::vector<Mask> masks;
-  for (const MaskChoice& one : mask_choices(options_, region)) masks.emplace_back().choice = one;
+  for (const MaskChoice& one : latency_masks(options_, region)) masks.emplace_back().choice = one;
   std::vector<Cell> cells = plan(region, masks);
   if (cells.empty()) return;
   const gpu::MaskPipeline pipeline(run_.call().layout());

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "experiments/input/policy.hpp"
+#include "experiments/input/masks.hpp"
 #include "experiments/timing/table.hpp"
 #include "harness/table.hpp"
 

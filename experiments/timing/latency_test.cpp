@@ -21,14 +21,14 @@ namespace {
 
 TEST(Latency, CasesAreThePoliciesAtEverySparsityButNone) {
   LatencyOptions options;
-  EXPECT_EQ(mask_choices(options, {8, 16}).size(), 8U);
+  EXPECT_EQ(latency_masks(options, {8, 16}).size(), 8U);
   options.policies = {"draft", "worst", "draft"};
   options.sparsities = {0.0, 0.5, 0.9};
   options.rules = {Rule::softmax, Rule::row};
   options.pools = {Pool::average, Pool::maximum};
-  EXPECT_EQ(mask_choices(options, {8, 16}).size(), 2U * 2U * 2U + 2U);
+  EXPECT_EQ(latency_masks(options, {8, 16}).size(), 2U * 2U * 2U + 2U);
   options.policies = {"dense"};
-  EXPECT_THROW((void)mask_choices(options, {8, 16}), std::invalid_argument);
+  EXPECT_THROW((void)latency_masks(options, {8, 16}), std::invalid_argument);
 }
 
 TEST(Latency, ConfigsNameWhatMattersAndNoMore) {

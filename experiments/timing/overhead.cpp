@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 
+#include "experiments/input/command.hpp"
+
 namespace draft {
 
 double part_bytes(const std::string& part, const KeptCounts& counts, Index tokens, Index video, Index head_dim) {
@@ -20,10 +22,23 @@ double part_bytes(const std::string& part, const KeptCounts& counts, Index token
   return static_cast<double>(bytes);
 }
 
-Action overhead_command(CLI::App& command) {
+namespace {
+
+Action overhead_options(CLI::App& command) {
   const auto options = std::make_shared<TimedOptions>();
   add_timed_options(command, *options);
   return [options] { return overhead(*options); };
+}
+
+}  // namespace
+
+Command overhead_command() {
+  return {"overhead",
+          "Times every part around the sparse attention on the GPU: draft, selection, lists, reordering",
+          "every part around the sparse attention on the GPU",
+          "data/minidit_512p.h5 --sparsity 0.9 --out overhead.jsonl",
+          true,
+          overhead_options};
 }
 
 }  // namespace draft

@@ -7,8 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "experiments/input/command.hpp"
-#include "experiments/input/policy.hpp"
+#include "experiments/input/masks.hpp"
 #include "experiments/input/timed_options.hpp"
 #include "harness/record/record.hpp"
 
@@ -30,7 +29,5 @@ double part_bytes(const std::string& part, const KeptCounts& counts, Index token
 int overhead(const TimedOptions& options, const std::vector<gpu::AttentionKernel>& kernels);
 /// With the kernels of this build.
 int overhead(const TimedOptions& options);
-
-Action overhead_command(CLI::App& command);
 
 }  // namespace draft

@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "experiments/tools/tools.hpp"
+#include "experiments/input/command.hpp"
 #include "harness/gpu.hpp"
 #include "harness/options.hpp"
 #include "harness/record/provenance.hpp"
@@ -17,7 +17,9 @@
 
 namespace draft {
 
-Action about_command(CLI::App& command) {
+namespace {
+
+Action about_options(CLI::App& command) {
   const auto device = std::make_shared<std::string>("cpu");
   command.add_option("--device", *device, "cpu (default), or cuda: with the GPU")
       ->check(CLI::IsMember({"cpu", "cuda"}))
@@ -28,6 +30,13 @@ Action about_command(CLI::App& command) {
     fmt::print("{}\n", record_line(about));
     return kExitFine;
   };
+}
+
+}  // namespace
+
+Command about_command() {
+  return {"about",      "Prints this machine and this build as records have them", nullptr, "--device cpu", false,
+          about_options};
 }
 
 }  // namespace draft

@@ -237,7 +237,9 @@ void print_comparison(const Comparison& comparison, std::size_t rows) {
              comparison.only_after.size());
 }
 
-Action compare_command(CLI::App& command) {
+namespace {
+
+Action compare_options(CLI::App& command) {
   const auto request = std::make_shared<Request>();
   require_file_name(
       command.add_option("OLD", request->before, "Records to compare with: JSON Lines")->type_name("")->required());
@@ -253,6 +255,13 @@ Action compare_command(CLI::App& command) {
              "Prints one JSON object instead: findings, each cell's smallest detectable change, the drift");
   command.footer("Exit status 0: no worse; 1: worse; 2: bad input.");
   return [request] { return compare_files(*request); };
+}
+
+}  // namespace
+
+Command compare_command() {
+  return {"compare",      "Compares records with earlier ones of the same cells", nullptr, "old.jsonl new.jsonl", false,
+          compare_options};
 }
 
 }  // namespace draft

@@ -18,8 +18,4 @@ void add_compare_options(CLI::App& command, CompareOptions& options);
 /// one side lacks, what was not compared, and one line of counts.
 void print_comparison(const Comparison& comparison, std::size_t rows);
 
-/// Exit status kExitCheckFailed if the new records are worse. UsageError on a file that cannot be read and on files
-/// without a common cell.
-Action compare_command(CLI::App& command);
-
 }  // namespace draft

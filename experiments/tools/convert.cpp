@@ -10,6 +10,7 @@
 #include <memory>
 #include <system_error>
 
+#include "experiments/input/command.hpp"
 #include "experiments/input/shape.hpp"
 #include "harness/options.hpp"
 #include "harness/text.hpp"
@@ -121,7 +122,9 @@ void convert_records(const std::filesystem::path& from, const std::filesystem::p
   }
 }
 
-Action convert_command(CLI::App& command) {
+namespace {
+
+Action convert_options(CLI::App& command) {
   struct Files {
     std::string from, to;
   };
@@ -132,6 +135,14 @@ Action convert_command(CLI::App& command) {
     convert_records(files->from, files->to);
     return kExitFine;
   };
+}
+
+}  // namespace
+
+Command convert_command() {
+  return {"convert", "Makes records of version 2 of those of version 1",
+          nullptr,   "old.jsonl --out new.jsonl",
+          false,     convert_options};
 }
 
 }  // namespace draft

@@ -5,7 +5,6 @@
 
 #include <filesystem>
 
-#include "experiments/input/command.hpp"
 #include "harness/record/record.hpp"
 
 namespace draft {
@@ -23,7 +22,5 @@ Json version_2_of(Json record);
 /// Writes every line of `from` as version 2 to `to`, which must not be there; it is there when all lines are. Throws
 /// UsageError, with the line, for what is no record of either version, and if a file cannot be read or written.
 void convert_records(const std::filesystem::path& from, const std::filesystem::path& to);
-
-Action convert_command(CLI::App& command);
 
 }  // namespace draft

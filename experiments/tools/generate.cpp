@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "experiments/tools/tools.hpp"
+#include "experiments/input/command.hpp"
 #include "harness/dump/synthetic.hpp"
 #include "harness/options.hpp"
 #include "harness/text.hpp"
@@ -71,7 +71,9 @@ void generate(const GenerateOptions& options) {
 
 }  // namespace
 
-Action generate_command(CLI::App& command) {
+namespace {
+
+Action generate_options(CLI::App& command) {
   const auto options = std::make_shared<GenerateOptions>();
   std::vector<std::string> kinds;
   for (const SyntheticKind kind : synthetic_kinds()) kinds.push_back(to_string(kind));
@@ -115,6 +117,17 @@ Action generate_command(CLI::App& command) {
     generate(*options);
     return kExitFine;
   };
+}
+
+}  // namespace
+
+Command generate_command() {
+  return {"generate",
+          "Makes a dump with known properties",
+          nullptr,
+          "block-smooth --out smooth.h5 --grid 4x16x32 --text 8 --heads 2 --head-dim 64 --seed 1 --dtype bfloat16",
+          false,
+          generate_options};
 }
 
 }  // namespace draft

@@ -11,8 +11,8 @@
 #include <string>
 #include <utility>
 
+#include "experiments/input/command.hpp"
 #include "experiments/input/heads.hpp"
-#include "experiments/tools/tools.hpp"
 #include "harness/dump/dump.hpp"
 #include "harness/options.hpp"
 #include "harness/progress.hpp"
@@ -112,7 +112,9 @@ void inspect(Options options, bool check) {
 
 }  // namespace
 
-Action inspect_command(CLI::App& command) {
+namespace {
+
+Action inspect_options(CLI::App& command) {
   const auto options = std::make_shared<Options>();
   const auto check = std::make_shared<bool>(false);
   add_options(command, *options, {.dump = true, .captures = true});
@@ -125,6 +127,14 @@ Action inspect_command(CLI::App& command) {
     inspect(*options, *check);
     return kExitFine;
   };
+}
+
+}  // namespace
+
+Command inspect_command() {
+  return {"inspect", "Shows what a dump holds and refuses an unsound one",
+          nullptr,   "captured.h5 --heads 0,2 --check",
+          false,     inspect_options};
 }
 
 }  // namespace draft

@@ -1,13 +1,28 @@
 // What there is to choose from: experiments, poolings, rules, policies, devices and kernels.
 // Command: draftbench list
 
+#include "experiments/tools/list.hpp"
+
 #include <fmt/format.h>
 
 #include "experiments/input/kernels.hpp"
-#include "experiments/tools/tools.hpp"
+#include "experiments/policies/policy.hpp"
 #include "harness/options.hpp"
 
 namespace draft {
+
+namespace {
+
+std::string policy_lines() {
+  std::string lines;
+  for (const Policy policy : all_policies()) {
+    if (!row_of(policy).takes_sparsity) continue;
+    lines += fmt::format("  {:<8} {}\n", to_string(policy), row_of(policy).summary);
+  }
+  return lines;
+}
+
+}  // namespace
 
 int print_list(std::span<const Command> commands) {
   fmt::print("experiments\n");
@@ -23,14 +38,8 @@ int print_list(std::span<const Command> commands) {
       "  softmax  largest entries of A_draft of the head (section 3.1)\n"
       "  released as softmax with the released code's count, ties all kept\n"
       "  row      largest pooled logits of each block row\n"
-      "policies (measured beside the draft map at equal budget)\n"
-      "  oracle   blocks with the most true attention mass\n"
-      "  random   blocks by chance, --seed\n"
-      "--policy (latency: what keeps blocks, beside dense)\n"
-      "  draft    the draft map of the call's own Q and K\n"
-      "  random   blocks by chance, --seed: block rows of nearly one length\n"
-      "  uneven   block rows of 0 to 3 times their mean length, --seed\n"
-      "  worst    whole block rows, all others empty\n"
+      "--policy (latency: but the oracle)\n"
+      "{}"
       "--order (latency)\n"
       "  token    straight from token order\n"
       "  region   tensors already in region order\n"
@@ -42,7 +51,7 @@ int print_list(std::span<const Command> commands) {
       "  cuda     the same sweeps on a GPU, within fp32's rounding\n"
       "--kernel (verify, latency, overhead)\n"
       "{}",
-      kernel_lines());
+      policy_lines(), kernel_lines());
   return kExitFine;
 }
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "experiments/input/policy.hpp"
+#include "experiments/input/masks.hpp"
 #include "harness/options.hpp"
 
 namespace draft {

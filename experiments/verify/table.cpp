@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "experiments/input/policy.hpp"
+#include "experiments/input/masks.hpp"
 #include "harness/table.hpp"
 #include "reference/problem.hpp"
 

@@ -3,11 +3,14 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 
+#include "experiments/input/command.hpp"
 #include "experiments/tools/compare.hpp"
 
 namespace draft {
 
-Action verify_command(CLI::App& command) {
+namespace {
+
+Action verify_options(CLI::App& command) {
   const auto options = std::make_shared<VerifyOptions>();
   add_options(command, *options,
               {.dump = true, .captures = true, .pool = true, .region = true, .rule = true, .sparsity = true});
@@ -23,6 +26,17 @@ Action verify_command(CLI::App& command) {
                         ->type_name("FILE"));
   add_compare_options(command, options->compare);
   return [options] { return verify(*options); };
+}
+
+}  // namespace
+
+Command verify_command() {
+  return {"verify",
+          "Holds every GPU attention kernel to the float64 reference on a dump",
+          "GPU attention kernels against the float64 reference",
+          "data/minidit_ragged.h5 --kernel mma --out verify.jsonl",
+          true,
+          verify_options};
 }
 
 }  // namespace draft

@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "experiments/input/command.hpp"
 #include "experiments/verify/cases.hpp"
 #include "harness/compare/compare.hpp"
 #include "harness/options.hpp"
@@ -34,7 +33,5 @@ struct VerifyOptions : Options {
 int verify(const VerifyOptions& options, const std::vector<gpu::AttentionKernel>& kernels);
 /// With the kernels of this build.
 int verify(const VerifyOptions& options);
-
-Action verify_command(CLI::App& command);
 
 }  // namespace draft

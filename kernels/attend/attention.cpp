@@ -3,24 +3,20 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "kernels/attend/wgmma/kernel.hpp"
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
 
 namespace draft::gpu {
 
+#define KERNEL(name) AttentionKernel name##_kernel();
+#include "kernels/attend/kernels.inc"
+#undef KERNEL
+
 const std::vector<AttentionKernel>& attention_kernels() {
   static const std::vector<AttentionKernel> kernels{
-      {"mma", "fused, mma.sync and cp.async: sm_80 on, head_dim 64 and 128", attend_mma_unsupported,
-       [](const Attention&) -> std::size_t { return 0; },
-       [](const Attention& call, const Resources&, cudaStream_t stream) { attend_mma(call, stream); }},
-      {"wgmma", "fused, wgmma and TMA: Hopper, regions read in token order as boxes", attend_wgmma_unsupported,
-       attend_wgmma_workspace,
-       [](const Attention& call, const Resources& resources, cudaStream_t stream) {
-         attend_wgmma(call, resources.workspace, stream);
-       }},
-      {"blas", "cuBLAS, softmax, cuBLAS over chunks of rows: the plain one, any head_dim",
-       [](const Attention&, int) { return std::string(); }, attend_blas_workspace, attend_blas},
+#define KERNEL(name) name##_kernel(),
+#include "kernels/attend/kernels.inc"
+#undef KERNEL
   };
   return kernels;
 }

@@ -36,8 +36,8 @@ struct Resources {
   void* workspace;  // as many bytes as the kernel's `workspace` says, aligned to 256
 };
 
-/// One row of the table of attention kernels. To add a kernel: write these three functions in a new file and add a row
-/// in attention.cpp. `draftbench verify --kernel NAME` then compares it with the reference.
+/// One row of the table of attention kernels, kernels.inc. A kernel's file defines these three functions and a
+/// function that returns its row. `draftbench verify --kernel NAME` then compares it with the reference.
 struct AttentionKernel {
   std::string name;     // the value of --kernel
   std::string summary;  // one line
@@ -49,24 +49,12 @@ struct AttentionKernel {
   void (*launch)(const Attention& call, const Resources& resources, cudaStream_t stream);
 };
 
-/// Every kernel of this build.
+/// Every kernel of this build, in the order of kernels.inc.
 const std::vector<AttentionKernel>& attention_kernels();
 
 /// Throws std::invalid_argument that names the field unless the layout is valid, the element is of 16 bits, the tensors
 /// are there and aligned to 16 bytes, the scale is finite and positive, and columns and counts are both there or both
 /// not.
 void require_valid(const Attention& call);
-
-/// Fused forward on mma.sync: sm_80 on, head_dim 64 or 128. Regions of any size; 64 tokens and multiples of 128
-/// use the tensor cores fully.
-void attend_mma(const Attention& call, cudaStream_t stream);
-std::string attend_mma_unsupported(const Attention& call, int capability);
-
-/// Three plain steps for a chunk of query rows at a time: Q K^T by cuBLAS, a softmax, P V by cuBLAS. A second
-/// implementation to check the fused kernels against, for any head_dim. Blocks that the lists leave out are computed
-/// and get weight 0. P has the element type, as in the fused kernels.
-void attend_blas(const Attention& call, const Resources& resources, cudaStream_t stream);
-/// At most 512 MiB, or 64 rows if those need more.
-std::size_t attend_blas_workspace(const Attention& call);
 
 }  // namespace draft::gpu

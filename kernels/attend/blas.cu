@@ -172,19 +172,24 @@ void attend_heads(const Attention& call, const Blas& blas, unsigned char* memory
   }
 }
 
-}  // namespace
-
-std::size_t attend_blas_workspace(const Attention& call) {
+std::size_t workspace(const Attention& call) {
   require_valid(call.layout);
   return Scratch(call.layout).bytes;
 }
 
-void attend_blas(const Attention& call, const Resources& resources, cudaStream_t stream) {
+void launch(const Attention& call, const Resources& resources, cudaStream_t stream) {
   require_valid(call);
   require_aligned("attend_blas: workspace", resources.workspace);
   auto* memory = static_cast<unsigned char*>(resources.workspace);
   call.element == Element::bfloat16 ? attend_heads<__nv_bfloat16>(call, resources.blas, memory, CUDA_R_16BF, stream)
                                     : attend_heads<__half>(call, resources.blas, memory, CUDA_R_16F, stream);
+}
+
+}  // namespace
+
+AttentionKernel blas_kernel() {
+  return {"blas", "cuBLAS, softmax, cuBLAS over chunks of rows: the plain one, any head_dim",
+          [](const Attention&, int) { return std::string(); }, workspace, launch};
 }
 
 }  // namespace draft::gpu

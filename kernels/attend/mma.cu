@@ -286,24 +286,29 @@ void launch_for_dim(const Attention& call, cudaStream_t stream) {
                              : launch_for_region<kElement, 128>(call, stream);
 }
 
-}  // namespace
-
-std::string attend_mma_unsupported(const Attention& call, int capability) {
+std::string unsupported(const Attention& call, int capability) {
   if (capability < 80)
     return "wants compute capability 8.0 or newer, found " + std::to_string(capability / 10.0).substr(0, 3);
   const int dim = call.layout.head_dim;
   return dim == 64 || dim == 128 ? "" : "wants head_dim 64 or 128, found " + std::to_string(dim);
 }
 
-void attend_mma(const Attention& call, cudaStream_t stream) {
+void launch_mma(const Attention& call, const Resources&, cudaStream_t stream) {
   require_valid(call);
   // Checks head_dim alone. A GPU older than sm_80 needs no check here: there the launch itself fails.
   constexpr int kOldest = 80;
-  if (const std::string why = attend_mma_unsupported(call, kOldest); !why.empty()) {
+  if (const std::string why = unsupported(call, kOldest); !why.empty()) {
     throw std::invalid_argument("attend_mma " + why);
   }
   call.element == Element::bfloat16 ? launch_for_dim<Element::bfloat16>(call, stream)
                                     : launch_for_dim<Element::float16>(call, stream);
+}
+
+}  // namespace
+
+AttentionKernel mma_kernel() {
+  return {"mma", "fused, mma.sync and cp.async: sm_80 on, head_dim 64 and 128", unsupported,
+          [](const Attention&) -> std::size_t { return 0; }, launch_mma};
 }
 
 }  // namespace draft::gpu

@@ -205,4 +205,11 @@ void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
                                     : launch_for_dim<Element::float16>(call.layout.head_dim, launched, stream);
 }
 
+AttentionKernel wgmma_kernel() {
+  return {"wgmma", "fused, wgmma and TMA: Hopper, regions read in token order as boxes", attend_wgmma_unsupported,
+          attend_wgmma_workspace, [](const Attention& call, const Resources& resources, cudaStream_t stream) {
+            attend_wgmma(call, resources.workspace, stream);
+          }};
+}
+
 }  // namespace draft::gpu

@@ -1,5 +1,5 @@
 #pragma once
-// The attention kernel for Hopper (sm_90a); a row of the table in attention.cpp.
+// The attention kernel for Hopper (sm_90a); a row of the table of kernels.
 
 #include <cuda_runtime_api.h>
 

@@ -15,12 +15,16 @@ FOLDERS = {
     "reference": ["", "bounds"],
     "kernels": ["core", "ptx", "draft", "attend", "attend/wgmma", "sweep", "", "testing", "python"],
     "harness": ["", "numbers", "dump", "record", "compare", "timing"],
-    "experiments": ["input", "device", "study", "questions", "timing", "tools", "verify", "flops", ""],
+    "experiments": ["policies", "input", "device", "study", "questions", "timing", "tools", "verify", "flops", ""],
 }
-# attention.cpp, the table of kernels, has a row for each of them.
-EXCEPTIONS = {("kernels/attend/attention.cpp", "kernels/attend/wgmma/kernel.hpp")}
 # Of reference/ what kernels/ include beside their tests: pip builds them without Eigen and the rest of it.
 WITHOUT_EIGEN = {"reference/choices.hpp", "reference/kept_count.hpp"}
+# Tables of one file and one line a row: the list, its macro, the files, and those of them that are no row.
+TABLES = [
+    ("experiments/commands.inc", "COMMAND", "experiments/questions/*.cpp", set()),
+    ("experiments/policies/policies.inc", "POLICY", "experiments/policies/*.cpp", {"policy"}),
+    ("kernels/attend/kernels.inc", "KERNEL", "kernels/attend/*.cu", {"toy"}),
+]
 SOURCES = {".hpp", ".cpp", ".cuh", ".cu"}
 INCLUDE = re.compile(r'^\s*#include\s+[<"]([^>"]+)[>"]', re.MULTILINE)
 # Packages of lab, and what each may import beside itself, qkv_dump and shared, on which qkv_dump stands.
@@ -58,7 +62,7 @@ def violations(path, text):
     layer, folder = place(path)
     found = []
     for include in INCLUDE.findall(text):
-        if place(include) is None or (str(path), include) in EXCEPTIONS:
+        if place(include) is None:
             continue
         other, inner = place(include)
         above = LAYERS.index(other) > LAYERS.index(layer)
@@ -130,6 +134,14 @@ class Layers(unittest.TestCase):
             for folder in FOLDERS[layer]:
                 files = [p for p in (ROOT / layer / folder).iterdir() if p.suffix in SOURCES]
                 self.assertLessEqual(len(files), MOST_FILES, f"{layer}/{folder}")
+
+    def test_every_file_of_a_table_has_its_line(self):
+        for table, macro, files, others in TABLES:
+            listed = re.findall(rf"^{macro}\((\w+)\)$", (ROOT / table).read_text(), re.MULTILINE)
+            self.assertGreater(len(listed), 2, table)
+            found = {path.stem for path in ROOT.glob(files)} - others
+            found = {name for name in found if not name.endswith("_test")}
+            self.assertEqual(sorted(found - set(listed)), [], f"{files}: files without a line in {table}")
 
     def test_python_packages_point_one_way(self):
         modules = python_modules()

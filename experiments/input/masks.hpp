@@ -1,42 +1,43 @@
 #pragma once
-// Which blocks a call computes: a mask's choice as a record has it, masks that are made without looking at Q and K, and
-// masks as the kernels read them.
+// Which blocks a call computes: a mask's choice as a record has it, and masks as the kernels read them.
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "experiments/policies/policy.hpp"
+#include "harness/options.hpp"
 #include "harness/record/record.hpp"
-#include "reference/draft_mask.hpp"
 
 namespace draft {
 
 /// Which blocks are computed: what a record's `config` says of a mask.
 struct MaskChoice {
   Policy policy = Policy::draft;
-  Pool pool = Pool::average;  // of Policy::draft
-  Rule rule = Rule::softmax;  // of Policy::draft
+  Pool pool = Pool::average;  // of policies that read the draft map, as is the rule
+  Rule rule = Rule::softmax;
   RegionSize region{};
   double sparsity = 0.0;
   bool operator==(const MaskChoice&) const = default;
 };
-/// policy; pool and rule of a draft; region; sparsity.
+/// policy; pool and rule of one that reads the draft map; region; sparsity.
 Json config_of(const MaskChoice& mask);
 /// "8x16" from a config's region, [8, 16].
 std::string region_text(const Json& region);
 /// Adds `seed` where chance decides.
 void add_seed(Json& config, Policy policy, std::uint64_t seed);
 
-/// The policies of timed calls: all but the oracle, which needs a sweep over the logits, and what stands for itself.
-inline constexpr Policy kTimedPolicies[] = {Policy::draft, Policy::random, Policy::uneven, Policy::worst};
-/// Throws std::invalid_argument that lists the timed policies.
-Policy parse_timed_policy(const std::string& text);
+/// A policy's masks over a region: at each sparsity; if it reads the draft map, for each pooling and rule, too.
+std::vector<MaskChoice> mask_choices(Policy policy, RegionSize region, const std::vector<Pool>& pools,
+                                     const std::vector<Rule>& rules, const std::vector<double>& sparsities);
 
-/// Masks of `heads` heads that need no Q and K: kept_count(sparsity, regions^2) blocks each; `worst` keeps the whole
-/// rows that fit into as many, at least one; `thirds` has no sparsity. Heads differ (but for `worst`), the same on
-/// every machine. On all cores. Throws std::invalid_argument for policies that are no such mask, or unless 0 <=
-/// sparsity < 1.
-std::vector<BlockMask> policy_masks(Policy policy, Index heads, Index regions, double sparsity, std::uint64_t seed);
+/// Adds --policy, a list of the policies that `takes` accepts.
+void add_policy_option(CLI::App& command, std::vector<std::string>& policies, const std::string& description,
+                       bool (*takes)(const PolicyRow& row));
+
+/// Whether a call under this policy can be timed: masks that follow a sparsity, and are chosen by nothing but a draft
+/// map, which the device makes.
+bool is_timed(const PolicyRow& row);
 
 /// The kept-block lists of kernels/draft/draft.hpp on the host.
 struct HostLists {

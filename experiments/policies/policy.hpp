@@ -1,0 +1,73 @@
+#pragma once
+// Who chooses the blocks that are computed: a policy is a file of this folder and a line of policies.inc.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "reference/draft_mask.hpp"
+
+namespace draft {
+
+/// A policy of policies.inc.
+enum class Policy {
+#define POLICY(name) name,
+#include "experiments/policies/policies.inc"
+#undef POLICY
+};
+
+/// What a policy chooses by.
+enum class Reads {
+  nothing,    // numbers of regions and chance: its masks can be timed on shapes, too
+  draft_map,  // the pooled scores of one pooling (--pool), under one rule (--rule)
+  head,       // queries, keys and the true attention mass of the blocks: for studies alone
+};
+
+/// One head as a policy sees it. Pointers are null but for what the policy's `reads` names.
+struct PolicyInput {
+  Index regions = 0;                     // block rows, and blocks in each
+  std::uint64_t seed = 1;                // --seed
+  std::uint64_t stream = 0;              // which head: chance differs between heads
+  const DraftMap* map = nullptr;         // Reads::draft_map
+  Rule rule = Rule::softmax;             // Reads::draft_map
+  const Problem* problem = nullptr;      // Reads::head, in the study's units
+  const Partition* partition = nullptr;  // Reads::head: which tokens a region has
+  const Matrix* mass = nullptr;          // Reads::head: attention mass of each block, [regions, regions], the mean over
+                                         // the block row's tokens
+};
+
+/// A row of the table of policies: one of `rank` and `mask` is there.
+struct PolicyRow {
+  const char* summary;  // one line
+  Reads reads = Reads::nothing;
+  bool by_chance = false;       // records have the seed
+  bool takes_sparsity = true;   // masks follow --sparsity
+  bool made_for_tests = false;  // its rows are a kernel's hard cases; `policies` leaves it out unless it is named
+  /// The order in which blocks are kept: masks at several sparsities are nested and share one sweep.
+  Ranking (*rank)(const PolicyInput& input) = nullptr;
+  /// With `rank`: how many of them, as of a block row or the head as the ranking is; null: kept_count of the head.
+  Index (*cut)(const PolicyInput& input, double sparsity) = nullptr;
+  /// Instead of `rank`: the mask at one sparsity.
+  BlockMask (*mask)(const PolicyInput& input, double sparsity) = nullptr;
+};
+
+const PolicyRow& row_of(Policy policy);
+
+/// All policies, in the order of policies.inc.
+const std::vector<Policy>& all_policies();
+
+std::string to_string(Policy policy);
+/// Throws std::invalid_argument that lists the policies.
+Policy parse_policy(const std::string& text);
+
+/// How many blocks of its ranking a policy keeps. Throws std::invalid_argument unless 0 <= sparsity < 1.
+Index cut_of(const PolicyRow& row, const PolicyInput& input, double sparsity);
+
+/// One head's mask. Throws std::invalid_argument unless 0 <= sparsity < 1.
+BlockMask mask_of(Policy policy, const PolicyInput& input, double sparsity);
+
+/// Masks of `heads` heads by a policy that reads nothing. Heads differ where chance decides, and are the same on every
+/// machine. On all cores. Throws std::invalid_argument for other policies, and unless 0 <= sparsity < 1.
+std::vector<BlockMask> policy_masks(Policy policy, Index heads, Index regions, double sparsity, std::uint64_t seed);
+
+}  // namespace draft
