@@ -18,7 +18,8 @@ std::set<std::string> known_names(const Json& record) {
   std::set<std::string> names;
   for (const auto& [name, value] : record["metrics"].items()) {
     names.insert(name);
-    EXPECT_NE(find_metric(name), nullptr) << name << " of " << record["experiment"];
+    EXPECT_NE(find_metric(name), nullptr)
+        << name << " of " << record["experiment"] << ": no line in harness/record/metrics.json";
   }
   EXPECT_EQ(metrics_failure(record["metrics"], ""), "");
   return names;

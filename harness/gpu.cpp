@@ -128,8 +128,8 @@ ordered_json cuda_version() { return fmt::format("{}.{}", CUDART_VERSION / 1000,
 #else
 
 std::string why_no_gpu() {
-  return "this build has no GPU kernels: no CUDA compiler was found when it was configured (install the CUDA Toolkit 12 "
-         "or newer and configure again)";
+  return "this build has no GPU kernels: when it was configured no CUDA compiler was found, or -DDRAFT_CUDA=OFF left them "
+         "out (install the CUDA Toolkit 12 or newer and configure again)";
 }
 void require_gpu(const std::string& who) { throw UsageError(who + ": " + why_no_gpu()); }
 ordered_json gpu_info() { return {{"gpu", nullptr}}; }

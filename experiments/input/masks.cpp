@@ -1,7 +1,6 @@
 #include "experiments/input/masks.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <numeric>
@@ -44,7 +43,7 @@ void add_policy_option(CLI::App& command, std::vector<std::string>& policies, co
   for (const Policy policy : all_policies()) {
     if (takes(row_of(policy))) known.push_back(to_string(policy));
   }
-  add_text_list(command, "--policy", policies, fmt::format("{}: {}", description, fmt::join(known, ", ")), known);
+  add_text_list(command, "--policy", policies, description, known);
 }
 
 bool is_timed(const PolicyRow& row) { return row.takes_sparsity && row.reads != Reads::head; }

@@ -20,11 +20,19 @@ constexpr Word<Policy> kPolicies[] = {
 #undef POLICY
 };
 
+PolicyRow checked(const char* name, PolicyRow row) {
+  if ((row.rank == nullptr) == (row.mask == nullptr)) {
+    throw std::invalid_argument(fmt::format("policy {}: wanted either rank or mask in its row, found {}", name,
+                                            row.rank == nullptr ? "neither" : "both"));
+  }
+  return row;
+}
+
 }  // namespace
 
 const PolicyRow& row_of(Policy policy) {
   static const std::vector<PolicyRow> rows{
-#define POLICY(name) name##_policy(),
+#define POLICY(name) checked(#name, name##_policy()),
 #include "experiments/policies/policies.inc"
 #undef POLICY
   };

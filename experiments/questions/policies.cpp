@@ -12,31 +12,22 @@
 namespace draft {
 namespace {
 
-/// Words of a record's config, "" for those that it has not.
-std::string word_of_config(const Record& config, const char* key) {
-  return config.contains(key) ? config[key].get<std::string>() : "";
-}
-
 void print_policies(const std::vector<Record>& records) {
   StudyTable table("Policies, means over heads: recall of attention mass, relative L2 output error",
                    {"region", "sparsity", "policy", "pool", "rule", "heads", "recall", "least", "error", "kept blocks",
                     "empty rows"});
-  std::vector<Record> choices;  // in the order of the records
-  for (const Record& record : records) {
-    Record choice = record["config"];
-    if (std::ranges::find(choices, choice) == choices.end()) choices.push_back(std::move(choice));
-  }
-  std::ranges::stable_sort(choices, {}, [](const Record& one) { return one["sparsity"].get<double>(); });
-  for (const Record& choice : choices) {
-    const Group group = [&](const Record& record) { return record["config"] == choice; };
+  std::vector<Record> masks = distinct_masks(records);
+  std::ranges::stable_sort(masks, {}, [](const Record& one) { return one["sparsity"].get<double>(); });
+  for (const Record& mask : masks) {
+    const Group group = of_mask(mask);
     const auto mean = [&](const char* name) { return metric_text(mean_metric(records, group, name)); };
     const Index heads = count_records(records, group, [](const Record&) { return true; });
-    table.row({region_text(choice["region"]), number(choice["sparsity"]), choice["policy"],
-               word_of_config(choice, "pool"), word_of_config(choice, "rule"), fmt::to_string(heads),
-               mean("attention_recall"), metric_text(least_metric(records, group, "attention_recall")),
-               mean("output_rel_l2"), mean("kept_blocks"), mean("empty_rows")});
+    table.row({region_text(mask["region"]), number(mask["sparsity"]), mask["policy"], word_of_config(mask, "pool"),
+               word_of_config(mask, "rule"), fmt::to_string(heads), mean("attention_recall"),
+               metric_text(least_metric(records, group, "attention_recall")), mean("output_rel_l2"),
+               mean("kept_blocks"), mean("empty_rows")});
   }
-  table.print();
+  table.print(records.size());
 }
 
 std::vector<Policy> policies_to_compare(const Options& options) {

@@ -36,7 +36,7 @@ void print_pooling(const std::vector<Record>& records) {
       }
     }
   }
-  table.print();
+  table.print(records.size());
 }
 
 }  // namespace

@@ -5,6 +5,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+
 #include "experiments/questions/questions.hpp"
 #include "experiments/study/tables.hpp"
 
@@ -20,6 +23,10 @@ void print_regions(const std::vector<Record>& records) {
       const auto by = [&](const char* policy) {
         return with_config({{"region", region}, {"sparsity", sparsity}, {"policy", policy}});
       };
+      const bool shown = std::ranges::any_of(std::array{"draft", "oracle", "random"}, [&](const char* policy) {
+        return count_records(records, by(policy), [](const Record&) { return true; }) > 0;
+      });
+      if (!shown) continue;
       std::vector<std::string> cells{number(sparsity), region_text(region), fmt::to_string(head_count(records))};
       for (const char* name : {"attention_recall", "output_rel_l2"}) {
         for (const char* policy : {"draft", "oracle", "random"}) {
@@ -30,7 +37,7 @@ void print_regions(const std::vector<Record>& records) {
       table.row(std::move(cells));
     }
   }
-  table.print();
+  table.print(records.size());
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ void print_maps(const std::vector<Record>& records) {
                shown("mass_same_region"), shown("mass_same_frame"), shown("mass_same_position"), shown("mass_text"),
                shown("effective_blocks"), shown("attention_recall")});
   }
-  table.print();
+  table.print(records.size());
 }
 
 }  // namespace

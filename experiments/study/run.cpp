@@ -229,7 +229,7 @@ Action study_command(CLI::App& command, std::vector<Question> questions) {
   add_options(
       command, *options,
       {.dump = true, .captures = true, .pool = true, .region = true, .rule = true, .sparsity = true, .compute = true});
-  add_policy_option(command, options->policies, "Whose masks are measured (default draft,oracle,random)",
+  add_policy_option(command, options->policies, "Whose masks are measured (default draft,oracle,random; see list)",
                     [](const PolicyRow& row) { return row.takes_sparsity; });
   return [options, questions = std::move(questions)] {
     std::vector<StudyExperiment> experiments;

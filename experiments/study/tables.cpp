@@ -10,7 +10,7 @@ namespace draft {
 namespace {
 
 std::vector<Column> columns_of(const std::vector<std::string>& header) {
-  const std::set<std::string> text{"region", "pool", "rule", "capture"};
+  const std::set<std::string> text{"region", "policy", "pool", "rule", "capture"};
   std::vector<Column> columns;
   for (const std::string& name : header) columns.push_back({name, text.contains(name) ? Align::left : Align::right});
   return columns;
@@ -67,12 +67,29 @@ Group with_config(std::vector<std::pair<std::string, Record>> wanted) {
   };
 }
 
+std::vector<Record> distinct_masks(const std::vector<Record>& records) {
+  std::vector<Record> masks;
+  for (const Record& record : records) {
+    if (std::ranges::find(masks, record["config"]) == masks.end()) masks.push_back(record["config"]);
+  }
+  return masks;
+}
+
+Group of_mask(Record mask) {
+  return [mask = std::move(mask)](const Record& record) { return record["config"] == mask; };
+}
+
+std::string word_of_config(const Record& config, const char* key) {
+  return config.contains(key) ? config[key].get<std::string>() : "";
+}
+
 StudyTable::StudyTable(std::string title, const std::vector<std::string>& header)
     : title_(std::move(title)), table_(columns_of(header)) {}
 
-void StudyTable::print() const {
+void StudyTable::print(std::size_t measured) const {
   fmt::print("{}\n", title_);
-  if (table_.empty()) fmt::print("(no records)\n");
+  if (table_.empty())
+    fmt::print("{}\n", measured == 0 ? "(no records)" : fmt::format("(none of {} records)", measured));
   table_.print();
   fmt::print("\n");
 }

@@ -25,13 +25,20 @@ Index count_records(const std::vector<Record>& records, const Group& group,
 std::vector<Record> distinct_values(const std::vector<Record>& records, const std::string& key);
 /// All of: records whose config has each of these keys with these values.
 Group with_config(std::vector<std::pair<std::string, Record>> wanted);
-/// A line of title over a table; columns named region, pool, rule and capture are text, the rest numbers.
+/// The distinct configs: a mask each, in the order of the records.
+std::vector<Record> distinct_masks(const std::vector<Record>& records);
+/// Records with this config.
+Group of_mask(Record mask);
+/// A word of a config, "" if it has none of that key.
+std::string word_of_config(const Record& config, const char* key);
+
+/// A line of title over a table; columns named region, policy, pool, rule and capture are text, the rest numbers.
 class StudyTable {
  public:
   StudyTable(std::string title, const std::vector<std::string>& header);
   void row(std::vector<std::string> cells) { table_.add_row(std::move(cells)); }
-  /// To stdout, with an empty line behind it. Says so if there is no row.
-  void print() const;
+  /// To stdout, with an empty line behind it. Without a row it says of how many records it shows none.
+  void print(std::size_t measured) const;
 
  private:
   std::string title_;

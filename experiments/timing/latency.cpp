@@ -50,7 +50,7 @@ Action latency_options(CLI::App& command) {
   add_timed_options(command, *options);
   add_text_list(command, "--order", options->orders, "Order of the tokens: token (default), region, gather",
                 {"token", "region", "gather"});
-  add_policy_option(command, options->policies, "Whose masks are timed (default draft)", is_timed);
+  add_policy_option(command, options->policies, "Whose masks are timed (default draft; see list)", is_timed);
   CLI::Option* sustain =
       command.add_option("--sustain", options->sustain_ms,
                          "Milliseconds that a sample lasts at least, of calls in a row (default 0: one call a sample)");

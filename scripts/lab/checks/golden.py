@@ -1,8 +1,8 @@
 """What a change that is no change of behaviour must leave equal: the program's help, the records of a shipped dump, and
 the report that is made of the shipped records.
 
-`--write` replaces the help that is kept, golden_help.txt. Records and report are made anew by scripts/reproduce.sh. A
-number that moves on purpose has a line in results/CHANGES.md.
+`--write` replaces the help that is kept, golden_help.txt; `--report` makes results/ anew from the shipped records, and
+scripts/reproduce.sh the records themselves. A number that moves on purpose has a line in results/CHANGES.md.
 """
 
 import argparse
@@ -21,6 +21,7 @@ HELP = ROOT / "scripts" / "lab" / "checks" / "golden_help.txt"
 RESULTS = ROOT / "results"
 RELATIVE = 1e-12  # of numbers in texts: what is left of another order of summation
 NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?")
+MAKE_AGAIN = "if it is meant: PYTHONPATH=scripts python3 -m lab.checks.golden --report"
 TIMED = ("gpu/latency", "gpu/overhead", "gpu/peers", "video/videos", "video/video_times")  # as reproduce.sh has them
 
 
@@ -72,9 +73,18 @@ def shipped_cells(dump):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", required=True, help="keep the help as it is now")
-    parser.add_argument("--draftbench", required=True, metavar="PATH", help="the program")
-    HELP.write_text(help_text(os.path.abspath(parser.parse_args().draftbench)))
+    parser.add_argument("--write", action="store_true", help="keep the help as it is now; wants --draftbench")
+    parser.add_argument("--draftbench", metavar="PATH", help="the program, such as build/release/draftbench")
+    parser.add_argument("--report", action="store_true", help="make results/ anew from the shipped records")
+    options = parser.parse_args()
+    if not options.write and not options.report:
+        parser.error("wanted --write or --report, found neither")
+    if options.write and not (options.draftbench and os.access(options.draftbench, os.X_OK)):
+        parser.error(f"--draftbench: wanted the program, found {options.draftbench}")
+    if options.write:
+        HELP.write_text(help_text(os.path.abspath(options.draftbench)))
+    if options.report:
+        report(RESULTS)
 
 
 if __name__ == "__main__":

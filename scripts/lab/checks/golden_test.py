@@ -14,7 +14,8 @@ DUMP = "minidit_ragged.h5"
 
 def test_help():
     found = golden.difference(golden.HELP.read_text(), golden.help_text(PROGRAM))
-    assert found is None, f"{found}; if it is meant: python3 -m lab.checks.golden --write --draftbench {PROGRAM}"
+    again = f"PYTHONPATH=scripts python3 -m lab.checks.golden --write --draftbench {PROGRAM}"
+    assert found is None, f"{found}; if it is meant: {again}"
 
 
 def compared(old, new):
@@ -53,18 +54,18 @@ def made(tmp_path_factory):
 
 def test_report(made):
     found = golden.difference((golden.RESULTS / "report.md").read_text(), (made / "report.md").read_text())
-    assert found is None, found
+    assert found is None, f"{found}; {golden.MAKE_AGAIN}"
 
 
 @pytest.mark.parametrize("kind", ["tables", "plots"])
 def test_files_of_the_report(made, kind):
     """Tables by their numbers; of plots the names: another Matplotlib draws other bytes."""
     names = [sorted(path.name for path in (folder / kind).iterdir()) for folder in (golden.RESULTS, made)]
-    assert names[0] == names[1]
+    assert names[0] == names[1], golden.MAKE_AGAIN
     for name in names[0] if kind == "tables" else ():
         texts = [(folder / kind / name).read_text() for folder in (golden.RESULTS, made)]
         found = golden.difference(*texts)
-        assert found is None, f"{name}: {found}"
+        assert found is None, f"{name}: {found}; {golden.MAKE_AGAIN}"
 
 
 def test_what_differs_is_seen():

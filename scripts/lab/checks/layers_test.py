@@ -143,6 +143,14 @@ class Layers(unittest.TestCase):
             found = {name for name in found if not name.endswith("_test")}
             self.assertEqual(sorted(found - set(listed)), [], f"{files}: files without a line in {table}")
 
+    def test_every_part_of_the_report_is_listed_and_has_its_words(self):
+        folder = SCRIPTS / "lab" / "report"
+        listed = re.findall(r'^        "(\w+)",$', (folder / "parts" / "__init__.py").read_text(), re.MULTILINE)
+        found = {path.stem for path in (folder / "parts").glob("*.py")} - {"__init__"}
+        words = {path.name.removesuffix(".md.j2") for path in (folder / "words").glob("*.md.j2")}
+        self.assertEqual(sorted(listed), sorted(found), "parts/*.py, and PARTS in parts/__init__.py")
+        self.assertEqual(sorted(words), sorted(found), "words/*.md.j2, and parts/*.py")
+
     def test_python_packages_point_one_way(self):
         modules = python_modules()
         self.assertGreater(len(modules), 50)

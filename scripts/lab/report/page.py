@@ -1,9 +1,10 @@
-"""Puts the report together: verdicts, what was measured, one section a part; a part judges and draws, its template NAME.md.j2
-has the words.
+"""Puts the report together: verdicts, what was measured, one section a part; a part judges and draws, its template
+words/NAME.md.j2 has the words.
 
 A part is a module of parts/ with judge(records, paper, plots) -> Judged. Its template has the blocks title, claim (what the
 paper says), rule (how the verdict follows from the numbers), measured, why and headline (the number of the summary
-table). Lines of a block are joined; an empty line in `why` ends a sentence that stands by itself.
+table); one that is left out is empty. Lines of a block are joined; an empty line in `why` ends a sentence that stands by
+itself.
 """
 
 import os
@@ -24,7 +25,7 @@ LINE_END = re.compile(r"[ \t]*\n\s*")  # text out of records has no ends of line
 
 
 def _environment():
-    folder = os.path.join(os.path.dirname(__file__), "parts")
+    folder = os.path.join(os.path.dirname(__file__), "words")
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -39,7 +40,13 @@ TEMPLATES = _environment()
 def section(part, records, paper, plots):
     """The Finding of one part."""
     judged = part.judge(records, paper, plots)
-    template = TEMPLATES.get_template(part.__name__.rpartition(".")[2] + ".md.j2")
+    name = part.__name__.rpartition(".")[2]
+    try:
+        template = TEMPLATES.get_template(f"{name}.md.j2")
+    except jinja2.TemplateNotFound:
+        raise FileNotFoundError(
+            f"report: wanted words/{name}.md.j2, the template of parts/{name}.py, found none"
+        ) from None
     words = template.new_context({**judged.facts, "paper": paper, "part": part, "verdict": judged.verdict})
     texts = {name: "".join(template.blocks[name](words)) if name in template.blocks else "" for name in BLOCKS}
     why = [LINE_END.sub(" ", text.strip()) for text in re.split(r"\n[ \t]*\n", texts.pop("why")) if text.strip()]
@@ -160,7 +167,7 @@ def _problems(records):
     return lines + [f"- UNREADABLE {text}" for text in records.incomplete] + [""]
 
 
-CLIPS = (  # in the folder that scripts/end_to_end.py writes its pictures to
+CLIPS = (  # in the folder that lab.videos writes its pictures to
     ("figure_5_clips.png", "Dense, draft, and the two ends of the scale; four frames of two clips each."),
     ("figure_6_clips.png", "Average against max pooling."),
     ("rules_clips.png", "Three rules at 90%: top entries of the softmaxed map, a budget for each row, top logits."),

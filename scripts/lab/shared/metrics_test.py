@@ -13,7 +13,7 @@ def test_every_entry_is_well_formed():
         assert metric["label"] and metric.get("better", "lower") in ("higher", "lower"), name
         least, most = metric.get("range", [0, None])
         assert least is None or most is None or least < most, name
-    assert list(METRICS) == sorted(METRICS)
+    assert list(METRICS) == sorted(METRICS), "harness/record/metrics.json: wanted its lines in alphabetical order"
 
 
 def test_every_shipped_metric_is_there_and_in_its_range():

@@ -1,5 +1,5 @@
 """The report's sections, each a module (query, rule of the verdict, picture) and a template (words), in the order of the
-paper; then what it does not look at. A new section is a new NAME.py, NAME.md.j2 and a name in PARTS."""
+paper; then what it does not look at. A new section is a new NAME.py, words/NAME.md.j2 and a name in PARTS."""
 
 from importlib import import_module
 
