@@ -31,6 +31,7 @@ INCLUDE = re.compile(r'^\s*#include\s+[<"]([^>"]+)[>"]', re.MULTILINE)
 PACKAGES = {
     "shared": set(),
     "model": set(),
+    "photo": {"model"},
     "capture": set(),
     "peers": set(),
     "videos": {"model"},

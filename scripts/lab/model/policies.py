@@ -4,7 +4,7 @@
 | --- | --- |
 | dense | all |
 | draft | by the draft map of the call's own queries and keys (`draftattention.draft_mask`) |
-| oracle | those with the most true attention mass: the upper end |
+| oracle | those with the most true attention mass, of the head or, with rule `row`, of each block row: the upper end |
 | random | by chance: the lower end |
 
 Heads that a policy's `heads` leaves out keep all blocks. The first `dense_steps` of the steps are dense in all of them (paper, section 4.1: the first 25%).
@@ -25,8 +25,8 @@ HEADS = ("all", "diffuse", "others")
 
 @dataclass(frozen=True)
 class Policy:
-    """sparsity: share of the video x video blocks left out of a sparse call; pool and rule matter to `draft`, seed to
-    `random`. kernel: of the sparse calls, a name of draftattention's; policy `dense` takes PyTorch's own attention
+    """sparsity: share of the video x video blocks left out of a sparse call; pool and rule matter to `draft`, rule `row` to
+    `oracle` too, seed to `random`. kernel: of the sparse calls, a name of draftattention's; policy `dense` takes PyTorch's own attention
     under "auto" and else that kernel. heads: which of the model's keep some blocks alone; who makes a PolicyAttention
     says which are diffuse."""
 
@@ -67,6 +67,8 @@ class Policy:
         }
         if self.name == "draft":
             found |= {"pool": self.pool, "rule": self.rule}
+        if self.name == "oracle" and self.rule == "row":
+            found["rule"] = self.rule
         if self.heads != "all":
             found["heads"] = self.heads
         return found | ({"seed": self.seed} if self.name == "random" else {})
@@ -76,7 +78,7 @@ class Policy:
         if self.name == "dense":
             return "dense" if self.kernel == "auto" else f"dense, {self.kernel}"
         words = [self.name] + ([self.pool] if self.name == "draft" else []) + [f"{100 * self.sparsity:g}%"]
-        if self.name == "draft" and self.rule != "softmax":
+        if self.name in ("draft", "oracle") and self.rule != "softmax":
             words.append(self.rule)
         if self.region != (8, 16):
             words.append(f"{self.region[0]}x{self.region[1]}")
@@ -154,6 +156,9 @@ class PolicyAttention:
                 scores = torch.stack(
                     [torch.stack([video_mass(*head, regions) for head in zip(*clip)]) for clip in zip(q, k)]
                 )
+        if policy.name == "oracle" and policy.rule == "row":
+            count = max(1, math.ceil((1 - policy.sparsity) * regions.video - 1e-9))
+            return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, scores.topk(count).indices, True)
         return torch.stack([torch.stack([kept_blocks(head, 1 - policy.sparsity) for head in clip]) for clip in scores])
 
 
