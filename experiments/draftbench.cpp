@@ -79,6 +79,7 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
+// NOLINTNEXTLINE(bugprone-exception-escape): what run() lets through ends the program, as it should.
 int main(int argc, char** argv) {
   draft::guard_standard_streams();
   const int status = run(argc, argv);

@@ -34,7 +34,7 @@ ProgressLine::ProgressLine(std::string label, Index total, bool quiet, ProgressS
 ProgressLine::~ProgressLine() {
   try {
     finish();
-  } catch (...) {  // a progress line that cannot be written is no failure of the run
+  } catch (...) {  // NOLINT(bugprone-empty-catch): a progress line that cannot be written is no failure of the run
   }
 }
 

@@ -53,6 +53,7 @@ void Table::add_row(std::vector<std::string> cells) {
 
 std::string Table::text(std::size_t max_width) const {
   std::vector<std::string> headers;
+  headers.reserve(columns_.size());
   for (const Column& column : columns_) headers.push_back(column.header);
   std::vector<std::vector<std::string>> lines = {headers};
   lines.insert(lines.end(), rows_.begin(), rows_.end());

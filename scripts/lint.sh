@@ -54,7 +54,7 @@ check ruff "$tools/ruff" check -q ${fix:+--fix} .
 check mypy "$tools/mypy"
 if [ -n "$tidy" ]; then  # without precompiled headers, which clang cannot read
   cmake -S . -B build/tidy -G Ninja -DDRAFT_CUDA=OFF -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON >build/tidy.log &&
-    cmake --build build/tidy --target draft_build_info >>build/tidy.log || fail "cmake: see build/tidy.log"
+    cmake --build build/tidy --target draft_build_info generated/record_schema_text.hpp generated/metrics_text.hpp >>build/tidy.log || fail "cmake: see build/tidy.log"
   check clang-tidy env PYTHONPATH=scripts "$PYTHON" -m lab.checks.tidy "$tools/clang-tidy" build/tidy
 fi
 [ ${#failed[@]} -eq 0 ] || fail "not clean: ${failed[*]}"

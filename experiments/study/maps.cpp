@@ -55,7 +55,7 @@ void print_maps(const std::vector<Record>& records) {
 
 StudyExperiment maps_experiment(const Options& options) {
   const RegionSize region = options.regions.empty() ? RegionSize{8, 16} : options.regions.front();
-  const Cell cell{Policy::draft, Pool::average, Rule::softmax, region, 0.9, false};
+  const Cell cell{{Policy::draft, Pool::average, Rule::softmax, region, 0.9}, false};
   return {"maps", {cell}, true, print_maps};
 }
 

@@ -12,6 +12,7 @@ namespace {
 std::vector<Column> columns_of(const std::vector<std::string>& header) {
   const std::set<std::string> text{"region", "policy", "pool", "rule", "capture"};
   std::vector<Column> columns;
+  columns.reserve(header.size());
   for (const std::string& name : header) columns.push_back({name, text.contains(name) ? Align::left : Align::right});
   return columns;
 }

@@ -17,7 +17,7 @@ std::string spread_text(const Json& record) {
 }
 
 std::string mask_text(const Json& config) {
-  const std::string policy = config["policy"];
+  std::string policy = config["policy"];
   if (policy != "draft") return policy;
   return fmt::format("draft {} {}", config["pool"].get<std::string>(), config["rule"].get<std::string>());
 }

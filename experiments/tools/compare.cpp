@@ -109,6 +109,7 @@ std::string ratio_text(double ratio) { return fmt::format("{:.3f}", ratio); }
 void print_latencies(const Comparison& comparison, std::size_t rows) {
   if (comparison.judged.empty()) return;
   std::vector<const JudgedLatency*> cells;
+  cells.reserve(comparison.judged.size());
   for (const JudgedLatency& cell : comparison.judged) cells.push_back(&cell);
   std::stable_sort(cells.begin(), cells.end(),
                    [](const auto* a, const auto* b) { return a->change.detectable > b->change.detectable; });

@@ -41,7 +41,10 @@ void parse_grid(const std::string& text, Grid& grid) {
   const char* const end = at + text.size();
   bool fine = true;
   for (Index* axis : {&grid.frames, &grid.height, &grid.width}) {
-    if (axis != &grid.frames) fine = fine && at != end && *at++ == 'x';
+    if (axis != &grid.frames) {
+      fine = fine && at != end && *at == 'x';
+      if (fine) ++at;
+    }
     const auto [rest, error] = std::from_chars(at, end, *axis);
     fine = fine && error == std::errc() && *axis >= 1 && *axis <= kMostTokens;
     at = rest;

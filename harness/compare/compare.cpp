@@ -254,6 +254,7 @@ class Comparer {
     std::copy_if(all.begin(), all.end(), std::back_inserter(pairs), has_comparable_latency);
     result_.latencies = pairs.size();
     std::vector<CellSamples> samples;
+    samples.reserve(pairs.size());
     for (const Pair& pair : pairs) samples.push_back({timing_samples(*pair.before), timing_samples(*pair.after)});
     std::vector<std::string> names;
     std::vector<std::vector<std::size_t>> groups;

@@ -57,7 +57,7 @@ std::vector<double> timing_samples(const Json& record) {
 }
 
 std::string why_not_comparable(const Json& before, const Json& after) {
-  const std::string why = why_measured_differently(before, after);
+  std::string why = why_measured_differently(before, after);
   if (!why.empty() || (has_enough_samples(before) && has_enough_samples(after))) return why;
   return fmt::format("fewer than {} samples, or one that is no positive number", kFewestSamples);
 }

@@ -72,6 +72,7 @@ std::size_t DumpInfo::place_of(const std::string& name) const {
     if (captures[i].name == name) return i;
   }
   std::vector<std::string> names;
+  names.reserve(captures.size());
   for (const CaptureInfo& candidate : captures) names.push_back(shown(candidate.name));
   throw UsageError(fmt::format("{}: capture: wanted one of {}, found '{}'", shown(path.string()),
                                fmt::join(names, ", "), shown(name)));

@@ -40,7 +40,8 @@ class SplitMix {
     for (int word = 0; word < 3; ++word) {
       for (std::uint64_t bits = next(), part = 0; part < 4; ++part, bits >>= 16) sum += bits & 0xffff;
     }
-    return static_cast<double>(sum - 12 * 0xffff / 2) / 65536.0;
+    constexpr std::int64_t kMean = 12 * 0xffff / 2;
+    return static_cast<double>(sum - kMean) / 65536.0;
   }
 
   Matrix normals(Index rows, Index cols) {

@@ -15,7 +15,12 @@ from lab.shared.files import ROOT
 
 LAYERS = ("reference", "kernels", "harness", "experiments")
 # GCC's own: clang knows neither the warning nor, in a processor's name, every word.
-EXTRA = ("-Wno-unknown-warning-option", "-Wno-ignored-optimization-argument", "-Wno-unused-command-line-argument")
+EXTRA = (
+    "-Wno-unknown-warning-option",
+    "-Wno-ignored-optimization-argument",
+    "-Wno-unused-command-line-argument",
+    "-Wno-deprecated-declarations",  # libstdc++'s own
+)
 
 
 def sources(build):

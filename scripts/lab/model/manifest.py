@@ -26,6 +26,8 @@ WEIGHTS, LOG, HEADS, SAMPLES = (
     "minidit_samples.png",
 )
 TRAIN_COMMAND = f"python3 -m lab.model.train --checkpoint build/minidit.pt --log data/{LOG} --weights data/{WEIGHTS}"
+PHOTOGRAPHS = "photographs.png"
+PHOTOGRAPHS_COMMAND = f"python3 -m lab.photo.photographs --out data/{PHOTOGRAPHS}"
 HEADS_COMMAND = f"python3 -m lab.model.heads --weights data/{WEIGHTS} --table data/{HEADS}"
 
 
@@ -95,7 +97,11 @@ def dump_facts(path):
 def describe(path):
     """Everything about one shipped file that its kind tells."""
     name = os.path.basename(path)
-    entry = dict(bytes=os.path.getsize(path), sha256=sha256_of(path), model="minidit")
+    entry = dict(bytes=os.path.getsize(path), sha256=sha256_of(path))
+    if name == PHOTOGRAPHS:  # its PNG text: each photograph's credit, licence, file in its package, and sha256
+        with Image.open(path) as image:
+            return entry | dict(command=PHOTOGRAPHS_COMMAND, size=list(image.size), photographs=dict(image.text))
+    entry["model"] = "minidit"
     if name.endswith(".h5"):
         entry.update(dump_facts(path))
     elif name.endswith(".png"):
@@ -114,7 +120,7 @@ def main():
     parser.add_argument("--commit", default="unknown", help="git commit of the scripts")
     parser.add_argument("--note", action="append", default=[], metavar="FILE=TEXT", help="a remark on one file")
     options = parser.parse_args()
-    names = sorted(n for n in os.listdir(options.data) if n.startswith("minidit"))
+    names = sorted(n for n in os.listdir(options.data) if n.startswith("minidit") or n == PHOTOGRAPHS)
     files = {name: describe(os.path.join(options.data, name)) for name in names}
     for note in options.note:
         name, _, text = note.partition("=")
