@@ -46,15 +46,16 @@ struct Wanted {
 };
 
 /// What is still to be measured on a head; cells that several experiments share are listed once.
-struct HeadPlan {
+struct PlannedHead {
+  HeadTask task;
+  Json input;
   std::vector<Cell> cells;
   std::vector<Wanted> wanted;
 };
 
-struct PlannedHead {
-  HeadTask task;
-  Json input;
-  HeadPlan plan;
+struct LoadedHead {
+  Problem problem;
+  std::optional<HalfHead> half;  // the file's own bits, where a GPU wants them
 };
 
 /// The records of this run's cells by experiment, also those that an earlier run measured.
@@ -77,28 +78,6 @@ class Collected {
   std::map<std::string, std::vector<Record>> records_;
 };
 
-HeadPlan plan_head(const std::vector<StudyExperiment>& experiments, const Json& input, const Options& options,
-                   RecordLog& log, Collected& collected) {
-  HeadPlan plan;
-  for (std::size_t e = 0; e < experiments.size(); ++e) {
-    for (const Cell& cell : experiments[e].cells) {
-      Json config = cell_config(cell, options);
-      const Json key{{"experiment", experiments[e].name}, {"input", input}, {"config", config}};
-      collected.expect(key);
-      if (log.contains(key)) continue;
-      const auto known = std::find(plan.cells.begin(), plan.cells.end(), cell);
-      plan.wanted.push_back({e, static_cast<std::size_t>(known - plan.cells.begin()), std::move(config)});
-      if (known == plan.cells.end()) plan.cells.push_back(cell);
-    }
-  }
-  return plan;
-}
-
-struct LoadedHead {
-  Problem problem;
-  std::optional<HalfHead> half;  // the file's own bits, where a GPU wants them
-};
-
 /// The 16-bit type of a dump that a GPU is to measure; none for the CPU, which takes them all.
 std::optional<Element> half_element(const DumpInfo& info, const std::string& device) {
   if (device == "cpu") return std::nullopt;
@@ -117,23 +96,121 @@ void require_measurable_input(const Problem& problem) {
   }
 }
 
-/// Writes a head's records. False if a check failed or a metric was not finite.
-bool write_head(HeadStudy& study, const HeadPlan& plan, const std::vector<StudyExperiment>& experiments,
-                const Json& input, int threads, RecordLog& log, Collected& collected) {
-  std::vector<Metrics> measured(plan.cells.size());
-  parallel_for(static_cast<Index>(measured.size()), threads, [&] {
-    return [&](Index i) { measured[static_cast<std::size_t>(i)] = study.metrics(static_cast<std::size_t>(i)); };
-  });
-  bool fine = true;
-  for (const Wanted& wanted : plan.wanted) {
-    const Cell& cell = plan.cells[wanted.cell];
-    Metrics metrics = measured[wanted.cell];
-    const StudyExperiment& experiment = experiments[wanted.experiment];
+/// Reads the heads of a dump in their order, the next one while this one is measured. Nobody else reads the dump
+/// meanwhile.
+class ReadAhead {
+ public:
+  ReadAhead(const Dump& dump, const std::vector<PlannedHead>& heads, std::optional<Element> half)
+      : dump_(dump), heads_(heads), half_(half) {
+    start();
+  }
+
+  /// The next of the heads. Throws UsageError on one that cannot be measured.
+  LoadedHead take() {
+    LoadedHead head = next_.get();
+    require_measurable_input(head.problem);
+    start();
+    return head;
+  }
+
+ private:
+  void start() {
+    if (started_ == heads_.size()) return;
+    next_ = std::async(std::launch::async, [this, i = started_++]() -> LoadedHead {
+      const auto& [capture, head, stream] = heads_[i].task;
+      if (!half_) return {dump_.load(*capture, head), std::nullopt};
+      HalfHead half = dump_.load_half(*capture, head, *half_);
+      return {dump_.problem_of(*capture, head, half), std::move(half)};
+    });
+  }
+
+  const Dump& dump_;
+  const std::vector<PlannedHead>& heads_;
+  std::optional<Element> half_;
+  std::size_t started_ = 0;
+  std::future<LoadedHead> next_;
+};
+
+/// What a run has to measure and what it has measured: plans, records, progress.
+class StudyRun {
+ public:
+  StudyRun(const Dump& dump, const Options& options, const std::vector<StudyExperiment>& experiments)
+      : options_(options),
+        experiments_(experiments),
+        tasks_(chosen_heads(dump.info(), options)),
+        sweeps_(make_sweeps(options.device)),
+        half_(half_element(dump.info(), options.device)),
+        log_(open_log(options)),
+        rows_(2 * dump.info().grid.video()),
+        progress_("measuring heads", rows_ * static_cast<Index>(tasks_.size()), options.quiet) {
+    const std::string sha256 = sha256_file(options.dump);
+    for (const HeadTask& task : tasks_) plan(task, input_of(dump.info(), sha256, task));
+  }
+
+  [[nodiscard]] const std::vector<PlannedHead>& heads() const { return heads_; }
+  [[nodiscard]] std::optional<Element> half() const { return half_; }
+
+  StudySettings settings(const PlannedHead& planned, const LoadedHead& head) {
+    return {.seed = options_.seed,
+            .stream = planned.task.stream,
+            .threads = options_.threads,
+            .progress = [this](Index rows) { progress_.advance(rows); },
+            .sweeps = sweeps_.get(),
+            .half = head.half ? &*head.half : nullptr};
+  }
+
+  /// Writes a head's records. A check that failed and a metric that is not finite make the run's status.
+  void append(HeadStudy& study, const PlannedHead& head) {
+    std::vector<Metrics> measured(head.cells.size());
+    parallel_for(static_cast<Index>(measured.size()), options_.threads, [&] {
+      return [&](Index i) { measured[static_cast<std::size_t>(i)] = study.metrics(static_cast<std::size_t>(i)); };
+    });
+    for (const Wanted& wanted : head.wanted) {
+      const Json record = record_of(study, head, wanted, measured[wanted.cell]);
+      fine_ = log_.append(record) && record["status"] == "ok" && fine_;
+      collected_.add(record);
+    }
+  }
+
+  /// Prints each experiment's table, of what earlier runs measured too. Returns the exit status.
+  int show() {
+    progress_.finish();
+    if (!options_.quiet) {
+      collected_.add_file(options_.out, log_);
+      for (const StudyExperiment& experiment : experiments_) experiment.table(collected_.of(experiment.name));
+    }
+    return fine_ ? kExitFine : kExitCheckFailed;
+  }
+
+ private:
+  void plan(const HeadTask& task, Json input) {
+    PlannedHead head{task, std::move(input), {}, {}};
+    for (std::size_t e = 0; e < experiments_.size(); ++e) {
+      for (const Cell& cell : experiments_[e].cells) {
+        Json config = cell_config(cell, options_);
+        const Json key{{"experiment", experiments_[e].name}, {"input", head.input}, {"config", config}};
+        collected_.expect(key);
+        if (log_.contains(key)) continue;
+        const auto known = std::find(head.cells.begin(), head.cells.end(), cell);
+        head.wanted.push_back({e, static_cast<std::size_t>(known - head.cells.begin()), std::move(config)});
+        if (known == head.cells.end()) head.cells.push_back(cell);
+      }
+    }
+    if (head.wanted.empty()) {
+      progress_.advance(rows_);
+    } else {
+      heads_.push_back(std::move(head));
+    }
+  }
+
+  [[nodiscard]] Json record_of(HeadStudy& study, const PlannedHead& head, const Wanted& wanted, Metrics metrics) const {
+    const Cell& cell = head.cells[wanted.cell];
+    const StudyExperiment& experiment = experiments_[wanted.experiment];
     if (experiment.with_maps) {
       const Metrics character = head_character(study, cell.region);
       metrics.insert(metrics.end(), character.begin(), character.end());
     }
-    Json record = make_record(experiment.name, input, wanted.config, metrics_json(metrics));
+    Json record = make_record(experiment.name, head.input, wanted.config, metrics_json(metrics));
     if (experiment.with_maps) record["arrays"] = map_arrays(study, cell, study.mask(wanted.cell));
     if (cell.with_bounds && cell.policy != Policy::draft) {
       record["notes"]["theorem_3_5"] =
@@ -142,13 +219,22 @@ bool write_head(HeadStudy& study, const HeadPlan& plan, const std::vector<StudyE
     if (!all_checks_hold(metrics)) {
       record["status"] = "failed";
       record["reason"] = "a check_* flag is 0: a bound does not hold";
-      fine = false;
     }
-    fine = log.append(record) && fine;
-    collected.add(record);
+    return record;
   }
-  return fine;
-}
+
+  const Options& options_;
+  const std::vector<StudyExperiment>& experiments_;
+  std::vector<HeadTask> tasks_;
+  std::unique_ptr<Sweeps> sweeps_;
+  std::optional<Element> half_;
+  RecordLog log_;
+  Index rows_;  // of progress, a head
+  ProgressLine progress_;
+  Collected collected_;
+  std::vector<PlannedHead> heads_;
+  bool fine_ = true;
+};
 
 }  // namespace
 
@@ -173,55 +259,14 @@ std::vector<Policy> chosen_policies(const Options& options) {
 
 int run_experiments(const Options& options, const std::vector<StudyExperiment>& experiments) {
   const Dump dump = Dump::open(options.dump);
-  const std::vector<HeadTask> tasks = chosen_heads(dump.info(), options);
-  const std::string sha256 = sha256_file(options.dump);
-  const std::unique_ptr<Sweeps> sweeps = make_sweeps(options.device);
-  RecordLog log = open_log(options);
-  Collected collected;
-  ProgressLine progress("measuring heads", 2 * dump.info().grid.video() * static_cast<Index>(tasks.size()),
-                        options.quiet);
-  std::vector<PlannedHead> heads;
-  for (const HeadTask& task : tasks) {
-    const Json input = input_of(dump.info(), sha256, task);
-    HeadPlan plan = plan_head(experiments, input, options, log, collected);
-    if (plan.wanted.empty()) {
-      progress.advance(2 * dump.info().grid.video());
-    } else {
-      heads.push_back({task, input, std::move(plan)});
-    }
+  StudyRun run(dump, options, experiments);
+  ReadAhead reader(dump, run.heads(), run.half());
+  for (const PlannedHead& planned : run.heads()) {
+    const LoadedHead head = reader.take();
+    HeadStudy study(head.problem, planned.cells, run.settings(planned, head));  // both passes over the logits
+    run.append(study, planned);
   }
-  // The next head is read while this one is measured; nobody else reads the dump meanwhile.
-  const std::optional<Element> element = half_element(dump.info(), options.device);
-  const auto load = [&](std::size_t i) {
-    return std::async(std::launch::async, [&, i]() -> LoadedHead {
-      const auto& [capture, head, stream] = heads[i].task;
-      if (!element) return {dump.load(*capture, head), std::nullopt};
-      HalfHead half = dump.load_half(*capture, head, *element);
-      return {dump.problem_of(*capture, head, half), std::move(half)};
-    });
-  };
-  bool fine = true;
-  std::future<LoadedHead> next = heads.empty() ? std::future<LoadedHead>() : load(0);
-  for (std::size_t i = 0; i < heads.size(); ++i) {
-    const auto [problem, half] = next.get();
-    require_measurable_input(problem);
-    if (i + 1 < heads.size()) next = load(i + 1);
-    const auto& [task, input, plan] = heads[i];
-    HeadStudy study(problem, plan.cells,
-                    {.seed = options.seed,
-                     .stream = task.stream,
-                     .threads = options.threads,
-                     .progress = [&](Index rows) { progress.advance(rows); },
-                     .sweeps = sweeps.get(),
-                     .half = half ? &*half : nullptr});
-    fine = write_head(study, plan, experiments, input, options.threads, log, collected) && fine;
-  }
-  progress.finish();
-  if (!options.quiet) {
-    collected.add_file(options.out, log);
-    for (const StudyExperiment& experiment : experiments) experiment.table(collected.of(experiment.name));
-  }
-  return fine ? kExitFine : kExitCheckFailed;
+  return run.show();
 }
 
 Action study_command(CLI::App& command, std::vector<Question> questions) {

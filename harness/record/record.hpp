@@ -78,8 +78,7 @@ class RecordLog {
 
   /// Writes one line at once. A metric that is not finite or cannot be (metric_table.hpp) makes the record a failure:
   /// status "failed", and the metric's name and value as the reason. What is not finite is left out. Returns false for
-  /// such a record. Throws
-  /// UsageError if the line cannot be written; what was written of it is cut off again.
+  /// such a record. Throws UsageError if the line cannot be written; what was written of it is cut off again.
   bool append(Json record);
 
  private:
