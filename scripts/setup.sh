@@ -13,7 +13,7 @@ NEEDED=(
   g++=g++ cmake=cmake ninja-build=ninja ccache=ccache git=git
   libeigen3-dev=eigen3/Eigen/Core libhdf5-dev=hdf5/serial/hdf5.h libgtest-dev=gtest/gtest.h
   libbenchmark-dev=benchmark/benchmark.h libfmt-dev=fmt/format.h libcli11-dev=CLI/CLI.hpp
-  nlohmann-json3-dev=nlohmann/json.hpp libssl-dev=openssl/evp.h
+  nlohmann-json3-dev=nlohmann/json.hpp libssl-dev=openssl/evp.h zlib1g-dev=zlib.h
 )
 
 is_there() {  # is_there PACKAGE PROBE

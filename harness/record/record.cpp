@@ -210,6 +210,7 @@ void RecordLog::open_file() {
   const auto refuse_to_write = [&](const std::string& why) {
     refuse(fmt::format("records cannot be written here: {}", why));
   };
+  if (is_compressed(path_)) refuse_to_write("nothing is appended to what is compressed: gunzip it first");
   struct stat held {
   }, named{};
   do {

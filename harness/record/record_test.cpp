@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <zlib.h>
 
 #include <chrono>
 #include <cmath>
@@ -302,6 +303,45 @@ TEST(RecordLog, AFailedWriteLeavesNoHalfLine) {
   std::signal(SIGXFSZ, handler);
   EXPECT_EQ(std::filesystem::file_size(directory / "r.jsonl"), size);
   EXPECT_FALSE(log.contains(record(1)));
+}
+
+// Given: records compressed by gzip, in one member and in two. Claim: they are read as plain ones; a file that is cut,
+// damaged or no gzip is refused in one line, and nothing is appended to any.
+TEST(ReadRecords, Compressed) {
+  const TemporaryDirectory directory;
+  const auto compress = [&](const std::string& name, const std::vector<std::string>& members) {
+    const std::string path = (directory / name).string();
+    std::filesystem::remove(path);
+    for (const std::string& text : members) {
+      gzFile file = gzopen(path.c_str(), "ab9");
+      EXPECT_EQ(gzwrite(file, text.data(), static_cast<unsigned>(text.size())), static_cast<int>(text.size()));
+      EXPECT_EQ(gzclose(file), Z_OK);
+    }
+    return path;
+  };
+  std::string many;
+  for (int head = 0; head < 3000; ++head) many += record(head).dump() + "\n";  // longer than the reader's buffer
+  EXPECT_EQ(read_records(compress("one.jsonl.gz", {many})).size(), 3000U);
+  const std::vector<Json> two = read_records(compress("two.jsonl.gz", {many, record(7).dump()}));
+  ASSERT_EQ(two.size(), 3001U);
+  EXPECT_EQ(two.back()["input"]["head"], 7);
+  const std::string path = (directory / "two.jsonl.gz").string(), whole = read_text(path);
+  const auto refused = [&](const std::string& bytes) {
+    write_bytes(path, bytes);
+    try {
+      static_cast<void>(read_records(path));
+    } catch (const UsageError& error) {
+      return std::string(error.what());
+    }
+    return std::string("not refused");
+  };
+  EXPECT_NE(refused(whole.substr(0, whole.size() - 9)).find("found the file's end"), std::string::npos);
+  std::string damaged = whole;
+  damaged[whole.size() / 2] ^= 0x55;
+  EXPECT_NE(refused(damaged).find("two.jsonl.gz: line "), std::string::npos);  // by zlib, or by the record's rules
+  EXPECT_NE(refused("{}\n").find("wanted what gzip made, found damage"), std::string::npos);
+  EXPECT_EQ(refused(""), "not refused");  // no record, as an empty plain file
+  EXPECT_THROW(RecordLog{path}, UsageError);
 }
 
 // Given: a file of records, one with arrays, whose last line has no end yet. Claim: all come back in order, without

@@ -1,13 +1,15 @@
-"""Reads files of records, JSON Lines, line by line. Standard library only.
+"""Reads files of records, JSON Lines or, named .gz, such compressed by gzip, line by line. Standard library only.
 
 Everything that is no record is told apart: what two readers of JSON might take differently (a key twice, a number that no
 double holds, nesting without end, bytes that are no UTF-8), and what record_format.problem finds in the object.
 """
 
+import gzip
 import json
 import os
 import re
 import stat
+import zlib
 
 from lab.shared.record_format import LARGEST, is_number, name_of, problem, shown
 
@@ -127,15 +129,26 @@ def _is_cut(line):
     return level > 0
 
 
+def is_compressed(path):
+    return os.fspath(path).endswith(".gz")
+
+
+def _lines_of(stream, path):
+    try:
+        yield from stream
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise Malformed(f"{path}: wanted what gzip made, found damage: {error}") from None
+
+
 def read(path):
     """Yields (line number, record, None) or (line number, None, problem) for every line. A last line
-    that is the beginning of a record has the problem INCOMPLETE. Raises Malformed where the path is no regular file,
-    OSError where it cannot be read."""
+    that is the beginning of a record has the problem INCOMPLETE. Raises Malformed where the path is no regular file, or
+    what gzip made is damaged or cut off, OSError where it cannot be read."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         found = "a folder" if os.path.isdir(path) else "no regular file"
         raise Malformed(f"{path}: wanted a file of records, found {found}")
-    with open(path, "rb") as stream:
-        for number, line in enumerate(stream, 1):
+    with gzip.open(path) if is_compressed(path) else open(path, "rb") as stream:
+        for number, line in enumerate(_lines_of(stream, path), 1):
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
             record, found = parse(line)

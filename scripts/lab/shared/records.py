@@ -107,6 +107,8 @@ def make_record(
 def open_records(path):
     """The file, open for appending whole lines. Refuses one that ends within a line or holds anything but records, and
     what is no regular file."""
+    if record_file.is_compressed(path):
+        raise Refused(f"{path}: nothing is appended to what is compressed: gunzip it first")
     try:
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
             raise Refused(f"{path}: wanted a file of records, found no regular file")

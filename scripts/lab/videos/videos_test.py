@@ -130,6 +130,20 @@ class Policies(unittest.TestCase):
             for found, share in zip(seen[place], shares):
                 self.assertAlmostEqual(found, share, delta=1e-6)
 
+    def test_the_oracle_by_row_keeps_the_most_mass_of_every_block_row(self):
+        # Claim: each block row keeps the same number of blocks, and none that it leaves out has more mass than one that it
+        # keeps.
+        torch.manual_seed(5)
+        q, k = torch.randn(2, 1, 2, 306 + TEXT_TOKENS, 16)
+        hook = PolicyAttention(small("oracle", rule="row"), GRID, TEXT_TOKENS, STEPS)
+        mask = hook.mask(q, k, 0, 3)[0]
+        self.assertEqual(len(set(mask.sum(-1).flatten().tolist())), 1)
+        for head in range(2):
+            mass = video_mass(q[0, head], k[0, head], hook.regions("cpu"))
+            kept = torch.where(mask[head], mass, torch.inf).amin(1)
+            left = torch.where(mask[head], -torch.inf, mass).amax(1)
+            self.assertTrue((kept >= left).all())
+
     def test_a_video_repeats_bit_for_bit_and_another_mask_is_another_video(self):
         model, prompts = awake_model(), draw_prompts(1, torch.Generator().manual_seed(3))
 

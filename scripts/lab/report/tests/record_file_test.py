@@ -1,6 +1,7 @@
 """What is a record and what is not: one line that names the line and the field, for every kind of damage."""
 
 import glob
+import gzip
 import json
 import os
 import tempfile
@@ -199,6 +200,26 @@ class Lines(unittest.TestCase):
 
 
 class Shipped(unittest.TestCase):
+    def test_what_gzip_made_is_read_and_damage_of_it_refused(self):
+        lines = b"".join(changed("input.head", head) for head in range(300))
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "r.jsonl.gz")
+            for bytes_of_file in (
+                gzip.compress(lines),
+                gzip.compress(lines) + gzip.compress(lines[: lines.index(b"\n")]),
+            ):
+                with open(path, "wb") as file:
+                    file.write(bytes_of_file)
+                found = list(record_file.read(path))
+                self.assertEqual([problem for _, _, problem in found if problem], [])
+                self.assertIn(len(found), (300, 301))
+            whole = gzip.compress(lines)
+            for damaged in (whole[:-9], whole[:200] + bytes([whole[200] ^ 0x55]) + whole[201:], b"{}\n"):
+                with open(path, "wb") as file:
+                    file.write(damaged)
+                with self.assertRaisesRegex(record_file.Malformed, "r.jsonl.gz: wanted what gzip made, found damage"):
+                    list(record_file.read(path))
+
     def test_every_record_of_results_is_well_formed(self):
         paths = glob.glob(os.path.join(ROOT, "results", "**", "*.jsonl"), recursive=True)
         self.assertGreater(len(paths), 5)
