@@ -28,6 +28,11 @@ class Judged(unittest.TestCase):
         refused = self.shell("echo draftbench: x.h5: file: wanted a, found b >&2; exit 2")
         self.assertEqual((refused.kind, refused.reason), (REFUSED, "draftbench: x.h5: file: wanted a, found b"))
 
+    def test_what_is_late_once_is_run_again(self):
+        with tempfile.TemporaryDirectory() as folder:
+            mark = os.path.join(folder, "was_here")
+            self.assertEqual(self.shell(f"test -e {mark} || {{ touch {mark}; sleep 60; }}").kind, ACCEPTED)
+
     def test_everything_else_violates(self):
         self.violates("exit status 1", self.shell("exit 1"))
         self.violates("exit status 3", self.shell("echo a >&2; exit 3"))
