@@ -8,7 +8,7 @@
 namespace draft {
 Json config_of(const MaskChoice& mask) {
   Json config{{"policy", to_string(mask.policy)}};
-  if (row_of(mask.policy).reads == Reads::draft_map) {
+  if (reads_map(mask.policy)) {
     config["pool"] = to_string(mask.pool);
     config["rule"] = to_string(mask.rule);
   }
@@ -28,9 +28,8 @@ void add_seed(Json& config, Policy policy, std::uint64_t seed) {
 std::vector<MaskChoice> mask_choices(Policy policy, RegionSize region, const std::vector<Pool>& pools,
                                      const std::vector<Rule>& rules, const std::vector<double>& sparsities) {
   std::vector<MaskChoice> choices;
-  const bool reads_map = row_of(policy).reads == Reads::draft_map;
-  for (const Pool pool : reads_map ? pools : std::vector{Pool::average}) {
-    for (const Rule rule : reads_map ? rules : std::vector{Rule::softmax}) {
+  for (const Pool pool : reads_map(policy) ? pools : std::vector{Pool::average}) {
+    for (const Rule rule : reads_map(policy) ? rules : std::vector{Rule::softmax}) {
       for (const double sparsity : sparsities) choices.push_back({policy, pool, rule, region, sparsity});
     }
   }
@@ -38,15 +37,18 @@ std::vector<MaskChoice> mask_choices(Policy policy, RegionSize region, const std
 }
 
 void add_policy_option(CLI::App& command, std::vector<std::string>& policies, const std::string& description,
-                       bool (*takes)(const PolicyRow& row)) {
+                       bool (*takes)(Policy policy)) {
   std::vector<std::string> known;
   for (const Policy policy : all_policies()) {
-    if (takes(row_of(policy))) known.push_back(to_string(policy));
+    if (takes(policy)) known.push_back(to_string(policy));
   }
   add_text_list(command, "--policy", policies, description, known);
 }
 
-bool is_timed(const PolicyRow& row) { return row.takes_sparsity && row.reads != Reads::head; }
+bool is_timed(Policy policy) {
+  const PolicyRow& row = row_of(policy);
+  return row.takes_sparsity && (policy == Policy::draft || row.reads == Reads::nothing);
+}
 
 HostLists lists_of(const std::vector<BlockMask>& masks, Index text_blocks) {
   HostLists lists;

@@ -33,11 +33,11 @@ std::vector<MaskChoice> mask_choices(Policy policy, RegionSize region, const std
 
 /// Adds --policy, a list of the policies that `takes` accepts.
 void add_policy_option(CLI::App& command, std::vector<std::string>& policies, const std::string& description,
-                       bool (*takes)(const PolicyRow& row));
+                       bool (*takes)(Policy policy));
 
-/// Whether a call under this policy can be timed: masks that follow a sparsity, and are chosen by nothing but a draft
-/// map, which the device makes.
-bool is_timed(const PolicyRow& row);
+/// Whether a call under this policy can be timed: its masks follow a sparsity, and the device (the draft's) or
+/// policy_masks makes them.
+bool is_timed(Policy policy);
 
 /// The kept-block lists of kernels/draft/draft.hpp on the host.
 struct HostLists {

@@ -52,6 +52,7 @@ struct PolicyRow {
 };
 
 const PolicyRow& row_of(Policy policy);
+inline bool reads_map(Policy policy) { return row_of(policy).reads == Reads::draft_map; }
 
 /// All policies, in the order of policies.inc.
 const std::vector<Policy>& all_policies();

@@ -45,7 +45,7 @@ StudyExperiment bounds_experiment(const Options& options) {
   const auto pools = chosen_or(options.pools, {Pool::average, Pool::maximum});
   const auto rules = chosen_or(options.rules, {Rule::logits, Rule::softmax, Rule::released, Rule::row});
   const auto regions = chosen_or(options.regions, {RegionSize{8, 16}});
-  const auto sparsities = chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95});
+  const auto sparsities = chosen_sparsities(options);
   StudyExperiment experiment{"bounds", {}, false, print_bounds};
   experiment.cells = cells_of(chosen_policies(options), regions, pools, rules, sparsities, true);
   return experiment;

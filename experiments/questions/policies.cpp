@@ -41,7 +41,7 @@ StudyExperiment policies_experiment(const Options& options) {
   return {"policies",
           cells_of(policies_to_compare(options), chosen_or(options.regions, {RegionSize{8, 16}}),
                    chosen_or(options.pools, {Pool::average}), chosen_or(options.rules, {Rule::softmax, Rule::row}),
-                   chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95})),
+                   chosen_sparsities(options)),
           false, print_policies};
 }
 

@@ -43,7 +43,7 @@ void print_pooling(const std::vector<Record>& records) {
 
 StudyExperiment pooling_experiment(const Options& options) {
   const auto regions = chosen_or(options.regions, {RegionSize{8, 16}});
-  const auto sparsities = chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95});
+  const auto sparsities = chosen_sparsities(options);
   StudyExperiment experiment{"pooling", {}, false, print_pooling};
   experiment.cells =
       cells_of(chosen_policies(options), regions, chosen_or(options.pools, {Pool::average, Pool::maximum}),

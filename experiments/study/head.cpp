@@ -12,8 +12,6 @@
 namespace draft {
 namespace {
 
-bool reads_map(const Cell& cell) { return row_of(cell.policy).reads == Reads::draft_map; }
-
 /// The order of the blocks that a cell's mask cuts; `softmax` and `released` share theirs.
 struct FamilyKey {
   std::size_t partition;
@@ -26,7 +24,7 @@ struct FamilyKey {
 
 FamilyKey family_key(const Cell& cell, std::size_t partition) {
   const double sparsity = row_of(cell.policy).rank == nullptr ? cell.sparsity : 0.0;
-  if (!reads_map(cell)) return {partition, cell.policy, Pool::average, Rule::logits, sparsity};
+  if (!reads_map(cell.policy)) return {partition, cell.policy, Pool::average, Rule::logits, sparsity};
   const Rule rule = cell.rule == Rule::released ? Rule::softmax : cell.rule;
   return {partition, cell.policy, cell.pool, rule, sparsity};
 }
@@ -113,7 +111,7 @@ const DraftMap& HeadStudy::Plan::map(std::size_t partition, Pool pool) {
 void HeadStudy::Plan::pool_maps(int threads) {
   std::vector<std::pair<const MapKey, DraftMap>*> wanted;
   for (const Cell& cell : cells) {
-    if (!reads_map(cell)) continue;
+    if (!reads_map(cell.policy)) continue;
     const auto [entry, fresh] = maps.try_emplace({partition_index(cell.region), cell.pool});
     if (fresh) wanted.push_back(&*entry);
   }
@@ -144,14 +142,15 @@ void HeadStudy::Plan::sweep_first(Sweeps& sweeps, const StudySettings& settings)
 
 PolicyInput HeadStudy::Plan::policy_input(const Cell& cell, const StudySettings& settings) const {
   const std::size_t p = partition_index(cell.region);
+  const Reads reads = row_of(cell.policy).reads;
   return {.regions = partitions[p].regions(),
           .seed = settings.seed,
           .stream = settings.stream,
-          .map = reads_map(cell) ? &maps.at({p, cell.pool}) : nullptr,
+          .map = reads == Reads::draft_map ? &maps.at({p, cell.pool}) : nullptr,
           .rule = cell.rule,
-          .problem = &problem,
-          .partition = &partitions[p],
-          .mass = &first.stats[p].mass};
+          .problem = reads == Reads::head ? &problem : nullptr,
+          .partition = reads == Reads::head ? &partitions[p] : nullptr,
+          .mass = reads == Reads::head ? &first.stats[p].mass : nullptr};
 }
 
 std::vector<MaskFamily> HeadStudy::Plan::choose_masks(const StudySettings& settings) {

@@ -16,7 +16,7 @@ StudyExperiment maps_experiment(const Options& options);
 /// Where a head's dense attention goes, averaged over video rows: mass_same_region, mass_same_frame,
 /// mass_same_position (the same region of every frame), mass_text, and effective_blocks, the mean over
 /// block rows of exp(entropy of the row's masses in video columns, made to sum to 1) where there is any. The curves of
-/// scripts/minidit/heads.py count text as one more block and do not divide by the video's mass: their number is
+/// scripts/lab/model/heads.py count text as one more block and do not divide by the video's mass: their number is
 /// another.
 Metrics head_character(const HeadStudy& study, RegionSize region);
 

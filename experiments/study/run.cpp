@@ -252,6 +252,10 @@ std::vector<Cell> cells_of(const std::vector<Policy>& policies, const std::vecto
   return cells;
 }
 
+std::vector<double> chosen_sparsities(const Options& options) {
+  return chosen_or(options.sparsities, {0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95});
+}
+
 std::vector<Policy> chosen_policies(const Options& options) {
   if (options.policies.empty()) return {Policy::draft, Policy::oracle, Policy::random};
   return parsed_once(options.policies, parse_policy);
@@ -275,7 +279,7 @@ Action study_command(CLI::App& command, std::vector<Question> questions) {
       command, *options,
       {.dump = true, .captures = true, .pool = true, .region = true, .rule = true, .sparsity = true, .compute = true});
   add_policy_option(command, options->policies, "Whose masks are measured (default draft,oracle,random; see list)",
-                    [](const PolicyRow& row) { return row.takes_sparsity; });
+                    [](Policy policy) { return row_of(policy).takes_sparsity; });
   return [options, questions = std::move(questions)] {
     std::vector<StudyExperiment> experiments;
     for (const Question question : questions) experiments.push_back(question(*options));

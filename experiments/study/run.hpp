@@ -39,6 +39,9 @@ std::vector<Cell> cells_of(const std::vector<Policy>& policies, const std::vecto
                            const std::vector<Pool>& pools, const std::vector<Rule>& rules,
                            const std::vector<double>& sparsities, bool with_bounds = false);
 
+/// Those of --sparsity; else what all questions of masks ask, 0.5 to 0.95.
+std::vector<double> chosen_sparsities(const Options& options);
+
 /// Those of --policy; else the draft, and both ends of its scale at equal budget: oracle and random.
 std::vector<Policy> chosen_policies(const Options& options);
 

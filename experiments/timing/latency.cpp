@@ -13,7 +13,7 @@ std::vector<MaskChoice> latency_masks(const LatencyOptions& options, RegionSize 
   std::erase(sparsities, 0.0);
   std::vector<MaskChoice> masks;
   for (const Policy policy : parsed_once(chosen_or(options.policies, {"draft"}), parse_policy)) {
-    if (!is_timed(row_of(policy))) {
+    if (!is_timed(policy)) {
       throw std::invalid_argument("policy: wanted one whose masks can be timed, found " + to_string(policy));
     }
     const auto own = mask_choices(policy, region, chosen_or(options.pools, {Pool::average}),

@@ -13,6 +13,7 @@
 #include "experiments/input/command.hpp"
 #include "experiments/input/shape.hpp"
 #include "harness/options.hpp"
+#include "harness/record/line_reader.hpp"
 #include "harness/text.hpp"
 
 namespace draft {
@@ -97,6 +98,7 @@ void convert_records(const std::filesystem::path& from, const std::filesystem::p
   const auto refuse = [&](const std::string& why) {
     throw UsageError(fmt::format("{}: records cannot be written here: {}", shown(to.string()), why));
   };
+  if (is_compressed(to)) refuse("what is converted is not compressed: wanted a name without .gz");
   std::error_code none;
   if (std::filesystem::exists(std::filesystem::symlink_status(to, none))) refuse("wanted no such file, found one");
   std::filesystem::path partial = to;

@@ -90,6 +90,8 @@ TEST(Convert, Files) {
   EXPECT_EQ(refusal(directory / "old", directory / "new"),
             (directory / "new").string() + ": records cannot be written here: wanted no such file, found one");
   EXPECT_NE(refusal(directory / "none", directory / "x").find("No such file"), std::string::npos);
+  EXPECT_NE(refusal(directory / "old", directory / "x.gz").find("wanted a name without .gz"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(directory / "x.gz"));
   write_bytes(directory / "bad", timed_of_version_1().dump() + "\n{\"schema\":1,\"experiment\":\"x\",\"input\":3}\n");
   EXPECT_NE(refusal(directory / "bad", directory / "x").find("bad: line 2: config: wanted an object"),
             std::string::npos)
