@@ -24,17 +24,23 @@ class HeldOut:
         self.noise = seeded_noise(seeds, shape, device)
         self.prompts = prompts.to(device)
 
-    @torch.no_grad()
     def loss(self, model, at_once=8):
         """(mean over all, [mean at each of TIMES])."""
-        device = self.clips.device
-        by_time = []
-        for time in TIMES:
-            losses = []
-            for start in range(0, len(self.clips), at_once):
-                part = slice(start, start + at_once)
-                t = torch.full((len(self.prompts[part]),), time, device=device)
-                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    losses.append(flow_losses(model, self.clips[part], self.noise[part], t, self.prompts[part]))
-            by_time.append(torch.cat(losses).mean().item())
-        return sum(by_time) / len(by_time), by_time
+        return losses_by_time(flow_losses, model, self, TIMES, at_once)
+
+
+@torch.no_grad()
+def losses_by_time(losses_of, model, held_out, times, at_once=8):
+    """(mean over all, [mean at each time]) of losses_of(model, clips, noise, t, prompts) over held_out's clips."""
+    device = held_out.clips.device
+    by_time = []
+    for time in times:
+        losses = []
+        for start in range(0, len(held_out.clips), at_once):
+            part = slice(start, start + at_once)
+            clips, noise, prompts = held_out.clips[part], held_out.noise[part], held_out.prompts[part]
+            t = torch.full((len(clips),), time, device=device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                losses.append(losses_of(model, clips, noise, t, prompts))
+        by_time.append(torch.cat(losses).mean().item())
+    return sum(by_time) / len(by_time), by_time

@@ -17,14 +17,16 @@ def axis_dims(head_dim):
 
 def rope_table(grid, text_tokens, head_dim, device):
     """(cos, sin), each [tokens, head_dim / 2] float32, tokens row-major in (frame, height, width) and then text."""
-    frames, height, width = grid
-    axes = torch.meshgrid(
-        *(torch.arange(n, device=device, dtype=torch.float32) for n in (frames, height, width)), indexing="ij"
-    )
+    axes = torch.meshgrid(*(torch.arange(n, device=device, dtype=torch.float32) for n in grid), indexing="ij")
+    return table_of(axes, text_tokens, head_dim, BASE)
+
+
+def table_of(axes, text_tokens, head_dim, base):
+    """rope_table's result for tokens at these positions: axes (frame, row, column), each of one number a token."""
     angles = []
     for position, dims in zip(axes, axis_dims(head_dim)):
         pairs = dims // 2
-        frequency = BASE ** (-torch.arange(pairs, device=device, dtype=torch.float32) / pairs)
+        frequency = base ** (-torch.arange(pairs, device=position.device, dtype=torch.float32) / pairs)
         angles.append(position.reshape(-1, 1) * frequency)
     angle = torch.cat(angles, dim=1)
     angle = torch.cat([angle, angle.new_zeros(text_tokens, angle.shape[1])])

@@ -150,6 +150,14 @@ def run(trainer, held_out, log, minutes, log_every, held_out_every, save):
     return trainer.step >= trainer.plan.steps
 
 
+def add_training_options(parser):
+    """How a GPU trains and how often it says so."""
+    parser.add_argument("--backend", choices=sorted(BACKENDS), default="cudnn", help="of the dense attention")
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--log-every", type=int, default=25, help="steps")
+    parser.add_argument("--held-out-every", type=int, default=500, help="steps; a multiple of --log-every")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, help="written at the end; resumed from if it exists")
@@ -159,10 +167,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--backend", choices=sorted(BACKENDS), default="cudnn", help="of the dense attention")
-    parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--log-every", type=int, default=25, help="steps")
-    parser.add_argument("--held-out-every", type=int, default=500, help="steps; a multiple of --log-every")
+    add_training_options(parser)
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = True

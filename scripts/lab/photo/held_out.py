@@ -3,6 +3,7 @@
 import torch
 
 from lab.model.flow import seeded_noise
+from lab.model.held_out import losses_by_time
 
 from .prompts import draw_prompts
 from .video import render
@@ -30,17 +31,6 @@ class HeldOut:
         self.noise = seeded_noise(range(SEED, SEED + clips), shape, device)
         self.prompts = prompts.to(device)
 
-    @torch.no_grad()
     def loss(self, model, at_once=8):
         """(mean over all, [mean at each of TIMES])."""
-        device = self.clips.device
-        by_time = []
-        for time in TIMES:
-            losses = []
-            for start in range(0, len(self.clips), at_once):
-                part = slice(start, start + at_once)
-                t = torch.full((len(self.prompts[part]),), time, device=device)
-                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    losses.append(clip_losses(model, self.clips[part], self.noise[part], t, self.prompts[part]))
-            by_time.append(torch.cat(losses).mean().item())
-        return sum(by_time) / len(by_time), by_time
+        return losses_by_time(clip_losses, model, self, TIMES, at_once)

@@ -12,13 +12,14 @@ other tokens alone: nothing computes where its ray meets the photograph. That is
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lab.model import model as minidit
 from lab.model.model import dense_attention, patchify, time_features, unpatchify
 from lab.model.rope import axis_dims, rotate
 
@@ -32,19 +33,10 @@ SIGMA = 0.5  # of a clip's values, about: what the network's input and output ar
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(minidit.ModelConfig):
     dim: int = 512
-    heads: int = 3
-    head_dim: int = 128
-    layers: int = 8
-    mlp_ratio: int = 4
-    patch: int = 4  # pixels a side of one token
-    channels: int = 3
     condition: int = 128  # width of what modulates a frame
     time_features: int = 64
-
-    def as_dict(self):
-        return asdict(self)
 
 
 def waves(values):

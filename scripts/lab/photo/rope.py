@@ -3,7 +3,7 @@ model at every resolution. Text tokens stand after the video tokens and are not 
 
 import torch
 
-from lab.model.rope import axis_dims
+from lab.model.rope import table_of
 
 BASE = 300.0
 FULL = (8, 32, 48)  # frames, rows and columns of the grid that positions count in
@@ -23,11 +23,4 @@ def positions(grid, device):
 
 def rope_table(grid, text_tokens, head_dim, device):
     """(cos, sin), each [tokens, head_dim / 2] float32, tokens row-major in (frame, height, width) and then text."""
-    angles = []
-    for position, dims in zip(positions(grid, device), axis_dims(head_dim)):
-        pairs = dims // 2
-        frequency = BASE ** (-torch.arange(pairs, device=device, dtype=torch.float32) / pairs)
-        angles.append(position.reshape(-1, 1) * frequency)
-    angle = torch.cat(angles, dim=1)
-    angle = torch.cat([angle, angle.new_zeros(text_tokens, angle.shape[1])])
-    return angle.cos(), angle.sin()
+    return table_of(positions(grid, device), text_tokens, head_dim, BASE)

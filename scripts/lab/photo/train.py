@@ -16,7 +16,7 @@ import torch
 from torch.nn.attention import sdpa_kernel
 
 from lab.model.flow import shift_time
-from lab.model.train import BACKENDS, Log
+from lab.model.train import BACKENDS, Log, add_training_options
 
 from .checkpoint import load_weights, notes_of, save_weights
 from .held_out import HeldOut, clip_losses
@@ -127,10 +127,7 @@ def main():
     parser.add_argument("--muon", type=float, default=0.012, help="learning rate of the blocks' matrices (%(default)s)")
     parser.add_argument("--adam", type=float, default=1.5e-3, help="learning rate of all others (default %(default)s)")
     parser.add_argument("--average", type=float, default=0.998, help="of the moving average (default %(default)s)")
-    parser.add_argument("--backend", choices=sorted(BACKENDS), default="cudnn", help="of the dense attention")
-    parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--log-every", type=int, default=25, help="steps")
-    parser.add_argument("--held-out-every", type=int, default=500, help="steps; a multiple of --log-every")
+    add_training_options(parser)
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = True
