@@ -93,8 +93,8 @@ class Trainer:
         return loss.detach()
 
 
-def run(trainer, held_out, log, seconds, log_every, held_out_every):
-    """Train until `seconds` have passed. Raises RuntimeError if the loss is not finite."""
+def run(trainer, held_out, log, seconds, log_every, held_out_every, save):
+    """Train until `seconds` have passed; save() at every held-out loss. Raises RuntimeError if the loss is not finite."""
     begun, recent = time.monotonic(), []
     spent = 0.0
     while spent < 1:
@@ -112,13 +112,15 @@ def run(trainer, held_out, log, seconds, log_every, held_out_every):
         if trainer.step % held_out_every == 0 or spent >= 1:
             mean, by_time = held_out.loss(trainer.ema)
             text = log.write(kind="held_out", step=trainer.step, loss=mean, by_time=[round(x, 5) for x in by_time])
-        if trainer.step % held_out_every == 0 or spent >= 1:
+            save()
             print(text, f"{elapsed:.0f} s", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", required=True, help="written at the end: the moving average")
+    parser.add_argument(
+        "--weights", required=True, help="the moving average, written with every held-out loss and at the end"
+    )
     parser.add_argument("--start", metavar="WEIGHTS", help="go on from these weights, of an earlier sitting")
     parser.add_argument("--log", required=True, help="JSON lines of train and held-out loss")
     parser.add_argument("--minutes", type=float, required=True, help="how long the sitting trains")
@@ -165,24 +167,28 @@ def main():
         flush=True,
     )
     begun = time.monotonic()
-    with sdpa_kernel(BACKENDS[options.backend], set_priority=True):
-        run(
-            trainer, HeldOut(model.config, device), log, 60 * options.minutes, options.log_every, options.held_out_every
-        )
-    seconds = float(notes.get("seconds", 0)) + time.monotonic() - begun
     sittings = notes.get("sittings", "")
-    save_weights(
-        options.weights,
-        trainer.ema,
-        dict(
-            steps=str(trainer.step),
-            seconds=f"{seconds:.0f}",
-            seed=str(options.seed),
-            sittings=f"{sittings}; {plan.text}" if sittings else plan.text,
-        ),
-    )
+
+    def all_seconds():
+        return float(notes.get("seconds", 0)) + time.monotonic() - begun
+
+    def save():
+        save_weights(
+            options.weights,
+            trainer.ema,
+            dict(
+                steps=str(trainer.step),
+                seconds=f"{all_seconds():.0f}",
+                seed=str(options.seed),
+                sittings=f"{sittings}; {plan.text}" if sittings else plan.text,
+            ),
+        )
+
+    held_out = HeldOut(model.config, device)
+    with sdpa_kernel(BACKENDS[options.backend], set_priority=True):
+        run(trainer, held_out, log, 60 * options.minutes, options.log_every, options.held_out_every, save)
     memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device.type == "cuda" else ""
-    print(f"steps {before} to {trainer.step}, {seconds:.0f} s in all sittings{memory}")
+    print(f"steps {before} to {trainer.step}, {all_seconds():.0f} s in all sittings{memory}")
     return 0
 
 
