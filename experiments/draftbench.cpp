@@ -39,7 +39,7 @@ std::string task(int argc, char** argv) {
 int run(int argc, char** argv) {
   CLI::App app("Validates and benchmarks DraftAttention on captured Q/K/V dumps.", "draftbench");
   app.require_subcommand(1);
-  app.footer("Example: draftbench run data/minidit_512p.h5 --out records.jsonl");
+  app.footer("Example: draftbench run data/photodit_512p.h5 --out records.jsonl");
   int status = draft::kExitFine;
   std::vector<std::string> names;
   for (const draft::Command& command : draft::commands()) {

@@ -23,18 +23,18 @@ dumps=$(mktemp -d)
 trap 'rm -rf "$dumps"' EXIT
 
 # The model has 8 layers of 3 heads: 24 heads are all of one step's, 40 two heads of every layer at two steps and a half.
-all_heads=0:0,0:1,0:2,1:0,1:1,1:2,2:0,2:1,2:2,3:0,3:1,3:2,4:0,4:1,4:2,5:0,5:1,5:2,6:0,6:1,6:2,7:0,7:1,7:2
 two_heads=0:0,0:1,1:0,1:1,2:0,2:1,3:0,3:1,4:0,4:1,5:0,5:1,6:0,6:1,7:0,7:1
+half_a_step=0:0@6,0:1@6,2:0@6,2:1@6,4:0@6,4:1@6,6:0@6,6:1@6
 capture() {
   case $1 in
-    hunyuan_768p) set -- "$1" 33x48x80 --select $all_heads --at 5 ;;
-    wan_768p) set -- "$1" 21x48x80 --select $two_heads --at 4,5,6 --skip 1@6,3@6,5@6,7@6 ;;
-    wan_512p) set -- "$1" 21x32x48 --select $two_heads --at 4,5,6 --skip 1@6,3@6,5@6,7@6 ;;
+    hunyuan_768p) set -- "$1" 33x48x80 --select all --at 5 ;;
+    wan_768p) set -- "$1" 21x48x80 --select $two_heads,$half_a_step --at 4,5 ;;
+    wan_512p) set -- "$1" 21x32x48 --select $two_heads,$half_a_step --at 4,5 ;;
     *) echo "gpu_records: wanted wan_512p, wan_768p or hunyuan_768p, found '$1'" >&2; exit 2 ;;
   esac
   local shape=$1 grid=$2
   shift 2
-  PYTHONPATH=scripts python3 -m lab.model.capture --weights data/minidit.safetensors --grid "$grid" "$@" --compression 0 \
+  PYTHONPATH=scripts python3 -m lab.model.capture --weights data/photodit.safetensors --grid "$grid" "$@" --compression 0 \
     --out "$dumps/$shape.h5" > "$dumps/$shape.txt"
 }
 

@@ -4,7 +4,7 @@ Needs h5py and numpy only. Torch tensors are accepted; torch is imported only wh
 
 Write (the file appears under its name only when whole):
 
-    with DumpWriter("run.h5", model="minidit", source="step 10, seed 7",
+    with DumpWriter("run.h5", model="photodit", source="step 10, seed 7",
                     frames=8, height=32, width=48, text_tokens=16) as dump:
         dump.add("layer1_step10", q, k, v, layer=1, step=10, timestep=0.86)   # each [heads, tokens, head_dim]
 

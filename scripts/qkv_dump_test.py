@@ -31,7 +31,7 @@ class DumpTest(unittest.TestCase):
         self.path = os.path.join(self._folder.name, "run.h5")
 
     def write(self, captures=1, grid=GRID, call=CALL, path=None, **shape):
-        with DumpWriter(path or self.path, model="minidit", source="test", **grid) as dump:
+        with DumpWriter(path or self.path, model="photodit", source="test", **grid) as dump:
             for index in range(captures):
                 dump.add(f"capture{index}", **arrays(seed=index, **shape), **call)
 

@@ -51,7 +51,7 @@ if [ -n "$(git -C "$ROOT" status --porcelain --untracked-files=no -- . ':!result
   rm -f "$partial"
 fi
 started=$SECONDS
-for dump in minidit_512p minidit_ragged; do
+for dump in photodit_512p photodit_heads photodit_ragged; do
   say "measuring data/$dump.h5"
   "$build_dir/draftbench" run "$ROOT/data/$dump.h5" --out "$partial"
 done
@@ -60,8 +60,8 @@ say "counting FLOPs"
 mv "$partial" "$results/records.jsonl"
 # Times of GPU runs are not made again here: the report shows the shipped ones by their commit and GPU.
 timed=()
-for file in gpu/latency gpu/overhead gpu/peers video/videos video/video_times; do
-  file=$ROOT/results/$file.jsonl
+for file in gpu/all_heads.jsonl.gz gpu/{latency,overhead,peers}.jsonl video/{videos,video_times}.jsonl; do
+  file=$ROOT/results/$file
   if [ -f "$file" ]; then timed+=("$file"); fi
 done
 if [ -d "$ROOT/results/video/pictures" ] && ! [ "$results" -ef "$ROOT/results" ]; then

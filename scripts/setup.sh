@@ -78,8 +78,8 @@ need_venv() {  # need_venv [PACKAGE ...]
 
 # What the PyTorch tests and the Python module want, as pip has it.
 TORCH_PACKAGES=("torch>=2.4,<3" "diffusers>=0.36,<1" "transformers>=4.50,<6" "accelerate>=1,<2" "torchmetrics>=1.4,<2"
-                "lpips>=0.1.4,<1" "safetensors<1" "nanobind>=2.5,<4" "scikit-build-core>=0.10,<1" numpy scipy h5py matplotlib pillow
-                "pandas>=1.5" "jinja2>=3.0" "pytest>=7.2")
+                "lpips>=0.1.4,<1" "cvvdp>=0.5,<1" "opencv-python-headless>=4.6,<6" "safetensors<1" "nanobind>=2.5,<4"
+                "scikit-build-core>=0.10,<1" numpy scipy h5py matplotlib pillow "pandas>=1.5" "jinja2>=3.0" "pytest>=7.2")
 TORCH_MODULES="torch, diffusers, transformers, accelerate, torchmetrics, lpips, safetensors, nanobind, scikit_build_core, PIL,"
 TORCH_MODULES+=" $TEST_MODULES"
 

@@ -4,7 +4,14 @@
 
 #include <algorithm>
 
+#include "harness/text.hpp"
+
 namespace draft {
+namespace {
+
+constexpr std::size_t kLongestPrompt = 500;  // bytes that a record keeps: what tells the prompts of a dump apart
+
+}  // namespace
 
 std::vector<std::string> chosen_captures(const DumpInfo& info, const Options& options) {
   const auto is_there = [&](const std::string& name) {
@@ -57,6 +64,7 @@ Json input_of(const DumpInfo& info, const std::string& sha256, const HeadTask& t
   if (!task.capture->model_heads.empty()) input["model_head"] = task.capture->model_heads[task.head];
   input["grid"] = grid_json(info.grid);
   input["text_tokens"] = info.grid.text;
+  if (task.capture->prompt) input["prompt"] = shown(*task.capture->prompt, kLongestPrompt);
   input["head_dim"] = info.head_dim;
   return input;
 }

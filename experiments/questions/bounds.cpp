@@ -55,7 +55,7 @@ Command bounds_command() {
   return {"bounds",
           "Checks Theorems 3.3 and 3.5: both sides, every proof step, tightness, sharper bounds",
           "Theorems 3.3 and 3.5, every proof step, sharper bounds",
-          "data/minidit_512p.h5 --rule softmax,row --sparsity 0.5,0.9 --out bounds.jsonl",
+          "data/photodit_512p.h5 --rule softmax,row --sparsity 0.5,0.9 --out bounds.jsonl",
           false,
           [](CLI::App& command) { return study_command(command, {bounds_experiment}); }};
 }

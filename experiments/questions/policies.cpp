@@ -51,7 +51,7 @@ Command policies_command() {
   return {"policies",
           "Compares mask policies at equal numbers of blocks",
           "mask policies at equal numbers of blocks",
-          "data/minidit_512p.h5 --policy draft,oracle --sparsity 0.9 --out policies.jsonl",
+          "data/photodit_512p.h5 --policy draft,oracle --sparsity 0.9 --out policies.jsonl",
           false,
           [](CLI::App& command) { return study_command(command, {policies_experiment}); }};
 }

@@ -55,7 +55,7 @@ Command pooling_command() {
   return {"pooling",
           "Compares average with max pooling, between oracle and random masks (Table 4)",
           "average against max pooling (Table 4)",
-          "data/minidit_512p.h5 --sparsity 0.5,0.75,0.9 --out pooling.jsonl",
+          "data/photodit_512p.h5 --sparsity 0.5,0.75,0.9 --out pooling.jsonl",
           false,
           [](CLI::App& command) { return study_command(command, {pooling_experiment}); }};
 }

@@ -56,7 +56,7 @@ Command regions_command() {
   return {"regions",
           "Compares region sizes (Table 5)",
           "region sizes (Table 5)",
-          "data/minidit_512p.h5 --region 8x16,16x16 --sparsity 0.9 --out regions.jsonl",
+          "data/photodit_512p.h5 --region 8x16,16x16 --sparsity 0.9 --out regions.jsonl",
           false,
           [](CLI::App& command) { return study_command(command, {regions_experiment}); }};
 }

@@ -11,7 +11,7 @@ Command run_command() {
   return {"run",
           "Measures everything on a dump: bounds, pooling, regions and maps",
           "bounds, pooling, regions and maps from one study a head",
-          "data/minidit_512p.h5 --out records.jsonl",
+          "data/photodit_512p.h5 --out records.jsonl",
           false,
           [](CLI::App& command) {
             return study_command(command, {bounds_experiment, pooling_experiment, regions_experiment, maps_experiment});

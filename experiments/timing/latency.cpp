@@ -64,7 +64,7 @@ Command latency_command() {
   return {"latency",
           "Times attention calls on the GPU, dense and block-sparse, on a dump or a shape",
           "attention calls on the GPU, dense and block-sparse",
-          "data/minidit_512p.h5 --sparsity 0.75,0.9 --out latency.jsonl",
+          "data/photodit_512p.h5 --sparsity 0.75,0.9 --out latency.jsonl",
           true,
           latency_options};
 }

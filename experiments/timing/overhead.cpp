@@ -36,7 +36,7 @@ Command overhead_command() {
   return {"overhead",
           "Times every part around the sparse attention on the GPU: draft, selection, lists, reordering",
           "every part around the sparse attention on the GPU",
-          "data/minidit_512p.h5 --sparsity 0.9 --out overhead.jsonl",
+          "data/photodit_512p.h5 --sparsity 0.9 --out overhead.jsonl",
           true,
           overhead_options};
 }

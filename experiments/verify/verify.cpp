@@ -34,7 +34,7 @@ Command verify_command() {
   return {"verify",
           "Holds every GPU attention kernel to the float64 reference on a dump",
           "GPU attention kernels against the float64 reference",
-          "data/minidit_ragged.h5 --kernel mma --out verify.jsonl",
+          "data/photodit_ragged.h5 --kernel mma --out verify.jsonl",
           true,
           verify_options};
 }

@@ -13,7 +13,7 @@ from lab.checks.program import PROGRAM
 from lab.shared.files import ROOT
 
 HERE = pathlib.Path(__file__).resolve().parent
-DUMP = ROOT / "data" / "minidit_ragged.h5"
+DUMP = ROOT / "data" / "photodit_ragged.h5"
 FIRST_LOOK = pathlib.Path(PROGRAM).parent / "first_look"
 PROGRAMS = {"Python": [sys.executable, str(HERE / "first_look.py")], "C++": [str(FIRST_LOOK)]}
 SPARSITY = 0.9

@@ -13,7 +13,7 @@ from gpu_cases import GpuTest
 from truth import attention_truth, blocks_of_tokens, full_mask
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-DUMPS = {"minidit_ragged.h5": 1, "minidit_512p.h5": 5}  # captured heads
+DUMPS = {"photodit_ragged.h5": 1, "photodit_512p.h5": 2, "photodit_heads.h5": 12}  # captured heads
 
 
 class Dumps(GpuTest):

@@ -15,7 +15,7 @@ import draftattention as da
 import qkv_dump
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-DUMP, RECORDS = ROOT / "data" / "minidit_ragged.h5", ROOT / "results" / "records.jsonl"
+DUMP, RECORDS = ROOT / "data" / "photodit_ragged.h5", ROOT / "results" / "records.jsonl"
 if not (DUMP.exists() and RECORDS.exists()):
     pytest.skip(f"{DUMP} or {RECORDS} is not there", allow_module_level=True)
 

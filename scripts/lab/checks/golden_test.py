@@ -9,7 +9,7 @@ import pytest
 from lab.checks import golden
 from lab.checks.program import PROGRAM
 
-DUMP = "minidit_ragged.h5"
+DUMP = "photodit_ragged.h5"
 
 
 def test_help():

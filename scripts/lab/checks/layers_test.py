@@ -31,7 +31,6 @@ INCLUDE = re.compile(r'^\s*#include\s+[<"]([^>"]+)[>"]', re.MULTILINE)
 PACKAGES = {
     "shared": set(),
     "model": set(),
-    "photo": {"model"},
     "capture": set(),
     "peers": set(),
     "videos": {"model"},

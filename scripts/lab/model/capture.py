@@ -1,16 +1,21 @@
-r"""Capture Q, K, V (after QK-norm and RoPE, text last) of chosen heads and denoising steps into a dump.
+r"""Capture Q, K, V (after QK-norm and RoPE, text last) of chosen heads, denoising steps and prompts into a dump.
 
-Example (the default dump; three heads of three layers, at steps 10 and 20 of 30, less one to save space):
+Example:
 
-    PYTHONPATH=scripts python3 -m lab.model.capture --weights data/minidit.safetensors --grid 8x32x48 \
-        --select 0:2,1:1,7:0 --at 10,20 --skip 7@10 --out data/minidit_512p.h5
+    PYTHONPATH=scripts python3 -m lab.model.capture --weights data/photodit.safetensors --grid 8x32x48 \
+        --select 0:2,7:0@20 --at 10 --out build/photodit_512p.h5
 
---select lists LAYER:HEAD pairs, --skip leaves out single LAYER@STEP captures. Every chosen layer needs the same
-number of heads, since all captures of a dump share it. The captures are named layer<LAYER>_step<STEP>; their
-attribute `model_heads` holds the heads' indices in the model, `timestep` the flow time in [0, 1] (1 is noise).
+--select lists heads: LAYER:HEAD at every step of --at, for every prompt; LAYER:HEAD@STEP/PROMPT at one step of one prompt,
+prompts counted from 0; `all` for all heads. A capture holds the heads of one layer at one step of one prompt, and all
+captures of a dump hold the same number. They are named layer<LAYER>_step<STEP>, or prompt<PROMPT>_layer<LAYER>_step<STEP>
+where there are several prompts; their attribute `model_heads` holds the heads' indices in the model, `prompt` the prompt,
+`timestep` the flow time in [0, 1] (1 is noise). Without --prompt the prompts are held-out ones, drawn by --seed.
 """
 
 import argparse
+import itertools
+import re
+from dataclasses import dataclass
 
 import torch
 from qkv_dump import DumpWriter
@@ -19,49 +24,77 @@ from .checkpoint import load_weights
 from .flow import SHIFT, STEPS, sample, schedule
 from .model import dense_attention
 from .plan import parse_grid
-from .prompts import TEXT_TOKENS, draw_prompts, parse_prompt, prompt_text
+from .prompts import TEXT_TOKENS, add_prompt_options, prompt_text, prompts_of
 from .sample import spoken_command
 
 
+@dataclass(frozen=True)
+class Item:
+    """Heads to capture: one, or with head -1 all of a layer, or with layer -1 all of the model; at one step of one prompt
+    or, where they are None, at all that are asked for."""
+
+    layer: int = -1
+    head: int = -1
+    step: int | None = None
+    prompt: int | None = None
+
+
 def parse_selection(text):
-    """'1:0,3:2' -> {1: [0], 3: [2]}. Raises ValueError if it is malformed or the layers' head counts differ."""
-    selection = {}
-    for pair in text.split(","):
-        layer, colon, head = pair.partition(":")
-        if not colon or not layer.isdigit() or not head.isdigit():
-            raise ValueError(f"selection: wanted LAYER:HEAD,..., found {pair!r}")
-        heads = selection.setdefault(int(layer), [])
-        if int(head) in heads:
-            raise ValueError(f"selection: wanted each head once, found {pair!r} again")
-        heads.append(int(head))
-    if len({len(heads) for heads in selection.values()}) != 1:
-        raise ValueError(f"selection: wanted the same number of heads in every layer, found {text!r}")
-    return selection
+    """'1:0,3:2@5/1,all' -> [Item]. Raises ValueError if it is malformed."""
+    items = []
+    for part in text.split(","):
+        found = re.fullmatch(r"(?:all|(\d+):(\d+))(?:@(\d+))?(?:/(\d+))?", part)
+        if not found:
+            raise ValueError(f"selection: wanted all or LAYER:HEAD, with @STEP and /PROMPT or without, found {part!r}")
+        layer, head, step, prompt = (None if word is None else int(word) for word in found.groups())
+        items.append(Item(-1 if layer is None else layer, -1 if head is None else head, step, prompt))
+    return items
 
 
-def parse_skips(text):
-    """'7@10,3@20' -> {(7, 10), (3, 20)}. Raises ValueError."""
-    pairs = [part.split("@") for part in text.split(",")]
-    if not all(len(pair) == 2 and pair[0].isdigit() and pair[1].isdigit() for pair in pairs):
-        raise ValueError(f"skip: wanted LAYER@STEP,..., found {text!r}")
-    return {(int(layer), int(step)) for layer, step in pairs}
+def calls_of(items, config, prompts, at):
+    """{(prompt, layer, step): [heads]} of a selection, in order. prompts: their number; at: the steps of items without
+    one. Raises ValueError if the model or the run lacks one, if one is named twice, or if calls differ in their number of
+    heads, which all captures of a dump share."""
+    calls = {}
+    for item in items:
+        if item.layer >= config.layers or item.head >= config.heads:
+            raise ValueError(
+                f"selection: wanted layers below {config.layers} and heads below {config.heads}, "
+                f"found {item.layer}:{item.head}"
+            )
+        if item.prompt is not None and item.prompt >= prompts:
+            raise ValueError(f"selection: wanted prompts below {prompts}, found {item.prompt}")
+        layers = range(config.layers) if item.layer < 0 else [item.layer]
+        heads = list(range(config.heads)) if item.layer < 0 else [item.head]
+        chosen = range(prompts) if item.prompt is None else [item.prompt]
+        for prompt, layer, step in itertools.product(chosen, layers, at if item.step is None else [item.step]):
+            found = calls.setdefault((prompt, layer, step), [])
+            if set(heads) & set(found):
+                raise ValueError(f"selection: wanted each head once, found {layer}:{heads[0]} at step {step} again")
+            found += heads
+    if len({len(heads) for heads in calls.values()}) != 1:
+        raise ValueError(
+            "selection: wanted the same number of heads of every layer, step and prompt, found "
+            f"{sorted({len(heads) for heads in calls.values()})}"
+        )
+    return dict(sorted(calls.items()))
 
 
 class Recorder:
-    """An attention hook: dense attention that keeps q, k, v, o of the chosen layers, heads and steps.
+    """An attention hook: dense attention that keeps q, k, v, o of the wanted calls, {(layer, step): [heads]}.
 
     `calls[layer, step]` is a dict of [heads, tokens, head_dim] CPU tensors in the model's own element type.
     """
 
-    def __init__(self, selection, steps):
-        self.selection, self.steps, self.calls = selection, set(steps), {}
+    def __init__(self, wanted):
+        self.wanted, self.calls = wanted, {}
 
     def __call__(self, q, k, v, *, layer, step):
         o = dense_attention(q, k, v)
-        if layer in self.selection and step in self.steps:
+        heads = self.wanted.get((layer, step))
+        if heads is not None:
             if len(q) != 1:
                 raise ValueError(f"capture: wanted a batch of 1 clip, found {len(q)}")
-            heads = self.selection[layer]
             self.calls[layer, step] = {name: x[0, heads].detach().cpu() for name, x in dict(q=q, k=k, v=v, o=o).items()}
         return o
 
@@ -90,19 +123,14 @@ def error_limit(q):
     return torch.finfo(q.dtype).eps + 2 * q.shape[1] * torch.finfo(torch.float32).eps
 
 
-def capture(model, prompt, seed, grid, selection, at, steps=STEPS, shift=SHIFT):
-    """Run the sampler as far as the last wanted step; returns Recorder.calls. Raises ValueError for what the model lacks."""
-    config = model.config
-    for layer, heads in selection.items():
-        if layer >= config.layers or max(heads) >= config.heads:
-            raise ValueError(
-                f"selection: wanted layers below {config.layers} and heads below {config.heads}, "
-                f"found layer {layer}, heads {heads}"
-            )
-    if not all(0 <= step < steps for step in at):
-        raise ValueError(f"steps: wanted 0 to {steps - 1}, found {at}")
-    recorder = Recorder(selection, at)
-    sample(model, prompt[None], [seed], grid, steps, shift, attention=recorder, stop_after=max(at))
+def capture(model, prompt, seed, grid, wanted, steps=STEPS, shift=SHIFT):
+    """Run the sampler as far as the last wanted step; returns Recorder.calls. wanted {(layer, step): [heads]}. Raises
+    ValueError for a step that the run lacks."""
+    last = max(step for _, step in wanted)
+    if last >= steps:
+        raise ValueError(f"steps: wanted 0 to {steps - 1}, found {last}")
+    recorder = Recorder(wanted)
+    sample(model, prompt[None], [seed], grid, steps, shift, attention=recorder, stop_after=last)
     return recorder.calls
 
 
@@ -110,20 +138,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--out", required=True, help="dump to write (.h5)")
-    parser.add_argument("--select", type=parse_selection, required=True, help="LAYER:HEAD,...")
-    parser.add_argument("--at", default="10,20", help="denoising steps to capture, counted from 0 (default 10,20)")
     parser.add_argument(
-        "--skip", type=parse_skips, default=set(), help="LAYER@STEP,... to leave out (for a smaller file)"
+        "--select",
+        type=parse_selection,
+        required=True,
+        help="all or LAYER:HEAD, with @STEP and /PROMPT or without, ...",
     )
+    parser.add_argument("--at", default="10,20", help="steps of what --select gives none, from 0 (default 10,20)")
     parser.add_argument(
         "--grid", type=parse_grid, default=(8, 32, 48), help="FRAMESxHEIGHTxWIDTH tokens (default 8x32x48)"
     )
-    parser.add_argument(
-        "--prompt", type=parse_prompt, help="16 integers (default: a held-out prompt drawn by the seed)"
-    )
-    parser.add_argument("--seed", type=int, default=1)
+    add_prompt_options(parser, 1)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--shift", type=float, default=SHIFT)
+    parser.add_argument(
+        "--element",
+        choices=("own", "bfloat16"),
+        default="own",
+        help="store q, k, v as the model has them (default) or rounded",
+    )
     parser.add_argument("--with-output", action="store_true", help="store the model's attention output too, as `o`")
     parser.add_argument(
         "--compression",
@@ -134,13 +167,13 @@ def main():
         help="gzip's level, 0 for none: large captures are written faster (default 9)",
     )
     options = parser.parse_args()
+    if options.with_output and options.element != "own":
+        parser.error("--with-output: wanted --element own, since the output is of q, k, v as the model has them")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_weights(options.weights, device)
-    prompt = options.prompt
-    if prompt is None:
-        prompt = draw_prompts(1, torch.Generator().manual_seed(options.seed), held_out=True)[0]
+    prompts = prompts_of(options)
     at = [int(step) for step in options.at.split(",")]
-    calls = capture(model, prompt, options.seed, options.grid, options.select, at, options.steps, options.shift)
+    wanted = calls_of(options.select, model.config, len(prompts), at)
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     frames, height, width = options.grid
     source = (
@@ -150,7 +183,7 @@ def main():
     times = schedule(options.steps, options.shift)
     with DumpWriter(
         options.out,
-        model="minidit",
+        model="photodit",
         source=source,
         frames=frames,
         height=height,
@@ -158,35 +191,38 @@ def main():
         text_tokens=TEXT_TOKENS,
         compression=options.compression,
     ) as dump:
-        for (layer, step), arrays in sorted(calls.items()):
-            if (layer, step) in options.skip:
-                continue
-            error = worst_output_error(*(arrays[name].to(device) for name in "qkvo"))
-            print(
-                f"layer {layer} step {step} heads {options.select[layer]}: output against softmax(q k^T / sqrt(d)) v, "
-                f"worst relative error {error:.2e}"
-            )
-            if not error <= error_limit(arrays["q"]):
-                raise RuntimeError(
-                    f"capture: layer {layer} step {step}: wanted an error of at most "
-                    f"{error_limit(arrays['q']):.2e}, found {error:.2e}"
+        for index in sorted({prompt for prompt, _, _ in wanted}):
+            own = {(layer, step): heads for (prompt, layer, step), heads in wanted.items() if prompt == index}
+            seed = options.seed + index
+            calls = capture(model, prompts[index], seed, options.grid, own, options.steps, options.shift)
+            for (layer, step), arrays in sorted(calls.items()):
+                name = f"layer{layer}_step{step}" if len(prompts) == 1 else f"prompt{index}_layer{layer}_step{step}"
+                error = worst_output_error(*(arrays[part].to(device) for part in "qkvo"))
+                print(
+                    f"{name} heads {own[layer, step]}: output against softmax(q k^T / sqrt(d)) v, "
+                    f"worst relative error {error:.2e}"
                 )
-            output = arrays["o"] if options.with_output else None
-            dump.add(
-                f"layer{layer}_step{step}",
-                arrays["q"],
-                arrays["k"],
-                arrays["v"],
-                output,
-                layer=layer,
-                step=step,
-                timestep=times[step],
-                steps=options.steps,
-                prompt=prompt_text(prompt),
-                branch="cond",
-                softmax_scale=model.config.head_dim**-0.5,
-                model_heads=options.select[layer],
-            )
+                if not error <= error_limit(arrays["q"]):
+                    raise RuntimeError(
+                        f"capture: {name}: wanted an error of at most {error_limit(arrays['q']):.2e}, found {error:.2e}"
+                    )
+                if options.element == "bfloat16":
+                    arrays |= {part: arrays[part].to(torch.bfloat16) for part in "qkv"}
+                dump.add(
+                    name,
+                    arrays["q"],
+                    arrays["k"],
+                    arrays["v"],
+                    arrays["o"] if options.with_output else None,
+                    layer=layer,
+                    step=step,
+                    timestep=times[step],
+                    steps=options.steps,
+                    prompt=prompt_text(prompts[index]),
+                    branch="cond",
+                    softmax_scale=model.config.head_dim**-0.5,
+                    model_heads=own[layer, step],
+                )
 
 
 if __name__ == "__main__":

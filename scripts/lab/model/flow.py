@@ -24,13 +24,6 @@ def seeded_noise(seeds, shape, device):
     return torch.stack(rows).to(device)
 
 
-def flow_losses(model, clips, noise, t, prompts):
-    """Mean squared velocity error a clip, [batch]. clips, noise [batch, channels, frames, height, width]; t [batch]."""
-    at = t.view(-1, 1, 1, 1, 1)
-    predicted = model(torch.lerp(clips, noise, at), t, prompts)
-    return (predicted - (noise - clips)).square().mean(dim=(1, 2, 3, 4))
-
-
 @torch.no_grad()
 def velocity(model, x, time, prompts, attention=None, step=0):
     """What the model predicts for noisy clips x [batch, channels, frames, height, width] at one time, of x's shape;
@@ -44,7 +37,7 @@ def velocity(model, x, time, prompts, attention=None, step=0):
 def sample(model, prompts, seeds, grid, steps=STEPS, shift=SHIFT, attention=None, stop_after=None, watch=None):
     """Generate clips [batch, channels, frames, height, width] in about [-1, 1], the same bits at every run.
 
-    prompts [batch, 16] int64, one seed a clip, grid (frames, height, width) in tokens. `attention(q, k, v, layer=,
+    prompts [batch, 13], one seed of its noise a clip, grid (frames, height, width) in tokens. `attention(q, k, v, layer=,
     step=)` replaces the dense attention and knows the layer and the denoising step. `stop_after` ends the run after
     that step (for captures). `watch(step, x)` sees the state after each step. bfloat16 on a GPU, float32 on the CPU.
     """

@@ -2,7 +2,7 @@
 
 Example (with the package draftattention on the path as well; its kernels run on a GPU, PyTorch on a CPU):
 
-    PYTHONPATH=scripts:kernels/python python3 -m lab.model.generate --weights data/minidit.safetensors \
+    PYTHONPATH=scripts:kernels/python python3 -m lab.model.generate --weights data/photodit.safetensors \
         --policy draft --sparsity 0.9 --prompts 2 --out build/clips
 
 OUT/clip_000/frame_000.png, ... are the frames, OUT/clip_000.gif plays them, and OUT/clips.json holds the options, the

@@ -2,9 +2,9 @@
 
 Example:
 
-    PYTHONPATH=scripts python3 -m lab.model.heads --weights data/minidit.safetensors --table data/minidit_heads.csv
+    PYTHONPATH=scripts python3 -m lab.model.heads --weights data/photodit.safetensors --table data/photodit_heads.csv
 
-Columns, for each layer, head and denoising step, averaged over query tokens:
+Columns, for each prompt, layer, head and denoising step, averaged over query tokens:
     same_region, same_frame, same_position, text, elsewhere
         share of the attention mass on the query's own region, on the other regions of its frame, on the same region
         of the other frames, on text, and on the rest; they sum to 1
@@ -13,10 +13,13 @@ Columns, for each layer, head and denoising step, averaged over query tokens:
         share of the video-to-video mass inside the blocks kept at --keep by a global threshold on
         softmax(S~ / sqrt(d)), with S~ from average-pooled or max-pooled regions; by random blocks; by the mass itself
     empty_rows         block rows in which average pooling keeps nothing
+
+The last line names heads for a dump: --choose of them, evenly spread from local to diffuse (`spread_out`).
 """
 
 import argparse
 import csv
+import math
 
 import torch
 
@@ -24,7 +27,7 @@ from .checkpoint import load_weights
 from .flow import SHIFT, STEPS, sample
 from .model import dense_attention
 from .plan import parse_grid
-from .prompts import TEXT_TOKENS, draw_prompts, parse_prompt
+from .prompts import TEXT_TOKENS, add_prompt_options, prompts_of
 
 
 class Regions:
@@ -115,10 +118,10 @@ def describe(q, k, regions, keep, generator):
 
 
 class Analyst:
-    """An attention hook: dense attention that describes every head at the chosen steps, into `rows`."""
+    """An attention hook for one clip: dense attention that describes every head at the chosen steps, into `rows`."""
 
-    def __init__(self, regions, steps, keep):
-        self.regions, self.steps, self.keep, self.rows = regions, set(steps), keep, []
+    def __init__(self, prompt, regions, steps, keep):
+        self.prompt, self.regions, self.steps, self.keep, self.rows = prompt, regions, set(steps), keep, []
 
     def __call__(self, q, k, v, *, layer, step):
         if step in self.steps:
@@ -126,15 +129,27 @@ class Analyst:
                 generator = torch.Generator().manual_seed(1000 * step + 10 * layer + head)
                 with torch.autocast(q.device.type, enabled=False):  # the sampler's bfloat16 must not reach the sums
                     described = describe(q[0, head], k[0, head], self.regions, self.keep, generator)
-                self.rows.append(dict(layer=layer, head=head, step=step, **described))
+                self.rows.append(dict(prompt=self.prompt, layer=layer, head=head, step=step, **described))
         return dense_attention(q, k, v)
+
+
+def spread_out(rows, count):
+    """`count` heads [(layer, head)] of table rows: sorted by effective_blocks, a mean over prompts and steps, and cut into
+    `count` groups as equal as can be, the middle one of each: local, typical and diffuse heads, none chosen by hand."""
+    found = {}
+    for row in rows:
+        found.setdefault((int(row["layer"]), int(row["head"])), []).append(float(row["effective_blocks"]))
+    order = sorted(found, key=lambda place: (sum(found[place]) / len(found[place]), place))
+    if not 1 <= count <= len(order):
+        raise ValueError(f"heads: wanted 1 to {len(order)}, found {count}")
+    return [order[math.floor((i + 0.5) * len(order) / count)] for i in range(count)]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--table", required=True, help="CSV to write")
-    parser.add_argument("--at", default="10,20", help="denoising steps, counted from 0 (default 10,20)")
+    parser.add_argument("--at", default="8,16,24", help="denoising steps, counted from 0 (default 8,16,24)")
     parser.add_argument(
         "--grid", type=parse_grid, default=(8, 32, 48), help="FRAMESxHEIGHTxWIDTH tokens (default 8x32x48)"
     )
@@ -142,20 +157,26 @@ def main():
         "--region", type=lambda text: tuple(map(int, text.split("x"))), default=(8, 16), help="default 8x16"
     )
     parser.add_argument("--keep", type=float, default=0.1, help="share of the blocks kept (default 0.1)")
-    parser.add_argument(
-        "--prompt", type=parse_prompt, help="16 integers (default: a held-out prompt drawn by the seed)"
-    )
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--choose", type=int, default=8, help="how many heads to name for a dump (default 8)")
+    add_prompt_options(parser, 3)
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_weights(options.weights, device)
     at = [int(step) for step in options.at.split(",")]
-    prompt = options.prompt
-    if prompt is None:
-        prompt = draw_prompts(1, torch.Generator().manual_seed(options.seed), held_out=True)[0]
-    analyst = Analyst(Regions(options.grid, options.region, TEXT_TOKENS, device), at, options.keep)
-    sample(model, prompt[None], [options.seed], options.grid, STEPS, SHIFT, attention=analyst, stop_after=max(at))
-    rows = sorted(analyst.rows, key=lambda row: (row["step"], row["layer"], row["head"]))
+    regions, rows = Regions(options.grid, options.region, TEXT_TOKENS, device), []
+    for index, prompt in enumerate(prompts_of(options)):
+        analyst = Analyst(index, regions, at, options.keep)
+        sample(
+            model,
+            prompt[None],
+            [options.seed + index],
+            options.grid,
+            STEPS,
+            SHIFT,
+            attention=analyst,
+            stop_after=max(at),
+        )
+        rows += sorted(analyst.rows, key=lambda row: (row["step"], row["layer"], row["head"]))
     with open(options.table, "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -165,6 +186,8 @@ def main():
     for row in rows:
         cells = (f"{x:.3f}" if isinstance(x, float) else str(x) for x in row.values())
         print(" ".join(f"{cell:>{max(8, len(name))}}" for cell, name in zip(cells, row)))
+    chosen = ",".join(f"{layer}:{head}" for layer, head in spread_out(rows, options.choose))
+    print(f"from local to diffuse, {options.choose} heads: {chosen}")
 
 
 if __name__ == "__main__":

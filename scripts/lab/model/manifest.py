@@ -3,7 +3,7 @@ r"""Write data/manifest.json: what every shipped file is, and the command that m
 Example, from the repository root:
 
     PYTHONPATH=scripts python3 -m lab.model.manifest --data data --commit $(git rev-parse HEAD) \
-        --note "minidit_512p.h5=heads chosen from minidit_heads.csv: ..."
+        --note "photodit_512p.h5=heads chosen from photodit_heads.csv: ..."
 
 Needs no torch. Facts come from the files themselves: training from the log's rows, a dump's shape and origin from
 its attributes, a picture's command from its PNG text.
@@ -20,15 +20,15 @@ from PIL import Image
 from lab.shared.files import rows_with, sha256_of
 
 WEIGHTS, LOG, HEADS, SAMPLES = (
-    "minidit.safetensors",
-    "minidit_training.jsonl",
-    "minidit_heads.csv",
-    "minidit_samples.png",
+    "photodit.safetensors",
+    "photodit_training.jsonl",
+    "photodit_heads.csv",
+    "photodit_samples.png",
 )
-TRAIN_COMMAND = f"python3 -m lab.model.train --checkpoint build/minidit.pt --log data/{LOG} --weights data/{WEIGHTS}"
+TRAIN_COMMAND = f"python3 -m lab.model.train --minutes 23 --log data/{LOG} --weights data/{WEIGHTS}"
 PHOTOGRAPHS = "photographs.png"
-PHOTOGRAPHS_COMMAND = f"python3 -m lab.photo.photographs --out data/{PHOTOGRAPHS}"
-HEADS_COMMAND = f"python3 -m lab.model.heads --weights data/{WEIGHTS} --table data/{HEADS}"
+PHOTOGRAPHS_COMMAND = f"python3 -m lab.model.photographs --out data/{PHOTOGRAPHS}"
+HEADS_COMMAND = f"python3 -m lab.model.heads --weights data/{WEIGHTS} --grid 2x32x48 --table data/{HEADS}"
 
 
 def scripts_sha256(folder):
@@ -86,7 +86,7 @@ def dump_facts(path):
             grid={name: int(file.attrs[name]) for name in ("frames", "height", "width", "text_tokens")},
             shape=list(first["q"].shape),
             dtype=first["q"].attrs.get("dtype", str(first["q"].dtype)),
-            prompt=first.attrs["prompt"],
+            prompts=sorted({group.attrs["prompt"] for group in file["captures"].values()}),
             layers=sorted({c["layer"] for c in captures.values()}),
             steps=sorted({c["step"] for c in captures.values()}),
             of_steps=int(first.attrs["steps"]),
@@ -101,7 +101,7 @@ def describe(path):
     if name == PHOTOGRAPHS:  # its PNG text: each photograph's credit, licence, file in its package, and sha256
         with Image.open(path) as image:
             return entry | dict(command=PHOTOGRAPHS_COMMAND, size=list(image.size), photographs=dict(image.text))
-    entry["model"] = "minidit"
+    entry["model"] = "photodit"
     if name.endswith(".h5"):
         entry.update(dump_facts(path))
     elif name.endswith(".png"):
@@ -120,7 +120,7 @@ def main():
     parser.add_argument("--commit", default="unknown", help="git commit of the scripts")
     parser.add_argument("--note", action="append", default=[], metavar="FILE=TEXT", help="a remark on one file")
     options = parser.parse_args()
-    names = sorted(n for n in os.listdir(options.data) if n.startswith("minidit") or n == PHOTOGRAPHS)
+    names = sorted(n for n in os.listdir(options.data) if n.startswith("photodit") or n == PHOTOGRAPHS)
     files = {name: describe(os.path.join(options.data, name)) for name in names}
     for note in options.note:
         name, _, text = note.partition("=")

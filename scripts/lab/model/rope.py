@@ -1,11 +1,12 @@
-"""3-D rotary position embedding: a quarter of the head dimension for time, three eighths each for rows and columns.
-
-Text tokens stand after the video tokens and are not rotated.
+"""Where tokens stand, and the rotary embedding of it: a quarter of the head dimension for time, three eighths each for
+rows and columns. Positions are in units of FULL whatever the grid, so that a clip looks alike to the model at every
+resolution. Text tokens stand after the video tokens and are not rotated.
 """
 
 import torch
 
-BASE = 256.0  # slowest pair turns once in about 1,600 tokens: far beyond any grid side, near enough to be learned
+BASE = 300.0  # the slowest pair turns once in about 1,900 tokens: far beyond any grid's side, near enough to be learned
+FULL = (8, 32, 48)  # frames, rows and columns of the grid that positions count in
 
 
 def axis_dims(head_dim):
@@ -15,19 +16,25 @@ def axis_dims(head_dim):
     return head_dim // 4, 3 * head_dim // 8, 3 * head_dim // 8
 
 
+def positions(grid, device):
+    """(frame, row, column) of every video token in units of FULL, each [tokens] float32. The first and the last frame
+    stand at 0 and FULL's last; rows and columns are the middles of tokens that fill the picture."""
+    frames, height, width = grid
+    f = torch.arange(frames, device=device, dtype=torch.float32) * ((FULL[0] - 1) / max(frames - 1, 1))
+    h, w = (
+        (torch.arange(n, device=device, dtype=torch.float32) + 0.5) * (full / n) - 0.5
+        for n, full in ((height, FULL[1]), (width, FULL[2]))
+    )
+    return [axis.flatten() for axis in torch.meshgrid(f, h, w, indexing="ij")]
+
+
 def rope_table(grid, text_tokens, head_dim, device):
     """(cos, sin), each [tokens, head_dim / 2] float32, tokens row-major in (frame, height, width) and then text."""
-    axes = torch.meshgrid(*(torch.arange(n, device=device, dtype=torch.float32) for n in grid), indexing="ij")
-    return table_of(axes, text_tokens, head_dim, BASE)
-
-
-def table_of(axes, text_tokens, head_dim, base):
-    """rope_table's result for tokens at these positions: axes (frame, row, column), each of one number a token."""
     angles = []
-    for position, dims in zip(axes, axis_dims(head_dim)):
+    for position, dims in zip(positions(grid, device), axis_dims(head_dim)):
         pairs = dims // 2
-        frequency = base ** (-torch.arange(pairs, device=position.device, dtype=torch.float32) / pairs)
-        angles.append(position.reshape(-1, 1) * frequency)
+        frequency = BASE ** (-torch.arange(pairs, device=device, dtype=torch.float32) / pairs)
+        angles.append(position[:, None] * frequency)
     angle = torch.cat(angles, dim=1)
     angle = torch.cat([angle, angle.new_zeros(text_tokens, angle.shape[1])])
     return angle.cos(), angle.sin()

@@ -1,12 +1,11 @@
-"""Generate clips from the shipped weights and lay them out beside procedural clips of the same prompts.
+"""Generate clips from the shipped weights and lay them out beside the true clips of the same prompts.
 
 Example:
 
-    PYTHONPATH=scripts python3 -m lab.model.sample --weights data/minidit.safetensors --sheet data/minidit_samples.png
+    PYTHONPATH=scripts python3 -m lab.model.sample --weights data/photodit.safetensors --sheet data/photodit_samples.png
 
-Each line of the sheet is one prompt: frames of the generated clip on the left, frames of a procedural clip of that
-prompt on the right. The two share the prompt, not the seed's phases and positions. The prompts are held-out ones
-unless given. With --repeat every clip is generated twice and the bits are compared.
+Each line of the sheet is one prompt: frames of the generated clip on the left, of the true one on the right. The prompts
+are held-out ones unless given. With --repeat every clip is generated twice and the bits are compared.
 """
 
 import argparse
@@ -55,7 +54,7 @@ def main():
                 raise RuntimeError(
                     f"sample: two runs of seed {seed} differ by up to {(clip - again).abs().max().item()}"
                 )
-        truth = render(prompt[None], [seed], frames, height * model.config.patch, width * model.config.patch, device)
+        truth = render(prompt[None], frames, height * model.config.patch, width * model.config.patch, device)
         rows.append([clip[0], truth[0]])
         print(f"seed {seed}: {prompt_text(prompt)}" + (": two runs agree bit for bit" if options.repeat else ""))
     save_sheet(options.sheet, rows, 2, options.frames_shown, spoken_command("-m lab.model.sample"))

@@ -4,7 +4,7 @@ from collections import Counter
 from statistics import mean
 
 import pandas as pd
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, t
 
 from lab.shared.record_format import is_number
 
@@ -15,6 +15,7 @@ EXPERIMENTS = ("bounds", "pooling", "regions")  # all carry the same quality met
 METRICS = ("attention_recall", "output_rel_l2", "output_cosine", "empty_rows", "kept_blocks", "total_blocks")
 CHOICE = ["policy", "pool", "rule", "region", "sparsity"]
 PAPER_REGION, PAPER_SPARSITY = "8x16", 0.9
+LEVEL = 0.95  # of intervals over prompts
 PAPER_RULE = "softmax"  # section 3.1: top entries of A_draft
 RULES = ("logits", "softmax", "released", "row")
 ORACLE, RANDOM = ("oracle", "", ""), ("random", "", "")  # variants: (policy, pool, rule)
@@ -118,12 +119,12 @@ class Quality:
         return list(measured), set.intersection(*measured.values()) if measured else set()
 
     def pairs(self, first, second, metric):
-        """A row a head that has the metric as a number with both masks: dump, sha, first, second; by `place`."""
-        return _both(self.at(*first)[[*DUMP, metric]], self.at(*second)[metric])
+        """A row a head that has the metric as a number with both masks: dump, sha, prompt, first, second; by `place`."""
+        return _both(self.at(*first)[[*DUMP, "prompt", metric]], self.at(*second)[metric])
 
     def pairs_of_metrics(self, mask, first, second):
         """The same of two metrics with one mask."""
-        return _both(self.at(*mask)[[*DUMP, first]], self.at(*mask)[second])
+        return _both(self.at(*mask)[[*DUMP, "prompt", first]], self.at(*mask)[second])
 
     def left_out(self, *metrics):
         """What is to be said of these metrics where they are relative to nothing, or ""."""
@@ -135,7 +136,7 @@ class Quality:
 
 
 def _both(first, second):
-    found = first.set_axis([*DUMP, "first"], axis=1).join(second.rename("second"), how="inner")
+    found = first.set_axis([*DUMP, "prompt", "first"], axis=1).join(second.rename("second"), how="inner")
     return where(found, [is_number(a) and is_number(b) for a, b in zip(found["first"], found["second"])])
 
 
@@ -173,6 +174,18 @@ def _preferred(values, wanted):
     return max(sorted(counts), key=counts.get)
 
 
+def over_prompts(pairs):
+    """What first minus second is over the prompts of Quality.pairs, {"gain", "low", "high", "prompts"}: mean and 95%
+    interval (Student's t) of the prompts' means. Heads of one prompt are not independent; prompts are. None below two."""
+    means = (pairs["first"] - pairs["second"]).groupby([pairs["sha"], pairs["prompt"].fillna("")]).mean()
+    of_prompts = means.groupby(level="prompt").mean().astype(float)
+    count = len(of_prompts)
+    if count < 2:
+        return None
+    gain, width = of_prompts.mean(), t.ppf(1 - (1 - LEVEL) / 2, count - 1) * of_prompts.std() / count**0.5
+    return {"gain": gain, "low": gain - width, "high": gain + width, "prompts": count}
+
+
 def compare(recall, error):
     """How often and by how much the first mask is better than the second, of Quality.pairs of recalls and of output errors;
     None without any."""
@@ -187,6 +200,8 @@ def compare(recall, error):
         "recall_second": mean(recall["second"]),
         "error_first": mean(error["first"]),
         "error_second": mean(error["second"]),
+        "recall_over": over_prompts(recall),
+        "error_over": over_prompts(error),
     }
 
 
@@ -200,7 +215,9 @@ def better(result):
     recall_gain = result["recall_first"] - result["recall_second"]
     error_gain = result["error_second"] - result["error_first"]
     most = result["recall_wins"] > result["heads"] / 2 and result["error_wins"] > result["error_heads"] / 2
-    if recall_gain > 0 and error_gain > 0 and most:
+    over = [(result["recall_over"], 1), (result["error_over"], -1)]
+    sure = all(each is None or sign * each["low"] > 0 < sign * each["high"] for each, sign in over)
+    if recall_gain > 0 and error_gain > 0 and most and sure:
         return CONFIRMED
     return CONTRADICTED if recall_gain < 0 and error_gain < 0 else CAVEAT
 

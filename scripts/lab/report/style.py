@@ -80,6 +80,11 @@ plt.rcParams.update(
 )
 
 
+def shades(count):
+    """`count` colours in an order that the eye can follow."""
+    return plt.get_cmap("viridis")([0.93 * place / max(count - 1, 1) for place in range(count)])
+
+
 def variant_style(variant):
     """Style of ("draft", pool, rule), ("oracle",) or ("random",)."""
     return VARIANT_STYLES.get(variant[1] if variant[0] == "draft" else variant[0], (BLACK, "-", "v"))

@@ -68,7 +68,7 @@ def choice_of(cell):
         cell.policy,
         cell.sparsity or 0.0,
         cell.pool if drafted else "",
-        cell.rule if drafted else "",
+        cell.rule,
         cell.region,
         PAPER_STEPS if cell.dense_steps is None else cell.dense_steps,
         cell.config.get("heads", "all"),
@@ -205,7 +205,7 @@ class Videos:
         builds = self.cells["build"] if cells is None else [each.build for each in cells]
         commits = sorted({str(build.get("commit"))[:12] for build in builds})
         return (
-            f"{cell.clips} clips of minidit, {cell.grid_text} tokens, {cell.steps} steps, each a held-out prompt with"
+            f"{cell.clips} clips of {cell.model or 'a model without a name'}, {cell.grid_text} tokens, {cell.steps} steps, each a held-out prompt with"
             f" its own seed; {cell.gpu or cell.cpu}, commit {', '.join(commits)}"
         )
 

@@ -1,8 +1,10 @@
 """Videos of the small video DiT, dense and sparse: the paper's Tables 1, 4 and 5 in miniature, and what they leave out.
 
 configurations  which policies are compared
-metrics         a sparse video against the dense one: PSNR and SSIM
+metrics         a sparse video against the dense one, or the true one: PSNR and SSIM
 perceptual      LPIPS, where its weights are
+motion          what moves in a clip, and what flickers
+visible         ColorVideoVDP: what a person would see of the difference, over space and time
 probing         attention-level recall, empty rows and output errors inside a sampling run
 dense_path      what lies between attention and the video: a step's error, errors added up, the distance by step
 contrast        how washed-out a sparse video is, and PSNR without that

@@ -29,7 +29,7 @@ def parse(arguments):
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  PYTHONPATH=scripts python3 -m lab.videos --out results/video",
     )
-    parser.add_argument("--weights", default=os.path.join(ROOT, "data", "minidit.safetensors"), metavar="FILE")
+    parser.add_argument("--weights", default=os.path.join(ROOT, "data", "photodit.safetensors"), metavar="FILE")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the records and pictures")
     parser.add_argument(
         "--parts",
@@ -94,7 +94,7 @@ def main(arguments=None):
         from lab.model.sample import spoken_command
         from lab.shared.nvml import Nvml
         from lab.shared.records import build_info, machine_info
-        from lab.videos import configurations, perceptual, pictures, quality, speed
+        from lab.videos import configurations, motion, perceptual, pictures, quality, speed, visible
     except ImportError as error:
         return refuse(f"not installed: {error}")
     videos, times = (os.path.join(options.out, name) for name in ("videos.jsonl", "video_times.jsonl"))
@@ -112,7 +112,11 @@ def main(arguments=None):
         setup = quality.Setup(
             clips=options.clips, batch=options.batch, grid=parse_grid(options.grid), steps=options.steps
         )
-        lpips = perceptual.find_lpips(options.lpips, device)
+        judges = quality.Judges(
+            lpips=perceptual.find_lpips(options.lpips, device),
+            cvvdp=visible.find_cvvdp(device),
+            flow_px=motion.find_flow(),
+        )
     except ValueError as error:
         return refuse(error)
     nvml = Nvml(torch.cuda.get_device_properties(0).uuid if device.type == "cuda" else "none")
@@ -120,7 +124,7 @@ def main(arguments=None):
     model, weights = load_weights(options.weights, device), sha256_of(options.weights)
     dense = dense_kernel(options.kernel, device)
     os.makedirs(options.out, exist_ok=True)
-    study = quality.Study(model, weights, setup, machine, build, videos, lpips)
+    study = quality.Study(model, weights, setup, machine, build, videos, judges)
     whole, begin = True, time.monotonic()
     if "speed" in options.parts and device.type == "cuda":
         speed.run(model, dense, machine, build, weights, times, nvml)

@@ -22,6 +22,8 @@ def configurations(kernel="auto", dense_kernel="torch"):
     table_1 = [draft(sparsity) for sparsity in SPARSITIES]
     table_4 = [draft(sparsity, pool="max") for sparsity in SPARSITIES]
     ends = [Policy("random", sparsity) for sparsity in SPARSITIES] + [Policy("oracle", sparsity) for sparsity in FEW]
+    ends += [Policy("oracle", 0.9, rule="row", dense_steps=share) for share in (0.25, 0.0)]
+    ends += [Policy("random", 0.9, dense_steps=0.0)]
     first_steps = [draft(sparsity, dense_steps=share) for sparsity in (0.75, 0.9) for share in DENSE_STEPS]
     table_5 = [draft(sparsity, region=region) for sparsity in (0.75, 0.9) for region in REGIONS]
     rules = [draft(sparsity, rule=rule) for sparsity in FEW for rule in ("logits", "released", "row")]

@@ -1,4 +1,4 @@
-"""Clips side by side: a sheet with one line a configuration, and an animation of dense beside sparse."""
+"""Clips side by side: a sheet with the true clips and one line a configuration, and an animation of dense, draft, random."""
 
 import os
 
@@ -8,7 +8,14 @@ from lab.model.sheet import animate, save_labelled_sheet
 from .configurations import REFERENCE, draft
 
 FIGURES = {  # stem: policies
-    "figure_5_clips": (REFERENCE, draft(0.6), draft(0.9), Policy("random", 0.9), Policy("oracle", 0.9)),
+    "figure_5_clips": (
+        REFERENCE,
+        draft(0.6),
+        draft(0.8),
+        draft(0.9),
+        Policy("random", 0.9),
+        Policy("oracle", 0.9, rule="row"),
+    ),
     "figure_6_clips": (REFERENCE, draft(0.9), draft(0.9, pool="max")),
     "rules_clips": (REFERENCE, draft(0.9), draft(0.9, rule="row"), draft(0.9, rule="logits")),
     "dense_steps_clips": (REFERENCE, draft(0.9), draft(0.9, dense_steps=0.0)),
@@ -28,9 +35,10 @@ def draw(study, kernel, folder, command):
         return made[policy]
 
     for stem, policies in FIGURES.items():
-        rows = [(policy.describe(), list(clips_of(policy)[:CLIPS])) for policy in policies]
+        rows = [("true", list(study.truth[:CLIPS]))]
+        rows += [(policy.describe(), list(clips_of(policy)[:CLIPS])) for policy in policies]
         paths.append(os.path.join(folder, f"{stem}.png"))
         save_labelled_sheet(paths[-1], rows, FRAMES, command)
     paths.append(os.path.join(folder, "dense_beside_draft.gif"))
-    animate(paths[-1], [clips_of(REFERENCE)[0], clips_of(draft(0.9))[0]])
+    animate(paths[-1], [clips_of(policy)[0] for policy in (REFERENCE, draft(0.9), Policy("random", 0.9))])
     return paths

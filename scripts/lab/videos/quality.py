@@ -1,5 +1,5 @@
-"""Clips of every configuration beside the dense ones of the same prompts and seeds: experiment `video`, `video_heads`
-for what each head kept meanwhile, and `video_contrast` for how washed-out the clips are.
+"""Clips of every configuration beside the dense ones of the same prompts and seeds, and beside the prompts' true clips:
+experiment `video`, `video_heads` for what each head kept meanwhile, and `video_contrast` for how washed-out the clips are.
 
 A configuration that the file of records already holds for the same weights, clips and build is not made again, so that
 a run that was stopped goes on where it was; the dense clips are made again, twice, and have to be the same bits.
@@ -15,11 +15,12 @@ import torch
 from lab.model.flow import SHIFT, STEPS, sample
 from lab.model.policies import PolicyAttention
 from lab.model.prompts import TEXT_TOKENS, draw_prompts
+from lab.model.video import render
 from lab.shared.record_file import read_all
 from lab.shared.record_format import identity
 from lab.shared.records import make_record
 
-from . import contrast, metrics
+from . import contrast, metrics, motion
 from .configurations import REFERENCE, flops_share
 from .dense_path import DensePath
 from .probing import NAMES, Probe
@@ -48,11 +49,23 @@ def mean_of_each(values):
     return {name: sum(found) / len(found) for name, found in values.items()}
 
 
-class Study:
-    """model: lab.model.model.MiniDiT on its device; weights: sha256 of its file; lpips: what perceptual.find_lpips gives,
-    a function of two clips or why there is none."""
+@dataclass(frozen=True)
+class Judges:
+    """Metrics of packages that may be missing: each (function, "") or (None, why there is none)."""
 
-    def __init__(self, model, weights, setup, machine, build, out, lpips):
+    lpips: tuple
+    cvvdp: tuple
+    flow_px: tuple
+
+    def notes(self):
+        """{name: why there is none}."""
+        return {name: why for name, (found, why) in vars(self).items() if found is None}
+
+
+class Study:
+    """model: lab.model.model.PhotoDiT on its device; weights: sha256 of its file; judges: Judges."""
+
+    def __init__(self, model, weights, setup, machine, build, out, judges):
         self.model, self.weights, self.setup, self.machine, self.build, self.out = (
             model,
             weights,
@@ -64,7 +77,10 @@ class Study:
         self.device = next(model.parameters()).device
         self.prompts = draw_prompts(setup.clips, torch.Generator().manual_seed(FIRST_SEED), held_out=True)
         self.seeds = list(range(FIRST_SEED, FIRST_SEED + setup.clips))
-        self.lpips, self.no_lpips = lpips
+        self.judges = judges
+        frames, height, width = setup.grid
+        patch = model.config.patch
+        self.truth = render(self.prompts, frames, height * patch, width * patch, self.device).cpu()
         self.dense = self.path = None
 
     def source(self):
@@ -72,7 +88,7 @@ class Study:
         config, setup = self.model.config, self.setup
         frames, height, width = setup.grid
         return {
-            "model": "minidit",
+            "model": "photodit",
             "weights_sha256": self.weights,
             "grid": {"frames": frames, "height": height, "width": width},
             "text_tokens": TEXT_TOKENS,
@@ -140,18 +156,33 @@ class Study:
             self.setup.shift,
             self.setup.probe_steps,
         )
+        values = self.alone(self.dense)
+        of_truth = self.alone(self.truth)
         self.append(
             "video",
             self.config(REFERENCE),
-            {
+            mean_of_each(values)
+            | {f"{name}_truth": mean for name, mean in mean_of_each(of_truth).items() if name in ("flicker", "flow_px")}
+            | {
                 "repeat_max_abs": difference,
                 "kept_share": 1.0,
                 "flops_share": 1.0,
                 "seconds_per_clip": seconds / self.setup.clips,
                 "clips": self.setup.clips,
             },
-            arrays={"effective_blocks": list(self.path.spread.values())},
+            arrays=values | {"effective_blocks": list(self.path.spread.values())},
+            notes=self.judges.notes(),
         )
+
+    def alone(self, clips):
+        """{metric: one number a clip} of clips as they are, without the dense ones: against the true clips, and in time."""
+        values = {"psnr_truth": [], "flicker": []} | ({"flow_px": []} if self.judges.flow_px[0] else {})
+        for clip, true, prompt in zip(clips.to(self.device), self.truth.to(self.device), self.prompts):
+            values["psnr_truth"].append(metrics.psnr(clip, true))
+            values["flicker"].append(motion.flicker(clip, prompt))
+            if self.judges.flow_px[0]:
+                values["flow_px"].append(self.judges.flow_px[0](clip))
+        return values
 
     def measure(self, policy):
         """One configuration: a `video` record, a `video_contrast` one where that is wanted, and `video_heads` records of a
@@ -161,12 +192,11 @@ class Study:
         distances = []
         clips, kept = self.clips_of(policy, probe, watch=lambda step, x: distances.append(self.path.distance(step, x)))
         seconds = time.monotonic() - begin
-        values = {"psnr": [], "ssim": []} | ({"lpips": []} if self.lpips else {})
-        for clip, dense in zip(clips.to(self.device), self.dense.to(self.device)):
-            values["psnr"].append(metrics.psnr(clip, dense))
-            values["ssim"].append(metrics.ssim(clip, dense))
-            if self.lpips:
-                values["lpips"].append(self.lpips(clip, dense))
+        of_two = {"psnr": metrics.psnr, "ssim": metrics.ssim}
+        of_two |= {name: found for name in ("lpips", "cvvdp") if (found := getattr(self.judges, name)[0])}
+        pairs = list(zip(clips.to(self.device), self.dense.to(self.device)))
+        values = {name: [distance(*pair) for pair in pairs] for name, distance in of_two.items()}
+        values |= self.alone(clips)
         means = mean_of_each(values)
         means |= {
             "kept_share": kept,
@@ -185,8 +215,7 @@ class Study:
         if contrast.is_wanted(policy):
             found = contrast.measure(clips, self.dense, self.device)
             self.append("video_contrast", self.config(policy), mean_of_each(found), arrays=found)
-        notes = {"lpips": self.no_lpips} if self.no_lpips else {}
-        self.append("video", self.config(policy), means, arrays=values, notes=notes)
+        self.append("video", self.config(policy), means, arrays=values, notes=self.judges.notes())
         for layer, head in sorted({(row["layer"], row["head"]) for row in probe.rows}):
             found = {name: probe.mean(name, layer, head) for name in NAMES}
             self.append(
@@ -211,14 +240,15 @@ class Study:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
     def is_done(self, policy):
-        """Whether the file holds this configuration, made by this build of these clips, with LPIPS if that can be had."""
+        """Whether the file holds this configuration, made by this build of these clips, with every metric that can be
+        had."""
         parts = {"input": self.source(), "config": self.config(policy), "machine": self.machine}
         wanted = identity({"experiment": "video"} | parts)
         return any(
             identity(record) == wanted
             and (record.get("build") or {}).get("commit") == self.build.get("commit")
             and record["status"] == "ok"
-            and ("lpips" in (record.get("arrays") or {}) or not self.lpips)
+            and all(name in (record.get("arrays") or {}) or not found for name, (found, _) in vars(self.judges).items())
             for record in read_all(self.out)
         )
 

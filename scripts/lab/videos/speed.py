@@ -124,7 +124,7 @@ def time_grid(model, grid, kernel, machine, build, weights, rounds=3, nvml=None)
         if drafts[policy] is not None:
             found["draft_ms"] = drafts[policy]
         source = {
-            "model": "minidit",
+            "model": "photodit",
             "weights_sha256": weights,
             "grid": dict(zip(SIDES, grid)),
             "text_tokens": TEXT_TOKENS,

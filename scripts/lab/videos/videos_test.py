@@ -20,12 +20,14 @@ from lab.model import generate
 from lab.model.checkpoint import save_weights
 from lab.model.flow import sample
 from lab.model.heads import Regions
+from lab.model.judge import disc
 from lab.model.model import dense_attention
 from lab.model.model_test import awake_model
 from lab.model.policies import Policy, PolicyAttention, video_mass
 from lab.model.prompts import TEXT_TOKENS, draw_prompts
+from lab.model.video import render
 from lab.videos import __main__ as command
-from lab.videos import configurations, contrast, metrics, pictures, quality, speed
+from lab.videos import configurations, contrast, metrics, motion, pictures, quality, speed, visible
 from lab.videos.probing import NAMES, Probe
 
 GRID, REGION, STEPS = (2, 9, 17), (4, 8), 4
@@ -210,6 +212,55 @@ class Metrics(unittest.TestCase):
             self.assertIn(wanted, chosen)
 
 
+class Time(unittest.TestCase):
+    def setUp(self):
+        self.prompts = draw_prompts(3, torch.Generator().manual_seed(5), held_out=True)
+        self.clips = render(self.prompts, 4, 96, 144)
+
+    def test_flicker_is_what_the_camera_does_not_explain(self):
+        # Given true clips, claim: little but interpolation is left (0.02). Frames that are brighter and darker by 0.05 in turn
+        # differ by 0.1; a still picture under a moving camera does not follow it.
+        for clip, prompt in zip(0.8 * self.clips, self.prompts):
+            true = motion.flicker(clip, prompt)
+            self.assertLess(true, 0.02)
+            turns = torch.tensor([0.1, -0.1, 0.1, -0.1])[None, :, None, None]  # of [-1, 1]
+            self.assertAlmostEqual(motion.flicker(clip + turns, prompt), 0.1, delta=0.01)
+            self.assertGreater(motion.flicker(clip[:, :1].expand(-1, 4, -1, -1), prompt), 3 * true)
+            self.assertEqual(motion.flicker(clip[:, :1], prompt), 0.0)
+        broken = self.clips[0].clone()
+        broken[:] = math.nan
+        self.assertTrue(math.isnan(motion.flicker(broken, self.prompts[0])))
+
+    def test_flicker_leaves_the_cut_out_alone(self):
+        # Claim: what happens inside the cut-out does not count.
+        prompt, clip = self.prompts[0], self.clips[0].clone()
+        inside = disc(prompt[None], 4, 96, 144, "cpu")[0]
+        noise = torch.rand(clip.shape, generator=torch.Generator().manual_seed(1)) - 0.5
+        changed = motion.flicker(clip + noise * inside, prompt)
+        self.assertAlmostEqual(changed, motion.flicker(clip, prompt), delta=1e-6)
+        self.assertGreater(motion.flicker(clip + noise * (1 - inside), prompt), changed + 0.05)
+
+    def test_flow_is_the_speed_in_pixels(self):
+        if (find := motion.find_flow())[0] is None:
+            self.skipTest(find[1])
+        # Given a photograph whose camera pans right by 3 pixels a frame, claim: the fastest 5% move by that, to half a pixel.
+        prompt = torch.tensor([[2, 0, -0.1, 0, 0.5, -0.1 + 3 * 3 / 144, 0, 0.5, -9, -9, -9, -9, 0.3]])
+        self.assertAlmostEqual(find[0](render(prompt, 4, 96, 144)[0]), 3.0, delta=0.5)
+        self.assertLess(find[0](self.clips[0][:, :1].expand(-1, 3, -1, -1)), 0.1)
+        self.assertEqual(find[0](self.clips[0][:, :1]), 0.0)
+
+    def test_colorvideovdp_knows_a_worse_clip(self):
+        quality_of, why = visible.find_cvvdp("cpu")
+        if quality_of is None:
+            self.skipTest(why)
+        clip = self.clips[0]
+        noise = torch.randn(clip.shape, generator=torch.Generator().manual_seed(2))
+        same, near, far = (quality_of(clip + share * noise, clip) for share in (0.0, 0.05, 0.5))
+        self.assertAlmostEqual(same, 10.0, delta=1e-3)
+        self.assertGreater(near, far + 1)
+        self.assertLess(near, 10 - 1e-3)
+
+
 class Studies(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -217,10 +268,11 @@ class Studies(unittest.TestCase):
         self.folder = folder.name
         self.out = os.path.join(self.folder, "videos.jsonl")
 
-    def study(self, lpips=(None, "left out: no AlexNet")):
+    def study(self, lpips=(None, "left out: no AlexNet"), cvvdp=(None, "left out: no cvvdp")):
+        judges = quality.Judges(lpips, cvvdp, (None, "left out: no OpenCV"))
         setup = quality.Setup(clips=3, batch=2, grid=GRID, steps=STEPS, probe_clips=1)
         return quality.Study(
-            awake_model(), "ab", setup, {"cpu": "any", "gpu": None}, {"commit": "abc"}, self.out, lpips
+            awake_model(), "ab", setup, {"cpu": "any", "gpu": None}, {"commit": "abc"}, self.out, judges
         )
 
     def records(self):
@@ -240,6 +292,12 @@ class Studies(unittest.TestCase):
             self.assertEqual((len(one["arrays"]["psnr"]), len(one["arrays"]["distance"])), (3, STEPS))
             self.assertAlmostEqual(one["metrics"]["psnr"], sum(one["arrays"]["psnr"]) / 3, delta=1e-9)
             self.assertIn("AlexNet", one["notes"]["lpips"])
+            self.assertIn("no OpenCV", one["notes"]["flow_px"])
+            self.assertNotIn("cvvdp", one["metrics"])
+        # The dense clips' distance to the truth is of the same clips, not 0, and the true clips' flicker stands beside.
+        self.assertAlmostEqual(videos[0]["metrics"]["psnr_truth"], videos[1]["metrics"]["psnr_truth"], delta=0.01)
+        self.assertLess(videos[0]["metrics"]["psnr_truth"], 40)
+        self.assertGreater(videos[0]["metrics"]["flicker_truth"], 0)
         # Dense attention in another order of sums: far nearer than any mask, and not the same bits.
         self.assertGreater(min(videos[1]["arrays"]["psnr"]), max(videos[2]["arrays"]["psnr"]) + 20)
         entries = Regions(GRID, REGION, TEXT_TOKENS, "cpu").video ** 2
@@ -384,9 +442,9 @@ class Studies(unittest.TestCase):
 
         with Image.open(paths[0]) as sheet:
             self.assertEqual(sheet.text["command"], "a command")
-            self.assertEqual(sheet.height, 3 * (16 + 36 + 3))
+            self.assertEqual(sheet.height, 4 * (16 + 36 + 3))
         with Image.open(paths[1]) as animation:
-            self.assertEqual((animation.n_frames, animation.size), (2, (2 * 68 + 3, 36)))
+            self.assertEqual((animation.n_frames, animation.size), (2, (3 * 68 + 2 * 3, 36)))
 
 
 class FakeEvent:

@@ -27,6 +27,7 @@ PARTS = [
         "figure_5",
         "figure_6",
         "rules_videos",
+        "every_head",
         "diffuse_heads",
         "recall_and_psnr",
         "balance",

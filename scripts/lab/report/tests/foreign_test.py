@@ -8,7 +8,7 @@ from lab.report.foreign import cell, inert, inert_value, markdown, math_free, pl
 class Foreign(unittest.TestCase):
     def test_usual_names_are_untouched(self):
         for text in (
-            "minidit_512p.h5",
+            "photodit_512p.h5",
             "NVIDIA H100 80GB HBM3",
             "8x16",
             "layer0+layer1",

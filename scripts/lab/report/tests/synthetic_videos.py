@@ -17,7 +17,7 @@ MACHINE = {"gpu": "NVIDIA Synthetic", "driver": "580.0", "cpu": "Synthetic CPU",
 
 def source(clips, **more):
     found = {
-        "model": "minidit",
+        "model": "photodit",
         "weights_sha256": "ab" * 32,
         "grid": {"frames": 8, "height": 32, "width": 48},
         "text_tokens": 16,

@@ -6,13 +6,23 @@ import unittest
 from unittest import mock
 
 import matplotlib.pyplot as plt
+import pandas as pd
 
 from lab.report import frame, page, style
 from lab.report.__main__ import PAPER_FOLDER
 from lab.report.finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE
 from lab.report.paper import Paper
-from lab.report.parts import figure_1, section_3_1, table_1_flops, table_4, table_5, theorem_3_3, theorem_3_5
-from lab.report.quality import spearman
+from lab.report.parts import (
+    every_head,
+    figure_1,
+    section_3_1,
+    table_1_flops,
+    table_4,
+    table_5,
+    theorem_3_3,
+    theorem_3_5,
+)
+from lab.report.quality import over_prompts, spearman
 from lab.report.tests import synthetic_flops
 from lab.report.tests import synthetic_records as synthetic
 
@@ -127,6 +137,21 @@ class Selection(Planted):
             self.table_4(lambda item: None if item["config"].get("pool") == "max" else item).verdict, NOT_TESTABLE
         )
 
+    def test_table_4_wants_the_interval_over_prompts_too(self):
+        # Given heads of two prompts on which average pooling has more recall and less error, in one by far: better on
+        # every head, and yet the interval over two prompts holds 0.
+        def of_two_prompts(item, gains):
+            item = dict(item, input=dict(item["input"], prompt=f"prompt {item['input']['head']}"))
+            gain = gains[item["input"]["head"]] if item["config"].get("pool") == "avg" else 0.0
+            return with_metrics(item, attention_recall=0.4 + gain, output_rel_l2=0.5 - gain)
+
+        alike = self.table_4(lambda item: of_two_prompts(item, (0.20, 0.21)))
+        self.assertEqual(alike.verdict, CONFIRMED)
+        self.assertIn("over 2 prompts", alike.measured)
+        apart = self.table_4(lambda item: of_two_prompts(item, (0.01, 0.40)))
+        self.assertEqual(apart.verdict, CAVEAT)
+        self.assertIn("better in 2 of 2 heads", apart.measured)
+
     def test_table_5_confirmed_and_missing(self):
         def section(change=lambda item: item):
             return self.finding(of(table_5), change, ("regions",))
@@ -197,6 +222,54 @@ class Flops(Planted):
             return with_metrics(item, pflops_printed=300.0) if item["config"].get("sparsity") == 0.9 else item
 
         self.assertIn("HunyuanVideo 768p Ours 90%", " ".join(table(mistyped).why))
+
+
+class Heads(Planted):
+    def invented(self):
+        return synthetic.generate(4, 3)
+
+    def section(self, change=lambda item: item):
+        return self.finding(of(every_head), change)
+
+    def test_every_group_some_none_and_too_few(self):
+        found = self.section()
+        self.assertEqual(found.verdict, CONFIRMED)
+        groups = [row[0] for row in found.tables[0].rows]
+        self.assertEqual(groups[:6], ["all", "layer 0", "layer 3", "layer 6", "layer 9", every_head.THIRDS[0]])
+        self.assertIn("better by both in 7 of 7 groups and in 12 of 12 heads", found.measured)
+
+        def other_layers(item, layers):
+            pool = {"avg": "max", "max": "avg"}.get(item["config"].get("pool"))
+            if not pool or item["input"]["layer"] not in layers:
+                return item
+            return dict(item, config=dict(item["config"], pool=pool))
+
+        some = self.section(lambda item: other_layers(item, {3}))
+        self.assertEqual(some.verdict, CAVEAT)
+        self.assertIn("It is not better in: layer 3", " ".join(some.why))
+        self.assertEqual(self.section(lambda item: other_layers(item, {0, 3, 6, 9})).verdict, CONTRADICTED)
+        self.assertEqual(self.section(lambda item: None if item["input"]["layer"] == 3 else item).verdict, NOT_TESTABLE)
+
+    def test_thirds_are_by_the_oracle(self):
+        table = self.section().tables[0]
+        oracle = table.columns.index("mass in the best blocks")
+        thirds = [row[oracle] for row in table.rows if row[0] in every_head.THIRDS]
+        self.assertEqual(thirds, sorted(thirds, reverse=True))
+        self.assertGreater(thirds[0], thirds[-1] + 0.05)
+
+
+class Prompts(unittest.TestCase):
+    def test_intervals_are_over_prompts_and_not_heads(self):
+        # Given the means 1, 2, 3 of three prompts, with 1, 2 and 40 heads, claim: 2 +- 4.303 / sqrt(3), Student's t of two
+        # degrees of freedom; of one prompt nothing.
+        heads = [("a", 1.0)] + [("b", 1.5), ("b", 2.5)] + [("c", 3.0)] * 40
+        pairs = pd.DataFrame([{"sha": "x", "prompt": prompt, "first": gain, "second": 0.0} for prompt, gain in heads])
+        found = over_prompts(pairs)
+        self.assertEqual((found["gain"], found["prompts"]), (2.0, 3))
+        self.assertAlmostEqual(found["high"] - found["gain"], 4.30265 / 3**0.5, places=4)
+        self.assertAlmostEqual(found["gain"] - found["low"], 4.30265 / 3**0.5, places=4)
+        self.assertIsNone(over_prompts(pairs[pairs["prompt"] == "c"]))
+        self.assertIsNone(over_prompts(pairs.assign(prompt=None)))
 
 
 class Ranks(unittest.TestCase):

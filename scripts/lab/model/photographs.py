@@ -2,7 +2,7 @@ r"""The photographs that clips show, from files that ship in Python packages.
 
 Example, where scikit-image, scikit-learn and matplotlib are installed:
 
-    PYTHONPATH=scripts python3 -m lab.photo.photographs --out data/photographs.png
+    PYTHONPATH=scripts python3 -m lab.model.photographs --out data/photographs.png
 
 makes the file that everything else reads: SCENES cropped to 3:2, and CUT_OUTS in squares beside them. Each source's
 sha256 is checked first. Licences: `Photograph.licence`, also in data/manifest.json.

@@ -2,7 +2,7 @@ r"""How good the model's clips are, and how far masks move them: figures on held
 
 Example (with draftattention on the path; its kernels want a GPU):
 
-    PYTHONPATH=scripts:kernels/python python3 -m lab.photo.judge --weights build/photodit.safetensors --prompts 54 --sparse 6
+    PYTHONPATH=scripts:kernels/python python3 -m lab.model.judge --weights data/photodit.safetensors --prompts 54 --sparse 6
 
 Prints the PSNR of dense clips to the true ones (whole, behind the cut-out, the cut-out's disc), how often the nearest of
 all scenes, and of all cut-outs, is the prompt's own; then the PSNR to the dense clips, and to the true ones, of clips
@@ -14,14 +14,14 @@ import sys
 
 import torch
 
-from lab.model.flow import SHIFT, STEPS, sample
-from lab.model.plan import parse_grid
-from lab.model.policies import Policy, PolicyAttention
-from lab.model.sheet import save_labelled_sheet
-
 from .checkpoint import load_weights
+from .flow import SHIFT, STEPS, sample
 from .photographs import CUT_OUTS, SCENES
+from .plan import parse_grid
+from .policies import Policy, PolicyAttention
 from .prompts import TEXT_TOKENS, add_prompt_options, prompts_of
+from .sample import spoken_command
+from .sheet import save_labelled_sheet
 from .video import cut_out_at, frame_times, render
 
 MASKS = [
@@ -124,7 +124,7 @@ def main():
             flush=True,
         )
     if options.sheet:
-        save_labelled_sheet(options.sheet, rows, 3)
+        save_labelled_sheet(options.sheet, rows, 3, spoken_command("-m lab.model.judge"))
     return 0
 
 
