@@ -17,7 +17,7 @@ import os
 import h5py
 from PIL import Image
 
-from lab.shared.files import rows_with, sha256_of
+from lab.shared.files import ROOT, rows_with, sha256_of
 
 WEIGHTS, LOG, HEADS, SAMPLES = (
     "photodit.safetensors",
@@ -127,10 +127,9 @@ def main():
         if name not in files:
             raise ValueError(f"note: wanted one of {names}, found {name!r}")
         files[name].setdefault("notes", []).append(text)
-    scripts = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     manifest = dict(
         commit=options.commit,
-        scripts_sha256=scripts_sha256(scripts),
+        scripts_sha256=scripts_sha256(ROOT / "scripts"),
         run_from="the repository root, with PYTHONPATH=scripts",
         training=training_facts(os.path.join(options.data, LOG)),
         files=files,
