@@ -440,6 +440,12 @@ class Bare(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "steps: wanted the length of the schedule, found 3 and timestep 4, 50"):
             steps.find(torch.tensor([50.0]))
 
+    def test_timesteps_of_each_token_count_by_the_largest(self):
+        # Given passes whose first frame is clean, at 0, and whose other tokens are at 900, 700, 500, claim: three steps.
+        steps = CountedSteps(3)
+        found = [steps.find(torch.tensor([[0.0, float(t)]])) for t in (900, 900, 700, 500)]
+        self.assertEqual([place.step for place in found], [0, 0, 1, 2])
+
     def test_rising_timesteps(self):
         found = self.steps(3, (0, 0, 400, 400, 900, 0, 400, 0, 400, 900))
         self.assertEqual(found, [(step, 3) for step in (0, 0, 1, 1, 2, 0, 1, 0, 1, 2)])

@@ -12,7 +12,7 @@ import math
 import os
 import sys
 
-from lab.shared.one_line_parser import OneLineParser
+from lab.shared.one_line_parser import OneLineParser, writes_stdout
 
 BRANCHES = {"cond": ("cond",), "uncond": ("uncond",), "both": ("cond", "uncond")}
 
@@ -135,6 +135,7 @@ def parse(arguments):
     return options
 
 
+@writes_stdout("capture")
 def main(arguments=None):
     options = parse(arguments)
     try:

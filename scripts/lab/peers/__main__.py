@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 
-from lab.shared.one_line_parser import OneLineParser, Refused
+from lab.shared.one_line_parser import OneLineParser, Refused, writes_stdout
 from lab.shared.records import build_info, machine_info, open_records
 
 RULES = ("logits", "softmax", "released", "row")
@@ -159,6 +159,7 @@ def run(options):
     return 1 if any(record["status"] == "failed" for record in made) else 0
 
 
+@writes_stdout("peers")
 def main(arguments=None):
     options = parse(arguments)
     try:

@@ -17,7 +17,7 @@ import warnings
 from collections import Counter
 
 from lab.shared.files import ROOT
-from lab.shared.one_line_parser import OneLineParser
+from lab.shared.one_line_parser import OneLineParser, writes_stdout
 
 PAPER_FOLDER = ROOT / "data" / "paper"
 
@@ -43,6 +43,7 @@ def parse(arguments):
     return parser.parse_args(arguments)
 
 
+@writes_stdout("report")
 def main(arguments=None):
     options = parse(arguments)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that cannot be written

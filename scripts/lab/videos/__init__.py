@@ -5,6 +5,7 @@ metrics         a sparse video against the dense one, or the true one: PSNR and 
 perceptual      LPIPS, where its weights are
 motion          what moves in a clip, and what flickers
 visible         ColorVideoVDP: what a person would see of the difference, over space and time
+vbench_scores   VBench, where its weights are
 probing         attention-level recall, empty rows and output errors inside a sampling run
 dense_path      what lies between attention and the video: a step's error, errors added up, the distance by step
 contrast        how washed-out a sparse video is, and PSNR without that

@@ -16,7 +16,7 @@ import sys
 import time
 
 from lab.shared.files import ROOT, sha256_of
-from lab.shared.one_line_parser import OneLineParser
+from lab.shared.one_line_parser import OneLineParser, writes_stdout
 from lab.shared.record_file import Malformed, read_all
 
 PARTS = ("quality", "speed", "pictures")
@@ -49,6 +49,9 @@ def parse(arguments):
     parser.add_argument(
         "--lpips", metavar="FILE", help="AlexNet's weights, of lab.videos.lpips_weights (default: no LPIPS)"
     )
+    parser.add_argument(
+        "--vbench", metavar="DIR", help="score by VBench, with the weights that this folder holds (default: no VBench)"
+    )
     parser.add_argument("--commit", metavar="HASH", help="the commit to record, for a tree without git")
     return parser.parse_args(arguments)
 
@@ -76,6 +79,7 @@ def dense_kernel(name, device):
     )
 
 
+@writes_stdout("videos")
 def main(arguments=None):
     options = parse(arguments)
     if unknown := [part for part in options.parts if part not in PARTS]:
@@ -94,7 +98,7 @@ def main(arguments=None):
         from lab.model.sample import spoken_command
         from lab.shared.nvml import Nvml
         from lab.shared.records import build_info, machine_info
-        from lab.videos import configurations, motion, perceptual, pictures, quality, speed, visible
+        from lab.videos import configurations, motion, perceptual, pictures, quality, speed, vbench_scores, visible
     except ImportError as error:
         return refuse(f"not installed: {error}")
     videos, times = (os.path.join(options.out, name) for name in ("videos.jsonl", "video_times.jsonl"))
@@ -116,7 +120,9 @@ def main(arguments=None):
             lpips=perceptual.find_lpips(options.lpips, device),
             cvvdp=visible.find_cvvdp(device),
             flow_px=motion.find_flow(),
+            vbench=vbench_scores.find_vbench(options.vbench, device),
         )
+        vbench_scores.say(judges.vbench[1])
     except ValueError as error:
         return refuse(error)
     nvml = Nvml(torch.cuda.get_device_properties(0).uuid if device.type == "cuda" else "none")

@@ -56,10 +56,21 @@ class Judges:
     lpips: tuple
     cvvdp: tuple
     flow_px: tuple
+    vbench: tuple = (None, {})  # vbench_scores.find_vbench's
+
+    def of_a_clip(self):
+        """{name: (function, "") or (None, why)} of those that give a number a clip."""
+        return {name: found for name, found in vars(self).items() if name != "vbench"}
 
     def notes(self):
         """{name: why there is none}."""
-        return {name: why for name, (found, why) in vars(self).items() if found is None}
+        notes = {name: why for name, (found, why) in self.of_a_clip().items() if found is None}
+        return notes | {f"vbench_{name}": why for name, why in self.vbench[1].items()}
+
+    def of_all(self, clips):
+        """{"vbench_<dimension>": score over all clips}."""
+        scores = self.vbench[0]
+        return {f"vbench_{name}": value for name, value in scores(clips).items()} if scores else {}
 
 
 class Study:
@@ -162,6 +173,7 @@ class Study:
             "video",
             self.config(REFERENCE),
             mean_of_each(values)
+            | self.judges.of_all(self.dense)
             | {f"{name}_truth": mean for name, mean in mean_of_each(of_truth).items() if name in ("flicker", "flow_px")}
             | {
                 "repeat_max_abs": difference,
@@ -197,7 +209,7 @@ class Study:
         pairs = list(zip(clips.to(self.device), self.dense.to(self.device)))
         values = {name: [distance(*pair) for pair in pairs] for name, distance in of_two.items()}
         values |= self.alone(clips)
-        means = mean_of_each(values)
+        means = mean_of_each(values) | self.judges.of_all(clips)
         means |= {
             "kept_share": kept,
             "flops_share": flops_share(self.model.config, self.setup.grid, TEXT_TOKENS, kept),
@@ -248,7 +260,10 @@ class Study:
             identity(record) == wanted
             and (record.get("build") or {}).get("commit") == self.build.get("commit")
             and record["status"] == "ok"
-            and all(name in (record.get("arrays") or {}) or not found for name, (found, _) in vars(self.judges).items())
+            and all(
+                name in (record.get("arrays") or {}) or not found
+                for name, (found, _) in self.judges.of_a_clip().items()
+            )
             for record in read_all(self.out)
         )
 

@@ -423,6 +423,7 @@ class Studies(unittest.TestCase):
                     ("draft", "max", "softmax"),
                     ("random", "avg", "softmax"),
                     ("oracle", "avg", "softmax"),
+                    ("oracle", "avg", "row"),
                     ("draft", "avg", "logits"),
                     ("draft", "avg", "released"),
                     ("draft", "avg", "row"),

@@ -26,6 +26,7 @@ PARTS = [
         "video_times",
         "figure_5",
         "figure_6",
+        "truth_videos",
         "rules_videos",
         "every_head",
         "diffuse_heads",

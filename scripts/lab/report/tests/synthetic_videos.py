@@ -11,6 +11,7 @@ RULE_LOSS = {"logits": 0.4, "softmax": 0.0, "released": 0.0, "row": -0.8}
 REGION_LOSS = {(8, 16): 0.0, (16, 16): 0.9, (8, 8): -0.6}
 STEP_LOSS = {0.25: 0.0, 0.0: 7.0, 0.5: -3.0}
 HEADS_LOSS = {"all": 0.0, "diffuse": -4.0, "others": -1.5}
+TO_TRUTH = 25.0  # dB of the dense clips, about
 GRIDS = ((21, 32, 48), (33, 48, 80))
 MACHINE = {"gpu": "NVIDIA Synthetic", "driver": "580.0", "cpu": "Synthetic CPU", "cores": 16}
 
@@ -57,11 +58,13 @@ def video(clips, rng, policy, sparsity, **changes):
     psnr = [middle + clip.uniform(-3, 3) + rng.uniform(-0.3, 0.3) for _ in range(clips)]
     ssim = [min(0.999, 0.55 + 0.011 * value) for value in psnr]
     lpips = [0.7 - 0.015 * value for value in psnr]
+    truth = [TO_TRUTH - 30 / value for value in psnr]
     kept = 1 - (1 - changes.get("dense_steps", 0.25)) * sparsity
     metrics = {
         "psnr": sum(psnr) / clips,
         "ssim": sum(ssim) / clips,
         "lpips": sum(lpips) / clips,
+        "psnr_truth": sum(truth) / clips,
         "kept_share": kept,
         "flops_share": 0.3 + 0.7 * kept,
         "seconds_per_clip": 0.4,
@@ -84,6 +87,9 @@ def video(clips, rng, policy, sparsity, **changes):
             "psnr": psnr,
             "ssim": ssim,
             "lpips": lpips,
+            "psnr_truth": truth,
+            "cvvdp": [10 - value for value in lpips],
+            "flicker": [0.02] * clips,
             "distance": [0.0, 0.01, 0.1, metrics["distance_rel_l2"]],
             "one_step": 3 * [metrics["one_step_rel_l2"]],
         },
@@ -165,9 +171,13 @@ def generate(clips=32, seed=3):
         "video",
         source(clips),
         config("dense", 0.0, kernel="auto"),
-        {"repeat_max_abs": 0.0, "kept_share": 1.0, "flops_share": 1.0, "clips": clips},
+        {"repeat_max_abs": 0.0, "kept_share": 1.0, "flops_share": 1.0, "clips": clips, "flicker_truth": 0.01},
         machine=MACHINE,
-        arrays={"effective_blocks": 3 * [12.0] + 3 * [80.0]},
+        arrays={
+            "effective_blocks": 3 * [12.0] + 3 * [80.0],
+            "psnr_truth": [TO_TRUTH - 0.01 * clip for clip in range(clips)],
+            "flicker": [0.015] * clips,
+        },
     )
     rounding = record(
         "video",

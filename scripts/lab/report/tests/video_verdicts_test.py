@@ -46,6 +46,34 @@ class Clips(Planted):
         return self.of_videos(lambda loaded, folder: Videos(loaded), change)
 
 
+class Truth(Clips):
+    def section(self, gain=None):
+        """gain: dB to the true clips that the draft's clips have over the dense ones, by clip."""
+        dense = next(item for item in self.items if "repeat_max_abs" in item["metrics"])["arrays"]["psnr_truth"]
+
+        def change(item):
+            if gain is None or item["config"].get("policy") != "draft" or "psnr" not in item.get("arrays", {}):
+                return item
+            return dict(item, arrays={**item["arrays"], "psnr_truth": [a + gain(i) for i, a in enumerate(dense)]})
+
+        return self.of_videos(of(parts.truth_videos), change)
+
+    def test_worse_better_another_and_missing(self):
+        found = self.section()
+        self.assertEqual(found.verdict, CONFIRMED)
+        self.assertIn("Random blocks lose", found.measured)
+        self.assertEqual(found.tables[0].rows[0][0], "dense")
+        self.assertEqual(self.section(lambda i: 0.5).verdict, CONTRADICTED)
+        self.assertIn("a loss of -0.50 [-0.50, -0.50] dB", self.section(lambda i: 0.5).measured)
+        self.assertEqual(self.section(lambda i: 0.5 * (-1) ** i).verdict, CAVEAT)
+
+        def without(item):
+            arrays = {name: value for name, value in item.get("arrays", {}).items() if name != "psnr_truth"}
+            return dict(item, arrays=arrays) if "arrays" in item else item
+
+        self.assertEqual(self.of_videos(of(parts.truth_videos), without).verdict, NOT_TESTABLE)
+
+
 class Verdicts(Clips):
     def table(self, number, change=lambda item: item):
         part = {1: parts.table_1_videos, 4: parts.table_4_videos, 5: parts.table_5_videos}[number]
