@@ -8,6 +8,7 @@ visible         ColorVideoVDP: what a person would see of the difference, over s
 vbench_scores   VBench, where its weights are
 probing         attention-level recall, empty rows and output errors inside a sampling run
 dense_path      what lies between attention and the video: a step's error, errors added up, the distance by step
+feedback        what becomes of a small error in the middle of a run
 contrast        how washed-out a sparse video is, and PSNR without that
 quality         clips of every configuration, against the dense ones of the same prompts and seeds
 speed           how long a video takes, dense and sparse, and where the time goes

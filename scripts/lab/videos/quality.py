@@ -1,5 +1,6 @@
 """Clips of every configuration beside the dense ones of the same prompts and seeds, and beside the prompts' true clips:
-experiment `video`, `video_heads` for what each head kept meanwhile, and `video_contrast` for how washed-out the clips are.
+experiment `video`, `video_heads` for what each head kept meanwhile, `video_contrast` for how washed-out the clips are, and
+`video_feedback` for what becomes of a small error.
 
 A configuration that the file of records already holds for the same weights, clips and build is not made again, so that
 a run that was stopped goes on where it was; the dense clips are made again, twice, and have to be the same bits.
@@ -20,7 +21,7 @@ from lab.shared.record_file import read_all
 from lab.shared.record_format import identity
 from lab.shared.records import make_record
 
-from . import contrast, metrics, motion
+from . import contrast, feedback, metrics, motion
 from .configurations import REFERENCE, flops_share
 from .dense_path import DensePath
 from .probing import NAMES, Probe
@@ -267,10 +268,37 @@ class Study:
             for record in read_all(self.out)
         )
 
+    def measure_feedback(self):
+        """`video_feedback` records of the first batch of clips, unless the file has them of this build."""
+        wanted = {json.dumps(feedback.config_of(policy, step), sort_keys=True) for policy, step in self.disturbances()}
+        for record in read_all(self.out):
+            own = {name: value for name, value in record["config"].items() if name != "device"}
+            if record["experiment"] == "video_feedback" and record["status"] == "ok":
+                if (record.get("build") or {}).get("commit") == self.build.get("commit"):
+                    wanted.discard(json.dumps(own, sort_keys=True))
+        if not wanted:
+            return
+        setup, few = self.setup, self.setup.batch
+        path = DensePath(self.model, self.prompts[:few], self.seeds[:few], setup.grid, setup.steps, setup.shift, at=())
+        for config, growth in feedback.measure(path):
+            self.append(
+                "video_feedback",
+                config | {"device": self.device.type},
+                {"growth": sum(growth) / len(growth)},
+                arrays={"growth": growth},
+                place={"probe_clips": len(growth)},
+            )
+
+    def disturbances(self):
+        """[(policy, step)] of feedback.measure."""
+        steps = [feedback.step_of(share, self.setup.steps) for share in feedback.SHARES]
+        return [(policy, step) for step in steps for policy in feedback.KINDS]
+
     def run(self, policies, seconds=math.inf, say=print):
         """Every policy that is not done, until the time is over; whether all are done now."""
         begin = time.monotonic()
         self.make_dense()
+        self.measure_feedback()
         for policy in policies:
             if self.is_done(policy):
                 continue

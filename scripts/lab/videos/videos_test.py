@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 import unittest
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -18,7 +19,7 @@ import draftattention
 
 from lab.model import generate
 from lab.model.checkpoint import save_weights
-from lab.model.flow import sample
+from lab.model.flow import sample, schedule, seeded_noise, velocity
 from lab.model.heads import Regions
 from lab.model.judge import disc
 from lab.model.model import dense_attention
@@ -27,7 +28,8 @@ from lab.model.policies import Policy, PolicyAttention, video_mass
 from lab.model.prompts import TEXT_TOKENS, draw_prompts
 from lab.model.video import render
 from lab.videos import __main__ as command
-from lab.videos import configurations, contrast, metrics, motion, pictures, quality, speed, visible
+from lab.videos import configurations, contrast, feedback, metrics, motion, pictures, quality, speed, visible
+from lab.videos.dense_path import DensePath
 from lab.videos.probing import NAMES, Probe
 
 GRID, REGION, STEPS = (2, 9, 17), (4, 8), 4
@@ -259,6 +261,64 @@ class Time(unittest.TestCase):
         self.assertAlmostEqual(same, 10.0, delta=1e-3)
         self.assertGreater(near, far + 1)
         self.assertLess(near, 10 - 1e-3)
+
+
+class Feedback(unittest.TestCase):
+    def path(self, model):
+        """A dense path of 5 steps of a model(x, t, prompts, attention=, step=)."""
+        times = schedule(5, 3.0)
+        states = [seeded_noise([1, 2], (3, 2, 4, 4), "cpu")]
+        for step in range(5):
+            x = states[-1]
+            states.append(x + (times[step + 1] - times[step]) * velocity(model, x, times[step], None, step=step))
+        return SimpleNamespace(model=model, times=times, states=states, prompts=None, grid=(2, 1, 1))
+
+    def test_growth_of_what_is_known(self):
+        # Given a model that knows the clip, one that says the same velocity everywhere, and one that moves away from 0 at
+        # the rate 1, claim: an error before step 2 is gone at the end; stays; grows by the product of 1 - dt.
+        clip = torch.full((2, 3, 2, 4, 4), 0.5)
+        known = self.path(lambda x, t, prompts, **_: (x - clip) / t.view(-1, 1, 1, 1, 1))
+        still = self.path(lambda x, t, prompts, **_: torch.ones_like(x))
+        away = self.path(lambda x, t, prompts, **_: -x)
+        product = math.prod(1 - (after - before) for before, after in zip(away.times[2:], away.times[3:]))
+        for path, wanted in ((known, 0.0), (still, 1.0), (away, product)):
+            found = feedback.Disturbed(path).growth(configurations.REFERENCE, 2)
+            self.assertEqual(len(found), 2)
+            for one in found:
+                self.assertAlmostEqual(one, wanted, delta=2e-4)  # float32: 1e-7 of a state, 2% of it the disturbance
+        self.assertGreater(product, 1.5)
+
+    def test_directions(self):
+        torch.manual_seed(0)
+        path = DensePath(
+            awake_model(), draw_prompts(2, torch.Generator().manual_seed(3)), [1, 2], GRID, STEPS, 3.0, at=()
+        )
+        one = feedback.Disturbed(path)
+        kinds = {policy: one.direction(policy, 2) for policy in (configurations.REFERENCE, small(dense_steps=0.0))}
+        for found in kinds.values():
+            self.assertTrue(torch.allclose(feedback.norms(found), torch.ones(2, dtype=torch.float64), atol=1e-5))
+        first, second = (found.flatten(1).double() for found in kinds.values())
+        self.assertLess((first * second).sum(1).abs().max().item(), 0.5)
+        hook = PolicyAttention(small(dense_steps=0.0), GRID, TEXT_TOKENS, STEPS)
+        sparse = sample(
+            path.model,
+            path.prompts,
+            [1, 2],
+            GRID,
+            STEPS,
+            3.0,
+            attention=lambda q, k, v, layer, step: (
+                hook(q, k, v, layer=layer, step=step) if step == 2 else dense_attention(q, k, v)
+            ),
+            stop_after=2,
+        )
+        wanted = sparse - path.states[3]
+        wanted = wanted / feedback.norms(wanted).float().view(-1, 1, 1, 1, 1)
+        self.assertLessEqual((wanted - kinds[small(dense_steps=0.0)]).abs().max().item(), 1e-3)
+
+    def test_places(self):
+        self.assertEqual([feedback.step_of(share, 30) for share in feedback.SHARES], [8, 15, 22])
+        self.assertEqual([feedback.step_of(share, 2) for share in (0.0, 1.0)], [1, 1])
 
 
 class Studies(unittest.TestCase):
