@@ -27,6 +27,7 @@ def configurations(kernel="auto", dense_kernel="torch"):
     first_steps = [draft(sparsity, dense_steps=share) for sparsity in (0.75, 0.9) for share in DENSE_STEPS]
     table_5 = [draft(sparsity, region=region) for sparsity in (0.75, 0.9) for region in REGIONS]
     rules = [draft(sparsity, rule=rule) for sparsity in FEW for rule in ("logits", "released", "row")]
+    rules += [draft(0.9, rule=rule, dense_steps=share) for rule in ("logits", "row") for share in DENSE_STEPS]
     apart = [draft(0.9, rule=rule, heads=heads) for heads in ("diffuse", "others") for rule in APART_RULES]
     chosen = table_1 + table_4 + ends + first_steps + table_5 + rules + apart
     return [Policy(kernel=dense_kernel, dense_steps=0.0)] + [replace(policy, kernel=kernel) for policy in chosen]

@@ -11,7 +11,6 @@ The disturbance is `noise` (a random direction), or what a mask changes of the s
 SIZE of the state's norm.
 """
 
-
 from lab.model.flow import seeded_noise, velocity
 from lab.model.policies import PolicyAttention
 from lab.model.prompts import TEXT_TOKENS
