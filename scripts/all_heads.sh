@@ -5,7 +5,7 @@
 #
 #   scripts/all_heads.sh BUILD OUT
 #
-# BUILD: a build folder with draftbench and CUDA. OUT: the folder of the records; what is there is not measured again.
+# BUILD: a build folder with draftbench and CUDA. OUT: the folder of the records, which replace those of an earlier run.
 # Needs PyTorch for the capture.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,7 +16,7 @@ fi
 draftbench=$(realpath "$1")/draftbench out=$2
 mkdir -p "$out"
 records=$out/all_heads.jsonl
-if [ -e "$records.gz" ] && [ ! -e "$records" ]; then gunzip -k "$records.gz"; fi
+rm -f "$records"
 dumps=$(mktemp -d)
 trap 'rm -rf "$dumps"' EXIT
 

@@ -30,13 +30,11 @@ from .sample import spoken_command
 
 @dataclass(frozen=True)
 class Item:
-    """Heads to capture: one, or with head -1 all of a layer, or with layer -1 all of the model; at one step of one prompt
-    or, where they are None, at all that are asked for."""
+    """A head to capture, (layer, head), at one step of one prompt; None for all: of the model, or of what is asked for."""
 
-    layer: int = -1
-    head: int = -1
-    step: int | None = None
-    prompt: int | None = None
+    place: tuple | None
+    step: int | None
+    prompt: int | None
 
 
 def parse_selection(text):
@@ -47,7 +45,7 @@ def parse_selection(text):
         if not found:
             raise ValueError(f"selection: wanted all or LAYER:HEAD, with @STEP and /PROMPT or without, found {part!r}")
         layer, head, step, prompt = (None if word is None else int(word) for word in found.groups())
-        items.append(Item(-1 if layer is None else layer, -1 if head is None else head, step, prompt))
+        items.append(Item(None if layer is None else (layer, head), step, prompt))
     return items
 
 
@@ -57,21 +55,20 @@ def calls_of(items, config, prompts, at):
     heads, which all captures of a dump share."""
     calls = {}
     for item in items:
-        if item.layer >= config.layers or item.head >= config.heads:
-            raise ValueError(
-                f"selection: wanted layers below {config.layers} and heads below {config.heads}, "
-                f"found {item.layer}:{item.head}"
-            )
         if item.prompt is not None and item.prompt >= prompts:
             raise ValueError(f"selection: wanted prompts below {prompts}, found {item.prompt}")
-        layers = range(config.layers) if item.layer < 0 else [item.layer]
-        heads = list(range(config.heads)) if item.layer < 0 else [item.head]
+        every = itertools.product(range(config.layers), range(config.heads))
+        places = every if item.place is None else [item.place]
         chosen = range(prompts) if item.prompt is None else [item.prompt]
-        for prompt, layer, step in itertools.product(chosen, layers, at if item.step is None else [item.step]):
+        for prompt, (layer, head), step in itertools.product(chosen, places, at if item.step is None else [item.step]):
+            if layer >= config.layers or head >= config.heads:
+                raise ValueError(
+                    f"selection: wanted layers below {config.layers} and heads below {config.heads}, found {layer}:{head}"
+                )
             found = calls.setdefault((prompt, layer, step), [])
-            if set(heads) & set(found):
-                raise ValueError(f"selection: wanted each head once, found {layer}:{heads[0]} at step {step} again")
-            found += heads
+            if head in found:
+                raise ValueError(f"selection: wanted each head once, found {layer}:{head} at step {step} again")
+            found.append(head)
     if len({len(heads) for heads in calls.values()}) != 1:
         raise ValueError(
             "selection: wanted the same number of heads of every layer, step and prompt, found "

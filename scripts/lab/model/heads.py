@@ -138,7 +138,7 @@ def spread_out(rows, count):
     `count` groups as equal as can be, the middle one of each: local, typical and diffuse heads, none chosen by hand."""
     found = {}
     for row in rows:
-        found.setdefault((int(row["layer"]), int(row["head"])), []).append(float(row["effective_blocks"]))
+        found.setdefault((row["layer"], row["head"]), []).append(row["effective_blocks"])
     order = sorted(found, key=lambda place: (sum(found[place]) / len(found[place]), place))
     if not 1 <= count <= len(order):
         raise ValueError(f"heads: wanted 1 to {len(order)}, found {count}")

@@ -176,7 +176,7 @@ def _preferred(values, wanted):
 
 def over_prompts(pairs):
     """What first minus second is over the prompts of Quality.pairs, {"gain", "low", "high", "prompts"}: mean and 95%
-    interval (Student's t) of the prompts' means. Heads of one prompt are not independent; prompts are. None below two."""
+    interval (Student's t) of the prompts' means, each over its dumps' means. Heads of one prompt are not independent; prompts are. None below two."""
     means = (pairs["first"] - pairs["second"]).groupby([pairs["sha"], pairs["prompt"].fillna("")]).mean()
     of_prompts = means.groupby(level="prompt").mean().astype(float)
     count = len(of_prompts)

@@ -4,6 +4,7 @@ import os
 from functools import cache
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.legend  # noqa: E402
@@ -82,7 +83,7 @@ plt.rcParams.update(
 
 def shades(count):
     """`count` colours in an order that the eye can follow."""
-    return plt.get_cmap("viridis")([0.93 * place / max(count - 1, 1) for place in range(count)])
+    return plt.get_cmap("viridis")(np.linspace(0, 0.93, count))
 
 
 def variant_style(variant):

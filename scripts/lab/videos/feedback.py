@@ -71,8 +71,6 @@ def config_of(policy, step):
     return policy.config() | own | {"step": step, "size": SIZE}
 
 
-def measure(path):
-    """[(config, one growth a clip)] of every kind and place."""
-    one = Disturbed(path)
-    places = [step_of(share, one.steps) for share in SHARES]
-    return [(config_of(policy, step), one.growth(policy, step)) for step in places for policy in KINDS]
+def disturbances(steps):
+    """[(policy, step)] of a run of so many steps: every kind at every place."""
+    return [(policy, step_of(share, steps)) for share in SHARES for policy in KINDS]

@@ -3,6 +3,7 @@ frames clipped to [0, 1], unquantised, and are means over frames, as in Sparse V
 
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+FRAMES_A_SECOND = 8  # what a clip is played at, for metrics of videos
 MOST_DB = 100.0  # a mean square error of 1e-10
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lab.model.sheet import to_pixels
 from lab.model.video import camera_at, cut_out_at, frame_times
 
 from .metrics import frames_of
@@ -32,8 +33,7 @@ def flow_px(clip):
     """Pixels a frame; 0 for a clip of one frame."""
     import cv2
 
-    pixels = (frames_of(clip).permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
-    grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in pixels]
+    grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in to_pixels(clip)]
     found = []
     for first, second in zip(grey, grey[1:]):
         flow = cv2.calcOpticalFlowFarneback(first, second, None, 0.5, 3, 15, 3, 5, 1.2, 0)

@@ -169,13 +169,12 @@ class Study:
             self.setup.probe_steps,
         )
         values = self.alone(self.dense)
-        of_truth = self.alone(self.truth)
         self.append(
             "video",
             self.config(REFERENCE),
             mean_of_each(values)
             | self.judges.of_all(self.dense)
-            | {f"{name}_truth": mean for name, mean in mean_of_each(of_truth).items() if name in ("flicker", "flow_px")}
+            | {f"{name}_truth": mean for name, mean in mean_of_each(self.in_time(self.truth)).items()}
             | {
                 "repeat_max_abs": difference,
                 "kept_share": 1.0,
@@ -188,14 +187,15 @@ class Study:
         )
 
     def alone(self, clips):
-        """{metric: one number a clip} of clips as they are, without the dense ones: against the true clips, and in time."""
-        values = {"psnr_truth": [], "flicker": []} | ({"flow_px": []} if self.judges.flow_px[0] else {})
-        for clip, true, prompt in zip(clips.to(self.device), self.truth.to(self.device), self.prompts):
-            values["psnr_truth"].append(metrics.psnr(clip, true))
-            values["flicker"].append(motion.flicker(clip, prompt))
-            if self.judges.flow_px[0]:
-                values["flow_px"].append(self.judges.flow_px[0](clip))
-        return values
+        """{metric: one number a clip} of clips without the dense ones: against the true clips, and in time."""
+        pairs = zip(clips.to(self.device), self.truth.to(self.device))
+        return {"psnr_truth": [metrics.psnr(*pair) for pair in pairs]} | self.in_time(clips)
+
+    def in_time(self, clips):
+        """{metric: one number a clip} of what moves and flickers."""
+        values = {"flicker": [motion.flicker(*pair) for pair in zip(clips.to(self.device), self.prompts)]}
+        flow_px = self.judges.flow_px[0]
+        return values | ({"flow_px": [flow_px(clip) for clip in clips]} if flow_px else {})
 
     def measure(self, policy):
         """One configuration: a `video` record, a `video_contrast` one where that is wanted, and `video_heads` records of a
@@ -252,47 +252,41 @@ class Study:
         with open(self.out, "a") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
-    def is_done(self, policy):
-        """Whether the file holds this configuration, made by this build of these clips, with every metric that can be
-        had."""
-        parts = {"input": self.source(), "config": self.config(policy), "machine": self.machine}
-        wanted = identity({"experiment": "video"} | parts)
+    def is_recorded(self, experiment, source, config, arrays=()):
+        """Whether the file holds this cell, made by this build, with these arrays."""
+        wanted = identity({"experiment": experiment, "input": source, "config": config, "machine": self.machine})
         return any(
             identity(record) == wanted
             and (record.get("build") or {}).get("commit") == self.build.get("commit")
             and record["status"] == "ok"
-            and all(
-                name in (record.get("arrays") or {}) or not found
-                for name, (found, _) in self.judges.of_a_clip().items()
-            )
+            and set(arrays) <= set(record.get("arrays") or {})
             for record in read_all(self.out)
         )
 
-    def measure_feedback(self):
-        """`video_feedback` records of the first batch of clips, unless the file has them of this build."""
-        wanted = {json.dumps(feedback.config_of(policy, step), sort_keys=True) for policy, step in self.disturbances()}
-        for record in read_all(self.out):
-            own = {name: value for name, value in record["config"].items() if name != "device"}
-            if record["experiment"] == "video_feedback" and record["status"] == "ok":
-                if (record.get("build") or {}).get("commit") == self.build.get("commit"):
-                    wanted.discard(json.dumps(own, sort_keys=True))
-        if not wanted:
-            return
-        setup, few = self.setup, self.setup.batch
-        path = DensePath(self.model, self.prompts[:few], self.seeds[:few], setup.grid, setup.steps, setup.shift, at=())
-        for config, growth in feedback.measure(path):
-            self.append(
-                "video_feedback",
-                config | {"device": self.device.type},
-                {"growth": sum(growth) / len(growth)},
-                arrays={"growth": growth},
-                place={"probe_clips": len(growth)},
-            )
+    def is_done(self, policy):
+        """Whether the file holds this configuration, made by this build of these clips, with every metric that can be
+        had."""
+        wanted = [name for name, (found, _) in self.judges.of_a_clip().items() if found]
+        return self.is_recorded("video", self.source(), self.config(policy), wanted)
 
-    def disturbances(self):
-        """[(policy, step)] of feedback.measure."""
-        steps = [feedback.step_of(share, self.setup.steps) for share in feedback.SHARES]
-        return [(policy, step) for step in steps for policy in feedback.KINDS]
+    def measure_feedback(self):
+        """`video_feedback` records of the first batch of clips: those that the file lacks of this build."""
+        setup, few = self.setup, min(self.setup.batch, self.setup.clips)
+        place, device = {"probe_clips": few}, {"device": self.device.type}
+        todo = [
+            (policy, step, config)
+            for policy, step in feedback.disturbances(setup.steps)
+            if not self.is_recorded(
+                "video_feedback", self.source() | place, config := feedback.config_of(policy, step) | device
+            )
+        ]
+        if not todo:
+            return
+        path = DensePath(self.model, self.prompts[:few], self.seeds[:few], setup.grid, setup.steps, setup.shift, at=())
+        disturbed = feedback.Disturbed(path)
+        for policy, step, config in todo:
+            values = {"growth": disturbed.growth(policy, step)}
+            self.append("video_feedback", config, mean_of_each(values), arrays=values, place=place)
 
     def run(self, policies, seconds=math.inf, say=print):
         """Every policy that is not done, until the time is over; whether all are done now."""

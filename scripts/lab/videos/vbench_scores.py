@@ -11,9 +11,10 @@ import tempfile
 
 import numpy as np
 
-from .metrics import frames_of
+from lab.model.sheet import to_pixels
 
-FRAMES_A_SECOND = 8
+from .metrics import FRAMES_A_SECOND
+
 WEIGHTS = {  # dimension: files in the folder, as vbench 0.1.5 looks for them
     "subject_consistency": (
         "dino_model/facebookresearch_dino_main/hubconf.py",
@@ -65,7 +66,7 @@ def write_video(path, clip):
     """An MP4 of a clip [channels, frames, height, width] in about [-1, 1]."""
     import cv2
 
-    pixels = (frames_of(clip).permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
+    pixels = to_pixels(clip)
     writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"mp4v"), FRAMES_A_SECOND, pixels.shape[2:0:-1])
     if not writer.isOpened():
         raise RuntimeError(f"VBench: {path}: OpenCV cannot write an MP4 here")
@@ -74,7 +75,7 @@ def write_video(path, clip):
     writer.release()
 
 
-def say(missing, say=lambda text: print(text, file=sys.stderr)):
+def say(missing, write=lambda text: print(text, file=sys.stderr)):
     """A line for every dimension that is left out."""
     for name, why in missing.items():
-        say(f"videos: VBench's {name}: {why}")
+        write(f"videos: VBench's {name}: {why}")

@@ -1,9 +1,8 @@
 """What a person would see of the difference between two clips, over space and time: ColorVideoVDP, by its authors'
 package `cvvdp`. It ships all that it needs; nothing is fetched."""
 
-from .metrics import frames_of
+from .metrics import FRAMES_A_SECOND, frames_of
 
-FRAMES_A_SECOND = 8
 DISPLAY = "standard_4k"
 
 

@@ -230,7 +230,7 @@ def _draw_plane(cells, folder):
         fontsize=8.5,
         horizontalalignment="right",
     )
-    colours = plt.get_cmap("viridis")(np.linspace(0, 0.93, max(len(sparsities), 1)))
+    colours = style.shades(len(sparsities))
     markers = {pool: style.VARIANT_STYLES[pool][2] for pool in ("avg", "max")}
     look = {"s": 20, "alpha": 0.75, "linewidths": 0, "rasterized": True}
     for sparsity, colour in zip(sparsities, colours):
