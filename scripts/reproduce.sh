@@ -60,7 +60,7 @@ say "counting FLOPs"
 mv "$partial" "$results/records.jsonl"
 # Times of GPU runs are not made again here: the report shows the shipped ones by their commit and GPU.
 timed=()
-for file in gpu/all_heads.jsonl.gz gpu/{latency,overhead,peers}.jsonl video/{videos,video_times}.jsonl; do
+for file in gpu/all_heads.jsonl.gz gpu/{latency,overhead,peers}.jsonl video/{minidit.jsonl.gz,{videos,video_times}.jsonl}; do
   file=$ROOT/results/$file
   if [ -f "$file" ]; then timed+=("$file"); fi
 done

@@ -27,6 +27,7 @@ OF_GPUS = (  # as reproduce.sh has them, those that are there
     "gpu/latency.jsonl",
     "gpu/overhead.jsonl",
     "gpu/peers.jsonl",
+    "video/minidit.jsonl.gz",
     "video/videos.jsonl",
     "video/video_times.jsonl",
 )

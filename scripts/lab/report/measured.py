@@ -6,19 +6,20 @@ import pandas as pd
 
 from .calls import timed
 from .finding import Table, markdown_table, table_of
-from .frame import CAPTURE, NOTHING, TIMED, VIDEOS, rows, with_columns, with_shown
+from .frame import DUMP, NOTHING, TIMED, VIDEOS, rows, with_columns, with_shown
 from .videos import with_grid
 
 OF_THE_MOMENT = ("sm_clock", "power", "throttle")  # these differ from record to record
-CAPTURES = {
+DUMPS = {
     "dump": "dump",
     "sha256 (first 8)": "sha",
     "model": "model",
-    "capture": "capture",
-    "layer": "layer",
-    "step": "step_text",
     "grid (frames x height x width)": "shape_text",
     "head_dim": "head_dim",
+    "prompts": "prompts",
+    "layers": "layers",
+    "steps": "steps",
+    "captures": "captures",
     "heads": "count",
     "records": "records",
 }
@@ -55,32 +56,36 @@ def _studied(records):
     return cells[(cells["dump"] != "") & ~cells["experiment"].isin(TIMED)]
 
 
-def captures_table(records):
+def dumps_table(records):
     found = []
-    for _, cells in _studied(records).groupby(CAPTURE):
+    for _, cells in _studied(records).groupby(DUMP):
         cell = next(rows(cells))
         sides = ("?" if side is None else side for side in (cell.frames, cell.height, cell.width))
-        steps = "" if cell.steps is None else f" of {cell.steps}"
+        heads = [source.get("head") for source in cells["input"]]
         found.append(
             {
-                **{name: getattr(cell, name) for name in CAPTURE},
-                **{
-                    name: "" if (value := getattr(cell, name)) is None else value
-                    for name in ("model", "layer", "head_dim")
-                },
-                "step_text": f"{'?' if cell.step is None else cell.step}{steps}",
+                **{name: getattr(cell, name) for name in DUMP},
+                **{name: "" if (value := getattr(cell, name)) is None else value for name in ("model", "head_dim")},
                 "shape_text": " x ".join(map(str, sides)) + f" + {cell.text_tokens or 0} text",
-                "count": len({str(source.get("head")) for source in cells["input"]}),
+                "prompts": len({prompt for prompt in cells["prompt"] if prompt is not None}) or "",
+                "layers": ", ".join(_in_order(cells["layer"])),
+                "steps": ", ".join(_in_order(cells["step"])) + (f" of {cell.steps}" if cell.steps is not None else ""),
+                "captures": len(set(cells["capture"])),
+                "count": len(set(zip(cells["capture"], map(str, heads)))),
                 "records": len(cells),
             }
         )
     return table_of(
         "measured",
-        "One row a capture. Everywhere in this report a head is one head of one captured call: a head captured at two steps counts twice.",
-        pd.DataFrame(found, columns=list(CAPTURES.values()), dtype=object),
-        CAPTURES,
+        "One row a dump. Everywhere in this report a head is one head of one captured call: a head captured at two steps counts twice.",
+        pd.DataFrame(found, columns=list(DUMPS.values()), dtype=object),
+        DUMPS,
         shown=60,
     )
+
+
+def _in_order(values):
+    return [f"{value}" for value in sorted({value for value in values if value is not None})]
 
 
 def gpu_runs_table(records):

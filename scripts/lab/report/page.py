@@ -115,8 +115,8 @@ def _make(records, paper, folder, out):
     os.makedirs(tables)
     sections = [section(part, records, paper, plots) for part in PARTS]
     of_maps, tables_of_maps = maps.section(records, plots)
-    captures, runs = measured.captures_table(records), measured.gpu_runs_table(records)
-    for table in [captures, runs, measured.all_measurements(records), *tables_of_maps] + [
+    dumps, runs = measured.dumps_table(records), measured.gpu_runs_table(records)
+    for table in [dumps, runs, measured.all_measurements(records), *tables_of_maps] + [
         table for each in sections for table in each.tables
     ]:
         write_csv(table, tables)
@@ -135,7 +135,7 @@ def _make(records, paper, folder, out):
         f"| [{each.title}](#{_anchor(each.title)}) | {each.verdict} | {each.headline or _in_short(each)} |"
         for each in sections
     ]
-    lines += ["", *measured.section(records, captures, runs)]
+    lines += ["", *measured.section(records, dumps, runs)]
     for each in sections:
         lines += markdown_finding(each)
     lines += of_maps + clips_section(out)

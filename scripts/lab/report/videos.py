@@ -109,18 +109,30 @@ LOOKS = (  # policy of one sparsity, label, variant as style has it
 )
 
 
-class Videos:
-    """The `video`, `video_heads` and `video_contrast` records of one set of clips: the largest one, if there are several."""
+def _every(records):
+    """(all cells of videos, those of `video` that name their shape, the sets of clips): the set with most clips first, of
+    equal ones the newest, of these the one with most configurations."""
+    every = records.of("video", "video_heads", "video_contrast", "video_feedback")
+    every = with_columns(
+        every, clip_set=[_set_of(cell) for cell in rows(every)], choice=[choice_of(cell) for cell in rows(every)]
+    )
+    cells = having(every[(every["experiment"] == "video") & (every["region"] != "")], *SHAPE)
+    found = [(max(group["clips"]), max(group["time"]), len(group), name) for name, group in cells.groupby("clip_set")]
+    return every, cells, [name for *_, name in sorted(found, reverse=True)]
 
-    def __init__(self, records):
-        every = records.of("video", "video_heads", "video_contrast")
-        every = with_columns(
-            every, clip_set=[_set_of(cell) for cell in rows(every)], choice=[choice_of(cell) for cell in rows(every)]
-        )
-        cells = having(every[(every["experiment"] == "video") & (every["region"] != "")], *SHAPE)
-        counts = cells["clip_set"].value_counts()
-        self.sets = len(counts)
-        chosen = every[every["clip_set"] == max(counts.index, key=lambda name: (counts[name], name), default=None)]
+
+def every_set(records):
+    """[Videos] of every set of clips, in the order of `_every`."""
+    return [Videos(records, number) for number in range(len(records.once(_every)[2]))]
+
+
+class Videos:
+    """The records of one set of clips: the one with most clips, of equal ones the newest, unless its number is given."""
+
+    def __init__(self, records, number=0):
+        every, cells, names = records.once(_every)
+        self.sets = len(names)
+        chosen = every[every["clip_set"] == (names[number] if names else None)]
         self.cells = with_grid(cells[cells.index.isin(chosen.index)])
         found = list(rows(self.cells))
         sparse = [cell for cell in found if "psnr" in cell.metrics and cell.arrays.get("psnr")]
@@ -132,6 +144,7 @@ class Videos:
         washed = chosen[chosen["experiment"] == "video_contrast"]
         washed = where(washed, [all(arrays.get(name) for name in WASHED) for arrays in washed["arrays"]])
         self.washed = {cell.choice: cell for cell in rows(washed)}
+        self.disturbed = list(rows(chosen[chosen["experiment"] == "video_feedback"]))
 
     def __bool__(self):
         return bool(self._cells)

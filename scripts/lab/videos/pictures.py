@@ -23,22 +23,28 @@ FIGURES = {  # stem: policies
 CLIPS, FRAMES = 2, 4  # of each configuration on a sheet
 
 
+def of_scenes(prompts, count):
+    """Places of so many clips: the first of each scene, in the prompts' order; then, if there are fewer scenes, the others."""
+    scenes = [int(prompt[0]) for prompt in prompts]
+    return sorted(range(len(scenes)), key=lambda place: scenes.index(scenes[place]) != place)[:count]
+
+
 def draw(study, kernel, folder, command):
-    """Writes every sheet and one animation of the first clips; returns their paths."""
+    """Writes every sheet, and one animation of the last of their clips; returns their paths."""
     os.makedirs(folder, exist_ok=True)
-    made, paths = {}, []
+    made, paths, places = {}, [], of_scenes(study.prompts, CLIPS)
 
     def clips_of(policy):
         if policy not in made:
             own = policy if policy.name == "dense" else Policy(**{**vars(policy), "kernel": kernel})
-            made[policy] = study.clips_of(own, limit=CLIPS)[0]
+            made[policy] = study.clips_of(own, places=places)[0]
         return made[policy]
 
     for stem, policies in FIGURES.items():
-        rows = [("true", list(study.truth[:CLIPS]))]
-        rows += [(policy.describe(), list(clips_of(policy)[:CLIPS])) for policy in policies]
+        rows = [("true", list(study.truth[places]))]
+        rows += [(policy.describe(), list(clips_of(policy))) for policy in policies]
         paths.append(os.path.join(folder, f"{stem}.png"))
         save_labelled_sheet(paths[-1], rows, FRAMES, command)
     paths.append(os.path.join(folder, "dense_beside_draft.gif"))
-    animate(paths[-1], [clips_of(policy)[0] for policy in (REFERENCE, draft(0.9), Policy("random", 0.9))])
+    animate(paths[-1], [clips_of(policy)[-1] for policy in (REFERENCE, draft(0.9), Policy("random", 0.9))])
     return paths

@@ -118,24 +118,25 @@ class Study:
     def config(self, policy):
         return policy.config() | {"device": self.device.type}
 
-    def clips_of(self, policy, probe=None, limit=None, watch=None):
+    def clips_of(self, policy, probe=None, places=None, watch=None):
         """(clips [count, channels, frames, height, width] on the CPU, share of the video x video blocks kept on average
-        over all calls if `probe` saw sparse ones). The probe and `watch` look into the first batch alone."""
+        over all calls if `probe` saw sparse ones). places: which clips, by index (default: all). The probe and `watch`
+        look into the first batch alone."""
         setup, made = self.setup, []
         diffuse = self.path.diffuse if self.path else None
         attention = PolicyAttention(policy, setup.grid, TEXT_TOKENS, setup.steps, probe, diffuse)
         if probe is not None:
             probe.regions = attention.regions(self.device)
-        count = setup.clips if limit is None else min(limit, setup.clips)
-        for start in range(0, count, setup.batch):
-            end = min(start + setup.batch, count)
+        places = list(range(setup.clips)) if places is None else places
+        for start in range(0, len(places), setup.batch):
+            batch = places[start : start + setup.batch]
             if probe is not None:
                 probe.on = start == 0
             made.append(
                 sample(
                     self.model,
-                    self.prompts[start:end],
-                    self.seeds[start:end],
+                    self.prompts[batch],
+                    [self.seeds[place] for place in batch],
                     setup.grid,
                     setup.steps,
                     setup.shift,

@@ -491,6 +491,14 @@ class Studies(unittest.TestCase):
             ),
         )
 
+    def test_pictures_are_of_different_scenes(self):
+        prompts = torch.tensor([[5.0, 0.0], [5.0, 1.0], [3.0, 0.0], [5.0, 2.0]])
+        self.assertEqual(pictures.of_scenes(prompts, 2), [0, 2])
+        self.assertEqual(pictures.of_scenes(prompts, 3), [0, 2, 1])
+        study = self.study()
+        some, _ = study.clips_of(Policy(), places=[1])
+        self.assertTrue(torch.allclose(some, study.clips_of(Policy())[0][1:2], atol=1e-4))
+
     def test_pictures(self):
         study = self.study()
         chosen = {"sheet": (Policy(), small(), small("random"))}

@@ -28,6 +28,7 @@ PARTS = [
         "figure_6",
         "truth_videos",
         "rules_videos",
+        "errors_in_videos",
         "every_head",
         "diffuse_heads",
         "recall_and_psnr",

@@ -133,6 +133,19 @@ def washed(clips, rng, policy, sparsity, share, **changes):
     )
 
 
+def feedback(clips, rng, by, step, growth, **changes):
+    setting = config("draft" if by == "mask" else "dense", 0.9, **changes)
+    values = [growth + rng.uniform(-0.05, 0.05) for _ in range(clips)]
+    yield record(
+        "video_feedback",
+        source(clips, probe_clips=clips),
+        {**setting, "disturbed_by": by, "step": step, "size": 0.02},
+        {"growth": sum(values) / clips},
+        machine=MACHINE,
+        arrays={"growth": values},
+    )
+
+
 def times():
     for grid in GRIDS:
         tokens = grid[0] * grid[1] * grid[2]
@@ -209,4 +222,7 @@ def generate(clips=32, seed=3):
                 found += video(clips, rng, "draft", sparsity, rule=rule, heads=heads)
     for share, changes in ((0.95, {}), (0.6, {"rule": "logits"}), (0.8, {"rule": "row"})):
         found += washed(clips, rng, "draft", 0.9, share, **changes)
+    for step, growth in ((8, 4.0), (15, 2.0)):
+        found += feedback(clips, rng, "noise", step, 0.2)
+        found += feedback(clips, rng, "mask", step, growth)
     return found + list(times())

@@ -2,6 +2,7 @@
 
 import statistics
 import unittest
+from unittest import mock
 
 from lab.report import parts
 from lab.report.finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_MEASURED, NOT_TESTABLE
@@ -40,7 +41,7 @@ class Clips(Planted):
         return self.items
 
     def of_videos(self, make, change=lambda item: item):
-        return self.finding(make, change, ("video", "video_heads", "video_contrast"))
+        return self.finding(make, change, ("video", "video_heads", "video_contrast", "video_feedback"))
 
     def videos(self, change=lambda item: item):
         return self.of_videos(lambda loaded, folder: Videos(loaded), change)
@@ -239,7 +240,73 @@ class Verdicts(Clips):
         self.assertEqual(times(lambda item: None).measured, NOT_MEASURED)
 
 
+class Errors(Clips):
+    """Rule logits has the larger error of the heads and 0.4 dB less than softmax, as planted."""
+
+    def section(self, *gains, of_other=None):
+        """gains: dB more for logits; of_other: the same for a second model, which is there if this is a number."""
+
+        def change(item, gain=0.0):
+            for each in gains:
+                gain += each
+            return moved(item, gain, policy="draft", rule="logits", sparsity=0.9)
+
+        if of_other is None:
+            return self.of_videos(of(parts.errors_in_videos), change)
+        own = self.items
+        other = [dict(item, input={**item["input"], "model": "other"}) for item in own if item["experiment"] != "video_time"]
+        with mock.patch.object(type(self), "items", own + other):
+            return self.of_videos(
+                of(parts.errors_in_videos),
+                lambda item: change(item, of_other if item["input"]["model"] == "other" else 0.0),
+            )
+
+    def test_confirmed_contradicted_and_one_model_each(self):
+        found = self.section()
+        self.assertEqual(found.verdict, CONFIRMED)
+        self.assertIn("in 2 of 2 cases", found.headline)
+        self.assertEqual(self.section(3.0).verdict, CONTRADICTED)
+        both = self.section(of_other=3.0)
+        self.assertEqual(both.verdict, CAVEAT)
+        self.assertIn("in 2 of 4 cases", both.measured)
+        self.assertIn("other with 25% of the steps dense: logits is 2.7", both.measured)
+        self.assertEqual(self.section(of_other=0.0).verdict, CONFIRMED)
+        self.assertEqual({row[0] for row in both.tables[0].rows}, {"photodit", "other"})
+
+    def test_what_becomes_of_a_disturbance(self):
+        found = self.section()
+        self.assertTrue(any("Noise dies out" in text for text in found.why), found.why)
+        self.assertEqual([row[1:3] for row in found.tables[1].rows][:2], [("masks, rule softmax", 8), ("noise", 8)])
+        self.assertTrue(found.tables[1].rows[0][4].startswith(("4.0", "3.9")), found.tables[1].rows[0])
+
+        def loud(item):  # noise that grows as what masks change does
+            if item["experiment"] != "video_feedback":
+                return item
+            return dict(item, arrays={"growth": [4.0 for _ in item["arrays"]["growth"]]})
+
+        self.assertFalse(any("Noise dies out" in text for text in self.of_videos(of(parts.errors_in_videos), loud).why))
+        without = self.of_videos(
+            of(parts.errors_in_videos), lambda item: None if item["experiment"] == "video_feedback" else item
+        )
+        self.assertEqual((without.verdict, len(without.tables)), (CONFIRMED, 1))
+        self.assertEqual(self.of_videos(of(parts.errors_in_videos), lambda item: None).measured, NOT_MEASURED)
+
+
 class Sets(Clips):
+    def test_the_newest_of_equally_many_clips_is_looked_at(self):
+        def newer(item):
+            wanted = item["config"].get("pool") == "max"
+            return dict(item, input={**item["input"], "first_seed": 7}, time="2040-01-01T00:00:00Z") if wanted else item
+
+        self.assertIsNotNone(self.videos(newer).get(draft(0.9, pool="max")))
+        self.assertIsNone(self.videos(newer).get(draft(0.9)))
+
+        def fewer(item):
+            changed = newer(item)
+            return changed if changed is item else dict(changed, input={**changed["input"], "clips": 16})
+
+        self.assertIsNotNone(self.videos(fewer).get(draft(0.9)))
+
     def test_clips_of_another_set_are_not_mixed(self):
         def other(item):
             wanted = item["config"].get("pool") == "max"
