@@ -137,7 +137,7 @@ def draw_recall_against_error(quality, folder):
         lines = [pair for pair in lines.itertuples(index=False) if len(style.room(pair)) == 4]
         for line in style.thinned(lines, MOST_LINES):
             x, y = (line.first, line.second), (line.first_error, line.second_error)
-            axis.plot(x, y, color="#C8C8C8", linewidth=0.7, zorder=1)
+            axis.plot(x, y, color="#C8C8C8", linewidth=0.7, zorder=1, rasterized=True)
         for variant in variants:
             colour, _, marker = style.variant_style(variant)
             mask = (variant, quality.region, sparsity)
@@ -151,6 +151,7 @@ def draw_recall_against_error(quality, folder):
                 s=24,
                 alpha=0.8,
                 linewidths=0,
+                rasterized=True,
                 label=variant_name(variant),
                 zorder=2,
             )

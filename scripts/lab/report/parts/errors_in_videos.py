@@ -50,7 +50,9 @@ def judge(records, paper, plots):
     if not pairs:
         return Judged(NOT_TESTABLE, facts)
     held = [_holds(pair) for pair in pairs]
-    verdict = CONFIRMED if all(each == 1 for each in held) else CONTRADICTED if all(each == -1 for each in held) else CAVEAT
+    verdict = (
+        CONFIRMED if all(each == 1 for each in held) else CONTRADICTED if all(each == -1 for each in held) else CAVEAT
+    )
     facts |= {
         "held": sum(each == 1 for each in held),
         "against": [pair for pair, each in zip(pairs, held) if each == -1],
@@ -151,13 +153,37 @@ def _table(pairs):
             seen.add((pair.model, one))
             metrics, washed = pair.videos.get(one).metrics, pair.videos.washed.get(one)
             contrast = text_of(interval(washed.arrays["contrast"])) if washed else "-"
-            gain = "-" if one != pair.first else "; ".join(f"{each.second.rule} {text_of(each.gain())}" for each in pairs if each.first == one and each.videos is pair.videos)
+            gain = (
+                "-"
+                if one != pair.first
+                else "; ".join(
+                    f"{each.second.rule} {text_of(each.gain())}"
+                    for each in pairs
+                    if each.first == one and each.videos is pair.videos
+                )
+            )
             numbers = [metrics.get(name) for name in names]
             rows.append(
-                (pair.model, f"{100 * one.dense_steps:g}%", one.rule, *numbers[:4], _ratio(pair.videos, one), numbers[4], contrast,
-                 text_of(pair.videos.summary(one, "psnr")), gain)
+                (
+                    pair.model,
+                    f"{100 * one.dense_steps:g}%",
+                    one.rule,
+                    *numbers[:4],
+                    _ratio(pair.videos, one),
+                    numbers[4],
+                    contrast,
+                    text_of(pair.videos.summary(one, "psnr")),
+                    gain,
+                )
             )
-    columns = ["model", "dense first steps", "rule", "heads' output error", "one step's error", "steps' errors added up"]
+    columns = [
+        "model",
+        "dense first steps",
+        "rule",
+        "heads' output error",
+        "one step's error",
+        "steps' errors added up",
+    ]
     columns += ["distance at the end", "distance / added up", "empty rows", "contrast [95%]", "PSNR (dB) [95%]"]
     columns += ["PSNR of logits less that of (dB) [95%]"]
     places = "; ".join(dict.fromkeys(pair.videos.where() for pair in pairs))
@@ -167,8 +193,14 @@ def _table(pairs):
 
 def _growth_table(growth, sets):
     rows = [
-        (model, _by(cell), cell.config.get("step"), cell.config.get("size"), text_of(interval(cell.arrays["growth"])),
-         len(cell.arrays["growth"]))
+        (
+            model,
+            _by(cell),
+            cell.config.get("step"),
+            cell.config.get("size"),
+            text_of(interval(cell.arrays["growth"])),
+            len(cell.arrays["growth"]),
+        )
         for model, cell in sorted(growth, key=lambda pair: (pair[0], pair[1].config.get("step") or 0, _by(pair[1])))
     ]
     columns = ["model", "disturbed by", "before step", "size, of the state", "growth [95% over clips]", "clips"]
@@ -207,8 +239,12 @@ def _draw(sets, folder):
     axis.set_xlabel("errors of all steps, added up without feedback (rel. L2)")
     axis.set_ylabel("distance from the dense clips (rel. L2)")
     handles = [axis.plot([], [], linestyle="none", marker="o", color=colour)[0] for _, colour in zip(sets, colours)]
-    handles += [axis.plot([], [], linestyle="none", marker=marker, color=style.GREY)[0] for marker in MARKERS[: len(shares)]]
-    labels = [model_of(videos) for videos in sets[: len(colours)]] + [f"{100 * each:g}% of steps dense" for each in shares]
+    handles += [
+        axis.plot([], [], linestyle="none", marker=marker, color=style.GREY)[0] for marker in MARKERS[: len(shares)]
+    ]
+    labels = [model_of(videos) for videos in sets[: len(colours)]] + [
+        f"{100 * each:g}% of steps dense" for each in shares
+    ]
     style.legend_strip(figure, handles, labels, 3)
     caption = (
         "What errors add up to at the dense clips' states, and how far the clips end from the dense ones. On the dotted line"

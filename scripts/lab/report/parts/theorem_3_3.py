@@ -91,14 +91,16 @@ def _draw(heads, folder):
             continue
         tightness = list(group["tightness_3_3"])
         offsets = np.linspace(-0.25, 0.25, len(group)) if len(group) > 1 else [0.0]
-        left.scatter(number + np.asarray(offsets), tightness, color=colour, marker=marker, s=22, alpha=0.8)
+        left.scatter(
+            number + np.asarray(offsets), tightness, color=colour, marker=marker, s=22, alpha=0.8, rasterized=True
+        )
         left.hlines(median(tightness), number - 0.35, number + 0.35, color=style.BLACK, linewidth=1.4)
         spread = [style.room(ratios(group, name, "delta_logits"), style.SMALLEST_DRAWN) for name in SHARES]
         if all(spread):
             positions = np.arange(len(SHARES)) + (number - (len(names) - 1) / 2) * 0.3
             for position, values in zip(positions, spread):
                 x = position + np.linspace(-0.08, 0.08, len(values))
-                right.scatter(x, values, color=colour, marker=marker, s=16, alpha=0.7)
+                right.scatter(x, values, color=colour, marker=marker, s=16, alpha=0.7, rasterized=True)
                 right.hlines(median(values), position - 0.13, position + 0.13, color=style.BLACK, linewidth=1.4)
             right.scatter([], [], color=colour, marker=marker, s=22, label=f"{POOL_NAMES.get(pool, pool)} (one head)")
     right.plot([], [], color=style.BLACK, linewidth=1.4, label="median over heads")

@@ -254,7 +254,9 @@ class Errors(Clips):
         if of_other is None:
             return self.of_videos(of(parts.errors_in_videos), change)
         own = self.items
-        other = [dict(item, input={**item["input"], "model": "other"}) for item in own if item["experiment"] != "video_time"]
+        other = [
+            dict(item, input={**item["input"], "model": "other"}) for item in own if item["experiment"] != "video_time"
+        ]
         with mock.patch.object(type(self), "items", own + other):
             return self.of_videos(
                 of(parts.errors_in_videos),
