@@ -42,6 +42,8 @@ struct Options {
   int threads = 0;                    // --threads; 0: all cores
   std::uint64_t seed = 1;             // --seed
   bool quiet = false;                 // --quiet: no progress, no table
+  bool masks = false;                 // --masks: records carry them
+  bool released = false;              // --released: masks by each policy's own threshold, too
 };
 
 /// Which of the shared options a subcommand takes.

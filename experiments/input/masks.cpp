@@ -13,7 +13,14 @@ Json config_of(const MaskChoice& mask) {
     config["rule"] = to_string(mask.rule);
   }
   config["region"] = {mask.region.height, mask.region.width};
-  config["sparsity"] = mask.sparsity;
+  if (const BlockLayout layout = row_of(mask.policy).layout; layout != BlockLayout::region) {
+    config["block_layout"] = to_string(layout);
+  }
+  if (mask.released) {
+    config["budget"] = "released";
+  } else {
+    config["sparsity"] = mask.sparsity;
+  }
   return config;
 }
 
@@ -28,6 +35,7 @@ void add_seed(Json& config, Policy policy, std::uint64_t seed) {
 std::vector<MaskChoice> mask_choices(Policy policy, RegionSize region, const std::vector<Pool>& pools,
                                      const std::vector<Rule>& rules, const std::vector<double>& sparsities) {
   std::vector<MaskChoice> choices;
+  if (row_of(policy).layout != BlockLayout::region) region = kRowOfTokens;
   for (const Pool pool : reads_map(policy) ? pools : std::vector{Pool::average}) {
     for (const Rule rule : reads_map(policy) ? rules : std::vector{Rule::softmax}) {
       for (const double sparsity : sparsities) choices.push_back({policy, pool, rule, region, sparsity});
@@ -47,7 +55,8 @@ void add_policy_option(CLI::App& command, std::vector<std::string>& policies, co
 
 bool is_timed(Policy policy) {
   const PolicyRow& row = row_of(policy);
-  return row.takes_sparsity && (policy == Policy::draft || row.reads == Reads::nothing);
+  return row.takes_sparsity && row.layout == BlockLayout::region &&
+         (policy == Policy::draft || row.reads == Reads::nothing);
 }
 
 HostLists lists_of(const std::vector<BlockMask>& masks, Index text_blocks) {

@@ -16,18 +16,21 @@ struct MaskChoice {
   Policy policy = Policy::draft;
   Pool pool = Pool::average;  // of policies that read the draft map, as is the rule
   Rule rule = Rule::softmax;
-  RegionSize region{};
+  RegionSize region{};  // kRowOfTokens for policies whose blocks are no regions
   double sparsity = 0.0;
+  bool released = false;  // by the policy's own threshold, whatever sparsity comes of it
   bool operator==(const MaskChoice&) const = default;
 };
-/// policy; pool and rule of one that reads the draft map; region; sparsity.
+/// policy; pool and rule of one that reads the draft map; region; block_layout unless blocks are regions; sparsity, or
+/// budget: "released".
 Json config_of(const MaskChoice& mask);
 /// "8x16" from a config's region, [8, 16].
 std::string region_text(const Json& region);
 /// Adds `seed` where chance decides.
 void add_seed(Json& config, Policy policy, std::uint64_t seed);
 
-/// A policy's masks over a region: at each sparsity; if it reads the draft map, for each pooling and rule, too.
+/// A policy's masks over a region (over kRowOfTokens, if its blocks are no regions): at each sparsity; if it reads the
+/// draft map, for each pooling and rule, too.
 std::vector<MaskChoice> mask_choices(Policy policy, RegionSize region, const std::vector<Pool>& pools,
                                      const std::vector<Rule>& rules, const std::vector<double>& sparsities);
 

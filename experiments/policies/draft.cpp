@@ -9,7 +9,8 @@ PolicyRow draft_policy() {
   return {.summary = "the draft map of the head's own Q and K, --pool and --rule",
           .reads = Reads::draft_map,
           .rank = [](const PolicyInput& input) { return rank_by_rule(*input.map, input.rule); },
-          .cut = [](const PolicyInput& input, double sparsity) { return rule_cut(*input.map, input.rule, sparsity); }};
+          .cut = [](const PolicyInput& input, double sparsity) { return rule_cut(*input.map, input.rule, sparsity); },
+          .cost = cost_of_pooled_maps};
 }
 
 }  // namespace draft

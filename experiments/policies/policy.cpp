@@ -48,6 +48,12 @@ const std::vector<Policy>& all_policies() {
 std::string to_string(Policy policy) { return word_of(kPolicies, policy); }
 Policy parse_policy(const std::string& text) { return parse_choice("policy", kPolicies, text); }
 
+ChoiceCost cost_of_pooled_maps(const ChoiceSize& size) {
+  const double map = size.blocks * size.blocks;
+  return {.flops = 2 * size.tokens * size.head_dim + 2 * map * size.head_dim,
+          .bytes = 2 * 2 * size.tokens * size.head_dim + 2 * 4 * map};
+}
+
 Index cut_of(const PolicyRow& row, const PolicyInput& input, double sparsity) {
   require_sparsity(sparsity);
   return row.cut != nullptr ? row.cut(input, sparsity) : kept_count(sparsity, input.regions * input.regions);

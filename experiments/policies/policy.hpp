@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "experiments/policies/block_layout.hpp"
 #include "reference/draft_mask.hpp"
 
 namespace draft {
@@ -19,6 +20,7 @@ enum class Policy {
 /// What a policy chooses by.
 enum class Reads {
   nothing,    // numbers of regions and chance: its masks can be timed on shapes, too
+  grid,       // where a block's tokens are: the same mask for every head
   draft_map,  // the pooled scores of one pooling (--pool), under one rule (--rule)
   head,       // queries, keys and the true attention mass of the blocks: for studies alone
 };
@@ -30,15 +32,31 @@ struct PolicyInput {
   std::uint64_t stream = 0;              // which head: chance differs between heads
   const DraftMap* map = nullptr;         // Reads::draft_map
   Rule rule = Rule::softmax;             // Reads::draft_map
-  const Problem* problem = nullptr;      // Reads::head, in the study's units
-  const Partition* partition = nullptr;  // Reads::head: which tokens a region has
-  const Matrix* mass = nullptr;          // Reads::head: attention mass of each block, [regions, regions], the mean over
+  const Grid* grid = nullptr;            // Reads::grid: the video's own, whatever the layout
+  const Problem* problem = nullptr;      // Reads::head, in the study's units, tokens in the row's layout
+  const Partition* partition = nullptr;  // Reads::grid and head: which tokens a block has, in the row's layout
+  const Matrix* mass = nullptr;          // Reads::head: attention mass of each block, [regions, regions], the sum over
                                          // the block row's tokens
 };
+
+/// What a head's choice is made of, for its cost.
+struct ChoiceSize {
+  double tokens = 0, head_dim = 0, blocks = 0;  // of the video
+};
+
+/// What choosing a head's blocks costs: multiplications and additions, and bytes read and written by an implementation
+/// that reads Q and K once in 16 bits and keeps its maps in 32.
+struct ChoiceCost {
+  double flops = 0, bytes = 0;
+};
+
+/// Of pooling Q and K over blocks and multiplying what is pooled.
+ChoiceCost cost_of_pooled_maps(const ChoiceSize& size);
 
 /// A row of the table of policies: one of `rank` and `mask` is there.
 struct PolicyRow {
   const char* summary;  // one line
+  BlockLayout layout = BlockLayout::region;
   Reads reads = Reads::nothing;
   bool by_chance = false;       // records have the seed
   bool takes_sparsity = true;   // masks follow --sparsity
@@ -49,6 +67,10 @@ struct PolicyRow {
   Index (*cut)(const PolicyInput& input, double sparsity) = nullptr;
   /// Instead of `rank`: the mask at one sparsity.
   BlockMask (*mask)(const PolicyInput& input, double sparsity) = nullptr;
+  /// The mask by the rule's own threshold, with the parameters that were released; null: it has none of its own.
+  BlockMask (*released)(const PolicyInput& input) = nullptr;
+  /// Of choosing; null: nothing is computed.
+  ChoiceCost (*cost)(const ChoiceSize& size) = nullptr;
 };
 
 const PolicyRow& row_of(Policy policy);

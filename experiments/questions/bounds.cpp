@@ -46,7 +46,7 @@ StudyExperiment bounds_experiment(const Options& options) {
   const auto rules = chosen_or(options.rules, {Rule::logits, Rule::softmax, Rule::released, Rule::row});
   const auto regions = chosen_or(options.regions, {RegionSize{8, 16}});
   const auto sparsities = chosen_sparsities(options);
-  StudyExperiment experiment{"bounds", {}, false, print_bounds};
+  StudyExperiment experiment{.name = "bounds", .table = print_bounds};
   experiment.cells = cells_of(chosen_policies(options), regions, pools, rules, sparsities, true);
   return experiment;
 }

@@ -44,7 +44,7 @@ void print_pooling(const std::vector<Record>& records) {
 StudyExperiment pooling_experiment(const Options& options) {
   const auto regions = chosen_or(options.regions, {RegionSize{8, 16}});
   const auto sparsities = chosen_sparsities(options);
-  StudyExperiment experiment{"pooling", {}, false, print_pooling};
+  StudyExperiment experiment{.name = "pooling", .table = print_pooling};
   experiment.cells =
       cells_of(chosen_policies(options), regions, chosen_or(options.pools, {Pool::average, Pool::maximum}),
                chosen_or(options.rules, {Rule::softmax, Rule::row}), sparsities);

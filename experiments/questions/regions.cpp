@@ -46,7 +46,7 @@ StudyExperiment regions_experiment(const Options& options) {
   const auto regions = chosen_or(options.regions, {RegionSize{4, 8}, RegionSize{8, 8}, RegionSize{8, 16},
                                                    RegionSize{16, 8}, RegionSize{16, 16}, RegionSize{16, 32}});
   const auto sparsities = chosen_sparsities(options);
-  StudyExperiment experiment{"regions", {}, false, print_regions};
+  StudyExperiment experiment{.name = "regions", .table = print_regions};
   experiment.cells = cells_of(chosen_policies(options), regions, chosen_or(options.pools, {Pool::average}),
                               chosen_or(options.rules, {Rule::softmax}), sparsities);
   return experiment;

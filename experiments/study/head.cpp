@@ -19,14 +19,15 @@ struct FamilyKey {
   Pool pool;
   Rule rule;
   double sparsity;  // of masks that are not nested; else 0
+  bool released;
   auto operator<=>(const FamilyKey&) const = default;
 };
 
 FamilyKey family_key(const Cell& cell, std::size_t partition) {
   const double sparsity = row_of(cell.policy).rank == nullptr ? cell.sparsity : 0.0;
-  if (!reads_map(cell.policy)) return {partition, cell.policy, Pool::average, Rule::logits, sparsity};
+  if (!reads_map(cell.policy)) return {partition, cell.policy, Pool::average, Rule::logits, sparsity, cell.released};
   const Rule rule = cell.rule == Rule::released ? Rule::softmax : cell.rule;
-  return {partition, cell.policy, cell.pool, rule, sparsity};
+  return {partition, cell.policy, cell.pool, rule, sparsity, cell.released};
 }
 
 /// A mask as an order of blocks: its own come first.
@@ -148,8 +149,9 @@ PolicyInput HeadStudy::Plan::policy_input(const Cell& cell, const StudySettings&
           .stream = settings.stream,
           .map = reads == Reads::draft_map ? &maps.at({p, cell.pool}) : nullptr,
           .rule = cell.rule,
+          .grid = reads == Reads::grid ? (settings.grid != nullptr ? settings.grid : &problem.grid) : nullptr,
           .problem = reads == Reads::head ? &problem : nullptr,
-          .partition = reads == Reads::head ? &partitions[p] : nullptr,
+          .partition = reads == Reads::grid || reads == Reads::head ? &partitions[p] : nullptr,
           .mass = reads == Reads::head ? &first.stats[p].mass : nullptr};
 }
 
@@ -159,7 +161,11 @@ std::vector<MaskFamily> HeadStudy::Plan::choose_masks(const StudySettings& setti
   for_each_index(cells.size(), settings.threads, [&](std::size_t i) {
     const PolicyInput input = policy_input(cells[i], settings);
     const PolicyRow& row = row_of(cells[i].policy);
-    if (row.rank == nullptr) own_masks[i] = row.mask(input, cells[i].sparsity);
+    if (cells[i].released) {
+      own_masks[i] = row.released(input);
+    } else if (row.rank == nullptr) {
+      own_masks[i] = row.mask(input, cells[i].sparsity);
+    }
     cuts[i] = own_masks[i] ? own_masks[i]->kept_blocks() : cut_of(row, input, cells[i].sparsity);
   });
   std::map<FamilyKey, std::size_t> index;
@@ -237,6 +243,16 @@ Metrics HeadStudy::metrics(std::size_t i) const {
   }
   append_mask_metrics(metrics, measured);
   return metrics;
+}
+
+Metrics HeadStudy::choice_metrics(std::size_t i) const {
+  const Cell& cell = plan_->cells.at(i);
+  const auto cost = row_of(cell.policy).cost;
+  const auto tokens = static_cast<double>(plan_->problem.grid.video());
+  const auto head_dim = static_cast<double>(plan_->problem.head_dim());
+  const ChoiceCost spent =
+      cost == nullptr ? ChoiceCost{} : cost({tokens, head_dim, static_cast<double>(partition(cell.region).regions())});
+  return {{"choosing_flops_share", spent.flops / (4 * tokens * tokens * head_dim)}, {"choosing_bytes", spent.bytes}};
 }
 
 Units HeadStudy::units() const { return plan_->rescaled ? plan_->rescaled->units : Units{}; }

@@ -29,6 +29,7 @@ struct StudySettings {
   std::uint64_t seed = 1;    // random masks
   std::uint64_t stream = 0;  // which head: heads get different random masks
   int threads = 0;
+  const Grid* grid = nullptr;      // the video's own where the problem's is a row of tokens; null: the problem's
   Progress progress{};             // 2 x video rows in all (1 x if there is no cell)
   Sweeps* sweeps = nullptr;        // what measures, used in the constructor alone; null: the reference
   const HalfHead* half = nullptr;  // the problem's bits, likewise; null: not known
@@ -37,15 +38,18 @@ struct StudySettings {
 /// What one head's sweeps gave.
 class HeadStudy {
  public:
-  /// Runs both sweeps for all cells; `extra_regions` get block statistics too, without a mask.
-  /// Throws std::invalid_argument on a problem that is not valid or not measurable (reference/units.hpp), on a region
-  /// that is not valid, UsageError on a head that the sweeps do not take.
+  /// Runs both sweeps for all cells, of policies that share the problem's order of tokens; `extra_regions` get block
+  /// statistics too, without a mask. Throws std::invalid_argument on a problem that is not valid or not measurable
+  /// (reference/units.hpp), on a region that is not valid, UsageError on a head that the sweeps do not take.
   HeadStudy(const Problem& problem, std::vector<Cell> cells, const StudySettings& settings,
             const std::vector<RegionSize>& extra_regions = {});
   ~HeadStudy();
 
   /// Metrics of cells[i]. With bounds they hold check_* flags: 1 held, 0 violated. May be called from any thread.
   [[nodiscard]] Metrics metrics(std::size_t i) const;
+  /// What choosing cells[i]'s blocks costs: choosing_flops_share, of the FLOPs of dense attention over the video, and
+  /// choosing_bytes.
+  [[nodiscard]] Metrics choice_metrics(std::size_t i) const;
   [[nodiscard]] const BlockMask& mask(std::size_t i) const;
   [[nodiscard]] const Partition& partition(RegionSize region) const;
   /// In units(), as is the map.

@@ -95,6 +95,7 @@ TEST(HeadStudy, EveryPolicysMasksAreMeasured) {
                             .stream = 2,
                             .map = &map,
                             .rule = Rule::row,
+                            .grid = &head().grid,
                             .problem = &head(),
                             .partition = &partition,
                             .mass = &study.stats(region).mass};
@@ -106,7 +107,7 @@ TEST(HeadStudy, EveryPolicysMasksAreMeasured) {
 }
 
 TEST(HeadStudy, HeadsGetDifferentRandomMasks) {
-  const std::vector<Cell> cells{{Policy::random, {}, {}, {4, 8}, 0.5, false}};
+  const std::vector<Cell> cells{{{Policy::random, {}, {}, {4, 8}, 0.5}, false}};
   EXPECT_NE(HeadStudy(head(), cells, {1, 0, 0, {}}).mask(0), HeadStudy(head(), cells, {1, 1, 0, {}}).mask(0));
   EXPECT_EQ(HeadStudy(head(), cells, {1, 0, 1, {}}).mask(0), HeadStudy(head(), cells, {1, 0, 2, {}}).mask(0));
 }
@@ -119,7 +120,7 @@ TEST(HeadStudy, AViolatedBoundIsSeen) {
 
 TEST(HeadStudy, NothingToMeasureIsRefused) {
   EXPECT_THROW(HeadStudy(head(), {}, {}), std::invalid_argument);
-  HeadStudy study(head(), {{Policy::random, {}, {}, {4, 8}, 0.5, false}}, {});
+  HeadStudy study(head(), {{{Policy::random, {}, {}, {4, 8}, 0.5}, false}}, {});
   EXPECT_THROW(static_cast<void>(study.stats({8, 8})), std::invalid_argument);
 }
 

@@ -56,7 +56,7 @@ void print_maps(const std::vector<Record>& records) {
 StudyExperiment maps_experiment(const Options& options) {
   const RegionSize region = options.regions.empty() ? RegionSize{8, 16} : options.regions.front();
   const Cell cell{{Policy::draft, Pool::average, Rule::softmax, region, 0.9}, false};
-  return {"maps", {cell}, true, print_maps};
+  return {.name = "maps", .cells = {cell}, .with_maps = true, .table = print_maps};
 }
 
 Metrics head_character(const HeadStudy& study, RegionSize region) {
@@ -87,16 +87,20 @@ Metrics head_character(const HeadStudy& study, RegionSize region) {
           {"effective_blocks", ratio(effective, static_cast<double>(with_mass))}};
 }
 
-nlohmann::ordered_json map_arrays(HeadStudy& study, const Cell& cell, const BlockMask& mask) {
+nlohmann::ordered_json mask_rows(const BlockMask& mask) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (Index i = 0; i < mask.regions(); ++i) {
     std::string row;
     for (Index j = 0; j < mask.regions(); ++j) row += mask.kept(i, j) ? '1' : '0';
     rows.push_back(std::move(row));
   }
+  return rows;
+}
+
+nlohmann::ordered_json map_arrays(HeadStudy& study, const Cell& cell, const BlockMask& mask) {
   return {{"draft_map", rounded_rows(study.map(cell.region, cell.pool).probabilities())},
           {"block_mass", rounded_rows(mean_block_mass(study, cell.region))},
-          {"mask", std::move(rows)}};
+          {"mask", mask_rows(mask)}};
 }
 
 }  // namespace draft

@@ -20,8 +20,11 @@ StudyExperiment maps_experiment(const Options& options);
 /// another.
 Metrics head_character(const HeadStudy& study, RegionSize region);
 
+/// One string of 0 and 1 a block row.
+nlohmann::ordered_json mask_rows(const BlockMask& mask);
+
 /// draft_map: A_draft; block_mass: mean over the block row's tokens of the mass in each block; both
-/// [regions][regions] to five significant digits. mask: one string of 0 and 1 a block row.
+/// [regions][regions] to five significant digits. mask: mask_rows.
 nlohmann::ordered_json map_arrays(HeadStudy& study, const Cell& cell, const BlockMask& mask);
 
 }  // namespace draft

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <unordered_set>
 
@@ -57,6 +58,57 @@ struct LoadedHead {
   Problem problem;
   std::optional<HalfHead> half;  // the file's own bits, where a GPU wants them
 };
+
+/// The studies of a head: one for each layout that its cells' policies have, since blocks of different layouts
+/// share no logits.
+class HeadStudies {
+ public:
+  HeadStudies(const LoadedHead& head, const std::vector<Cell>& cells, const StudySettings& settings) {
+    std::map<BlockLayout, std::vector<Cell>> by_layout;
+    for (const Cell& cell : cells) {
+      std::vector<Cell>& own = by_layout[row_of(cell.policy).layout];
+      places_.emplace_back(row_of(cell.policy).layout, own.size());
+      own.push_back(cell);
+    }
+    for (auto& [layout, own] : by_layout) {
+      Kept& kept = studies_[layout];
+      if (layout == BlockLayout::region) {
+        kept.study = std::make_unique<HeadStudy>(head.problem, std::move(own), settings);
+        continue;
+      }
+      kept.problem = in_layout(head.problem, layout);
+      std::optional<HalfHead> half;
+      if (head.half) half = to_half(kept.problem, head.half->element);
+      StudySettings here = settings;
+      here.grid = &head.problem.grid;
+      here.half = half ? &*half : nullptr;
+      kept.study = std::make_unique<HeadStudy>(kept.problem, std::move(own), here);
+    }
+  }
+
+  /// cells[i]'s study, and its number there.
+  [[nodiscard]] std::pair<HeadStudy*, std::size_t> of(std::size_t i) const {
+    const auto& [layout, number] = places_.at(i);
+    return {studies_.at(layout).study.get(), number};
+  }
+
+ private:
+  struct Kept {
+    Problem problem;  // in its layout, which the study looks at; empty for regions
+    std::unique_ptr<HeadStudy> study = nullptr;
+  };
+  std::vector<std::pair<BlockLayout, std::size_t>> places_;  // [cell]
+  std::map<BlockLayout, Kept> studies_;
+};
+
+/// How many layouts the cells have.
+Index count_layouts(const std::vector<StudyExperiment>& experiments) {
+  std::set<BlockLayout> layouts;
+  for (const StudyExperiment& experiment : experiments) {
+    for (const Cell& cell : experiment.cells) layouts.insert(row_of(cell.policy).layout);
+  }
+  return static_cast<Index>(std::max<std::size_t>(layouts.size(), 1));
+}
 
 /// The records of this run's cells by experiment, also those that an earlier run measured.
 class Collected {
@@ -141,7 +193,7 @@ class StudyRun {
         sweeps_(make_sweeps(options.device)),
         half_(half_element(dump.info(), options.device)),
         log_(open_log(options)),
-        rows_(2 * dump.info().grid.video()),
+        rows_(2 * dump.info().grid.video() * count_layouts(experiments)),
         progress_("measuring heads", rows_ * static_cast<Index>(tasks_.size()), options.quiet) {
     const std::string sha256 = sha256_file(options.dump);
     for (const HeadTask& task : tasks_) plan(task, input_of(dump.info(), sha256, task));
@@ -160,13 +212,16 @@ class StudyRun {
   }
 
   /// Writes a head's records. A check that failed and a metric that is not finite make the run's status.
-  void append(HeadStudy& study, const PlannedHead& head) {
+  void append(const HeadStudies& studies, const PlannedHead& head) {
     std::vector<Metrics> measured(head.cells.size());
     parallel_for(static_cast<Index>(measured.size()), options_.threads, [&] {
-      return [&](Index i) { measured[static_cast<std::size_t>(i)] = study.metrics(static_cast<std::size_t>(i)); };
+      return [&](Index i) {
+        const auto [study, number] = studies.of(static_cast<std::size_t>(i));
+        measured[static_cast<std::size_t>(i)] = study->metrics(number);
+      };
     });
     for (const Wanted& wanted : head.wanted) {
-      const Json record = record_of(study, head, wanted, measured[wanted.cell]);
+      const Json record = record_of(studies, head, wanted, measured[wanted.cell]);
       fine_ = log_.append(record) && record["status"] == "ok" && fine_;
       collected_.add(record);
     }
@@ -203,15 +258,17 @@ class StudyRun {
     }
   }
 
-  [[nodiscard]] Json record_of(HeadStudy& study, const PlannedHead& head, const Wanted& wanted, Metrics metrics) const {
+  [[nodiscard]] Json record_of(const HeadStudies& studies, const PlannedHead& head, const Wanted& wanted,
+                               Metrics metrics) const {
     const Cell& cell = head.cells[wanted.cell];
+    const auto [study, number] = studies.of(wanted.cell);
     const StudyExperiment& experiment = experiments_[wanted.experiment];
-    if (experiment.with_maps) {
-      const Metrics character = head_character(study, cell.region);
-      metrics.insert(metrics.end(), character.begin(), character.end());
-    }
+    const auto add = [&](const Metrics& more) { metrics.insert(metrics.end(), more.begin(), more.end()); };
+    if (experiment.with_maps) add(head_character(*study, cell.region));
+    if (experiment.with_choice) add(study->choice_metrics(number));
     Json record = make_record(experiment.name, head.input, wanted.config, metrics_json(metrics));
-    if (experiment.with_maps) record["arrays"] = map_arrays(study, cell, study.mask(wanted.cell));
+    if (experiment.with_maps) record["arrays"] = map_arrays(*study, cell, study->mask(number));
+    if (experiment.with_masks) record["arrays"]["mask"] = mask_rows(study->mask(number));
     if (cell.with_bounds && cell.policy != Policy::draft) {
       record["notes"]["theorem_3_5"] =
           "not applicable: the mask does not threshold the draft map; step 1 of the proof holds for every mask";
@@ -244,6 +301,7 @@ std::vector<Cell> cells_of(const std::vector<Policy>& policies, const std::vecto
   std::vector<Cell> cells;
   for (const Policy policy : policies) {
     for (const RegionSize region : regions) {
+      if (row_of(policy).layout != BlockLayout::region && region != regions.front()) continue;
       for (const MaskChoice& choice : mask_choices(policy, region, pools, rules, sparsities)) {
         cells.push_back({choice, with_bounds});
       }
@@ -267,19 +325,21 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
   ReadAhead reader(dump, run.heads(), run.half());
   for (const PlannedHead& planned : run.heads()) {
     const LoadedHead head = reader.take();
-    HeadStudy study(head.problem, planned.cells, run.settings(planned, head));  // both passes over the logits
-    run.append(study, planned);
+    const HeadStudies studies(head, planned.cells, run.settings(planned, head));  // both passes over the logits
+    run.append(studies, planned);
   }
   return run.show();
 }
 
-Action study_command(CLI::App& command, std::vector<Question> questions) {
+Action study_command(CLI::App& command, std::vector<Question> questions,
+                     void (*more)(CLI::App& command, Options& options)) {
   const auto options = std::make_shared<Options>();
   add_options(
       command, *options,
       {.dump = true, .captures = true, .pool = true, .region = true, .rule = true, .sparsity = true, .compute = true});
   add_policy_option(command, options->policies, "Whose masks are measured (default draft,oracle,random; see list)",
                     [](Policy policy) { return row_of(policy).takes_sparsity; });
+  if (more != nullptr) more(command, *options);
   return [options, questions = std::move(questions)] {
     std::vector<StudyExperiment> experiments;
     for (const Question question : questions) experiments.push_back(question(*options));

@@ -16,8 +16,10 @@ using Record = nlohmann::ordered_json;
 /// One question: the cells that answer it, and the table that shows the answer.
 struct StudyExperiment {
   std::string name;  // the record's `experiment`
-  std::vector<Cell> cells;
-  bool with_maps = false;  // records carry the draft map, the block mass and the mask
+  std::vector<Cell> cells = {};
+  bool with_maps = false;    // records carry the draft map, the block mass and the mask
+  bool with_masks = false;   // the mask alone
+  bool with_choice = false;  // what choosing costs
   void (*table)(const std::vector<Record>& records) = nullptr;  // prints this experiment's records to stdout
 };
 
@@ -32,9 +34,11 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
 using Question = StudyExperiment (*)(const Options& options);
 
 /// The options of a subcommand over a dump, all that are shared and --policy, and what it does: run_experiments.
-Action study_command(CLI::App& command, std::vector<Question> questions);
+Action study_command(CLI::App& command, std::vector<Question> questions,
+                     void (*more)(CLI::App& command, Options& options) = nullptr);
 
-/// A cell for each policy, region and sparsity; for those that read the draft map, for each pooling and rule too.
+/// A cell for each policy, region (one for policies whose blocks are no regions) and sparsity; for those that read the
+/// draft map, for each pooling and rule too.
 std::vector<Cell> cells_of(const std::vector<Policy>& policies, const std::vector<RegionSize>& regions,
                            const std::vector<Pool>& pools, const std::vector<Rule>& rules,
                            const std::vector<double>& sparsities, bool with_bounds = false);

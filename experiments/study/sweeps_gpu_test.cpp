@@ -158,7 +158,7 @@ TEST_F(GpuSweepsTest, EveryMetricIsTheReferences) {
 // Negative control: a study of other numbers is not within the tolerances.
 TEST_F(GpuSweepsTest, TheComparisonCanFail) {
   const std::unique_ptr<Sweeps> sweeps = make_sweeps("cuda");
-  const std::vector<Cell> cells{{Policy::draft, Pool::average, Rule::row, {4, 8}, 0.5, true}};
+  const std::vector<Cell> cells{{{Policy::draft, Pool::average, Rule::row, {4, 8}, 0.5}, true}};
   const Problem problem = ragged_head(Element::bfloat16, 64, 4);
   Problem other = problem;
   other.k.topRows(60) *= 4.0;
@@ -192,9 +192,9 @@ TEST_F(GpuSweepsTest, OneBlockHoldsAllTheMass) {
   std::vector<Cell> cells;
   for (const Rule rule : {Rule::logits, Rule::softmax, Rule::released, Rule::row}) {
     for (const double sparsity : {0.3, 0.5, 0.9})
-      cells.push_back({Policy::draft, Pool::average, rule, {4, 4}, sparsity, true});
+      cells.push_back({{Policy::draft, Pool::average, rule, {4, 4}, sparsity}, true});
   }
-  for (const double sparsity : {0.3, 0.5, 0.9}) cells.push_back({Policy::random, {}, {}, {4, 4}, sparsity, true});
+  for (const double sparsity : {0.3, 0.5, 0.9}) cells.push_back({{Policy::random, {}, {}, {4, 4}, sparsity}, true});
   Index compared = 0;
   constexpr double kVanished = 1e-15;  // of a square root: weights below 2^-126 and their squares' roots
   for (const double logit : {0.0, 1.0, 40.0, 200.0, 354.0, 700.0, 1024.0, 32768.0, 98304.0}) {
@@ -265,7 +265,7 @@ TEST_F(GpuSweepsTest, ZerosAndOtherUnits) {
 
 TEST_F(GpuSweepsTest, RefuseWhatTheyCannotTake) {
   const std::unique_ptr<Sweeps> sweeps = make_sweeps("cuda");
-  const std::vector<Cell> cells{{Policy::random, {}, {}, {4, 8}, 0.5, false}};
+  const std::vector<Cell> cells{{{Policy::random, {}, {}, {4, 8}, 0.5}, false}};
   const auto refused = [&](const Problem& problem, RegionSize region = {4, 8}) {
     std::vector<Cell> own = cells;
     own[0].region = region;

@@ -14,10 +14,11 @@ inline std::vector<Cell> all_cells(const std::vector<RegionSize>& regions,
   for (const RegionSize region : regions) {
     for (const double sparsity : sparsities) {
       for (const Pool pool : choices_of(kPools)) {
-        for (const Rule rule : choices_of(kRules)) cells.push_back({Policy::draft, pool, rule, region, sparsity, true});
+        for (const Rule rule : choices_of(kRules))
+          cells.push_back({{Policy::draft, pool, rule, region, sparsity}, true});
       }
       for (const Policy policy : {Policy::oracle, Policy::random}) {
-        cells.push_back({policy, {}, {}, region, sparsity, true});
+        cells.push_back({{policy, {}, {}, region, sparsity}, true});
       }
     }
   }

@@ -136,11 +136,11 @@ TEST(WideRange, OneBlockHoldsAllTheMass) {
                              745.0, 1000.0, 1e4, 1e5}) {
     const Problem problem = one_block_holds_all(logit);
     const RegionSize frame{4, 4};
-    std::vector<Cell> cells{{Policy::draft, Pool::average, Rule::row, frame, 0.7, true},
-                            {Policy::draft, Pool::average, Rule::row, frame, 0.5, true},
-                            {Policy::draft, Pool::average, Rule::row, frame, 0.9, true}};
+    std::vector<Cell> cells{{{Policy::draft, Pool::average, Rule::row, frame, 0.7}, true},
+                            {{Policy::draft, Pool::average, Rule::row, frame, 0.5}, true},
+                            {{Policy::draft, Pool::average, Rule::row, frame, 0.9}, true}};
     for (double sparsity = 0.1; sparsity < 0.95; sparsity += 0.1) {
-      cells.push_back({Policy::random, {}, {}, frame, sparsity, true});
+      cells.push_back({{Policy::random, {}, {}, frame, sparsity}, true});
     }
     HeadStudy study(problem, cells, {});
     const Wide e = std::exp(-static_cast<Wide>(logit));
@@ -182,7 +182,7 @@ TEST(WideRange, OneBlockHoldsAllTheMass) {
 // The same in numbers: a half of the blocks kept, X = 600, recall 1, error 8 mu sqrt(1/32 + 1/16) with mu = 2 e^-600.
 TEST(WideRange, AnErrorOfTenToTheMinus260) {
   const Problem problem = one_block_holds_all(600.0);
-  HeadStudy study(problem, {{Policy::draft, Pool::average, Rule::row, {4, 4}, 0.5, true}}, {});
+  HeadStudy study(problem, {{{Policy::draft, Pool::average, Rule::row, {4, 4}, 0.5}, true}}, {});
   const Metrics metrics = study.metrics(0);
   EXPECT_EQ(metric(metrics, "attention_recall"), 1.0);
   EXPECT_NEAR(metric(metrics, "probs_frobenius") / 1.2984238341783901e-260, 1.0, 1e-12);
@@ -191,7 +191,7 @@ TEST(WideRange, AnErrorOfTenToTheMinus260) {
 // Given shares of e^-720, below the smallest normal number, claim: maps hold them, to their five digits.
 TEST(WideRange, MapsOfSubnormalShares) {
   const Problem problem = one_block_holds_all(720.0);
-  const Cell cell{Policy::draft, Pool::average, Rule::softmax, {4, 4}, 0.5, true};
+  const Cell cell{{Policy::draft, Pool::average, Rule::softmax, {4, 4}, 0.5}, true};
   HeadStudy study(problem, {cell}, {});
   const Json arrays = map_arrays(study, cell, study.mask(0));
   EXPECT_EQ(arrays.at("draft_map").at(0).at(0).get<double>(), 1.0);
@@ -388,8 +388,8 @@ TEST(WideRange, AMapThatUnderflowsIsNoThreshold) {
   for (Index token = 0; token < 32; ++token) problem.k(token, 0) = logit[token / 8];
   problem.v.setOnes();
   HeadStudy study(problem,
-                  {{Policy::draft, Pool::average, Rule::softmax, kRegion, 0.5, true},
-                   {Policy::draft, Pool::average, Rule::row, kRegion, 0.5, true}},
+                  {{{Policy::draft, Pool::average, Rule::softmax, kRegion, 0.5}, true},
+                   {{Policy::draft, Pool::average, Rule::row, kRegion, 0.5}, true}},
                   {});
   const Json softmax = json_of(study.metrics(0)), row = json_of(study.metrics(1));
   for (const char* name : {"check_3_5", "check_step_2", "check_sharp", "tightness_3_5", "step_2_max_ratio"}) {

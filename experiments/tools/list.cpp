@@ -17,7 +17,7 @@ std::string policy_lines() {
   std::string lines;
   for (const Policy policy : all_policies()) {
     if (!row_of(policy).takes_sparsity) continue;
-    lines += fmt::format("  {:<8} {}\n", to_string(policy), row_of(policy).summary);
+    lines += fmt::format("  {:<13} {}\n", to_string(policy), row_of(policy).summary);
   }
   return lines;
 }

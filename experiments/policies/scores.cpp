@@ -1,0 +1,101 @@
+#include "experiments/policies/scores.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace draft {
+
+Matrix softmax_rows(Matrix logits) {
+  for (Index row = 0; row < logits.rows(); ++row) {
+    const double most = logits.row(row).maxCoeff();
+    logits.row(row) = (logits.row(row).array() - most).exp();
+    logits.row(row) /= logits.row(row).sum();
+  }
+  return logits;
+}
+
+Matrix shares_before(const Matrix& scores) {
+  Matrix shares(scores.rows(), scores.cols());
+  std::vector<Index> order(static_cast<std::size_t>(scores.cols()));
+  for (Index row = 0; row < scores.rows(); ++row) {
+    std::iota(order.begin(), order.end(), Index{0});
+    std::ranges::stable_sort(order, [&](Index a, Index b) { return scores(row, a) > scores(row, b); });
+    const double whole = scores.row(row).sum();
+    double before = 0.0;
+    for (const Index column : order) {
+      shares(row, column) = before / whole;
+      before += scores(row, column);
+    }
+  }
+  return shares;
+}
+
+Ranking rank_by_shares(const Matrix& scores) { return rank_blocks(-shares_before(scores), false); }
+
+Ranking rank_with_forced(Matrix scores, const BlockMask& forced, bool by_row) {
+  for (Index row = 0; row < scores.rows(); ++row) {
+    for (Index column = 0; column < scores.cols(); ++column) {
+      if (forced.kept(row, column)) scores(row, column) = std::numeric_limits<double>::infinity();
+    }
+  }
+  return rank_blocks(scores, by_row);
+}
+
+BlockMask mask_above(const Matrix& scores, double threshold, const BlockMask& forced) {
+  BlockMask mask = forced;
+  for (Index row = 0; row < scores.rows(); ++row) {
+    for (Index column = 0; column < scores.cols(); ++column) {
+      if (scores(row, column) > threshold) mask.set(row, column, true);
+    }
+  }
+  return mask;
+}
+
+Matrix distances(Index blocks) {
+  Matrix apart(blocks, blocks);
+  for (Index i = 0; i < blocks; ++i) {
+    for (Index j = 0; j < blocks; ++j) apart(i, j) = static_cast<double>(std::abs(i - j));
+  }
+  return apart;
+}
+
+Index cut_of_row(const PolicyInput& input, double sparsity) { return kept_count(sparsity, input.regions); }
+
+Chunks chunks_of(const Partition& partition, Index tokens) {
+  Chunks chunks;
+  for (Index block = 0; block < partition.regions(); ++block) {
+    for (Index first = 0; first < partition.size(block); first += tokens) {
+      chunks.first.push_back(partition.offset(block) + first);
+      chunks.block_of.push_back(block);
+    }
+  }
+  chunks.first.push_back(partition.offset(partition.regions()));
+  return chunks;
+}
+
+Matrix chunk_means(const Matrix& rows, const Partition& partition, const Chunks& chunks) {
+  Matrix means = Matrix::Zero(chunks.count(), rows.cols());
+  for (Index chunk = 0; chunk < chunks.count(); ++chunk) {
+    const auto c = static_cast<std::size_t>(chunk);
+    for (Index place = chunks.first[c]; place < chunks.first[c + 1]; ++place) {
+      means.row(chunk) += rows.row(partition.order()[static_cast<std::size_t>(place)]);
+    }
+    means.row(chunk) /= static_cast<double>(chunks.first[c + 1] - chunks.first[c]);
+  }
+  return means;
+}
+
+Matrix sum_over_chunks(const Matrix& of_chunks, const Chunks& chunks, Index blocks) {
+  Matrix sums = Matrix::Zero(blocks, blocks);
+  for (Index row = 0; row < chunks.count(); ++row) {
+    const Index block = chunks.block_of[static_cast<std::size_t>(row)];
+    for (Index column = 0; column < chunks.count(); ++column) {
+      sums(block, chunks.block_of[static_cast<std::size_t>(column)]) += of_chunks(row, column);
+    }
+  }
+  return sums;
+}
+
+}  // namespace draft

@@ -1,0 +1,43 @@
+#pragma once
+// What several policies score blocks by.
+
+#include <vector>
+
+#include "experiments/policies/policy.hpp"
+
+namespace draft {
+
+/// Row softmax.
+Matrix softmax_rows(Matrix logits);
+
+/// What stands before each entry in its row, entries in falling order, as a share of the row's sum. The entries whose
+/// share is below tau are the smallest set with at least tau of the row ("top-p"). Scores are at least 0, and no row's
+/// sum is 0.
+Matrix shares_before(const Matrix& scores);
+/// Top-p at every tau at once, of the whole head: by rising share.
+Ranking rank_by_shares(const Matrix& scores);
+
+/// The largest first, `forced` blocks before all others.
+Ranking rank_with_forced(Matrix scores, const BlockMask& forced, bool by_row);
+/// The entries above the threshold, and the forced ones.
+BlockMask mask_above(const Matrix& scores, double threshold, const BlockMask& forced);
+
+/// |i - j| of all blocks.
+Matrix distances(Index blocks);
+
+/// kept_count of a block row: the cut of policies that rank by row.
+Index cut_of_row(const PolicyInput& input, double sparsity);
+
+/// Blocks cut into chunks of tokens that follow one another, the last one of a block perhaps shorter.
+struct Chunks {
+  std::vector<Index> first;     // place of each chunk's first token in the partition's order, and the end of the last
+  std::vector<Index> block_of;  // [chunks]
+  [[nodiscard]] Index count() const { return static_cast<Index>(block_of.size()); }
+};
+Chunks chunks_of(const Partition& partition, Index tokens);
+/// Mean of each chunk's rows, [chunks, columns].
+Matrix chunk_means(const Matrix& rows, const Partition& partition, const Chunks& chunks);
+/// The sum over a block's chunks, [blocks, blocks].
+Matrix sum_over_chunks(const Matrix& of_chunks, const Chunks& chunks, Index blocks);
+
+}  // namespace draft
