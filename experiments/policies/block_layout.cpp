@@ -11,9 +11,9 @@ namespace draft {
 namespace {
 
 constexpr Word<BlockLayout> kBlockLayouts[] = {{BlockLayout::region, "region"},
-                                             {BlockLayout::raster, "raster"},
-                                             {BlockLayout::frame_last, "frame_last"},
-                                             {BlockLayout::cube, "cube"}};
+                                               {BlockLayout::raster, "raster"},
+                                               {BlockLayout::frame_last, "frame_last"},
+                                               {BlockLayout::cube, "cube"}};
 constexpr Index kCubeFrames = 4, kCubeRows = 4, kCubeColumns = 8;  // VSA's 4 x 4 x 4, twice as wide for blocks of 128
 
 }  // namespace
@@ -21,7 +21,8 @@ constexpr Index kCubeFrames = 4, kCubeRows = 4, kCubeColumns = 8;  // VSA's 4 x 
 std::string to_string(BlockLayout layout) { return word_of(kBlockLayouts, layout); }
 
 std::vector<Index> places(const Grid& grid, BlockLayout layout) {
-  if (layout == BlockLayout::region) throw std::invalid_argument("places: wanted a layout without regions, found region");
+  if (layout == BlockLayout::region)
+    throw std::invalid_argument("places: wanted a layout without regions, found region");
   std::vector<Index> tokens(static_cast<std::size_t>(grid.video()));
   std::iota(tokens.begin(), tokens.end(), Index{0});
   const auto where = [&](Index token) {

@@ -1,6 +1,6 @@
 #pragma once
-// How a video is cut into blocks: the order in which its tokens are taken. Blocks of all but `region` are 128 tokens that
-// follow one another, the last one perhaps fewer.
+// How a video is cut into blocks: the order in which its tokens are taken. Blocks of all but `region` are 128 tokens
+// that follow one another, the last one perhaps fewer.
 
 #include <string>
 #include <vector>

@@ -1,7 +1,9 @@
 // Rule:   columns by the attention mass that they get from all queries, and a band |i - j| <= w, of one area each.
-// Source: H2O, arXiv 2306.14048; FMInference/H2O ac75c2a, h2o_hf/utils_lm_eval/modify_llama.py: heavy and recent shares 0.1
+// Source: H2O, arXiv 2306.14048; FMInference/H2O ac75c2a, h2o_hf/utils_lm_eval/modify_llama.py: heavy and recent shares
+// 0.1
 //         each, and what came before alone.
-// Ours:   columns of blocks; the true mass, which only a study has. Columns and diagonals are taken in turn, those first
+// Ours:   columns of blocks; the true mass, which only a study has. Columns and diagonals are taken in turn, those
+// first
 //         that have less so far, up to the budget.
 
 #include <algorithm>
@@ -52,11 +54,10 @@ PolicyRow h2o_policy() {
   return {.summary = "columns with the most true attention mass, and a band (H2O)",
           .reads = Reads::head,
           .rank = rank_of,
-          .cost =
-              [](const ChoiceSize& size) {
-                return ChoiceCost{.flops = 2 * size.tokens * size.tokens * size.head_dim,
-                                  .bytes = 2 * 2 * size.tokens * size.head_dim};
-              }};
+          .cost = [](const ChoiceSize& size) {
+            return ChoiceCost{.flops = 2 * size.tokens * size.tokens * size.head_dim,
+                              .bytes = 2 * 2 * size.tokens * size.head_dim};
+          }};
 }
 
 }  // namespace draft

@@ -1,8 +1,11 @@
-// Rule:   softmax of <mean q, mean k> * scale; in each row the largest blocks with at least tau of the sum, and a window
+// Rule:   softmax of <mean q, mean k> * scale; in each row the largest blocks with at least tau of the sum, and a
+// window
 //         about one's own.
-// Source: NABLA, arXiv 2507.13546 (Kandinsky 5); hao-ai-lab/FastVideo, nabla.py. Released: tau 0.9, 0.8 and 0.7 by model (0.9
+// Source: NABLA, arXiv 2507.13546 (Kandinsky 5); hao-ai-lab/FastVideo, nabla.py. Released: tau 0.9, 0.8 and 0.7 by
+// model (0.9
 //         here), windows of 5 frames and one tile to each side.
-// Ours:   the blocks are regions. At a budget all rows share one tau, and the window, which comes first, is one frame to each
+// Ours:   the blocks are regions. At a budget all rows share one tau, and the window, which comes first, is one frame
+// to each
 //         side: five would be more than a budget of 10% on a short video.
 
 #include <cmath>
@@ -27,8 +30,9 @@ BlockMask window(const Partition& partition, Index frames) {
   const auto near = [](Index a, Index b, Index most) { return std::abs(a - b) <= most; };
   for (Index i = 0; i < partition.regions(); ++i) {
     for (Index j = 0; j < partition.regions(); ++j) {
-      mask.set(i, j, near(i / a_frame, j / a_frame, frames) &&
-                         near(i % a_frame / columns, j % a_frame / columns, 1) && near(i % columns, j % columns, 1));
+      mask.set(i, j,
+               near(i / a_frame, j / a_frame, frames) && near(i % a_frame / columns, j % a_frame / columns, 1) &&
+                   near(i % columns, j % columns, 1));
     }
   }
   return mask;

@@ -1,6 +1,7 @@
-// Rule:   per page of 16 keys the least and the largest of each channel, lo and hi; a block's score is the largest over the
-//         block row's queries and the block's pages of the sum over c of max(q_c lo_c, q_c hi_c), a bound of its logits; the
-//         largest of each row.
+// Rule:   per page of 16 keys the least and the largest of each channel, lo and hi; a block's score is the largest over
+// the
+//         block row's queries and the block's pages of the sum over c of max(q_c lo_c, q_c hi_c), a bound of its
+//         logits; the largest of each row.
 // Source: Quest, arXiv 2406.10774; mit-han-lab/Quest 01c1623, evaluation/quest_attention.py.
 // Ours:   Quest chooses pages for one query of a decoder; a block row takes the largest of its queries.
 
@@ -21,7 +22,8 @@ Matrix scores_of(const PolicyInput& input) {
   const auto token = [&](Index place) { return partition.order()[static_cast<std::size_t>(place)]; };
   Matrix most(pages.count(), problem.head_dim()), least(pages.count(), problem.head_dim());
   for (Index page = 0; page < pages.count(); ++page) {
-    const Index first = pages.first[static_cast<std::size_t>(page)], end = pages.first[static_cast<std::size_t>(page) + 1];
+    const Index first = pages.first[static_cast<std::size_t>(page)],
+                end = pages.first[static_cast<std::size_t>(page) + 1];
     most.row(page) = least.row(page) = problem.k.row(token(first));
     for (Index place = first + 1; place < end; ++place) {
       most.row(page) = most.row(page).cwiseMax(problem.k.row(token(place)));

@@ -1,8 +1,11 @@
-// Rule:   a_ij = <mean q of block i, mean k of block j> * scale, above its block row's mean by more than tau deviations:
+// Rule:   a_ij = <mean q of block i, mean k of block j> * scale, above its block row's mean by more than tau
+// deviations:
 //         deviation^2 = scale^2 * sum over c of mean q_c^2 Var_j(mean k_c) + (0.001 ln 2)^2; |i - j| <= 1 always.
-// Source: Sol-Attn, arXiv 2607.24027; NVlabs/Sana, sol-engine, techniques/sparse_backends/sol_attn. Released: tau 0.8 to 2;
+// Source: Sol-Attn, arXiv 2607.24027; NVlabs/Sana, sol-engine, techniques/sparse_backends/sol_attn. Released: tau 0.8
+// to 2;
 //         1 here.
-// Ours:   the blocks are regions, not 64 tokens of a Morton curve. At a budget all rows share one tau. What it adds for the
+// Ours:   the blocks are regions, not 64 tokens of a Morton curve. At a budget all rows share one tau. What it adds for
+// the
 //         other blocks, their pooled keys and values, is no matter of the mask.
 
 #include <cmath>
@@ -41,17 +44,15 @@ BlockMask always(Index blocks) {
 }  // namespace
 
 PolicyRow sol_attn_policy() {
-  return {.summary = "mean logits with a block's mean key, in deviations of the row, and neighbours (Sol-Attn)",
-          .reads = Reads::head,
-          .rank =
-              [](const PolicyInput& input) {
-                return rank_with_forced(scores_of(input), always(input.regions), false);
-              },
-          .released =
-              [](const PolicyInput& input) {
-                return mask_above(scores_of(input), kReleasedDeviations, always(input.regions));
-              },
-          .cost = cost_of_pooled_maps};
+  return {
+      .summary = "mean logits with a block's mean key, in deviations of the row, and neighbours (Sol-Attn)",
+      .reads = Reads::head,
+      .rank = [](const PolicyInput& input) { return rank_with_forced(scores_of(input), always(input.regions), false); },
+      .released =
+          [](const PolicyInput& input) {
+            return mask_above(scores_of(input), kReleasedDeviations, always(input.regions));
+          },
+      .cost = cost_of_pooled_maps};
 }
 
 }  // namespace draft

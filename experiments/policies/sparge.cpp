@@ -1,9 +1,12 @@
-// Rule:   a block of q or of k - mean k passes if the mean cosine of its token pairs is above theta. Softmax over the passing
-//         columns of <mean q, mean k - mean of all k> * scale; columns and rows that fail are kept whole; of the rest of a
-//         row the largest whose sum is at most tau, one at least.
-// Source: SpargeAttn, arXiv 2502.18137; thu-ml/SpargeAttn bfd980b, spas_sage_attn/{utils,core}.py. Released: theta 0.6, tau
+// Rule:   a block of q or of k - mean k passes if the mean cosine of its token pairs is above theta. Softmax over the
+// passing
+//         columns of <mean q, mean k - mean of all k> * scale; columns and rows that fail are kept whole; of the rest
+//         of a row the largest whose sum is at most tau, one at least.
+// Source: SpargeAttn, arXiv 2502.18137; thu-ml/SpargeAttn bfd980b, spas_sage_attn/{utils,core}.py. Released: theta 0.6,
+// tau
 //         0.98; or theta -0.1, which every block passes, with the largest of each row, which a budget takes.
-// Ours:   the blocks are regions; the second gate, in the kernel, is left out. At a budget these are the draft's masks by rule
+// Ours:   the blocks are regions; the second gate, in the kernel, is left out. At a budget these are the draft's masks
+// by rule
 //         row, since a mean that all keys lose moves a row as a whole. A block with a token of zeros fails.
 
 #include <limits>
@@ -15,14 +18,15 @@ namespace {
 
 constexpr double kReleasedCosine = 0.6, kReleasedShare = 0.98;
 
-/// [blocks]: whether the mean cosine of a block's token pairs, which is the squared length of the mean direction, is above
-/// kReleasedCosine.
+/// [blocks]: whether the mean cosine of a block's token pairs, which is the squared length of the mean direction, is
+/// above kReleasedCosine.
 std::vector<bool> passing(const Matrix& rows, const Partition& partition) {
   Matrix directions = rows;
   for (Index row = 0; row < rows.rows(); ++row) directions.row(row) /= rows.row(row).norm();  // NaN without a direction
   const Matrix means = pool_regions(directions, partition, Pool::average);
   std::vector<bool> found;
-  for (Index block = 0; block < means.rows(); ++block) found.push_back(means.row(block).squaredNorm() > kReleasedCosine);
+  for (Index block = 0; block < means.rows(); ++block)
+    found.push_back(means.row(block).squaredNorm() > kReleasedCosine);
   return found;
 }
 
@@ -43,7 +47,8 @@ Gated gated(const PolicyInput& input) {
   bool any = false;
   for (std::size_t column = 0; column < columns.size(); ++column) {
     any = any || columns[column];
-    if (!columns[column]) result.scores.col(static_cast<Index>(column)).setConstant(-std::numeric_limits<double>::infinity());
+    if (!columns[column])
+      result.scores.col(static_cast<Index>(column)).setConstant(-std::numeric_limits<double>::infinity());
   }
   if (any) {
     result.scores = softmax_rows(std::move(result.scores));

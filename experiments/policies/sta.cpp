@@ -1,7 +1,8 @@
-// Rule:   a window of regions about one's own in (frame, region row, region column), moved inwards at the video's edges.
-// Source: sliding tile attention, arXiv 2502.04507; hao-ai-lab/FastVideo, branch sta_do_not_delete,
+// Rule:   a window of regions about one's own in (frame, region row, region column), moved inwards at the video's
+// edges. Source: sliding tile attention, arXiv 2502.04507; hao-ai-lab/FastVideo, branch sta_do_not_delete,
 //         tests/support_flex_sta.py.
-// Ours:   its tiles are 6 x 8 x 8 tokens and its windows were searched for each head of one model; tiles are regions here, and
+// Ours:   its tiles are 6 x 8 x 8 tokens and its windows were searched for each head of one model; tiles are regions
+// here, and
 //         windows grow alike on all axes, each axis by its number of regions.
 
 #include <algorithm>
@@ -17,7 +18,8 @@ struct Axis {
   Index longest;  // of all axes
 
   [[nodiscard]] Index half_width(Index step) const {
-    return static_cast<Index>(std::floor(static_cast<double>(step * tiles) / (2.0 * static_cast<double>(longest)) + 0.5));
+    return static_cast<Index>(
+        std::floor(static_cast<double>(step * tiles) / (2.0 * static_cast<double>(longest)) + 0.5));
   }
   /// Whether b is in the window of a.
   [[nodiscard]] bool holds(Index step, Index a, Index b) const {

@@ -22,7 +22,7 @@ WITHOUT_EIGEN = {"reference/choices.hpp", "reference/kept_count.hpp"}
 # Tables of one file and one line a row: the list, its macro, the files, and those of them that are no row.
 TABLES = [
     ("experiments/commands.inc", "COMMAND", "experiments/questions/*.cpp", set()),
-    ("experiments/policies/policies.inc", "POLICY", "experiments/policies/*.cpp", {"policy"}),
+    ("experiments/policies/policies.inc", "POLICY", "experiments/policies/*.cpp", {"policy", "block_layout", "scores"}),
     ("kernels/attend/kernels.inc", "KERNEL", "kernels/attend/*.cu", {"toy"}),
 ]
 SOURCES = {".hpp", ".cpp", ".cuh", ".cu"}
