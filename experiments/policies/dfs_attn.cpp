@@ -1,6 +1,5 @@
 // Rule:   tiles of 16 tokens; softmax over all tiles of <mean q, mean k> * scale, summed over the tiles of two blocks;
-// the
-//         largest of each row.
+//         the largest of each row.
 // Source: DFSAttn, arXiv 2605.23445; jessica-hujie/DFSAttn dad4ace, dfsattn/attention_wan.py and attention_hyvideo.py.
 // Ours:   the blocks are regions, where it orders tokens along a Hilbert curve; masks are made anew for every step.
 

@@ -1,5 +1,5 @@
 // Rule:   the largest entries of the draft map, of the head or of each block row (reference/draft_mask.hpp has the
-// rules). Source: DraftAttention, arXiv 2505.14708, section 3.1.
+//         rules). Source: DraftAttention, arXiv 2505.14708, section 3.1.
 
 #include "experiments/policies/policy.hpp"
 

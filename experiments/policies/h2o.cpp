@@ -1,10 +1,8 @@
 // Rule:   columns by the attention mass that they get from all queries, and a band |i - j| <= w, of one area each.
-// Source: H2O, arXiv 2306.14048; FMInference/H2O ac75c2a, h2o_hf/utils_lm_eval/modify_llama.py: heavy and recent shares
-// 0.1
-//         each, and what came before alone.
+// Source: H2O, arXiv 2306.14048; FMInference/H2O ac75c2a, h2o_hf/utils_lm_eval/modify_llama.py: heavy and recent
+//         shares 0.1 each, and what came before alone.
 // Ours:   columns of blocks; the true mass, which only a study has. Columns and diagonals are taken in turn, those
-// first
-//         that have less so far, up to the budget.
+//         first that have less so far, up to the budget.
 
 #include <algorithm>
 #include <numeric>

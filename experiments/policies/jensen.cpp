@@ -1,8 +1,8 @@
 // Rule:   the draft's logits and half the variance of their tokens' logits, what the mean of exponentials has over the
-//         exponential of the mean to second order: scale <mean q, mean k> + scale^2 / 2 * sum over c of (mean q_c^2 var
-//         k_c + mean k_c^2 var q_c + var q_c var k_c), channels taken as independent; softmax; the head's largest.
-// Source: the diagonal Jensen correction of anemoi-project/anemoi, a successor of DraftAttention.
-//         Released: off (diag_jensen).
+//         exponential of the mean to second order: scale <mean q, mean k> + scale^2 / 2 * sum over c of (mean q_c^2
+//         var k_c + mean k_c^2 var q_c + var q_c var k_c), channels taken as independent; softmax; the head's largest.
+// Source: the diagonal Jensen correction of anemoi-project/anemoi, a successor of DraftAttention. Released: off
+//         (diag_jensen).
 // Ours:   one threshold a head, as the draft's rule softmax, in float64 where it rounds to float16.
 
 #include "experiments/policies/scores.hpp"

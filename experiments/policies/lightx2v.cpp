@@ -1,7 +1,6 @@
 // Rule:   the draft's softmaxed map; all blocks of one's own frame and all columns of the first frame always.
 // Source: LightX2V's draft attention; ModelTC/LightX2V f8aee98, lightx2v/common/ops/attn/draft_attn.py. Released: as
-// many
-//         blocks as the released DraftAttention code keeps at 75%, and the forced ones on top.
+//         many blocks as the released DraftAttention code keeps at 75%, and the forced ones on top.
 // Ours:   at a budget the forced blocks come first, those with the largest entries first.
 
 #include "experiments/policies/scores.hpp"

@@ -1,10 +1,9 @@
 // Rule:   <mean q of block i, mean k of block j>, the largest of each row.
 // Source: MInference's block-sparse heads, arXiv 2407.02490; microsoft/MInference fb56c91,
-//         minference/ops/block_sparse_flash_attention.py: blocks of 64, 100 of them a row, a constant of the code; none
-//         of its configurations for language models has such heads.
+//         minference/ops/block_sparse_flash_attention.py: blocks of 64, 100 of them a row, a constant of the code;
+//         none of its configurations for language models has such heads.
 // Ours:   blocks are regions of 128, of which 50 are as much. At a budget these are the draft's masks by rule row. Its
-// other
-//         two kinds of head, A-shape and vertical-slash, are made for causal attention.
+//         other two kinds of head, A-shape and vertical-slash, are made for causal attention.
 
 #include <algorithm>
 

@@ -1,12 +1,9 @@
 // Rule:   softmax of <mean q, mean k> * scale; in each row the largest blocks with at least tau of the sum, and a
-// window
-//         about one's own.
+//         window about one's own.
 // Source: NABLA, arXiv 2507.13546 (Kandinsky 5); hao-ai-lab/FastVideo, nabla.py. Released: tau 0.9, 0.8 and 0.7 by
-// model (0.9
-//         here), windows of 5 frames and one tile to each side.
+//         model (0.9 here), windows of 5 frames and one tile to each side.
 // Ours:   the blocks are regions. At a budget all rows share one tau, and the window, which comes first, is one frame
-// to each
-//         side: five would be more than a budget of 10% on a short video.
+//         to each side: five would be more than a budget of 10% on a short video.
 
 #include <cmath>
 

@@ -1,6 +1,5 @@
 // Rule:   the blocks with the most true attention mass of the head: what no choice of as many blocks can pass. The
-// upper
-//         end of the scale.
+//         upper end of the scale.
 
 #include "experiments/policies/policy.hpp"
 

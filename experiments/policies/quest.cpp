@@ -1,7 +1,6 @@
-// Rule:   per page of 16 keys the least and the largest of each channel, lo and hi; a block's score is the largest over
-// the
-//         block row's queries and the block's pages of the sum over c of max(q_c lo_c, q_c hi_c), a bound of its
-//         logits; the largest of each row.
+// Rule:   per page of 16 keys the least and the largest of each channel, lo and hi; a block's score is the largest
+//         over the block row's queries and the block's pages of the sum over c of max(q_c lo_c, q_c hi_c), a bound of
+//         its logits; the largest of each row.
 // Source: Quest, arXiv 2406.10774; mit-han-lab/Quest 01c1623, evaluation/quest_attention.py.
 // Ours:   Quest chooses pages for one query of a decoder; a block row takes the largest of its queries.
 

@@ -1,14 +1,11 @@
 // Rule:   tokens D frames apart attend within a distance in the frame that halves with every power of two of D: blocks
-// (i, j)
-//         in token order with |place i - place j| <= gamma * 2^(b(HW) - b(D)), b the length in bits; D <= 1 as D = 0, b
-//         = 0.
-// Source: Radial Attention, arXiv 2506.19852; mit-han-lab/radial-attention 72788d4, radial_attn/attn_mask.py. Released:
-// gamma
-//         0.95 (HunyuanVideo), whole frames for D <= 1, windows of 128 at least.
-//         Windows of e < 128 keep the frames with D a multiple of floor(128 / e) alone.
+//         (i, j) in token order with |place i - place j| <= gamma * 2^(b(HW) - b(D)), b the length in bits; D <= 1 as
+//         D = 0, b = 0.
+// Source: Radial Attention, arXiv 2506.19852; mit-han-lab/radial-attention 72788d4, radial_attn/attn_mask.py.
+//         Released: gamma 0.95 (HunyuanVideo), whole frames for D <= 1, windows of 128 at least. Windows of e < 128
+//         keep the frames with D a multiple of floor(128 / e) alone.
 // Ours:   a block stands for its middle token, where the released code keeps a block by the density of its columns. At
-// a
-//         budget gamma is what meets it, of D <= 1 too, and frames are not left out.
+//         a budget gamma is what meets it, of D <= 1 too, and frames are not left out.
 
 #include <algorithm>
 #include <bit>

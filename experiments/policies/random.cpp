@@ -1,5 +1,5 @@
 // Rule:   as many blocks by chance, one threshold a head: block rows hardly differ in length. The lower end of the
-// scale.
+//         scale.
 
 #include "experiments/policies/policy.hpp"
 

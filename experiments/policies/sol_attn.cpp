@@ -1,12 +1,10 @@
 // Rule:   a_ij = <mean q of block i, mean k of block j> * scale, above its block row's mean by more than tau
-// deviations:
-//         deviation^2 = scale^2 * sum over c of mean q_c^2 Var_j(mean k_c) + (0.001 ln 2)^2; |i - j| <= 1 always.
+//         deviations: deviation^2 = scale^2 * sum over c of mean q_c^2 Var_j(mean k_c) + (0.001 ln 2)^2; |i - j| <= 1
+//         always.
 // Source: Sol-Attn, arXiv 2607.24027; NVlabs/Sana, sol-engine, techniques/sparse_backends/sol_attn. Released: tau 0.8
-// to 2;
-//         1 here.
-// Ours:   the blocks are regions, not 64 tokens of a Morton curve. At a budget all rows share one tau. What it adds for
-// the
-//         other blocks, their pooled keys and values, is no matter of the mask.
+//         to 2; 1 here.
+// Ours:   the blocks are regions, not 64 tokens of a Morton curve. At a budget all rows share one tau. What it adds
+//         for the other blocks, their pooled keys and values, is no matter of the mask.
 
 #include <cmath>
 #include <numbers>

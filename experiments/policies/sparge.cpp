@@ -1,13 +1,10 @@
 // Rule:   a block of q or of k - mean k passes if the mean cosine of its token pairs is above theta. Softmax over the
-// passing
-//         columns of <mean q, mean k - mean of all k> * scale; columns and rows that fail are kept whole; of the rest
-//         of a row the largest whose sum is at most tau, one at least.
-// Source: SpargeAttn, arXiv 2502.18137; thu-ml/SpargeAttn bfd980b, spas_sage_attn/{utils,core}.py. Released: theta 0.6,
-// tau
-//         0.98; or theta -0.1, which every block passes, with the largest of each row, which a budget takes.
+//         passing columns of <mean q, mean k - mean of all k> * scale; columns and rows that fail are kept whole; of
+//         the rest of a row the largest whose sum is at most tau, one at least.
+// Source: SpargeAttn, arXiv 2502.18137; thu-ml/SpargeAttn bfd980b, spas_sage_attn/{utils,core}.py. Released: theta
+//         0.6, tau 0.98; or theta -0.1, which every block passes, with the largest of each row, which a budget takes.
 // Ours:   the blocks are regions; the second gate, in the kernel, is left out. At a budget these are the draft's masks
-// by rule
-//         row, since a mean that all keys lose moves a row as a whole. A block with a token of zeros fails.
+//         by rule row, since a mean that all keys lose moves a row as a whole. A block with a token of zeros fails.
 
 #include <limits>
 

@@ -1,9 +1,8 @@
 // Rule:   a window of regions about one's own in (frame, region row, region column), moved inwards at the video's
-// edges. Source: sliding tile attention, arXiv 2502.04507; hao-ai-lab/FastVideo, branch sta_do_not_delete,
+//         edges. Source: sliding tile attention, arXiv 2502.04507; hao-ai-lab/FastVideo, branch sta_do_not_delete,
 //         tests/support_flex_sta.py.
 // Ours:   its tiles are 6 x 8 x 8 tokens and its windows were searched for each head of one model; tiles are regions
-// here, and
-//         windows grow alike on all axes, each axis by its number of regions.
+//         here, and windows grow alike on all axes, each axis by its number of regions.
 
 #include <algorithm>
 #include <cmath>

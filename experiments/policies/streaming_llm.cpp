@@ -1,10 +1,8 @@
 // Rule:   the first block of keys, and the blocks near one's own: by |i - j|.
 // Source: StreamingLLM, arXiv 2309.17453; mit-han-lab/streaming-llm 2e50426, streaming_llm/kv_cache.py: 4 first tokens
-// and
-//         the last 512.
+//         and the last 512.
 // Ours:   blocks in token order; what follows is as near as what came before, since video attention is not causal.
-// Released:
-//         one first block and four to both sides.
+//         Released: one first block and four to both sides.
 
 #include "experiments/policies/scores.hpp"
 

@@ -1,9 +1,8 @@
 // Rule:   blocks cut into parts of 16 tokens; log of the sum over their pairs of exp(<mean q, mean k> * scale); the
-// largest of
-//         each row.
+//         largest of each row.
 // Source: SubBlock, sgl-project/sglang pull request 34148, layers/attention/backends/subblock_sparse/router.py.
 // Ours:   the blocks are regions of 128, not 64 tokens, and text is in no score; there is no budget in steps of eight
-// blocks.
+//         blocks.
 
 #include <algorithm>
 #include <limits>

@@ -1,8 +1,7 @@
 // Rule:   a band of blocks, |i - j| <= w, what stands in one place at all times together: the mask of a temporal head.
 // Source: Sparse VideoGen, arXiv 2502.01776; svg-project/Sparse-VideoGen 5ce7b01,
-// svg/models/hyvideo/{utils,attention}.py:
-//         one band for both kinds of head, which differ in their order of tokens; a head's kind is found from 64 of its
-//         rows.
+//         svg/models/hyvideo/{utils,attention}.py: one band for both kinds of head, which differ in their order of
+//         tokens; a head's kind is found from 64 of its rows.
 // Ours:   each kind by itself, on every head; w is what meets the budget. A head of Sparse VideoGen's is the better of
 //         svg_spatial and svg_temporal where its finding is right.
 

@@ -1,5 +1,5 @@
-// Rule:   blocks by chance, a block row's share of them 0, 1/3, 2/3 or all: rows that keep nothing, too.
-// Use:    `verify`, which holds kernels to the reference under it.
+// Rule:   blocks by chance, a block row's share of them 0, 1/3, 2/3 or all: rows that keep nothing, too. Use:
+//         `verify`, which holds kernels to the reference under it.
 
 #include <random>
 

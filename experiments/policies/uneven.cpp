@@ -1,5 +1,5 @@
-// Rule:   blocks by chance, with lengths of block rows from 0 to 3 times their mean (or to the whole row).
-// Use:    how well kernels balance rows of unequal length.
+// Rule:   blocks by chance, with lengths of block rows from 0 to 3 times their mean (or to the whole row). Use: how
+//         well kernels balance rows of unequal length.
 
 #include <algorithm>
 #include <cmath>

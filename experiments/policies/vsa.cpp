@@ -1,7 +1,6 @@
 // Rule:   <mean q, mean k> of cubes of tokens, the largest of each row.
 // Source: video sparse attention, arXiv 2505.13389; hao-ai-lab/FastVideo 2f3d407, video_sparse_attn.py: cubes of 4 x 4
-// x 4,
-//         trained with the model, and a gated coarse attention beside it.
+//         x 4, trained with the model, and a gated coarse attention beside it.
 // Ours:   cubes of 4 x 4 x 8 for blocks of 128, on a model that was not trained with it; the mask alone.
 
 #include "experiments/policies/scores.hpp"

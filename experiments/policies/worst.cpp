@@ -1,5 +1,5 @@
 // Rule:   whole block rows: as many as the sparsity allows, at least one, spread evenly; every other row is empty.
-// Use:    the hardest balance for a kernel.
+//         Use: the hardest balance for a kernel.
 
 #include <algorithm>
 

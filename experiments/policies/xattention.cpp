@@ -1,12 +1,10 @@
 // Rule:   in each block of 128 tokens chunks of S = 8: A_uv = scale / S * sum over r of <q_(u, S-1-r), k_(v, r)>,
-// softmax
-//         over v, summed over the chunks of two blocks; in each row the largest blocks with at least tau of the sum.
+//         softmax over v, summed over the chunks of two blocks; in each row the largest blocks with at least tau of
+//         the sum.
 // Source: XAttention, arXiv 2503.16428; mit-han-lab/x-attention e379887, xattn/src/Xattention.py. Released: tau 0.9, S
-// 8
-//         (eval/HunyuanVideo).
+//         8 (eval/HunyuanVideo).
 // Ours:   the blocks are regions. At a budget all rows share one tau; the released code also keeps the first column in
-// every
-//         row, as the released mask does here. A last chunk that is shorter is filled with zeros.
+//         every row, as the released mask does here. A last chunk that is shorter is filled with zeros.
 
 #include "experiments/policies/scores.hpp"
 
