@@ -331,13 +331,14 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
   return run.show();
 }
 
-Action study_command(CLI::App& command, std::vector<Question> questions,
+Action study_command(CLI::App& command, std::vector<Question> questions, const std::string& default_policies,
                      void (*more)(CLI::App& command, Options& options)) {
   const auto options = std::make_shared<Options>();
   add_options(
       command, *options,
       {.dump = true, .captures = true, .pool = true, .region = true, .rule = true, .sparsity = true, .compute = true});
-  add_policy_option(command, options->policies, "Whose masks are measured (default draft,oracle,random; see list)",
+  add_policy_option(command, options->policies,
+                    fmt::format("Whose masks are measured (default {}; see list)", default_policies),
                     [](Policy policy) { return row_of(policy).takes_sparsity; });
   if (more != nullptr) more(command, *options);
   return [options, questions = std::move(questions)] {

@@ -33,8 +33,10 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
 /// The cells and the table of a question, from the command line's choices.
 using Question = StudyExperiment (*)(const Options& options);
 
-/// The options of a subcommand over a dump, all that are shared and --policy, and what it does: run_experiments.
+/// The options of a subcommand over a dump, all that are shared, --policy (`default_policies`: whose masks, without it)
+/// and those that `more` adds, and what it does: run_experiments.
 Action study_command(CLI::App& command, std::vector<Question> questions,
+                     const std::string& default_policies = "draft,oracle,random",
                      void (*more)(CLI::App& command, Options& options) = nullptr);
 
 /// A cell for each policy, region (one for policies whose blocks are no regions) and sparsity; for those that read the

@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "experiments/input/kernels.hpp"
-#include "experiments/policies/policy.hpp"
+#include "experiments/input/masks.hpp"
 #include "harness/options.hpp"
 
 namespace draft {
@@ -17,7 +17,7 @@ std::string policy_lines() {
   std::string lines;
   for (const Policy policy : all_policies()) {
     if (!row_of(policy).takes_sparsity) continue;
-    lines += fmt::format("  {:<13} {}\n", to_string(policy), row_of(policy).summary);
+    lines += fmt::format("  {:<14} {}\n", to_string(policy) + (is_timed(policy) ? "*" : ""), row_of(policy).summary);
   }
   return lines;
 }
@@ -38,7 +38,7 @@ int print_list(std::span<const Command> commands) {
       "  softmax  largest entries of A_draft of the head (section 3.1)\n"
       "  released as softmax with the released code's count, ties all kept\n"
       "  row      largest pooled logits of each block row\n"
-      "--policy (latency: but the oracle)\n"
+      "--policy (*: latency, too)\n"
       "{}"
       "--order (latency)\n"
       "  token    straight from token order\n"

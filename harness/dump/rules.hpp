@@ -21,7 +21,11 @@ inline constexpr std::uint64_t kGzipAtMost = 1032;                        // def
 // refused; a damaged file is small, or was refused before for claiming sizes that it does not have.
 // Processor time for each request (opening the file, or one head): kReaderSeconds, and one second more for each
 // kReaderBytesPerSecond bytes to decode.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr std::uint64_t kReaderSeconds = 4;  // a sanitizer's own memory alone can take one
+#else
 inline constexpr std::uint64_t kReaderSeconds = 1;
+#endif
 inline constexpr std::uint64_t kReaderBytesPerSecond = 10'000'000;  // HDF5 decodes far faster
 inline constexpr std::uint64_t kReaderOpening = 10'000'000;         // opening a file counts as its bytes, this at most
 inline constexpr std::uint64_t kReaderCapture = 10'000;             // a capture's headers count as so many bytes
