@@ -60,7 +60,8 @@ def test_report(made):
 @pytest.mark.parametrize("kind", ["tables", "plots"])
 def test_files_of_the_report(made, kind):
     """Tables by their numbers; of plots the names: another Matplotlib draws other bytes."""
-    names = [sorted(path.name for path in (folder / kind).iterdir()) for folder in (golden.RESULTS, made)]
+    every = [{path.name for path in (folder / kind).iterdir()} for folder in (golden.RESULTS, made)]
+    names = [sorted(found - {"all_measurements.csv"}) for found in every]  # too large to be shipped
     assert names[0] == names[1], golden.MAKE_AGAIN
     for name in names[0] if kind == "tables" else ():
         texts = [(folder / kind / name).read_text() for folder in (golden.RESULTS, made)]
