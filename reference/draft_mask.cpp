@@ -27,15 +27,16 @@ void rank_by(std::span<const Key> keys, bool descending, std::span<std::uint32_t
 
 }  // namespace
 
-Matrix DraftMap::probabilities() const {
-  Matrix p = logits * scale;
-  for (Index i = 0; i < p.rows(); ++i) {
-    p.row(i).array() -= p.row(i).maxCoeff();
-    exponentiate(p.row(i).array());
-    p.row(i) /= p.row(i).sum();
+Matrix softmax_rows(Matrix logits) {
+  for (Index i = 0; i < logits.rows(); ++i) {
+    logits.row(i).array() -= logits.row(i).maxCoeff();
+    exponentiate(logits.row(i).array());
+    logits.row(i) /= logits.row(i).sum();
   }
-  return p;
+  return logits;
 }
+
+Matrix DraftMap::probabilities() const { return softmax_rows(logits * scale); }
 
 DraftMap draft_scores(const Problem& problem, const Partition& partition, Pool pool) {
   const Matrix q = pool_regions(problem.q, partition, pool);

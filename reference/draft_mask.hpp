@@ -14,6 +14,9 @@
 
 namespace draft {
 
+/// The softmax of each row. At least one logit of a row is finite, none is +infinity.
+Matrix softmax_rows(Matrix logits);
+
 /// Scores of one head over one partition.
 struct DraftMap {
   Matrix logits;  // S~_ij = <Q~_i, K~_j>, unscaled (eq. 6), [regions, regions]

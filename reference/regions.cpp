@@ -111,13 +111,15 @@ std::vector<Index> parents(const Partition& fine, const Partition& coarse) {
   return parent;
 }
 
+Matrix reorder(const Matrix& rows, std::span<const Index> order) {
+  Matrix out = rows;
+  for (std::size_t p = 0; p < order.size(); ++p) out.row(static_cast<Index>(p)) = rows.row(order[p]);
+  return out;
+}
+
 Matrix reorder(const Matrix& rows, const Partition& partition) {
   require_rows(rows, partition.grid(), "reorder");
-  Matrix out(rows.rows(), rows.cols());
-  const auto order = partition.order();
-  for (std::size_t p = 0; p < order.size(); ++p) out.row(static_cast<Index>(p)) = rows.row(order[p]);
-  out.bottomRows(partition.grid().text) = rows.bottomRows(partition.grid().text);
-  return out;
+  return reorder(rows, partition.order());
 }
 
 Matrix restore(const Matrix& rows, const Partition& partition) {

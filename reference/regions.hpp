@@ -55,6 +55,8 @@ Partition common_refinement(std::span<const Partition> partitions);
 /// For each region of `fine`, the region of `coarse` that holds it. Throws if `fine` is no refinement.
 std::vector<Index> parents(const Partition& fine, const Partition& coarse);
 
+/// Rows [tokens, d]: row p of the result is row order[p]; rows behind the order, text, stay where they are.
+Matrix reorder(const Matrix& rows, std::span<const Index> order);
 /// Rows [tokens, d] in original order -> video rows in region order, then the text rows, unchanged.
 Matrix reorder(const Matrix& rows, const Partition& partition);
 /// The inverse of reorder().

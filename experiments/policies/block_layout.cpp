@@ -45,17 +45,10 @@ Grid row_of_tokens(const Grid& grid) { return {.frames = 1, .height = 1, .width 
 
 Problem in_layout(const Problem& problem, BlockLayout layout) {
   const std::vector<Index> tokens = places(problem.grid, layout);
-  const auto moved = [&](const Matrix& rows) {
-    Matrix result = rows;  // text stays where it is
-    for (std::size_t place = 0; place < tokens.size(); ++place) {
-      result.row(static_cast<Index>(place)) = rows.row(tokens[place]);
-    }
-    return result;
-  };
   return {.grid = row_of_tokens(problem.grid),
-          .q = moved(problem.q),
-          .k = moved(problem.k),
-          .v = moved(problem.v),
+          .q = reorder(problem.q, tokens),
+          .k = reorder(problem.k, tokens),
+          .v = reorder(problem.v, tokens),
           .scale = problem.scale,
           .source = problem.source};
 }

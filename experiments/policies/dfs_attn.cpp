@@ -11,11 +11,8 @@ namespace {
 constexpr Index kTokens = 16;
 
 Matrix scores_of(const PolicyInput& input) {
-  const Partition& partition = *input.partition;
-  const Chunks chunks = chunks_of(partition, kTokens);
-  const Matrix logits = chunk_means(input.problem->q, partition, chunks) *
-                        chunk_means(input.problem->k, partition, chunks).transpose() * input.problem->scale;
-  return sum_over_chunks(softmax_rows(logits), chunks, partition.regions());
+  const Chunks chunks = chunks_of(*input.partition, kTokens);
+  return sum_over_chunks(softmax_rows(chunk_logits(input, chunks)), chunks, input.regions);
 }
 
 }  // namespace
@@ -25,10 +22,7 @@ PolicyRow dfs_attn_policy() {
           .reads = Reads::head,
           .rank = [](const PolicyInput& input) { return rank_blocks(scores_of(input), true); },
           .cut = cut_of_row,
-          .cost =
-              [](const ChoiceSize& size) {
-                return cost_of_pooled_maps({size.tokens, size.head_dim, size.tokens / static_cast<double>(kTokens)});
-              }};
+          .cost = [](const ChoiceSize& size) { return cost_of_chunk_maps(size, kTokens); }};
 }
 
 }  // namespace draft

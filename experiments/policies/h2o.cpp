@@ -52,10 +52,7 @@ PolicyRow h2o_policy() {
   return {.summary = "columns with the most true attention mass, and a band (H2O)",
           .reads = Reads::head,
           .rank = rank_of,
-          .cost = [](const ChoiceSize& size) {
-            return ChoiceCost{.flops = 2 * size.tokens * size.tokens * size.head_dim,
-                              .bytes = 2 * 2 * size.tokens * size.head_dim};
-          }};
+          .cost = cost_of_all_logits};
 }
 
 }  // namespace draft

@@ -13,16 +13,14 @@ namespace {
 Matrix scores_of(const PolicyInput& input) {
   const Partition& partition = *input.partition;
   const auto mean = [&](const Matrix& rows) { return pool_regions(rows, partition, Pool::average); };
+  const std::vector<Index> block_of = partition.region_of_token();
   const auto variance = [&](const Matrix& rows, const Matrix& means) {
-    Matrix sums = Matrix::Zero(means.rows(), means.cols());
-    for (Index block = 0; block < partition.regions(); ++block) {
-      for (Index place = partition.offset(block); place < partition.offset(block + 1); ++place) {
-        const Index token = partition.order()[static_cast<std::size_t>(place)];
-        sums.row(block) += (rows.row(token) - means.row(block)).cwiseAbs2();
-      }
-      sums.row(block) /= static_cast<double>(partition.size(block));
+    Matrix squares = rows;
+    for (std::size_t token = 0; token < block_of.size(); ++token) {
+      auto row = squares.row(static_cast<Index>(token));
+      row = (row - means.row(block_of[token])).cwiseAbs2().eval();
     }
-    return sums;
+    return mean(squares);
   };
   const double scale = input.problem->scale;
   const Matrix q = mean(input.problem->q), k = mean(input.problem->k);

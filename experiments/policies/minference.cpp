@@ -14,21 +14,18 @@ namespace {
 
 constexpr Index kReleasedBlocks = 50;
 
-Ranking rank_of(const PolicyInput& input) {
-  return rank_blocks(draft_scores(*input.problem, *input.partition, Pool::average).logits, true);
-}
-
 }  // namespace
 
 PolicyRow minference_policy() {
-  return {
-      .summary = "mean queries by mean keys, top of each row (MInference's block-sparse heads)",
-      .reads = Reads::head,
-      .rank = rank_of,
-      .cut = cut_of_row,
-      .released =
-          [](const PolicyInput& input) { return BlockMask(rank_of(input), std::min(kReleasedBlocks, input.regions)); },
-      .cost = cost_of_pooled_maps};
+  return {.summary = "mean queries by mean keys, top of each row (MInference's block-sparse heads)",
+          .reads = Reads::head,
+          .rank = rank_means_by_row,
+          .cut = cut_of_row,
+          .released =
+              [](const PolicyInput& input) {
+                return BlockMask(rank_means_by_row(input), std::min(kReleasedBlocks, input.regions));
+              },
+          .cost = cost_of_pooled_maps};
 }
 
 }  // namespace draft

@@ -16,8 +16,7 @@ constexpr double kReleasedShare = 0.9;
 constexpr Index kReleasedFrames = 5;
 
 Matrix scores_of(const PolicyInput& input) {
-  const DraftMap map = draft_scores(*input.problem, *input.partition, Pool::average);
-  return softmax_rows(map.logits * map.scale);
+  return draft_scores(*input.problem, *input.partition, Pool::average).probabilities();
 }
 
 BlockMask window(const Partition& partition, Index frames) {

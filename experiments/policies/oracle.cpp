@@ -9,11 +9,7 @@ PolicyRow oracle_policy() {
   return {.summary = "blocks with the most true attention mass",
           .reads = Reads::head,
           .rank = [](const PolicyInput& input) { return rank_blocks(*input.mass, false); },
-          .cost =
-              [](const ChoiceSize& size) {
-                return ChoiceCost{.flops = 2 * size.tokens * size.tokens * size.head_dim,
-                                  .bytes = 2 * 2 * size.tokens * size.head_dim};
-              }};
+          .cost = cost_of_all_logits};
 }
 
 }  // namespace draft

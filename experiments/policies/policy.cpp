@@ -48,10 +48,16 @@ const std::vector<Policy>& all_policies() {
 std::string to_string(Policy policy) { return word_of(kPolicies, policy); }
 Policy parse_policy(const std::string& text) { return parse_choice("policy", kPolicies, text); }
 
+double bytes_of_q_and_k(const ChoiceSize& size) { return 2 * 2 * size.tokens * size.head_dim; }
+
 ChoiceCost cost_of_pooled_maps(const ChoiceSize& size) {
   const double map = size.blocks * size.blocks;
   return {.flops = 2 * size.tokens * size.head_dim + 2 * map * size.head_dim,
-          .bytes = 2 * 2 * size.tokens * size.head_dim + 2 * 4 * map};
+          .bytes = bytes_of_q_and_k(size) + 2 * 4 * map};
+}
+
+ChoiceCost cost_of_all_logits(const ChoiceSize& size) {
+  return {.flops = 2 * size.tokens * size.tokens * size.head_dim, .bytes = bytes_of_q_and_k(size)};
 }
 
 Index cut_of(const PolicyRow& row, const PolicyInput& input, double sparsity) {

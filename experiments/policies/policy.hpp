@@ -50,8 +50,12 @@ struct ChoiceCost {
   double flops = 0, bytes = 0;
 };
 
+/// Bytes of reading Q and K once.
+double bytes_of_q_and_k(const ChoiceSize& size);
 /// Of pooling Q and K over blocks and multiplying what is pooled.
 ChoiceCost cost_of_pooled_maps(const ChoiceSize& size);
+/// Of all logits, from which the true attention mass is.
+ChoiceCost cost_of_all_logits(const ChoiceSize& size);
 
 /// A row of the table of policies: one of `rank` and `mask` is there.
 struct PolicyRow {

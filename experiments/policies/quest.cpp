@@ -18,21 +18,12 @@ Matrix scores_of(const PolicyInput& input) {
   const Partition& partition = *input.partition;
   const Problem& problem = *input.problem;
   const Chunks pages = chunks_of(partition, kPage);
-  const auto token = [&](Index place) { return partition.order()[static_cast<std::size_t>(place)]; };
-  Matrix most(pages.count(), problem.head_dim()), least(pages.count(), problem.head_dim());
-  for (Index page = 0; page < pages.count(); ++page) {
-    const Index first = pages.first[static_cast<std::size_t>(page)],
-                end = pages.first[static_cast<std::size_t>(page) + 1];
-    most.row(page) = least.row(page) = problem.k.row(token(first));
-    for (Index place = first + 1; place < end; ++place) {
-      most.row(page) = most.row(page).cwiseMax(problem.k.row(token(place)));
-      least.row(page) = least.row(page).cwiseMin(problem.k.row(token(place)));
-    }
-  }
+  const Matrix queries = reorder(problem.q, partition), keys = reorder(problem.k, partition);
+  const Matrix most = pool_regions(keys, pages.partition, Pool::maximum);
+  const Matrix least = -pool_regions(-keys, pages.partition, Pool::maximum);
   Matrix scores = Matrix::Constant(partition.regions(), partition.regions(), -std::numeric_limits<double>::infinity());
   for (Index block = 0; block < partition.regions(); ++block) {
-    Matrix q(partition.size(block), problem.head_dim());
-    for (Index u = 0; u < q.rows(); ++u) q.row(u) = problem.q.row(token(partition.offset(block) + u));
+    const auto q = queries.middleRows(partition.offset(block), partition.size(block));
     const Matrix bounds = q.cwiseMax(0.0) * most.transpose() + q.cwiseMin(0.0) * least.transpose();
     for (Index page = 0; page < pages.count(); ++page) {
       double& score = scores(block, pages.block_of[static_cast<std::size_t>(page)]);
@@ -53,7 +44,7 @@ PolicyRow quest_policy() {
               [](const ChoiceSize& size) {
                 const double pages = size.tokens / static_cast<double>(kPage);
                 return ChoiceCost{.flops = 4 * size.tokens * pages * size.head_dim,
-                                  .bytes = 2 * 2 * size.tokens * size.head_dim + 2 * 4 * size.tokens * pages};
+                                  .bytes = bytes_of_q_and_k(size) + 2 * 4 * size.tokens * pages};
               }};
 }
 

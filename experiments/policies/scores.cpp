@@ -7,15 +7,6 @@
 
 namespace draft {
 
-Matrix softmax_rows(Matrix logits) {
-  for (Index row = 0; row < logits.rows(); ++row) {
-    const double most = logits.row(row).maxCoeff();
-    logits.row(row) = (logits.row(row).array() - most).exp();
-    logits.row(row) /= logits.row(row).sum();
-  }
-  return logits;
-}
-
 Matrix shares_before(const Matrix& scores) {
   Matrix shares(scores.rows(), scores.cols());
   std::vector<Index> order(static_cast<std::size_t>(scores.cols()));
@@ -63,28 +54,30 @@ Matrix distances(Index blocks) {
 
 Index cut_of_row(const PolicyInput& input, double sparsity) { return kept_count(sparsity, input.regions); }
 
-Chunks chunks_of(const Partition& partition, Index tokens) {
-  Chunks chunks;
-  for (Index block = 0; block < partition.regions(); ++block) {
-    for (Index first = 0; first < partition.size(block); first += tokens) {
-      chunks.first.push_back(partition.offset(block) + first);
-      chunks.block_of.push_back(block);
-    }
-  }
-  chunks.first.push_back(partition.offset(partition.regions()));
-  return chunks;
+Ranking rank_means_by_row(const PolicyInput& input) {
+  return rank_blocks(draft_scores(*input.problem, *input.partition, Pool::average).logits, true);
 }
 
-Matrix chunk_means(const Matrix& rows, const Partition& partition, const Chunks& chunks) {
-  Matrix means = Matrix::Zero(chunks.count(), rows.cols());
-  for (Index chunk = 0; chunk < chunks.count(); ++chunk) {
-    const auto c = static_cast<std::size_t>(chunk);
-    for (Index place = chunks.first[c]; place < chunks.first[c + 1]; ++place) {
-      means.row(chunk) += rows.row(partition.order()[static_cast<std::size_t>(place)]);
+Chunks chunks_of(const Partition& partition, Index tokens) {
+  std::vector<Index> starts, block_of;
+  for (Index block = 0; block < partition.regions(); ++block) {
+    for (Index first = 0; first < partition.size(block); first += tokens) {
+      starts.push_back(partition.offset(block) + first);
+      block_of.push_back(block);
     }
-    means.row(chunk) /= static_cast<double>(chunks.first[c + 1] - chunks.first[c]);
   }
-  return means;
+  return {Partition(row_of_tokens(partition.grid()), {0}, std::move(starts)), std::move(block_of)};
+}
+
+Matrix chunk_logits(const PolicyInput& input, const Chunks& chunks) {
+  const auto means = [&](const Matrix& rows) {
+    return pool_regions(reorder(rows, *input.partition), chunks.partition, Pool::average);
+  };
+  return means(input.problem->q) * means(input.problem->k).transpose() * input.problem->scale;
+}
+
+ChoiceCost cost_of_chunk_maps(const ChoiceSize& size, Index tokens) {
+  return cost_of_pooled_maps({size.tokens, size.head_dim, size.tokens / static_cast<double>(tokens)});
 }
 
 Matrix sum_over_chunks(const Matrix& of_chunks, const Chunks& chunks, Index blocks) {

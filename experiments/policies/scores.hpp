@@ -7,9 +7,6 @@
 
 namespace draft {
 
-/// Row softmax.
-Matrix softmax_rows(Matrix logits);
-
 /// What stands before each entry in its row, entries in falling order, as a share of the row's sum. The entries whose
 /// share is below tau are the smallest set with at least tau of the row ("top-p"). Scores are at least 0, and no row's
 /// sum is 0.
@@ -28,15 +25,20 @@ Matrix distances(Index blocks);
 /// kept_count of a block row: the cut of policies that rank by row.
 Index cut_of_row(const PolicyInput& input, double sparsity);
 
+/// By <mean q of block i, mean k of block j>, the largest of each row first.
+Ranking rank_means_by_row(const PolicyInput& input);
+
 /// Blocks cut into chunks of tokens that follow one another, the last one of a block perhaps shorter.
 struct Chunks {
-  std::vector<Index> first;     // place of each chunk's first token in the partition's order, and the end of the last
+  Partition partition;          // of a row of tokens: rows are to be in the blocks' order, see `reorder`
   std::vector<Index> block_of;  // [chunks]
-  [[nodiscard]] Index count() const { return static_cast<Index>(block_of.size()); }
+  [[nodiscard]] Index count() const { return partition.regions(); }
 };
 Chunks chunks_of(const Partition& partition, Index tokens);
-/// Mean of each chunk's rows, [chunks, columns].
-Matrix chunk_means(const Matrix& rows, const Partition& partition, const Chunks& chunks);
+/// <mean q of a chunk, mean k of a chunk> * scale, [chunks, chunks].
+Matrix chunk_logits(const PolicyInput& input, const Chunks& chunks);
+/// What those cost.
+ChoiceCost cost_of_chunk_maps(const ChoiceSize& size, Index tokens);
 /// The sum over a block's chunks, [blocks, blocks].
 Matrix sum_over_chunks(const Matrix& of_chunks, const Chunks& chunks, Index blocks);
 

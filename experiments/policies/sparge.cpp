@@ -84,18 +84,14 @@ BlockMask released(const PolicyInput& input) {
 PolicyRow sparge_policy() {
   return {.summary = "as minference, blocks of unlike tokens always kept (SpargeAttn)",
           .reads = Reads::head,
-          .rank =
-              [](const PolicyInput& input) {
-                return rank_blocks(draft_scores(*input.problem, *input.partition, Pool::average).logits, true);
-              },
+          .rank = rank_means_by_row,
           .cut = cut_of_row,
           .released = released,
-          .cost =
-              [](const ChoiceSize& size) {
-                ChoiceCost cost = cost_of_pooled_maps(size);
-                cost.flops += 2 * 4 * size.tokens * size.head_dim;  // lengths and directions
-                return cost;
-              }};
+          .cost = [](const ChoiceSize& size) {
+            ChoiceCost cost = cost_of_pooled_maps(size);
+            cost.flops += 2 * 4 * size.tokens * size.head_dim;  // lengths and directions
+            return cost;
+          }};
 }
 
 }  // namespace draft

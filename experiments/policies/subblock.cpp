@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "experiments/policies/scores.hpp"
+#include "reference/exponential.hpp"
 
 namespace draft {
 namespace {
@@ -17,8 +18,7 @@ constexpr Index kTokens = 16;
 Matrix scores_of(const PolicyInput& input) {
   const Partition& partition = *input.partition;
   const Chunks chunks = chunks_of(partition, kTokens);
-  Matrix logits = chunk_means(input.problem->q, partition, chunks) *
-                  chunk_means(input.problem->k, partition, chunks).transpose() * input.problem->scale;
+  Matrix logits = chunk_logits(input, chunks);
   std::vector<double> most(static_cast<std::size_t>(partition.regions()), -std::numeric_limits<double>::infinity());
   for (Index chunk = 0; chunk < chunks.count(); ++chunk) {
     double& own = most[static_cast<std::size_t>(chunks.block_of[static_cast<std::size_t>(chunk)])];
@@ -26,7 +26,8 @@ Matrix scores_of(const PolicyInput& input) {
   }
   for (Index chunk = 0; chunk < chunks.count(); ++chunk) {
     const Index block = chunks.block_of[static_cast<std::size_t>(chunk)];
-    logits.row(chunk) = (logits.row(chunk).array() - most[static_cast<std::size_t>(block)]).exp();
+    logits.row(chunk).array() -= most[static_cast<std::size_t>(block)];
+    exponentiate(logits.row(chunk).array());
   }
   return sum_over_chunks(logits, chunks, partition.regions());  // without the logarithm: the order is the same
 }
@@ -38,10 +39,7 @@ PolicyRow subblock_policy() {
           .reads = Reads::head,
           .rank = [](const PolicyInput& input) { return rank_blocks(scores_of(input), true); },
           .cut = cut_of_row,
-          .cost =
-              [](const ChoiceSize& size) {
-                return cost_of_pooled_maps({size.tokens, size.head_dim, size.tokens / static_cast<double>(kTokens)});
-              }};
+          .cost = [](const ChoiceSize& size) { return cost_of_chunk_maps(size, kTokens); }};
 }
 
 }  // namespace draft

@@ -11,10 +11,7 @@ PolicyRow vsa_policy() {
   return {.summary = "mean queries by mean keys of cubes in space and time, top of each row (VSA)",
           .layout = BlockLayout::cube,
           .reads = Reads::head,
-          .rank =
-              [](const PolicyInput& input) {
-                return rank_blocks(draft_scores(*input.problem, *input.partition, Pool::average).logits, true);
-              },
+          .rank = rank_means_by_row,
           .cut = cut_of_row,
           .cost = cost_of_pooled_maps};
 }

@@ -15,16 +15,14 @@ constexpr Index kStride = 8;
 constexpr double kReleasedShare = 0.9;
 
 /// The chunks' rows one after the other, [chunks, kStride * head_dim], zeros behind a chunk that is shorter;
-/// `backwards`: the last of the kStride places first.
-Matrix laid_out(const Matrix& rows, const Partition& partition, const Chunks& chunks, bool backwards) {
+/// `backwards`: the last of the kStride places first. Rows are in the blocks' order.
+Matrix laid_out(const Matrix& rows, const Partition& chunks, bool backwards) {
   const Index dim = rows.cols();
-  Matrix laid = Matrix::Zero(chunks.count(), kStride * dim);
-  for (Index chunk = 0; chunk < chunks.count(); ++chunk) {
-    const auto c = static_cast<std::size_t>(chunk);
-    for (Index place = chunks.first[c]; place < chunks.first[c + 1]; ++place) {
-      const Index r = place - chunks.first[c];
+  Matrix laid = Matrix::Zero(chunks.regions(), kStride * dim);
+  for (Index chunk = 0; chunk < chunks.regions(); ++chunk) {
+    for (Index r = 0; r < chunks.size(chunk); ++r) {
       const Index column = (backwards ? kStride - 1 - r : r) * dim;
-      laid.row(chunk).segment(column, dim) = rows.row(partition.order()[static_cast<std::size_t>(place)]);
+      laid.row(chunk).segment(column, dim) = rows.row(chunks.offset(chunk) + r);
     }
   }
   return laid;
@@ -33,10 +31,10 @@ Matrix laid_out(const Matrix& rows, const Partition& partition, const Chunks& ch
 Matrix scores_of(const PolicyInput& input) {
   const Partition& partition = *input.partition;
   const Chunks chunks = chunks_of(partition, kStride);
-  const Matrix q = laid_out(input.problem->q, partition, chunks, true);
-  const Matrix k = laid_out(input.problem->k, partition, chunks, false);
+  const Matrix q = laid_out(reorder(input.problem->q, partition), chunks.partition, true);
+  const Matrix k = laid_out(reorder(input.problem->k, partition), chunks.partition, false);
   const Matrix logits = (q * k.transpose()) * (input.problem->scale / static_cast<double>(kStride));
-  return sum_over_chunks(softmax_rows(logits), chunks, partition.regions());
+  return sum_over_chunks(softmax_rows(logits), chunks, input.regions);
 }
 
 }  // namespace
@@ -55,7 +53,7 @@ PolicyRow xattention_policy() {
               [](const ChoiceSize& size) {
                 const double map = size.tokens * size.tokens / static_cast<double>(kStride * kStride);
                 return ChoiceCost{.flops = 2 * map * kStride * size.head_dim,
-                                  .bytes = 2 * 2 * size.tokens * size.head_dim + 2 * 4 * map};
+                                  .bytes = bytes_of_q_and_k(size) + 2 * 4 * map};
               }};
 }
 

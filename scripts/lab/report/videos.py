@@ -177,6 +177,18 @@ class Videos:
         a, b = self.values(first, metric), self.values(second, metric)
         return interval([x - y for x, y in zip(a, b)]) if a and b and len(a) == len(b) else None
 
+    def washed_difference(self, first, second, name):
+        """The same of `video_contrast` records, or None."""
+        cells = [self.washed.get(each) for each in (first, second)]
+        if None in cells or any(len(cells[0].arrays[each]) != len(cells[1].arrays[each]) for each in WASHED):
+            return None
+        return interval([x - y for x, y in zip(*(cell.arrays[name] for cell in cells))])
+
+    def fed_back(self, choice):
+        """(steps' errors added up, distance at the end) where their ratio says what feedback does, or None."""
+        added, distance = (self.get(choice).metrics.get(name) for name in ("added_up_rel_l2", "distance_rel_l2"))
+        return (added, distance) if (added or 0) > 0 and distance is not None else None
+
     def left_out(self, *metrics):
         """What is to be said of these metrics where they are relative to nothing, or ""."""
         return left_out(pd.concat([self.cells, self.of_heads]), *metrics)

@@ -2,11 +2,11 @@
 on its way to the last step. On every model whose clips the records hold."""
 
 from dataclasses import dataclass
+from statistics import mean
 
 from .. import style
 from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, Table
-from ..frame import LARGEST_DRAWN
-from ..videos import PAPER_REGION, PAPER_SPARSITY, WASHED, draft, every_set, interval, text_of
+from ..videos import PAPER_REGION, PAPER_SPARSITY, draft, every_set, interval, text_of
 
 RULES = ("softmax", "row")  # the paper's, and the one with the smallest errors; each against `logits`
 NOISE = "noise"
@@ -60,7 +60,7 @@ def judge(records, paper, plots):
         "alone": [_alone(videos) for videos in sets],
     }
     facts["alone"] = [each for each in facts["alone"] if each]
-    tables = [_table(pairs), *([_growth_table(growth, sets)] if growth else [])]
+    tables = [_table(pairs), *([_growth_table(growth)] if growth else [])]
     pictures = [picture] if (picture := _draw(sets, plots)) else []
     return Judged(verdict, facts, tables, pictures)
 
@@ -86,15 +86,10 @@ def _holds(pair):
 
 
 def _fair(pair):
-    """The gain once all clips have the dense ones' contrast, or None."""
-    cells = [pair.videos.washed.get(each) for each in (pair.first, pair.second)]
-    if None in cells:
-        return None
-    first, second = (cell.arrays for cell in cells)
-    if any(len(first[name]) != len(second[name]) for name in WASHED):
-        return None
-    contrasts = [sum(each["contrast"]) / len(each["contrast"]) for each in (first, second)]
-    return interval([a - b for a, b in zip(first["psnr_matched"], second["psnr_matched"])]), contrasts
+    """(the gain once all clips have the dense ones' contrast, the contrasts), or None."""
+    found = pair.videos.washed_difference(pair.first, pair.second, "psnr_matched")
+    cells = (pair.videos.washed.get(each) for each in (pair.first, pair.second))
+    return None if found is None else (found, [mean(cell.arrays["contrast"]) for cell in cells])
 
 
 def _alone(videos):
@@ -138,44 +133,33 @@ def _is_calm(growth):
 
 def _ratio(videos, one):
     """Distance at the end over the steps' errors added up, or None."""
-    added, distance = (videos.get(one).metrics.get(name) for name in ("added_up_rel_l2", "distance_rel_l2"))
-    return distance / added if distance is not None and (added or 0) > 0 else None
+    numbers = videos.fed_back(one)
+    return numbers[1] / numbers[0] if numbers else None
 
 
 def _table(pairs):
     names = ("output_rel_l2", "one_step_rel_l2", "added_up_rel_l2", "distance_rel_l2", "empty_rows_share")
-    rows = []
-    seen = set()
+    gains = {}  # (videos, configuration of rule logits): what it gains over the others
     for pair in pairs:
-        for one in (pair.first, pair.second):
-            if (pair.model, one) in seen:
-                continue
-            seen.add((pair.model, one))
-            metrics, washed = pair.videos.get(one).metrics, pair.videos.washed.get(one)
-            contrast = text_of(interval(washed.arrays["contrast"])) if washed else "-"
-            gain = (
-                "-"
-                if one != pair.first
-                else "; ".join(
-                    f"{each.second.rule} {text_of(each.gain())}"
-                    for each in pairs
-                    if each.first == one and each.videos is pair.videos
-                )
+        words = f"{pair.second.rule} {text_of(pair.gain())}"
+        gains.setdefault((pair.videos, pair.first), []).append(words)
+    rows = []
+    for videos, one in dict.fromkeys((pair.videos, one) for pair in pairs for one in (pair.first, pair.second)):
+        metrics, washed = videos.get(one).metrics, videos.washed.get(one)
+        *errors, empty = [metrics.get(name) for name in names]
+        rows.append(
+            (
+                model_of(videos),
+                f"{100 * one.dense_steps:g}%",
+                one.rule,
+                *errors,
+                _ratio(videos, one),
+                empty,
+                text_of(interval(washed.arrays["contrast"])) if washed else "-",
+                text_of(videos.summary(one, "psnr")),
+                "; ".join(gains.get((videos, one), ["-"])),
             )
-            numbers = [metrics.get(name) for name in names]
-            rows.append(
-                (
-                    pair.model,
-                    f"{100 * one.dense_steps:g}%",
-                    one.rule,
-                    *numbers[:4],
-                    _ratio(pair.videos, one),
-                    numbers[4],
-                    contrast,
-                    text_of(pair.videos.summary(one, "psnr")),
-                    gain,
-                )
-            )
+        )
     columns = [
         "model",
         "dense first steps",
@@ -191,7 +175,7 @@ def _table(pairs):
     return Table("errors_in_videos", caption, columns, rows, shown=40)
 
 
-def _growth_table(growth, sets):
+def _growth_table(growth):
     rows = [
         (
             model,
@@ -220,13 +204,12 @@ def _draw(sets, folder):
     drawn = []
     for videos, colour in zip(sets, colours):
         for one in videos.choices():
-            metrics = videos.get(one).metrics
-            added, distance = (metrics.get(name) for name in ("added_up_rel_l2", "distance_rel_l2"))
-            if one.dense_steps not in shares or not _drawn(added) or not _drawn(distance) or one.region != PAPER_REGION:
+            numbers = style.room(videos.fed_back(one) or (), style.SMALLEST_DRAWN)
+            if one.dense_steps not in shares or len(numbers) < 2 or one.region != PAPER_REGION:
                 continue
             marker = MARKERS[shares.index(one.dense_steps)]
-            axis.plot(added, distance, linestyle="none", marker=marker, color=colour, markersize=5, alpha=0.8)
-            drawn += [added, distance]
+            axis.plot(*numbers, linestyle="none", marker=marker, color=colour, markersize=5, alpha=0.8)
+            drawn += numbers
     if not drawn:
         style.plt.close(figure)
         return None
@@ -251,7 +234,3 @@ def _draw(sets, folder):
         " nothing feeds back."
     )
     return style.save(figure, folder, "errors_in_videos"), caption
-
-
-def _drawn(value):
-    return value is not None and 1 / LARGEST_DRAWN < value < LARGEST_DRAWN

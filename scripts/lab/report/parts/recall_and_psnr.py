@@ -12,7 +12,6 @@ from ..videos import (
     METRICS,
     PAPER_REGION,
     PAPER_STEPS,
-    WASHED,
     Choice,
     Videos,
     draft,
@@ -132,11 +131,9 @@ def _washed(videos):
     recall = _recall(videos, base)
     gains = []
     for one, cell in sorted(videos.washed.items(), key=lambda pair: pair[0].label):
-        if one == base or any(len(cell.arrays[name]) != len(own[name]) for name in WASHED):
+        plain, fair = (videos.washed_difference(one, base, name) for name in ("psnr", "psnr_matched"))
+        if one == base or plain is None:
             continue
-        plain, fair = (
-            interval([a - b for a, b in zip(cell.arrays[name], own[name])]) for name in ("psnr", "psnr_matched")
-        )
         other = _recall(videos, one)
         left = fair[1] > 0 and None not in (recall, other) and other <= recall
         gains.append(
@@ -160,9 +157,8 @@ def _feedback(videos, sparsity):
     distance)]."""
     found = []
     for one in sorted(filter(_is_usual, videos.choices()), key=lambda one: one.label):
-        added, distance = (videos.get(one).metrics.get(name) for name in ("added_up_rel_l2", "distance_rel_l2"))
-        if one.sparsity == sparsity and one.region == PAPER_REGION and (added or 0) > 0 and distance is not None:
-            found.append((one.label, added, distance))
+        if one.sparsity == sparsity and one.region == PAPER_REGION and (numbers := videos.fed_back(one)):
+            found.append((one.label, *numbers))
     return found
 
 
