@@ -168,11 +168,11 @@ def _problems(records):
 
 
 CLIPS = (  # in the folder that lab.videos writes its pictures to
-    ("figure_5_clips.png", "Dense, draft, and the two ends of the scale; four frames of two clips each."),
+    ("figure_5_clips.png", "True clips, dense, draft, and the two ends of the scale; four frames of two clips each."),
     ("figure_6_clips.png", "Average against max pooling."),
     ("rules_clips.png", "Three rules at 90%: top entries of the softmaxed map, a budget for each row, top logits."),
     ("dense_steps_clips.png", "With and without dense first steps."),
-    ("dense_beside_draft.gif", "Dense on the left, draft at 90% on the right."),
+    ("dense_beside_draft.gif", "Dense on the left, draft at 90% in the middle, random blocks at 90% on the right."),
 )
 
 
