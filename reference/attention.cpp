@@ -28,18 +28,22 @@ struct RowPiece {
 struct Worker {
   const Stripes& stripes;
   const BlockMask& mask;
-  Matrix& o;  // region order
+  const PooledRows* remainder;  // may be null
+  Matrix& o;                    // region order
   Vector& lse;
   Matrix scaled_q, logits, sum;
   Vector highest, total;
 
   void piece(const RowPiece& rows);
-  void segment(Index first, Index size);
+  void add_kept(const RowPiece& rows);
+  void add_dropped(Index region);
+  void segment(const Matrix& k, const Matrix& v, Index first, Index size, const Vector* times);
 };
 
-void Worker::segment(Index first, Index size) {
+/// Columns [first, first + size) of all keys and values `k`, `v`, each `times` over; null: once.
+void Worker::segment(const Matrix& k, const Matrix& v, Index first, Index size, const Vector* times) {
   logits.resize(scaled_q.rows(), size);
-  logits.noalias() = scaled_q * stripes.k.middleRows(first, size).transpose();
+  logits.noalias() = scaled_q * k.middleRows(first, size).transpose();
   for (Index r = 0; r < logits.rows(); ++r) {
     auto s = logits.row(r).array();
     const double risen = std::max(highest[r], s.maxCoeff());
@@ -51,9 +55,11 @@ void Worker::segment(Index first, Index size) {
     }
     s -= risen;
     exponentiate(logits.row(r).array());
+    // Not as + log(times) of the logit: beside a large logit that would be rounded away.
+    if (times != nullptr) s *= times->segment(first, size).transpose().array();
     total[r] += s.sum();
   }
-  sum.noalias() += logits * stripes.v.middleRows(first, size);
+  sum.noalias() += logits * v.middleRows(first, size);
 }
 
 void Worker::piece(const RowPiece& rows) {
@@ -61,6 +67,16 @@ void Worker::piece(const RowPiece& rows) {
   sum.setZero(rows.size, stripes.v.cols());
   total.setZero(rows.size);
   highest.setConstant(rows.size, kMinusInfinity);
+  add_kept(rows);
+  if (remainder != nullptr && rows.region >= 0) add_dropped(rows.region);
+  for (Index r = 0; r < rows.size; ++r) {
+    const bool keeps = total[r] != 0.0;  // its largest weight is 1; NaN is passed on
+    o.row(rows.first + r) = keeps ? (sum.row(r) / total[r]).eval() : Eigen::RowVectorXd::Zero(sum.cols()).eval();
+    lse[rows.first + r] = keeps ? highest[r] + std::log(total[r]) : kMinusInfinity;
+  }
+}
+
+void Worker::add_kept(const RowPiece& rows) {
   for (Index b = 0; b < stripes.column_atoms();) {
     // Neighbouring kept blocks are multiplied together: one product over many columns costs less than several.
     Index last = b;
@@ -74,14 +90,31 @@ void Worker::piece(const RowPiece& rows) {
     }
     const Index end = stripes.atom_first(last - 1) + stripes.atom_size(last - 1);
     for (Index first = stripes.atom_first(b); first < end; first += kMostColumns) {
-      segment(first, std::min(kMostColumns, end - first));
+      segment(stripes.k, stripes.v, first, std::min(kMostColumns, end - first), nullptr);
     }
     b = last;
   }
-  for (Index r = 0; r < rows.size; ++r) {
-    const bool keeps = total[r] > 0.0;
-    o.row(rows.first + r) = keeps ? (sum.row(r) / total[r]).eval() : Eigen::RowVectorXd::Zero(sum.cols()).eval();
-    lse[rows.first + r] = keeps ? highest[r] + std::log(total[r]) : kMinusInfinity;
+}
+
+void Worker::add_dropped(Index region) {
+  std::vector<Index> dropped;
+  for (Index j = 0; j < stripes.atom_count(); ++j) {
+    if (!mask.kept(region, j)) dropped.push_back(j);
+  }
+  const Matrix k = remainder->k(dropped, Eigen::all), v = remainder->v(dropped, Eigen::all);
+  Vector sizes(static_cast<Index>(dropped.size()));
+  for (std::size_t i = 0; i < dropped.size(); ++i) {
+    sizes[static_cast<Index>(i)] = static_cast<double>(stripes.atom_size(dropped[i]));
+  }
+  for (Index first = 0; first < sizes.size(); first += kMostColumns) {
+    segment(k, v, first, std::min(kMostColumns, sizes.size() - first), &sizes);
+  }
+}
+
+void require_pooled(const Matrix& rows, const char* name, const Partition& partition, const Problem& problem) {
+  if (rows.rows() != partition.regions() || rows.cols() != problem.head_dim()) {
+    throw std::invalid_argument(fmt::format("attend: wanted a remainder's {} of shape [{}, {}], found [{}, {}]", name,
+                                            partition.regions(), problem.head_dim(), rows.rows(), rows.cols()));
   }
 }
 
@@ -101,19 +134,32 @@ std::vector<RowPiece> row_pieces(const Stripes& stripes) {
 
 }  // namespace
 
+PooledRows pooled_rows(const Problem& problem, const Partition& partition) {
+  return {pool_regions(problem.k, partition, Pool::average), pool_regions(problem.v, partition, Pool::average)};
+}
+
 Output attend(const Problem& problem, const Partition& partition, const BlockMask& mask, int threads) {
+  return attend(problem, partition, mask, nullptr, threads);
+}
+
+Output attend(const Problem& problem, const Partition& partition, const BlockMask& mask, const PooledRows* remainder,
+              int threads) {
   require_valid(problem);
   if (partition.grid() != problem.grid || mask.regions() != partition.regions()) {
     throw std::invalid_argument(fmt::format("attend: wanted a mask of {} regions on grid {}, found {} regions on {}",
                                             partition.regions(), to_string(problem.grid), mask.regions(),
                                             to_string(partition.grid())));
   }
+  if (remainder != nullptr) {
+    require_pooled(remainder->k, "k", partition, problem);
+    require_pooled(remainder->v, "v", partition, problem);
+  }
   const Stripes stripes(problem, partition);
   const std::vector<RowPiece> pieces = row_pieces(stripes);
   Matrix o(problem.grid.tokens(), problem.v.cols());
   Vector lse(problem.grid.tokens());
   parallel_for(static_cast<Index>(pieces.size()), threads, [&] {
-    auto worker = std::make_shared<Worker>(Worker{stripes, mask, o, lse, {}, {}, {}, {}, {}});
+    auto worker = std::make_shared<Worker>(Worker{stripes, mask, remainder, o, lse, {}, {}, {}, {}, {}});
     return [&pieces, worker](Index item) { worker->piece(pieces[item]); };
   });
   return {restore(o, partition), restore(lse, partition)};

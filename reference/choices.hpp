@@ -23,6 +23,12 @@ enum class Rule {
   row,       // largest S~ of each block row
 };
 
+/// What stands for the blocks that a mask drops.
+enum class Remainder {
+  none,    // nothing: the softmax is over the kept columns
+  pooled,  // each dropped block's mean key, as often as it has tokens, with its mean value
+};
+
 /// What tensors are made of. Kernels take the two of 16 bits.
 enum class Element { float16, bfloat16, float32, float64 };
 
@@ -43,6 +49,7 @@ struct Word {
 inline constexpr Word<Pool> kPools[] = {{Pool::average, "avg"}, {Pool::maximum, "max"}};
 inline constexpr Word<Rule> kRules[] = {
     {Rule::logits, "logits"}, {Rule::softmax, "softmax"}, {Rule::released, "released"}, {Rule::row, "row"}};
+inline constexpr Word<Remainder> kRemainders[] = {{Remainder::none, "none"}, {Remainder::pooled, "pooled"}};
 inline constexpr Word<Element> kElements[] = {{Element::float16, "float16"},
                                               {Element::bfloat16, "bfloat16"},
                                               {Element::float32, "float32"},
@@ -88,9 +95,11 @@ Choice parse_choice(const char* what, const Word<Choice> (&words)[kSize], const 
 
 inline std::string to_string(Pool pool) { return word_of(kPools, pool); }
 inline std::string to_string(Rule rule) { return word_of(kRules, rule); }
+inline std::string to_string(Remainder remainder) { return word_of(kRemainders, remainder); }
 inline std::string to_string(Element element) { return word_of(kElements, element); }
 inline Pool parse_pool(const std::string& text) { return parse_choice("pool", kPools, text); }
 inline Rule parse_rule(const std::string& text) { return parse_choice("rule", kRules, text); }
+inline Remainder parse_remainder(const std::string& text) { return parse_choice("remainder", kRemainders, text); }
 /// The element of that name, if there is one.
 inline std::optional<Element> parse_element(const std::string& text) { return choice_of(kElements, text); }
 

@@ -69,4 +69,19 @@ inline Matrix probabilities(const Problem& problem, const Matrix& allowed) {
   return p;
 }
 
+/// Scaled logits, those of each dropped block replaced by their row's mean in it: what a pooled remainder means.
+inline Matrix remainder_logits(const Problem& problem, const Partition& partition, const BlockMask& mask) {
+  Matrix s = problem.scale * (problem.q * problem.k.transpose());
+  const std::vector<Index> region = partition.region_of_token();
+  for (Index u = 0; u < problem.grid.video(); ++u) {
+    Vector mean = Vector::Zero(partition.regions());
+    for (Index v = 0; v < problem.grid.video(); ++v) mean[region[v]] += s(u, v);
+    for (Index v = 0; v < problem.grid.video(); ++v) {
+      if (mask.kept(region[u], region[v])) continue;
+      s(u, v) = mean[region[v]] / static_cast<double>(partition.size(region[v]));
+    }
+  }
+  return s;
+}
+
 }  // namespace draft::naive
