@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from . import _checks
 from ._lists import BlockLists
+
+if TYPE_CHECKING:
+    from . import _kernels
 
 _CAPABILITIES = (80, 86, 89, 90, 100, 103, 120)
 _HEAD_DIMS = (32, 64, 96, 128, 192, 256)
@@ -65,6 +68,14 @@ def _outputs(q: torch.Tensor, out: Any, inputs: dict[str, torch.Tensor]) -> tupl
     return o, lse
 
 
+def pooled_rows(layout: _kernels.Layout, rows: torch.Tensor, stream: int) -> torch.Tensor:
+    """The mean of each region's rows, [heads, regions, head_dim] of the type of `rows`, [heads, tokens, head_dim] in
+    token order: a remainder's keys and values."""
+    pooled = torch.empty((layout.heads, layout.regions, layout.head_dim), dtype=rows.dtype, device=rows.device)
+    _checks.compiled().pool_elements(layout, "avg", _checks.capsule(rows), _checks.capsule(pooled), stream)
+    return pooled
+
+
 def attention(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -78,6 +89,7 @@ def attention(
     *,
     scale: float | None = None,
     enable_gqa: bool = False,
+    remainder: str | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """softmax(scale * Q K^T) V over the kept blocks of `lists`, or over all of them; no gradients.
 
@@ -91,14 +103,22 @@ def attention(
     scale         softmax scale; None: 1 / sqrt(head_dim)
     enable_gqa    k and v may have fewer heads, a number that divides q's: query head h uses their head
                   h // (heads / k's heads). The kernels have no shared heads: k and v are copied for each query head
+    remainder     None, or "pooled": for each video block j that a block row drops, a query adds exp(scale * q . k_j)
+                  n_j to its softmax's sum, and that times v_j to its output, with k_j and v_j the means of the block's
+                  n_j keys and values, rounded to the type of q. Not with region_order
 
-    Under autocast q, k and v are cast as scaled_dot_product_attention casts them.
+    Under autocast q, k and v are cast as scaled_dot_product_attention casts them. The remainder is Sol-Attn's (arXiv
+    2607.24027).
 
     Returns o, [heads, tokens, head_dim] of the type of q (autocast's, where q was cast), and lse, float32 [heads,
-    tokens]: the natural logarithm of each row's sum of exponentials. A row that keeps nothing has o = 0 and lse = -inf.
+    tokens]: the natural logarithm of each row's sum of exponentials, the remainder's too. A row that keeps nothing has
+    o = 0 and lse = -inf, unless it has a remainder.
     The same input gives the same bits. All work is enqueued on PyTorch's current stream, without waiting; the first
     call on a GPU makes a cuBLAS handle. Raises ValueError for arguments that disagree or that the kernel does not
     support on this GPU, TypeError for an argument that is no tensor, RuntimeError for CUDA's errors."""
+    _checks.require_remainder(remainder)
+    if remainder is not None and region_order:
+        raise _checks.refuse("region_order", "False with a remainder, whose blocks are pooled in token order", True)
     compiled = _checks.compiled()
     q, k, v = _checks.require_shared_rows(q, enable_gqa, k=k, v=v)
     layout = _checks.layout_of("q", q, grid, region)
@@ -107,7 +127,8 @@ def attention(
     o, lse = _outputs(q, out, {"q": q, "k": k, "v": v})
     kept = (None, None, None) if lists is None else (lists.columns, lists.counts, lists.order)
     with _checks.launching_on(q.device) as stream:
-        tensors = [None if tensor is None else _checks.capsule(tensor) for tensor in (q, k, v, o, lse, *kept)]
+        pooled = [pooled_rows(layout, x, stream) for x in (k, v)] if remainder and lists is not None else []
+        tensors = [None if tensor is None else _checks.capsule(tensor) for tensor in (q, k, v, o, lse, *kept, *pooled)]
         call = compiled.Call(layout, _checks.scale_of(scale, layout), region_order, *tensors)
         # At least one byte, since an empty tensor has no pointer. PyTorch aligns memory to 512 bytes. It reuses freed
         # memory on the same stream alone, behind this kernel, so that `workspace` may be freed before the kernel has

@@ -248,6 +248,12 @@ def require_choice(name: str, found: Any, choices: Sequence[str]) -> None:
         raise refuse(name, f"one of {', '.join(choices)}", found if isinstance(found, str) else repr(found))
 
 
+def require_remainder(found: Any) -> None:
+    """Requires None or "pooled". Raises ValueError."""
+    if found is not None and not (isinstance(found, str) and found == "pooled"):
+        raise refuse("remainder", "None or pooled", found if isinstance(found, str) else repr(found))
+
+
 def number_of(name: str, wanted: str, found: Any, fits: Callable[[float], bool]) -> float:
     """`found` as a float. Raises ValueError unless it is a real number for which `fits` is true."""
     try:

@@ -148,13 +148,13 @@ class _Call:
             return full
         return lists_from_mask(full.contiguous(), self.grid, self.region, self.text)
 
-    def attend(self, kept: torch.Tensor | BlockLists | None) -> torch.Tensor:
+    def attend(self, kept: torch.Tensor | BlockLists | None, remainder: str | None) -> torch.Tensor:
         """The output, in the caller's order of axes."""
         q, k, v = self.tensors
         if self.kernel == "torch":
-            o = _fallback.attention(q, k, v, self.grid, self.region, kept, self.scale)
+            o = _fallback.attention(q, k, v, self.grid, self.region, kept, self.scale, remainder)
         else:
-            o, _ = attention(q, k, v, self.grid, self.region, kept, self.kernel, scale=self.scale)
+            o, _ = attention(q, k, v, self.grid, self.region, kept, self.kernel, scale=self.scale, remainder=remainder)
         o = o.unflatten(0, (self.batch, self.heads))
         return o.transpose(1, self._heads_axis)
 
@@ -181,6 +181,7 @@ def draft_attention(
     scale: float | None = None,
     kernel: str = "auto",
     enable_gqa: bool = False,
+    remainder: str | None = None,
 ) -> torch.Tensor:
     """softmax(scale * Q K^T) V over the blocks that the draft mask of q and k keeps: the paper's attention (arXiv
     2505.14708, section 3), for each batch entry and head by itself. No backward pass.
@@ -201,19 +202,23 @@ def draft_attention(
                  and blas that supports the call; PyTorch if none does, and on other devices
     enable_gqa   k and v may have fewer heads than q, a number that divides q's: query head h uses their head
                  h // (heads / k's heads), as in scaled_dot_product_attention. For kernels k and v are repeated
+    remainder    None: what a block row drops has no part in it. "pooled": each block that it drops is one key more in
+                 its softmax, the mean of the block's keys, which counts once for each of the block's tokens, with the
+                 mean of its values (Sol-Attn, arXiv 2607.24027): as if each of its logits were the mean of them
 
     Under autocast q, k and v are cast as scaled_dot_product_attention casts them: to autocast's type, except float64.
 
     Returns o of q's shape and type (autocast's, if q was cast); with "bnhd" its strides are a transposed tensor's.
-    Video rows that keep nothing are 0. A kernel's work is enqueued on PyTorch's current stream. The call waits for that
+    Video rows that keep nothing are 0, without a remainder. A kernel's work is enqueued on PyTorch's current stream. The call waits for that
     stream to check the scores for NaN; while a CUDA graph is captured it does not, and a NaN has undefined effects.
 
     Raises ValueError, with what was wanted and what was found, for arguments that disagree, a kernel that does not
     support the call here and a NaN score (heads are then numbered through the batch); TypeError for an argument that is
     no tensor; RuntimeError for a kernel that was not built and for CUDA's errors."""
     sparsity = _require_draft(pool, rule, sparsity)
+    _checks.require_remainder(remainder)
     call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
-    return call.attend(call.draft(pool, rule, sparsity) if sparsity > 0.0 else None)
+    return call.attend(call.draft(pool, rule, sparsity) if sparsity > 0.0 else None, remainder)
 
 
 def require_draft_attention(
@@ -231,9 +236,11 @@ def require_draft_attention(
     scale: float | None = None,
     kernel: str = "auto",
     enable_gqa: bool = False,
+    remainder: str | None = None,
 ) -> None:
     """Raises the errors that draft_attention raises for these arguments before it computes anything."""
     _require_draft(pool, rule, sparsity)
+    _checks.require_remainder(remainder)
     _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
 
 
@@ -278,11 +285,13 @@ def block_attention(
     scale: float | None = None,
     kernel: str = "auto",
     enable_gqa: bool = False,
+    remainder: str | None = None,
 ) -> torch.Tensor:
     """softmax(scale * Q K^T) V over the blocks of any mask, with draft_attention's other arguments, output and errors.
 
     mask  bool [batch, heads, regions, regions] on q's device, or of a shape that broadcasts to it: True where the block
           row keeps the block column; None: dense. Text rows and columns are always kept; a row that keeps nothing is
-          0."""
+          0, without a remainder."""
+    _checks.require_remainder(remainder)
     call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
-    return call.attend(None if mask is None else call.masked(mask))
+    return call.attend(None if mask is None else call.masked(mask), remainder)

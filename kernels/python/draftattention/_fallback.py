@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -90,6 +91,11 @@ def draft_mask(
     return torch.stack(masks).to(q.device)
 
 
+def _means(blocks: Sequence[torch.Tensor]) -> torch.Tensor:
+    """[blocks, head_dim] of blocks [tokens, head_dim]."""
+    return torch.stack([block.mean(dim=0) for block in blocks])
+
+
 def attention(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -98,10 +104,14 @@ def attention(
     region: tuple[int, int],
     mask: torch.Tensor | None,
     scale: float,
+    remainder: str | None = None,
 ) -> torch.Tensor:
     """softmax(scale * Q K^T) V over the kept video blocks and all text; q, k, v and the result are [heads, tokens,
     head_dim]. `mask` is bool [heads, regions, regions]; None: every block. A row that keeps nothing is 0. The number of
-    k's and v's heads may be a divisor of q's: neighbouring heads of q then share one."""
+    k's and v's heads may be a divisor of q's: neighbouring heads of q then share one.
+
+    remainder "pooled": each block that a row drops is one more key and value of the row's softmax, the means of its
+    own, with the logarithm of its number of tokens added to the logit."""
     regions = partition(grid, region, q.device)
     tokens, count = q.shape[1], len(regions.sizes)
     text = tokens - len(regions.order)
@@ -111,6 +121,8 @@ def attention(
     column_sizes = regions.sizes + [text] * (text > 0)
     kept = None if mask is None else mask.cpu()
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    pools = remainder is not None and kept is not None
+    log_sizes = torch.tensor(regions.sizes, dtype=dtype, device=q.device).log()
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     with torch.autocast(q.device.type, enabled=False):  # autocast would round logits to 16 bits
         for head in range(q.shape[0]):
@@ -118,15 +130,23 @@ def attention(
                 x[head * x.shape[0] // q.shape[0]].index_select(0, order).to(dtype) for x in (q, k, v)
             )
             key_blocks, value_blocks = keys.split(column_sizes), values.split(column_sizes)
+            if pools:
+                key_means, value_means = (_means(blocks[:count]) for blocks in (key_blocks, value_blocks))
             o = torch.zeros_like(queries)
             for row, (some, result) in enumerate(zip(queries.split(row_sizes), o.split(row_sizes))):
                 own_keys, own_values = keys, values
+                dropped: list[int] = []
                 if kept is not None and row < count:
                     columns = kept[head, row].nonzero().flatten().tolist() + [count] * (text > 0)
-                    if not columns:
+                    dropped = (~kept[head, row]).nonzero().flatten().tolist() if pools else []
+                    if not columns and not dropped:
                         continue
-                    own_keys = torch.cat([key_blocks[column] for column in columns])
-                    own_values = torch.cat([value_blocks[column] for column in columns])
-                torch.mm(torch.softmax((some @ own_keys.T).mul_(scale), dim=-1), own_values, out=result)
+                    more = ([key_means[dropped]], [value_means[dropped]]) if dropped else ([], [])
+                    own_keys = torch.cat([key_blocks[column] for column in columns] + more[0])
+                    own_values = torch.cat([value_blocks[column] for column in columns] + more[1])
+                logits = (some @ own_keys.T).mul_(scale)
+                if dropped:
+                    logits[:, -len(dropped) :] += log_sizes[dropped]
+                torch.mm(torch.softmax(logits, dim=-1), own_values, out=result)
             out[head].index_copy_(0, order, o.to(out.dtype))
     return out

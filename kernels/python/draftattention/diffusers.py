@@ -347,6 +347,7 @@ def apply_draft_attention(
     rule: str = "softmax",
     kernel: str = "auto",
     steps: int | None = None,
+    remainder: str | None = None,
 ) -> DraftControl:
     """Replaces the self-attention of diffusers' Wan and HunyuanVideo models by draft attention (arXiv 2505.14708).
 
@@ -376,7 +377,14 @@ def apply_draft_attention(
     TypeError    in a forward pass, for latents or a timestep that are no tensors
     ImportError  for a diffusers version whose processors do not call dispatch_attention_fn"""
     dense_steps = number_of("dense_steps", "a share from 0 to 1", dense_steps, lambda share: 0.0 <= share <= 1.0)
-    options = {"sparsity": sparsity, "region": region, "pool": pool, "rule": rule, "kernel": kernel}
+    options = {
+        "sparsity": sparsity,
+        "region": region,
+        "pool": pool,
+        "rule": rule,
+        "kernel": kernel,
+        "remainder": remainder,
+    }
     _require_options(options)
 
     def is_dense(step: int, steps: int) -> bool:

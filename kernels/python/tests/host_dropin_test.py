@@ -82,14 +82,14 @@ class Calls(unittest.TestCase):
             patch.start()
             self.addCleanup(patch.stop)
 
-    def attend(self, q, k, v, grid, region, lists, kernel, *, scale):
+    def attend(self, q, k, v, grid, region, lists, kernel, *, scale, remainder):
         for x in (q, k, v):
             self.assertTrue(x.dim() == 3 and x.is_contiguous() and x.data_ptr() % 16 == 0)
         self.assertEqual(kernel, "mma")
         if lists is not None:
             self.assertEqual((lists.grid, lists.region), (grid, region))
             self.assertEqual((lists.counts.shape[0], lists.text_tokens), (q.shape[0], self.text))
-        return _fallback.attention(q, k, v, grid, region, lists and lists.mask, scale), None
+        return _fallback.attention(q, k, v, grid, region, lists and lists.mask, scale, remainder), None
 
     def draft(self, q, k, grid, region, pool, rule, sparsity, check, *, scale):
         self.assertTrue(check and q.is_contiguous() and k.is_contiguous())
@@ -116,14 +116,16 @@ class Calls(unittest.TestCase):
                     (da.block_attention, (*rows, grid, mask), {}),
                     (da.block_attention, (*rows, grid, None), {}),
                     (da.block_attention, (*rows, grid, mask[0, 1]), {}),
+                    (da.draft_attention, (*rows, grid), draft | dict(remainder="pooled")),
+                    (da.block_attention, (*rows, grid, mask), dict(remainder="pooled")),
                 ]:
                     with self.subTest(case=case, layout=layout, function=function.__name__, **more):
                         found = self.as_kernel(function, *arguments, **named, **more)
                         wanted = function(*arguments, kernel="torch", **named, **more)
                         self.assertEqual(found.shape, wanted.shape)
                         self.assertTrue(torch.equal(found, wanted))
-        self.assertEqual(self.attended.call_count, 5 * len(LAYOUTS) * len(CASES))
-        self.assertEqual(self.drafted.call_count, 2 * len(LAYOUTS) * len(CASES))
+        self.assertEqual(self.attended.call_count, 7 * len(LAYOUTS) * len(CASES))
+        self.assertEqual(self.drafted.call_count, 3 * len(LAYOUTS) * len(CASES))
 
     def test_nothing_waits_while_a_graph_is_captured(self):
         case = CASES[0]

@@ -5,7 +5,7 @@ import math
 from fractions import Fraction
 
 import torch
-from truth import attention_truth, blocks_of_tokens, full_mask
+from truth import attention_truth, block_means, blocks_of_tokens, full_mask
 
 BATCH, HEADS = 2, 2
 RULES, POOLS, LAYOUTS = ("softmax", "logits", "released", "row"), ("avg", "max"), ("bhnd", "bnhd")
@@ -44,7 +44,7 @@ def each_head():
     return itertools.product(range(BATCH), range(HEADS))
 
 
-def truths(case, q, k, v, mask, scale=None):
+def truths(case, q, k, v, mask, scale=None, remainder=None):
     """{(batch entry, head): the truth}; mask None: dense."""
     grid, region, text, dim = case
     blocks = blocks_of_tokens(grid, region, text).to(q.device)
@@ -52,7 +52,17 @@ def truths(case, q, k, v, mask, scale=None):
     def keep(at):
         return None if mask is None else full_mask(mask[at], grid, region, text)[blocks][:, blocks]
 
-    return {at: attention_truth(q[at], k[at], v[at], keep(at), scale or 1.0 / math.sqrt(dim)) for at in each_head()}
+    return {
+        at: attention_truth(
+            q[at],
+            k[at],
+            v[at],
+            keep(at),
+            scale or 1.0 / math.sqrt(dim),
+            remainder and [block_means(x[at], blocks) for x in (k, v)],
+        )
+        for at in each_head()
+    }
 
 
 def wrong(expected, o):

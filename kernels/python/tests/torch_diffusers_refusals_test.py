@@ -61,6 +61,7 @@ class Refusals(unittest.TestCase):
             ),
             ("sparsity: wanted at least 0 and below 1, found 1", pipeline, {"sparsity": 1}),
             ("rule: wanted one of", pipeline, {"rule": "best"}),
+            ("remainder: wanted None or pooled, found mean", pipeline, {"remainder": "mean"}),
             ("region: wanted", pipeline, {"region": (0, 4)}),
         ]:
             with self.assertRaisesRegex(ValueError, message) as caught:

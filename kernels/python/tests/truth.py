@@ -38,6 +38,12 @@ def full_mask(mask, grid, region, text):
     return full
 
 
+def block_means(x, blocks):
+    """float64 like x [tokens, ...]: at each token the mean of its block's rows; blocks int64 [tokens]."""
+    member = torch.nn.functional.one_hot(blocks).T.double()
+    return (member @ x.double() / member.sum(dim=1, keepdim=True))[blocks]
+
+
 @dataclasses.dataclass
 class Truth:
     """Of one head; what rounding can do beside it. u: the element type's unit roundoff, e: that of sums, float32's, or
@@ -67,8 +73,9 @@ class Truth:
         return "; ".join(f"{int(bad.sum())} of {bad.numel()}: {name}" for name, bad in faults.items() if bad.any())
 
 
-def attention_truth(q, k, v, keep, scale):
-    """q, k, v [tokens, head_dim] as a kernel gets them, keep bool [tokens, tokens] or None."""
+def attention_truth(q, k, v, keep, scale, pooled=None):
+    """q, k, v [tokens, head_dim] as a kernel gets them, keep bool [tokens, tokens] or None. pooled: the keys and values
+    that stand in the place of those that are not kept, [tokens, head_dim] each (a remainder's); None: nothing does."""
     dtype, dim = q.dtype, q.shape[-1]
     u = torch.finfo(dtype).eps / 2
     e = 2 * u if dtype == torch.float64 else FLOAT
@@ -76,23 +83,32 @@ def attention_truth(q, k, v, keep, scale):
     logits = scale * (q @ k.T)
     if keep is None:
         keep = torch.ones_like(logits, dtype=torch.bool)
-    logits = logits.masked_fill(~keep, -torch.inf)
+    size = q.abs() @ k.abs().T
+    if pooled is None:
+        logits, size = logits.masked_fill(~keep, -torch.inf), size.masked_fill(~keep, 0.0)
+        instead = torch.zeros_like(v)
+    else:
+        other, instead = (x.double() for x in pooled)
+        logits, size = (
+            torch.where(keep, logits, scale * (q @ other.T)),
+            torch.where(keep, size, q.abs() @ other.abs().T),
+        )
+
+    def times(p, v, instead):
+        return torch.where(keep, p, 0.0) @ v + torch.where(keep, 0.0, p) @ instead
+
     highest = logits.max(dim=-1, keepdim=True).values
     weights = torch.exp(logits - highest.clamp(min=torch.finfo(torch.float64).min))  # 0 where nothing is kept
     sums = weights.sum(dim=-1, keepdim=True)
     p = weights / sums.clamp(min=1.0)  # a sum is 0 or at least 1
-    o = p @ v
-    products = (scale * (q.abs() @ k.abs().T)).masked_fill(~keep, 0.0).max(dim=-1, keepdim=True).values
-    sums_error = 2 * (q.shape[0] * e + 4 * dim * e * products)
-    spread = p @ v.abs()
-    smallest = SMALLEST[dtype] / 2 * (keep.double() @ v.abs())
-    rounding = (
-        torch.stack(
-            [(((weights * s).to(dtype).double() / s - weights) / sums.clamp(min=1.0) @ v).norm(dim=-1) for s in PHASES]
-        )
-        .max(dim=0)
-        .values
-    )
+    o = times(p, v, instead)
+    products = scale * size.max(dim=-1, keepdim=True).values
+    pooled_terms = 0 if pooled is None else q.shape[0]  # a mean's sum has as many at most
+    sums_error = 2 * (q.shape[0] * e + (4 * dim + pooled_terms) * e * products)
+    spread = times(p, v.abs(), instead.abs())
+    smallest = SMALLEST[dtype] / 2 * times(torch.ones_like(p), v.abs(), instead.abs())
+    rounded = [((weights * s).to(dtype).double() / s - weights) / sums.clamp(min=1.0) for s in PHASES]
+    rounding = torch.stack([times(change, v, instead).norm(dim=-1) for change in rounded]).max(dim=0).values
     return Truth(
         o,
         torch.where(sums > 0, highest + sums.log(), -torch.inf).squeeze(-1),
