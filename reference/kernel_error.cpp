@@ -50,6 +50,31 @@ std::vector<Columns> kept_columns(const Stripes& stripes, const BlockMask& mask,
   return kept;
 }
 
+/// The pooled rows of the blocks that a block row drops, and what their sizes add to a logit.
+struct Dropped {
+  Matrix k, v;   // [dropped, head_dim]
+  Vector terms;  // ln |R_j|, [dropped]
+};
+
+Dropped dropped_rows(const Partition& partition, const BlockMask& mask, Index block, const PooledRows* remainder,
+                     Index dim) {
+  std::vector<Index> columns;
+  if (remainder != nullptr && block < partition.regions()) {
+    for (Index j = 0; j < partition.regions(); ++j) {
+      if (!mask.kept(block, j)) columns.push_back(j);
+    }
+  }
+  const auto count = static_cast<Index>(columns.size());
+  Dropped dropped{Matrix(count, dim), Matrix(count, dim), Vector(count)};
+  for (Index i = 0; i < count; ++i) {
+    const Index column = columns[static_cast<std::size_t>(i)];
+    dropped.k.row(i) = remainder->k.row(column);
+    dropped.v.row(i) = remainder->v.row(column);
+    dropped.terms[i] = std::log(static_cast<double>(partition.size(column)));
+  }
+  return dropped;
+}
+
 /// The larger of two numbers; NaN if either is NaN.
 double larger(double a, double b) { return a >= b || std::isnan(a) ? a : b; }
 
@@ -66,21 +91,26 @@ KernelTruth::KernelTruth(const Problem& problem, RegionSize region, KernelFormat
       absolute_v_(stripes_.v.cwiseAbs()),
       longest_k_(problem.k.rowwise().norm().maxCoeff()) {}
 
-RowsTruth KernelTruth::rows(const BlockMask& mask, Index block) const {
+RowsTruth KernelTruth::rows(const BlockMask& mask, Index block, const PooledRows* remainder) const {
   const Index regions = partition().regions();
   if (mask.regions() != regions || block < 0 || block >= blocks()) {
     throw std::invalid_argument(
         fmt::format("kernel truth: wanted a mask of {} regions and a block below {}, found {} and {}", regions,
                     blocks(), mask.regions(), block));
   }
+  if (remainder != nullptr && (remainder->k.rows() != regions || remainder->v.rows() != regions)) {
+    throw std::invalid_argument(fmt::format("kernel truth: wanted {} pooled rows of k and of v, found {} and {}",
+                                            regions, remainder->k.rows(), remainder->v.rows()));
+  }
   const bool text = block >= regions;
   const Index first = text ? stripes_.grid.video() + (block - regions) * region_tokens_ : stripes_.atom_first(block);
   const Index count = text ? std::min(region_tokens_, stripes_.grid.tokens() - first) : stripes_.atom_size(block);
   const std::vector<Columns> columns = kept_columns(stripes_, mask, block);
-  Index keys = 0;
+  const Index dim = stripes_.q.cols();
+  const Dropped dropped = dropped_rows(partition(), mask, block, remainder, dim);
+  Index keys = dropped.terms.size();
   for (const Columns& piece : columns) keys += piece.size;
 
-  const Index dim = stripes_.q.cols();
   RowsTruth truth{{},
                   Matrix::Zero(count, dim),
                   Vector::Constant(count, -kInfinity),
@@ -97,6 +127,10 @@ RowsTruth KernelTruth::rows(const BlockMask& mask, Index block) const {
     p.middleCols(at, piece.size).noalias() = q * stripes_.k.middleRows(piece.first, piece.size).transpose();
     at += piece.size;
   }
+  if (at < keys) {
+    p.rightCols(keys - at).noalias() = q * dropped.k.transpose();
+    p.rightCols(keys - at).rowwise() += dropped.terms.transpose();
+  }
   Vector total(count);
   for (Index r = 0; r < count; ++r) {
     auto row = p.row(r).array();
@@ -111,18 +145,21 @@ RowsTruth KernelTruth::rows(const BlockMask& mask, Index block) const {
   Matrix wrong[std::size(kPhases)];          // (round(P) - P) V
   for (Matrix& phase : wrong) phase.setZero(count, dim);
   Matrix error;
-  at = 0;
-  for (const Columns& piece : columns) {
-    const auto part = p.middleCols(at, piece.size);
-    const auto v = stripes_.v.middleRows(piece.first, piece.size);
+  const auto add = [&](const auto& part, const auto& v, const auto& absolute_v) {
     truth.o.noalias() += part * v;
-    weight.noalias() += part * absolute_v_.middleRows(piece.first, piece.size);
+    weight.noalias() += part * absolute_v;
     for (std::size_t i = 0; i < std::size(kPhases); ++i) {
       error = part.unaryExpr([&](double x) { return rounded(x * kPhases[i], format_) / kPhases[i] - x; });
       wrong[i].noalias() += error * v;
     }
+  };
+  at = 0;
+  for (const Columns& piece : columns) {
+    add(p.middleCols(at, piece.size), stripes_.v.middleRows(piece.first, piece.size),
+        absolute_v_.middleRows(piece.first, piece.size));
     at += piece.size;
   }
+  if (at < keys) add(p.rightCols(keys - at), dropped.v, dropped.v.cwiseAbs());
 
   const double u = format_.unit_roundoff(), n = static_cast<double>(keys), d = static_cast<double>(dim);
   // P V's error from entries of P below the format's normal range: each is rounded by half the smallest number.

@@ -1,5 +1,6 @@
 #pragma once
-// How far a kernel's output may be from attend() under the same mask and the same inputs, by rounding alone. A kernel
+// How far a kernel's output may be from attend() under the same mask and the same inputs, by rounding alone; with a
+// pooled remainder the pooled rows, rounded as the kernel gets them, are inputs too. A kernel
 // is assumed to round P once to its element type before P V, and O once; everything else is fp32.
 
 #include <cmath>
@@ -48,8 +49,9 @@ class KernelTruth {
   [[nodiscard]] const Partition& partition() const { return stripes_.atoms; }
   /// Number of blocks: the regions, then text blocks of as many tokens as a region that no edge cuts.
   [[nodiscard]] Index blocks() const { return partition().regions() + text_blocks_; }
-  /// Memory: O(rows of the block * kept tokens). Throws std::invalid_argument on a mask of other regions.
-  [[nodiscard]] RowsTruth rows(const BlockMask& mask, Index block) const;
+  /// With `remainder` in place of the blocks that the block row drops, as attend() has it; null: none. Memory: O(rows of
+  /// the block * kept tokens). Throws std::invalid_argument on a mask or a remainder of other regions.
+  [[nodiscard]] RowsTruth rows(const BlockMask& mask, Index block, const PooledRows* remainder = nullptr) const;
 
  private:
   Index region_tokens_, text_blocks_;

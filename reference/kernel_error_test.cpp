@@ -78,10 +78,11 @@ BlockMask some_mask(const Problem& problem, const Partition& partition) {
   return mask;
 }
 
-KernelError judge(const KernelTruth& truth, const BlockMask& mask, const Output& output) {
+KernelError judge(const KernelTruth& truth, const BlockMask& mask, const Output& output,
+                  const PooledRows* remainder = nullptr) {
   KernelError error;
   for (Index block = 0; block < truth.blocks(); ++block) {
-    const RowsTruth rows = truth.rows(mask, block);
+    const RowsTruth rows = truth.rows(mask, block, remainder);
     Matrix o(rows.o.rows(), rows.o.cols());
     Vector lse(rows.o.rows());
     for (Index r = 0; r < o.rows(); ++r) {
@@ -104,6 +105,21 @@ TEST_P(Formats, RowsAreTheReferences) {
   EXPECT_EQ(error.rows, problem.grid.tokens());
   EXPECT_LE(error.max_abs, 1e3 * std::numeric_limits<double>::epsilon() * problem.v.cwiseAbs().maxCoeff());
   EXPECT_TRUE(error.fine());
+}
+
+// Claim: with a pooled remainder too, and its truth is another than without.
+TEST_P(Formats, RowsWithARemainderAreTheReferences) {
+  const Problem problem = problem_for(GetParam(), 1.5);
+  const KernelTruth truth(problem, kRegion, GetParam());
+  const BlockMask mask = some_mask(problem, truth.partition());
+  const PooledRows remainder = pooled_rows(problem, truth.partition());
+  const Output output = attend(problem, truth.partition(), mask, &remainder);
+  const KernelError error = judge(truth, mask, output, &remainder);
+  EXPECT_EQ(error.rows, problem.grid.tokens());
+  EXPECT_LE(error.max_abs, 1e3 * std::numeric_limits<double>::epsilon() * problem.v.cwiseAbs().maxCoeff());
+  EXPECT_TRUE(error.fine());
+  EXPECT_FALSE(judge(truth, mask, output).fine());
+  EXPECT_FALSE(judge(truth, mask, attend(problem, truth.partition(), mask), &remainder).fine());
 }
 
 // Claim: a correct kernel passes, whatever its tiles and its running maximum, on diffuse and on peaked attention; and
@@ -249,6 +265,9 @@ TEST(KernelTruth, RefusesAMaskOfOtherRegions) {
   const KernelTruth truth(problem, kRegion, kBfloat16Format);
   EXPECT_THROW(static_cast<void>(truth.rows(BlockMask(3, true), 0)), std::invalid_argument);
   EXPECT_THROW(static_cast<void>(truth.rows(BlockMask(truth.partition().regions(), true), truth.blocks())),
+               std::invalid_argument);
+  const PooledRows fewer{Matrix::Zero(3, 64), Matrix::Zero(3, 64)};
+  EXPECT_THROW(static_cast<void>(truth.rows(BlockMask(truth.partition().regions(), true), 0, &fewer)),
                std::invalid_argument);
 }
 

@@ -36,6 +36,14 @@ void require_valid(const Attention& call) {
     throw std::invalid_argument(std::string("attention: wanted columns and counts, or neither, found ") +
                                 (call.lists.columns == nullptr ? "counts" : "columns") + " alone");
   }
+  if ((call.pooled_k == nullptr) != (call.pooled_v == nullptr)) {
+    throw std::invalid_argument(std::string("attention: wanted pooled_k and pooled_v, or neither, found ") +
+                                (call.pooled_k == nullptr ? "pooled_v" : "pooled_k") + " alone");
+  }
+  if (call.pooled_k != nullptr) {
+    require_aligned("attention: pooled_k", call.pooled_k);
+    require_aligned("attention: pooled_v", call.pooled_v);
+  }
 }
 
 }  // namespace draft::gpu

@@ -26,8 +26,13 @@ struct Attention {
   void* o = nullptr;          // [heads, tokens, head_dim], element type; rows that keep nothing are 0
   float* lse = nullptr;       // [heads, tokens], natural logarithm; -inf where a row keeps nothing
   BlockLists lists{};         // only read; without columns and counts dense, without an order rows start in theirs
+  // The pooled remainder (remainder.hpp): means of K and V over each region, [heads, regions, head_dim], element type,
+  // as pool_elements() makes them. Both null: dropped blocks have no weight. Without lists nothing is dropped.
+  const void* pooled_k = nullptr;
+  const void* pooled_v = nullptr;
 
   [[nodiscard]] DRAFT_HOST_DEVICE bool dense() const { return lists.counts == nullptr; }
+  [[nodiscard]] DRAFT_HOST_DEVICE bool has_remainder() const { return pooled_k != nullptr && !dense(); }
 };
 
 /// What a kernel may use beside the call's tensors.
@@ -54,7 +59,7 @@ const std::vector<AttentionKernel>& attention_kernels();
 
 /// Throws std::invalid_argument that names the field unless the layout is valid, the element is of 16 bits, the tensors
 /// are there and aligned to 16 bytes, the scale is finite and positive, and columns and counts are both there or both
-/// not.
+/// not, as are the pooled rows.
 void require_valid(const Attention& call);
 
 }  // namespace draft::gpu

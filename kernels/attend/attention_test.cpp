@@ -22,11 +22,13 @@ class Attending : public GpuTest, public ::testing::WithParamInterface<Attention
     if (!IsSkipped()) blas_ = std::make_unique<Blas>();
   }
   /// Whether the kernel can do calls of this shape here.
-  [[nodiscard]] static bool supports(const Layout& layout, Element element, bool region_order) {
+  [[nodiscard]] static bool supports(const Layout& layout, Element element, bool region_order,
+                                     bool remainder = false) {
     Attention call;
     call.layout = layout;
     call.element = element;
     call.region_order = region_order;
+    if (remainder) call.pooled_k = call.pooled_v = &call;
     return GetParam().unsupported(call, device_capability()).empty();
   }
   [[nodiscard]] const Blas& blas() const { return *blas_; }
@@ -43,7 +45,43 @@ struct TestCall {
   Selected lists;                // empty: dense
   std::vector<BlockMask> masks;  // [heads]
   float scale;
+  std::vector<std::uint16_t> pooled_k, pooled_v;  // [heads, regions, head_dim]; empty: no remainder
+  std::vector<PooledRows> pooled;                 // [heads], the same numbers
 };
+
+Problem problem_of(const TestCall& call, std::size_t head) {
+  return {grid_of(call.layout), call.q.heads[head], call.k.heads[head], call.v.heads[head], call.scale, "test"};
+}
+
+/// Gives the call a remainder: its pooled rows, rounded to the element type.
+void add_remainder(TestCall& call) {
+  const auto round = [&](Matrix& rows, std::vector<std::uint16_t>& bits) {
+    for (Index i = 0; i < rows.size(); ++i) {
+      bits.push_back(encode(call.element, static_cast<float>(rows.data()[i])));
+      rows.data()[i] = decode(call.element, bits.back());
+    }
+  };
+  for (std::size_t head = 0; head < call.masks.size(); ++head) {
+    PooledRows& rows = call.pooled.emplace_back(pooled_rows(problem_of(call, head), partition_of(call.layout)));
+    round(rows.k, call.pooled_k);
+    round(rows.v, call.pooled_v);
+  }
+}
+
+/// Gives the call the lists and masks of these scores.
+void keep(TestCall& call, Rule rule, double sparsity, const std::vector<float>& scores) {
+  const Layout& layout = call.layout;
+  const int regions = layout.regions();
+  call.lists = select_on_gpu(layout, rule, sparsity, scores);
+  for (int head = 0; head < layout.heads; ++head) {
+    for (int row = 0; row < regions; ++row) {
+      for (int column = 0; column < regions; ++column) {
+        const auto at = static_cast<std::size_t>(layout.map_offset(head) + row * regions + column);
+        call.masks[static_cast<std::size_t>(head)].set(row, column, call.lists.mask[at] != 0);
+      }
+    }
+  }
+}
 
 TestCall make_call(const Layout& layout, Element element, bool sparse, std::uint32_t seed, double mean = 0.0) {
   TestCall call{layout,
@@ -53,7 +91,10 @@ TestCall make_call(const Layout& layout, Element element, bool sparse, std::uint
                 random_tensor(layout, element, seed + 2),
                 {},
                 {},
-                static_cast<float>(1.0 / std::sqrt(layout.head_dim))};
+                static_cast<float>(1.0 / std::sqrt(layout.head_dim)),
+                {},
+                {},
+                {}};
   const int regions = layout.regions();
   for (int head = 0; head < layout.heads; ++head) call.masks.emplace_back(regions, true);
   if (!sparse) return call;
@@ -63,15 +104,7 @@ TestCall make_call(const Layout& layout, Element element, bool sparse, std::uint
   for (std::size_t i = 0; i < scores.size(); ++i) {
     scores[i] = static_cast<float>(i / static_cast<std::size_t>(regions) % 4) * 2.0F + static_cast<float>(random() % 9);
   }
-  call.lists = select_on_gpu(layout, Rule::logits, 0.7, scores);
-  for (int head = 0; head < layout.heads; ++head) {
-    for (int row = 0; row < regions; ++row) {
-      for (int column = 0; column < regions; ++column) {
-        const auto at = static_cast<std::size_t>(layout.map_offset(head) + row * regions + column);
-        call.masks[static_cast<std::size_t>(head)].set(row, column, call.lists.mask[at] != 0);
-      }
-    }
-  }
+  keep(call, Rule::logits, 0.7, scores);
   return call;
 }
 
@@ -107,6 +140,11 @@ class DeviceCall {
              .o = o_.data(),
              .lse = lse_.data(),
              .lists = sparse ? BlockLists{columns_.data(), counts_.data(), order_.data(), nullptr} : BlockLists{}};
+    if (setup.pooled.empty()) return;
+    pooled_k_ = DeviceBuffer<std::uint16_t>{std::span(setup.pooled_k)};
+    pooled_v_ = DeviceBuffer<std::uint16_t>{std::span(setup.pooled_v)};
+    call_.pooled_k = pooled_k_.data();
+    call_.pooled_v = pooled_v_.data();
   }
   [[nodiscard]] Result run(const AttentionKernel& kernel, const Blas& blas) {
     o_.poison();
@@ -131,7 +169,7 @@ class DeviceCall {
   }
   Stream stream_;
   std::vector<DeviceBuffer<std::uint16_t>> inputs_;
-  DeviceBuffer<std::uint16_t> columns_, order_;
+  DeviceBuffer<std::uint16_t> columns_, order_, pooled_k_, pooled_v_;
   DeviceBuffer<std::int32_t> counts_;
   Guarded<std::uint16_t> o_;
   Guarded<float> lse_;
@@ -150,13 +188,14 @@ Truths truths_of(const TestCall& setup) {
   const Layout& layout = setup.layout;
   Truths truths(static_cast<std::size_t>(layout.heads));
   for (std::size_t head = 0; head < truths.size(); ++head) {
-    const Problem problem{grid_of(layout),     setup.q.heads[head], setup.k.heads[head],
-                          setup.v.heads[head], setup.scale,         "test"};
-    const KernelTruth truth(problem, {layout.region_height, layout.region_width},
+    const KernelTruth truth(problem_of(setup, head), {layout.region_height, layout.region_width},
                             setup.element == Element::bfloat16 ? kBfloat16Format : kFloat16Format);
     truths[head].resize(static_cast<std::size_t>(truth.blocks()));
     parallel_for(truth.blocks(), 0, [&] {
-      return [&](Index block) { truths[head][static_cast<std::size_t>(block)] = truth.rows(setup.masks[head], block); };
+      return [&](Index block) {
+        truths[head][static_cast<std::size_t>(block)] =
+            truth.rows(setup.masks[head], block, setup.pooled.empty() ? nullptr : &setup.pooled[head]);
+      };
     });
   }
   return truths;
@@ -216,6 +255,49 @@ TEST_P(Attending, IsTheReferencesOnEveryLayout) {
   EXPECT_GE(calls, 8);
 }
 
+// Claim: with a pooled remainder too; a dense call drops nothing, so that there it changes nothing.
+TEST_P(Attending, TheRemainderIsTheReferencesOnEveryLayout) {
+  int calls = 0;
+  for (const Layout& layout : swept_layouts()) {
+    for (const Element element : {Element::bfloat16, Element::float16}) {
+      for (const bool sparse : {false, true}) {
+        if (!supports(layout, element, false, true) && !supports(layout, element, true, true)) continue;
+        TestCall setup = make_call(layout, element, sparse, 3, 0.2);
+        add_remainder(setup);
+        const Truths truths = truths_of(setup);
+        for (const bool region_order : {false, true}) {
+          if (!supports(layout, element, region_order, true)) continue;
+          ++calls;
+          const KernelError error = judge(setup, truths, run(GetParam(), blas(), setup, region_order), region_order);
+          EXPECT_TRUE(error.fine()) << to_string(error) << "; " << to_string(layout)
+                                    << (sparse ? ", sparse" : ", dense") << (region_order ? ", region order" : "")
+                                    << (element == Element::bfloat16 ? ", bf16" : ", fp16");
+        }
+      }
+    }
+  }
+  if (calls == 0) GTEST_SKIP() << "has no remainder";
+  RecordProperty("calls", calls);
+  EXPECT_GE(calls, 8);
+}
+
+// Given a remainder with weights in all of a row's blocks, claim: the check sees one that is left out, one whose blocks
+// have the weight of a single token, and one that has kept blocks in it.
+TEST_P(Attending, TheRemaindersCheckCanFail) {
+  const Layout layout{.heads = 1, .frames = 2, .height = 16, .width = 32, .text = 5, .head_dim = 64};
+  if (!supports(layout, Element::float16, false, true)) GTEST_SKIP() << "has no remainder";
+  TestCall setup = make_call(layout, Element::float16, true, 9);
+  const Result without = run(GetParam(), blas(), setup, false);
+  add_remainder(setup);
+  const Truths truths = truths_of(setup);
+  const Result with = run(GetParam(), blas(), setup, false);
+  ASSERT_TRUE(judge(setup, truths, with, false).fine());
+  EXPECT_FALSE(judge(setup, truths, without, false).fine());
+  TestCall other = setup;
+  other.masks[0] = BlockMask(layout.regions(), false);  // the truth of rows that drop everything
+  EXPECT_FALSE(judge(setup, truths_of(other), with, false).fine());
+}
+
 constexpr Layout kStronglyNegative{.heads = 2, .frames = 2, .height = 9, .width = 17, .text = 77, .head_dim = 128};
 // Given logits of about -head_dim * 9 * scale = -100 everywhere, claim: padding rows get no weight. Their logit is 0,
 // so that a kernel which forgets to mask them would give them nearly all of it.
@@ -260,6 +342,28 @@ TEST_P(Attending, LogitsMayRiseFromBlockToBlock) {
       if (!supports(layout, element, false)) continue;
       for (const std::vector<double>& levels : kRisingLevels) {
         const TestCall setup = make_levels(layout, element, levels, 17);
+        const KernelError error = judge(setup, truths_of(setup), run(GetParam(), blas(), setup, false), false);
+        EXPECT_TRUE(error.fine()) << to_string(error) << "; head_dim " << head_dim << ", levels from " << levels[0]
+                                  << ", " << levels[1] << (element == Element::bfloat16 ? ", bf16" : ", fp16");
+      }
+    }
+  }
+}
+
+// Given rows that keep one block alone and a dropped block whose logits are higher or lower by any amount, claim: the
+// remainder has its weight, also where exponents overflow on the way.
+TEST_P(Attending, TheRemaindersLogitsMayRise) {
+  for (const int head_dim : {64, 128}) {
+    for (const Element element : {Element::bfloat16, Element::float16}) {
+      Layout layout = kEightRegions;
+      layout.head_dim = head_dim;
+      if (!supports(layout, element, false, true)) GTEST_SKIP() << "has no remainder";
+      for (const std::vector<double>& levels : kRisingLevels) {
+        TestCall setup = make_levels(layout, element, levels, 17);
+        std::vector<float> scores(static_cast<std::size_t>(layout.map_offset(1)));
+        for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = i % 8 == 0 ? 1.0F : 0.0F;  // column 0
+        keep(setup, Rule::row, 0.9, scores);
+        add_remainder(setup);
         const KernelError error = judge(setup, truths_of(setup), run(GetParam(), blas(), setup, false), false);
         EXPECT_TRUE(error.fine()) << to_string(error) << "; head_dim " << head_dim << ", levels from " << levels[0]
                                   << ", " << levels[1] << (element == Element::bfloat16 ? ", bf16" : ", fp16");
@@ -379,6 +483,17 @@ TEST_P(Attending, TheCheckCanFail) {
     }
   }
   FAIL() << "row 7 keeps everything";
+}
+
+// Claim: 100 runs with a remainder give the same bits.
+TEST_P(Attending, RunsWithARemainderAreBitIdentical) {
+  const Layout layout{.heads = 2, .frames = 3, .height = 30, .width = 52, .text = 77, .head_dim = 128};
+  if (!supports(layout, Element::bfloat16, false, true)) GTEST_SKIP() << "has no remainder";
+  TestCall setup = make_call(layout, Element::bfloat16, true, 7);
+  add_remainder(setup);
+  DeviceCall call(setup, false);
+  const Result first = call.run(GetParam(), blas());
+  for (int repeat = 1; repeat < 100; ++repeat) ASSERT_TRUE(call.run(GetParam(), blas()) == first) << repeat;
 }
 
 TEST_P(Attending, RefusesNullPointers) {

@@ -177,8 +177,13 @@ std::size_t workspace(const Attention& call) {
   return Scratch(call.layout).bytes;
 }
 
+std::string unsupported(const Attention& call, int) {
+  return call.pooled_k == nullptr ? "" : "has no pooled remainder";
+}
+
 void launch(const Attention& call, const Resources& resources, cudaStream_t stream) {
   require_valid(call);
+  if (const std::string why = unsupported(call, 0); !why.empty()) throw std::invalid_argument("attend_blas " + why);
   require_aligned("attend_blas: workspace", resources.workspace);
   auto* memory = static_cast<unsigned char*>(resources.workspace);
   call.element == Element::bfloat16 ? attend_heads<__nv_bfloat16>(call, resources.blas, memory, CUDA_R_16BF, stream)
@@ -189,7 +194,7 @@ void launch(const Attention& call, const Resources& resources, cudaStream_t stre
 
 AttentionKernel blas_kernel() {
   return {"blas", "cuBLAS, softmax, cuBLAS over chunks of rows: the plain one, any head_dim",
-          [](const Attention&, int) { return std::string(); }, workspace, launch};
+          unsupported, workspace, launch};
 }
 
 }  // namespace draft::gpu

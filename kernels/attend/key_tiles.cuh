@@ -14,6 +14,7 @@ inline constexpr int kCopyThreads = 128;  // threads that copy a tile
 struct KeyTile {
   int tokens[kTileKeys];  // rows past the block's end repeat a token of the block; the kernel gives them weight 0
   int keys;               // rows that are keys; 0: there are no more tiles
+  int pooled;             // -1, or the tile's index among the tiles of pooled rows: then `tokens` are regions
 };
 
 /// Iterates over the tiles of keys that a block row attends to. One whole warp calls it. Its state is in shared memory,
@@ -35,17 +36,24 @@ struct KeyWalk {
     go_to(map, 0);
   }
 
-  /// Writes the next tile and advances.
-  __device__ void write_next(const BlockMap& map, KeyTile& tile) {
+  /// Writes the next tile and advances. Behind the blocks come the tiles of `pooled` pooled rows, 0 without a remainder.
+  __device__ void write_next(const BlockMap& map, KeyTile& tile, int pooled = 0) {
     const bool any = place < blocks;
+    const int pooled_tile = any ? -1 : place - blocks;
+    const int pooled_left = any ? 0 : pooled - pooled_tile * kTileKeys;
 #pragma unroll
     for (int row = 0; row < kTileKeys; row += 32) {
       const int own = start + row + lane();
-      tile.tokens[row + lane()] = any ? rows.token(own < rows.count ? own : 0) : 0;
+      tile.tokens[row + lane()] = any               ? rows.token(own < rows.count ? own : 0)
+                                  : pooled_left > 0 ? pooled_tile * kTileKeys + min(row + lane(), pooled_left - 1)
+                                                    : 0;
     }
-    if (lane() == 0) tile.keys = any ? min(kTileKeys, rows.count - start) : 0;
-    if (!any) return;
-    const bool goes_on = start + kTileKeys < rows.count;
+    if (lane() == 0) {
+      tile.keys = any ? min(kTileKeys, rows.count - start) : max(min(kTileKeys, pooled_left), 0);
+      tile.pooled = pooled_tile;
+    }
+    if (!any && pooled_left <= 0) return;
+    const bool goes_on = any && start + kTileKeys < rows.count;
     __syncwarp();  // all lanes have read the state that changes below
     if (!goes_on) {
       go_to(map, place + 1);

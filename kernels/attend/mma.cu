@@ -4,9 +4,9 @@
 //           tokens) and goes through the keys 64 at a time; a warp has 32 (16) of the queries and all 64 keys. V's tile
 //           is copied during Q K^T, the next K's during P V; a second CTA on the multiprocessor hides what is left.
 // Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k, v, o in token or region order, aligned to 16 bytes;
-//           lists as write_lists makes them, or none for dense.
+//           lists as write_lists makes them, or none for dense; pooled rows for a remainder, or none.
 // Costs:    4 * 128 * 128 * head_dim FLOPs for each kept block of 128 x 128; each block row of queries reads its K and
-//           V once.
+//           V once. A remainder adds a tile of pooled rows for every 64 regions to each block row of video.
 // Numerics: S, the softmax and O in fp32, base 2; P rounded to the element type before P V. Rows of a tile past the
 //           block's end get weight 0 whatever the logits are. A row without a key has output 0 and lse = -inf. The
 //           lists fix the order of sums: same input, same bits.
@@ -17,6 +17,7 @@
 
 #include "kernels/attend/attention.hpp"
 #include "kernels/attend/key_tiles.cuh"
+#include "kernels/attend/remainder.hpp"
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/ptx/mma.cuh"
@@ -46,10 +47,36 @@ __device__ void copy_queries(std::uint32_t to, const std::uint16_t* head, const 
   }
 }
 
-/// A warp has kTiles * 16 queries. scale2: softmax scale * log2 e, since exponentials are taken to base 2.
-template <Element kElement, int kDim, int kTiles>
+/// Products of the 64 pooled rows of tile `tile` become logits of whole regions; -inf where a region is not dropped.
+/// `row_bits`: of the block row's dropped regions.
+template <int kTiles>
+__device__ void weigh_pooled(float (&s)[kTiles][kKeys / 8][4], const DroppedBlocks& dropped, const uint2* row_bits,
+                             int tile, int lane) {
+  const uint2 bits = row_bits[tile];
+  const uint2 narrow = reinterpret_cast<const uint2*>(dropped.narrow_bits)[tile];
+  const uint2 low = reinterpret_cast<const uint2*>(dropped.low_bits)[tile];
+#pragma unroll
+  for (int n = 0; n < kKeys / 8; ++n) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int bit = (n * 8 + (lane & 3) * 2 + i) & 31;
+      const auto chosen = [&](const uint2& words) { return ((n < 4 ? words.x : words.y) >> bit & 1U) != 0; };
+      const float term = dropped.whole + (chosen(narrow) ? dropped.narrow : 0.0F) + (chosen(low) ? dropped.low : 0.0F);
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t) {
+        s[t][n][i] = chosen(bits) ? s[t][n][i] + term : -kInfinity;
+        s[t][n][i + 2] = chosen(bits) ? s[t][n][i + 2] + term : -kInfinity;
+      }
+    }
+  }
+}
+
+/// A warp has kTiles * 16 queries. scale2: softmax scale * log2 e, since exponentials are taken to base 2. `dropped` is
+/// read with a remainder alone.
+template <Element kElement, int kDim, int kTiles, bool kRemainder>
 __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
-    attend_kernel(const __grid_constant__ Attention call, const __grid_constant__ BlockMap map, float scale2) {
+    attend_kernel(const __grid_constant__ Attention call, const __grid_constant__ BlockMap map, float scale2,
+                  const __grid_constant__ DroppedBlocks dropped) {
   constexpr int kQueries = kWarps * kTiles * 16;
   extern __shared__ __align__(256) unsigned char shared[];
   const std::uint32_t q_tile = shared_address(shared);
@@ -76,16 +103,35 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   __shared__ KeyTile tiles[2];              // tile j is in tiles[j % 2]
   __shared__ KeyWalk walk;
   copy_queries<kDim, kQueries>(q_tile, static_cast<const std::uint16_t*>(call.q) + head_offset, queries, query_start);
+  // With a remainder, in shared memory for the registers' sake: pooled rows that follow the blocks, the block row's bits.
+  __shared__ int pooled;
+  __shared__ const uint2* dropped_bits;
   if (warp == 0) {
-    walk.begin(map, call.dense() ? nullptr : call.lists.columns + (list + block) * blocks,
-               call.dense() ? blocks : call.lists.counts[list + block]);
-    walk.write_next(map, tiles[0]);
-    walk.write_next(map, tiles[1]);
+    const int kept = call.dense() ? blocks : call.lists.counts[list + block];
+    walk.begin(map, call.dense() ? nullptr : call.lists.columns + (list + block) * blocks, kept);
+    if constexpr (kRemainder) {
+      if (lane == 0) {
+        pooled = kept < blocks ? layout.regions() : 0;  // a text row drops nothing
+        dropped_bits = reinterpret_cast<const uint2*>(
+            dropped.bits + (static_cast<std::int64_t>(head) * layout.regions() + block) * pooled_tiles(layout));
+      }
+      __syncwarp();
+    }
+    walk.write_next(map, tiles[0], kRemainder ? pooled : 0);
+    walk.write_next(map, tiles[1], kRemainder ? pooled : 0);
   }
   __syncthreads();
   const KeyCopy<kDim> copy;
+  // The first element of K or V that a tile's `tokens` count from.
+  const auto source = [&](const std::uint16_t* tokens, const void* pooled_rows, const KeyTile& tile) {
+    if constexpr (!kRemainder) return tokens;
+    return tile.pooled < 0 ? tokens
+                           : static_cast<const std::uint16_t*>(pooled_rows) +
+                                 static_cast<std::int64_t>(blockIdx.y) * layout.regions() * kDim;
+  };
+  const std::uint16_t* from = source(k_head, call.pooled_k, tiles[0]);
 #pragma unroll
-  for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, k_tile, k_head, tiles[0]);
+  for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, k_tile, from, tiles[0]);
   commit_copies();
 
   // Addresses that this lane gives to ldmatrix, for the tile's first 16 rows and channels. The swizzle makes channel
@@ -108,8 +154,10 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     __syncthreads();  // K has arrived, and all warps have read V
     const int valid = tiles[parity].keys;
     if (valid == 0) break;
+    const int pooled_tile = kRemainder ? tiles[parity].pooled : -1;
+    from = source(v_head, call.pooled_v, tiles[parity]);
 #pragma unroll
-    for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, v_tile, v_head, tiles[parity]);
+    for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, v_tile, from, tiles[parity]);
     commit_copies();
 
     // Always 0, but the compiler cannot know it. With a constant it would keep all of K's addresses in registers
@@ -154,6 +202,11 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
         }
       }
     }
+    if constexpr (kRemainder) {
+      if (pooled_tile >= 0) {
+        weigh_pooled(s, dropped, dropped_bits, pooled_tile, lane);
+      }
+    }
     float highest[kTiles][2];
     bool rises = false;
 #pragma unroll
@@ -191,10 +244,12 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
 #pragma unroll
     for (int t = 0; t < kTiles; ++t) {
       if (t == kTiles - 1) {  // not earlier: while all of S is live, registers do not suffice for the addresses too
+        from = source(k_head, call.pooled_k, tiles[parity ^ 1]);
 #pragma unroll
-        for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, k_tile, k_head, tiles[parity ^ 1]);
+        for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, k_tile, from, tiles[parity ^ 1]);
         commit_copies();
-        if (warp == 0) walk.write_next(map, tiles[parity]);  // at this point it delays the other warps least
+        // At this point it delays the other warps least.
+        if (warp == 0) walk.write_next(map, tiles[parity], kRemainder ? pooled : 0);
       }
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -263,27 +318,34 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   }
 }
 
-template <Element kElement, int kDim, int kTiles>
-void launch(const Attention& call, cudaStream_t stream) {
+template <Element kElement, int kDim, int kTiles, bool kRemainder>
+void launch(const Attention& call, const DroppedBlocks& dropped, cudaStream_t stream) {
   constexpr int kQueries = kWarps * kTiles * 16;
   constexpr int kShared = (kQueries + 2 * kKeys) * kDim * 2;
-  const auto kernel = attend_kernel<kElement, kDim, kTiles>;
+  const auto kernel = attend_kernel<kElement, kDim, kTiles, kRemainder>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "cudaFuncSetAttribute");
   const int tiles_a_block = (call.layout.region_tokens() + kQueries - 1) / kQueries;
   kernel<<<dim3(call.layout.blocks() * tiles_a_block, call.layout.heads), kThreads, kShared, stream>>>(
-      call, BlockMap(call.layout, call.region_order), call.scale * kLog2E);
+      call, BlockMap(call.layout, call.region_order), call.scale * kLog2E, dropped);
   check_launch("attend_kernel");
 }
 
+template <Element kElement, int kDim, bool kRemainder>
+void launch_for_region(const Attention& call, const DroppedBlocks& dropped, cudaStream_t stream) {
+  call.layout.region_tokens() <= 64 ? launch<kElement, kDim, 1, kRemainder>(call, dropped, stream)
+                                    : launch<kElement, kDim, 2, kRemainder>(call, dropped, stream);
+}
+
 template <Element kElement, int kDim>
-void launch_for_region(const Attention& call, cudaStream_t stream) {
-  call.layout.region_tokens() <= 64 ? launch<kElement, kDim, 1>(call, stream) : launch<kElement, kDim, 2>(call, stream);
+void launch_for_remainder(const Attention& call, void* workspace, cudaStream_t stream) {
+  if (!call.has_remainder()) return launch_for_region<kElement, kDim, false>(call, {}, stream);
+  launch_for_region<kElement, kDim, true>(call, write_dropped_blocks(call, workspace, stream), stream);
 }
 
 template <Element kElement>
-void launch_for_dim(const Attention& call, cudaStream_t stream) {
-  call.layout.head_dim == 64 ? launch_for_region<kElement, 64>(call, stream)
-                             : launch_for_region<kElement, 128>(call, stream);
+void launch_for_dim(const Attention& call, void* workspace, cudaStream_t stream) {
+  call.layout.head_dim == 64 ? launch_for_remainder<kElement, 64>(call, workspace, stream)
+                             : launch_for_remainder<kElement, 128>(call, workspace, stream);
 }
 
 std::string unsupported(const Attention& call, int capability) {
@@ -293,22 +355,22 @@ std::string unsupported(const Attention& call, int capability) {
   return dim == 64 || dim == 128 ? "" : "wants head_dim 64 or 128, found " + std::to_string(dim);
 }
 
-void launch_mma(const Attention& call, const Resources&, cudaStream_t stream) {
+void launch_mma(const Attention& call, const Resources& resources, cudaStream_t stream) {
   require_valid(call);
   // Checks head_dim alone. A GPU older than sm_80 needs no check here: there the launch itself fails.
   constexpr int kOldest = 80;
   if (const std::string why = unsupported(call, kOldest); !why.empty()) {
     throw std::invalid_argument("attend_mma " + why);
   }
-  call.element == Element::bfloat16 ? launch_for_dim<Element::bfloat16>(call, stream)
-                                    : launch_for_dim<Element::float16>(call, stream);
+  call.element == Element::bfloat16 ? launch_for_dim<Element::bfloat16>(call, resources.workspace, stream)
+                                    : launch_for_dim<Element::float16>(call, resources.workspace, stream);
 }
 
 }  // namespace
 
 AttentionKernel mma_kernel() {
   return {"mma", "fused, mma.sync and cp.async: sm_80 on, head_dim 64 and 128", unsupported,
-          [](const Attention&) -> std::size_t { return 0; }, launch_mma};
+          dropped_blocks_workspace, launch_mma};
 }
 
 }  // namespace draft::gpu

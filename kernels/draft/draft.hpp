@@ -30,6 +30,12 @@ void pool(const Layout& layout, Element element, Pool kind,
           float* pooled,     // [heads, regions, head_dim]
           cudaStream_t stream);
 
+/// As pool(), rounded to the element type: the rows of a pooled remainder (Attention::pooled_k).
+void pool_elements(const Layout& layout, Element element, Pool kind,
+                   const void* rows,  // [heads, tokens, head_dim], token order
+                   void* pooled,      // [heads, regions, head_dim]
+                   cudaStream_t stream);
+
 /// S~ = Q~ K~^T in fp32, unscaled.
 void draft_logits(const Layout& layout,
                   const float* pooled_q,  // [heads, regions, head_dim]

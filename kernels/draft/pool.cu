@@ -3,9 +3,10 @@
 //           (256 / vectors of a row)-th token of the region, with 8 loads in flight. Partial results of a channel are
 //           combined through shared memory.
 // Needs:    head_dim a multiple of 8, 16-byte aligned pointers, bfloat16 or float16; sm_80 on.
-// Costs:    reads 2 * heads * video * head_dim bytes once, past the L1; writes 4 * heads * regions * head_dim.
+// Costs:    reads 2 * heads * video * head_dim bytes once, past the L1; writes 4 * heads * regions * head_dim, 2 for
+//           pool_elements.
 // Numerics: fp32 sums in a fixed order (bit-identical runs), then one division by |R|; a maximum is exact and NaN if
-//           one of its numbers is. Text is left out.
+//           one of its numbers is. Text is left out. pool_elements rounds the result once more.
 
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
@@ -26,9 +27,10 @@ __device__ float join(float a, float b) {
   return larger;
 }
 
-template <Element kElement, Pool kPool>
+/// Pooled: float, or the element's own type.
+template <Element kElement, Pool kPool, typename Pooled>
 __global__ void __launch_bounds__(kThreads, 4)
-    pool_kernel(Layout layout, const uint4* __restrict__ rows, float* __restrict__ pooled) {
+    pool_kernel(Layout layout, const uint4* __restrict__ rows, Pooled* __restrict__ pooled) {
   __shared__ float parts[kThreads * kVector];  // partial results, [slots, head_dim]
   const int vectors = layout.head_dim / kVector;
   const int slots = kThreads / vectors;  // tokens that the CTA reads at a time
@@ -77,18 +79,20 @@ __global__ void __launch_bounds__(kThreads, 4)
   }
   __syncthreads();
 
-  float* out = pooled + (static_cast<std::int64_t>(head) * layout.regions() + region) * layout.head_dim;
+  Pooled* out = pooled + (static_cast<std::int64_t>(head) * layout.regions() + region) * layout.head_dim;
   for (int channel = static_cast<int>(threadIdx.x); channel < layout.head_dim; channel += kThreads) {
     float total = kStart;
     for (int s = 0; s < slots; ++s) total = join<kPool>(total, parts[s * layout.head_dim + channel]);
-    out[channel] = kPool == Pool::average ? total / static_cast<float>(size) : total;
+    if constexpr (kPool == Pool::average) total /= static_cast<float>(size);
+    out[channel] = static_cast<Pooled>(total);
   }
 }
 
-template <Element kElement>
-void launch(const Layout& layout, Pool kind, const void* rows, float* pooled, cudaStream_t stream) {
+template <Element kElement, typename Pooled>
+void launch(const Layout& layout, Pool kind, const void* rows, void* to, cudaStream_t stream) {
   const dim3 grid(layout.regions(), layout.heads);
   const auto* vectors = static_cast<const uint4*>(rows);
+  auto* const pooled = static_cast<Pooled*>(to);
   if (kind == Pool::average) {
     pool_kernel<kElement, Pool::average><<<grid, kThreads, 0, stream>>>(layout, vectors, pooled);
   } else {
@@ -97,18 +101,26 @@ void launch(const Layout& layout, Pool kind, const void* rows, float* pooled, cu
   check_launch("pool_kernel");
 }
 
-}  // namespace
-
-void pool(const Layout& layout, Element element, Pool kind, const void* rows, float* pooled, cudaStream_t stream) {
+void require_pool(const Layout& layout, Element element, const void* rows, const void* pooled) {
   require_valid(layout);
   require_half("pool: element", element);
   require_aligned("pool: rows", rows);
   require_aligned("pool: pooled", pooled);
-  if (element == Element::bfloat16) {
-    launch<Element::bfloat16>(layout, kind, rows, pooled, stream);
-  } else {
-    launch<Element::float16>(layout, kind, rows, pooled, stream);
-  }
+}
+
+}  // namespace
+
+void pool(const Layout& layout, Element element, Pool kind, const void* rows, float* pooled, cudaStream_t stream) {
+  require_pool(layout, element, rows, pooled);
+  element == Element::bfloat16 ? launch<Element::bfloat16, float>(layout, kind, rows, pooled, stream)
+                               : launch<Element::float16, float>(layout, kind, rows, pooled, stream);
+}
+
+void pool_elements(const Layout& layout, Element element, Pool kind, const void* rows, void* pooled,
+                   cudaStream_t stream) {
+  require_pool(layout, element, rows, pooled);
+  element == Element::bfloat16 ? launch<Element::bfloat16, __nv_bfloat16>(layout, kind, rows, pooled, stream)
+                               : launch<Element::float16, __half>(layout, kind, rows, pooled, stream);
 }
 
 }  // namespace draft::gpu

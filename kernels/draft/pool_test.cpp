@@ -58,6 +58,29 @@ TEST_F(Pooling, IsTheReferencesOnEveryLayout) {
   }
 }
 
+// Claim: pool_elements() gives pool()'s numbers, rounded to the nearest of the element type.
+TEST_F(Pooling, ElementsAreTheRoundedPooledRows) {
+  for (const Layout& layout : swept_layouts()) {
+    for (const Element element : {Element::bfloat16, Element::float16}) {
+      const Tensor tensor = random_tensor(layout, element, 7, 0.5);
+      const DeviceBuffer<std::uint16_t> rows{std::span(tensor.bits)};
+      const std::vector<float> wanted = pool_on_gpu(layout, element, Pool::average, tensor.bits);
+      const Guarded<std::uint16_t> pooled(wanted.size());
+      const Stream stream;
+      pool_elements(layout, element, Pool::average, rows.data(), pooled.data(), stream.get());
+      stream.wait();
+      const std::vector<std::uint16_t> found = pooled.read();
+      const double unit = element == Element::bfloat16 ? 0x1p-8 : 0x1p-11;  // half a unit in the last place of 1
+      Index off = 0;
+      for (std::size_t i = 0; i < wanted.size(); ++i) {
+        const double number = static_cast<double>(wanted[i]);
+        off += !(std::abs(decode(element, found[i]) - number) <= unit * std::abs(number) + 0x1p-25);
+      }
+      EXPECT_EQ(off, 0) << to_string(layout);
+    }
+  }
+}
+
 // Negative control: the mean over padded regions (the released code's, on a grid that does not divide) is outside.
 TEST_F(Pooling, TheCheckRefusesMeansOverPadding) {
   const Layout layout{.heads = 1, .frames = 2, .height = 9, .width = 17, .text = 3};
@@ -94,6 +117,8 @@ TEST_F(Pooling, RefusesPointersThatAreNotAligned) {
   const DeviceBuffer<float> memory(4096);
   EXPECT_THROW(pool(layout, Element::float16, Pool::average, nullptr, memory.data(), nullptr), std::invalid_argument);
   EXPECT_THROW(pool(layout, Element::float16, Pool::average, memory.data(), memory.data() + 1, nullptr),
+               std::invalid_argument);
+  EXPECT_THROW(pool_elements(layout, Element::float16, Pool::average, memory.data(), nullptr, nullptr),
                std::invalid_argument);
 }
 

@@ -103,9 +103,21 @@ class Call {
   using Counts = std::optional<Tensor<std::int32_t, 2>>;
   using Order = std::optional<Tensor<std::int16_t, 2>>;
 
+  using Pooled = std::optional<Rows>;  // [heads, regions, head_dim]
+
   Call(const Layout& layout, float scale, bool region_order, const Rows& q, const Rows& k, const Rows& v, const Rows& o,
-       const Tensor<float, 2>& lse, const Shorts& columns, const Counts& counts, const Order& order)
-      : q_(q), k_(k), v_(v), o_(o), lse_(lse), columns_(columns), counts_(counts), order_(order) {
+       const Tensor<float, 2>& lse, const Shorts& columns, const Counts& counts, const Order& order,
+       const Pooled& pooled_k, const Pooled& pooled_v)
+      : q_(q),
+        k_(k),
+        v_(v),
+        o_(o),
+        lse_(lse),
+        columns_(columns),
+        counts_(counts),
+        order_(order),
+        pooled_k_(pooled_k),
+        pooled_v_(pooled_v) {
     call_ = {.layout = layout,
              .element = element_of(q),
              .scale = scale,
@@ -119,6 +131,8 @@ class Call {
     if (columns.has_value()) call_.lists.columns = reinterpret_cast<std::uint16_t*>(columns->data());
     if (counts.has_value()) call_.lists.counts = counts->data();
     if (order.has_value()) call_.lists.order = reinterpret_cast<std::uint16_t*>(order->data());
+    if (pooled_k.has_value()) call_.pooled_k = pooled_k->data();
+    if (pooled_v.has_value()) call_.pooled_v = pooled_v->data();
   }
 
   [[nodiscard]] std::size_t workspace(const std::string& kernel) const { return kernel_of(kernel).workspace(call_); }
@@ -142,6 +156,7 @@ class Call {
   Shorts columns_;
   Counts counts_;
   Order order_;
+  Pooled pooled_k_, pooled_v_;
   Attention call_;
 };
 
@@ -184,9 +199,11 @@ NB_MODULE(_kernels, m) {
 
   nb::class_<Call>(m, "Call")
       .def(nb::init<const Layout&, float, bool, const Rows&, const Rows&, const Rows&, const Rows&,
-                    const Tensor<float, 2>&, const Call::Shorts&, const Call::Counts&, const Call::Order&>(),
+                    const Tensor<float, 2>&, const Call::Shorts&, const Call::Counts&, const Call::Order&,
+                    const Call::Pooled&, const Call::Pooled&>(),
            "layout"_a, "scale"_a, "region_order"_a, tensor("q"), tensor("k"), tensor("v"), tensor("o"), tensor("lse"),
-           optional("columns"), optional("counts"), optional("order"))
+           optional("columns"), optional("counts"), optional("order"), optional("pooled_k") = nb::none(),
+           optional("pooled_v") = nb::none())
       .def("workspace", &Call::workspace, "kernel"_a)
       .def("launch", &Call::launch, "kernel"_a, tensor("workspace"), "stream"_a);
 
@@ -195,6 +212,13 @@ NB_MODULE(_kernels, m) {
       [](const Layout& layout, const std::string& kind, const Rows& rows, const Map& pooled, Handle stream) {
         use_device(rows);
         pool(layout, element_of(rows), pool_of(kind), rows.data(), pooled.data(), stream_of(stream));
+      },
+      "layout"_a, "kind"_a, tensor("rows"), tensor("pooled"), "stream"_a);
+  m.def(
+      "pool_elements",
+      [](const Layout& layout, const std::string& kind, const Rows& rows, const Rows& pooled, Handle stream) {
+        use_device(rows);
+        pool_elements(layout, element_of(rows), pool_of(kind), rows.data(), pooled.data(), stream_of(stream));
       },
       "layout"_a, "kind"_a, tensor("rows"), tensor("pooled"), "stream"_a);
   m.def(

@@ -6,9 +6,10 @@
 
 namespace draft::gpu {
 
-template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair>
-__device__ void Consumer<kElement, kDim, kMaximum, kPair>::hand_over(const float (&o)[kDim / 2], const float (&lse)[2],
-                                                                     Slot slot, const WorkTile& tile) const {
+template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair, bool kRemainder>
+__device__ void Consumer<kElement, kDim, kMaximum, kPair, kRemainder>::hand_over(const float (&o)[kDim / 2],
+                                                                                 const float (&lse)[2], Slot slot,
+                                                                                 const WorkTile& tile) const {
   const std::uint32_t o_tile = q_tiles + slot.index * Sizes::kTileBytes;
 #pragma unroll
   for (int c = 0; c < kDim / 16; ++c) {

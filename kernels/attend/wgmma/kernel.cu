@@ -8,10 +8,12 @@
 //           The design is FlashAttention-3's (arXiv 2407.08608). Dense at head_dim 128, CTAs form pairs that share
 //           every load of K and V.
 // Needs:    sm_90a; head_dim 64 or 128; bf16 or fp16; q, k, v, o aligned to 16 bytes; token order with regions of 128
-//           tokens, or region order with regions of at most 128; lists as write_lists makes them, or none for dense.
+//           tokens, or region order with regions of at most 128; lists as write_lists makes them, or none for dense;
+//           pooled rows for a remainder, or none.
 //           In either order a region is one box of a TMA copy, so nothing is gathered.
 // Costs:    4 * 128 * 128 * head_dim FLOPs for each kept block. K and V are read once for each block row of queries, in
-//           pairs once for two, from L2 as long as one head's K and V fit there.
+//           pairs once for two, from L2 as long as one head's K and V fit there. A remainder adds a tile of pooled
+//           rows for every 128 regions to each block row of video.
 // Numerics: S, the softmax and O in fp32, base 2; P rounded to the element type before P V. Rows of a tile that are no
 //           tokens get weight 0 whatever the logits are. A row without a key has output 0 and lse = -inf. The lists fix
 //           the order of sums, whichever CTA computes a block row: same input, same bits. With bf16 no maximum is taken
@@ -44,7 +46,7 @@ constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 
 #endif
 
-template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair>
+template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair, bool kRemainder>
 __global__ void __launch_bounds__(kThreads, 1) attend_wgmma_kernel(const __grid_constant__ WgmmaCall call) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) unsigned char tiles[];  // two tiles of Q, then the ring of K and V tiles
@@ -62,12 +64,13 @@ __global__ void __launch_bounds__(kThreads, 1) attend_wgmma_kernel(const __grid_
   const int lane = static_cast<int>(threadIdx.x) % 32;
   if (warp < 4) {
     give_registers<kProducerRegisters>();
-    if (warp == 0) load<kDim, kPair>(call, state, q_tiles, lane);
+    if (warp == 0) load<kDim, kPair, kRemainder>(call, state, q_tiles, lane);
     if (warp == 1) schedule_tiles<kPair>(call, state, lane);
     if (warp == 2) store_outputs<kDim>(call, state, q_tiles, lane);
   } else {
     take_registers<kConsumerRegisters>();
-    Consumer<kElement, kDim, kMaximum, kPair>{call, state, q_tiles, {warp / 4 - 1}, warp % 4, lane, {}}.consume();
+    Consumer<kElement, kDim, kMaximum, kPair, kRemainder>{call, state, q_tiles, {warp / 4 - 1}, warp % 4, lane, {}}
+        .consume();
   }
   if constexpr (kPair) meet_cluster();  // a CTA must not end while the other may still write to its shared memory
 #else
@@ -83,10 +86,10 @@ int multiprocessors() {
 }
 
 /// One launch over the work tiles of `call`.
-template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair>
+template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair, bool kRemainder>
 void launch(const WgmmaCall& call, cudaStream_t stream) {
   constexpr int kShared = TileSizes<kDim>::kSharedBytes;
-  const auto kernel = attend_wgmma_kernel<kElement, kDim, kMaximum, kPair>;
+  const auto kernel = attend_wgmma_kernel<kElement, kDim, kMaximum, kPair, kRemainder>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "cudaFuncSetAttribute");
   cudaLaunchAttribute pair{};
   pair.id = cudaLaunchAttributeClusterDimension;
@@ -112,26 +115,34 @@ void launch(const WgmmaCall& call, cudaStream_t stream) {
 }
 
 /// fp16: one launch. bf16: a second one computes the work tiles again in which the first overflowed, mostly none.
-template <Element kElement, int kDim>
+template <Element kElement, int kDim, bool kRemainder>
 void launch_all(WgmmaCall call, cudaStream_t stream) {
-  const bool dense = call.lists.counts == nullptr;
+  const bool dense = call.lists.counts == nullptr;  // then there is no remainder
   constexpr MaximumTracking kFirst =
       kElement == Element::bfloat16 ? MaximumTracking::first_block : MaximumTracking::every_block;
-  if constexpr (kDim == 128) {
-    dense ? launch<kElement, kDim, kFirst, true>(call, stream) : launch<kElement, kDim, kFirst, false>(call, stream);
+  if constexpr (kDim == 128 && !kRemainder) {
+    dense ? launch<kElement, kDim, kFirst, true, false>(call, stream)
+          : launch<kElement, kDim, kFirst, false, false>(call, stream);
   } else {
-    launch<kElement, kDim, kFirst, false>(call, stream);
+    launch<kElement, kDim, kFirst, false, kRemainder>(call, stream);
   }
   if constexpr (kFirst == MaximumTracking::first_block) {
     call.only_recompute = true;
     ++call.next_tile;
-    launch<kElement, kDim, MaximumTracking::every_block, false>(call, stream);
+    launch<kElement, kDim, MaximumTracking::every_block, false, kRemainder>(call, stream);
   }
 }
 
-template <Element kElement>
+template <Element kElement, bool kRemainder>
 void launch_for_dim(int head_dim, const WgmmaCall& call, cudaStream_t stream) {
-  head_dim == 64 ? launch_all<kElement, 64>(call, stream) : launch_all<kElement, 128>(call, stream);
+  head_dim == 64 ? launch_all<kElement, 64, kRemainder>(call, stream)
+                 : launch_all<kElement, 128, kRemainder>(call, stream);
+}
+
+template <Element kElement>
+void launch_for_remainder(int head_dim, const WgmmaCall& call, cudaStream_t stream) {
+  call.pooled_tiles > 0 ? launch_for_dim<kElement, true>(head_dim, call, stream)
+                        : launch_for_dim<kElement, false>(head_dim, call, stream);
 }
 
 bool has_partial_blocks(const Layout& layout) {
@@ -143,6 +154,13 @@ bool has_partial_blocks(const Layout& layout) {
 /// before a launch, and RecomputeList's tiles.
 std::size_t cleared_integers(const Layout& layout) {
   return 3 + static_cast<std::size_t>(layout.heads) * layout.blocks();
+}
+
+/// The integers' bytes, rounded up to where the remainder's part may start.
+std::size_t bytes_of_integers(const Layout& layout) {
+  constexpr std::size_t kAlignment = 16;
+  const std::size_t bytes = (2 * cleared_integers(layout) - 3) * sizeof(int);
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
 }  // namespace
@@ -164,7 +182,7 @@ std::string attend_wgmma_unsupported(const Attention& call, int capability) {
 }
 
 std::size_t attend_wgmma_workspace(const Attention& call) {
-  return (2 * cleared_integers(call.layout) - 3) * sizeof(int);
+  return bytes_of_integers(call.layout) + dropped_blocks_workspace(call);
 }
 
 void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
@@ -191,7 +209,12 @@ void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
                      .lists = call.dense() ? BlockLists{} : call.lists,
                      .next_tile = integers,
                      .recompute = {integers + 2, integers + 3, integers + 3 + work_tiles},
-                     .only_recompute = false};
+                     .only_recompute = false,
+                     .pooled_k = {},
+                     .pooled_v = {},
+                     .regions = call.layout.regions(),
+                     .pooled_tiles = 0,
+                     .dropped = {}};
   const auto encode = [&](CUtensorMap(&to)[kTileMaps], const void* tensor) {
     std::ranges::copy(encode_maps(launched.grid, call.element, tensor), to);
   };
@@ -201,8 +224,15 @@ void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
   encode(launched.o, call.o);
   check(cudaMemsetAsync(workspace, 0, cleared_integers(call.layout) * sizeof(int), stream),
         "cudaMemsetAsync of the workspace");
-  call.element == Element::bfloat16 ? launch_for_dim<Element::bfloat16>(call.layout.head_dim, launched, stream)
-                                    : launch_for_dim<Element::float16>(call.layout.head_dim, launched, stream);
+  if (call.has_remainder()) {
+    launched.pooled_tiles = pooled_tiles(call.layout);
+    launched.pooled_k = encode_pooled_map(call.layout, call.element, call.pooled_k);
+    launched.pooled_v = encode_pooled_map(call.layout, call.element, call.pooled_v);
+    launched.dropped =
+        write_dropped_blocks(call, static_cast<unsigned char*>(workspace) + bytes_of_integers(call.layout), stream);
+  }
+  call.element == Element::bfloat16 ? launch_for_remainder<Element::bfloat16>(call.layout.head_dim, launched, stream)
+                                    : launch_for_remainder<Element::float16>(call.layout.head_dim, launched, stream);
 }
 
 AttentionKernel wgmma_kernel() {

@@ -14,7 +14,7 @@ namespace draft::gpu {
 /// it needs 9.0 exactly, head_dim 64 or 128, and regions of 128 tokens in token order, of at most 128 in region order.
 std::string attend_wgmma_unsupported(const Attention& call, int capability);
 
-/// Bytes of device scratch: counters, and 8 for each block row of each head.
+/// Bytes of device scratch: counters, 8 for each block row of each head, and what a remainder needs (remainder.hpp).
 std::size_t attend_wgmma_workspace(const Attention& call);
 
 /// Enqueues the attention of `call`: dense or block-sparse, token or region order. The same input gives the same bits.

@@ -41,7 +41,7 @@ __device__ inline void load_tile(std::uint32_t to, const CUtensorMap* map, int x
 }
 
 /// Loads K0, Q, K1, V0, K2, V1, ...: the order in which the consumers need them.
-template <int kDim, bool kPair>
+template <int kDim, bool kPair, bool kRemainder>
 __device__ inline void load(const WgmmaCall& call, PipelineState& state, std::uint32_t q_tiles, int lane) {
   using Sizes = TileSizes<kDim>;
   const std::uint32_t ring_tiles = q_tiles + 2 * Sizes::kTileBytes;
@@ -51,8 +51,13 @@ __device__ inline void load(const WgmmaCall& call, PipelineState& state, std::ui
     const Slot slot(n);
     wait_for_phase(shared_address(&state.tile_full[slot.index]), slot.parity);
     const WorkTile& tile = state.tiles[slot.index];
-    const int count = tile.count, head = tile.head;
+    const int head = tile.head;
+    const int kept = tile.count, count = key_tiles<kRemainder>(call, kept);
     if (count < 0) return;
+    const uint4* dropped =
+        kRemainder
+            ? call.dropped.bits + static_cast<std::int64_t>(head * call.regions + tile.row) * call.pooled_tiles - kept
+            : nullptr;
     const std::uint16_t* list =
         call.lists.columns == nullptr
             ? nullptr
@@ -63,25 +68,39 @@ __device__ inline void load(const WgmmaCall& call, PipelineState& state, std::ui
       if (j == max(count - kTileLookahead, 0) && n > 0) arrive_lanes(state.tile_empty[slot.index ^ 1]);
       if (j < count) {
         // Every 32 blocks each lane computes the box of one of the next 32, and reads a column of the 32 after them.
-        if (j % 32 == 0) {
+        if (j % 32 == 0 && (!kRemainder || j < kept)) {
           PackedBox packed{};
-          if (j + lane < count) {
+          if (j + lane < kept) {
             const TileBox box = call.grid.box(column);
             packed = {box.x, box.y, box.z, static_cast<std::uint32_t>(box.map | box.columns << 8 | box.rows << 16)};
           }
           __syncwarp();  // all lanes have read the boxes that are overwritten here
           state.boxes[j / 32 & 1][lane] = packed;
           const int later = j + 32 + lane;
-          column = list == nullptr || later >= count ? later : list[later];
+          column = list == nullptr || later >= kept ? later : list[later];
           __syncwarp();
         }
-        const PackedBox box = state.boxes[j / 32 & 1][j % 32];
-        const uint4 rows = token_rows(call.grid, box.shape, lane);
-        wait_for_phase(shared_address(&state.empty[ring.stage]), ring.parity ^ 1);
-        if (lane == 0) {
-          state.token_rows[ring.stage] = rows;
-          load_tile<kDim, kPair>(ring_tiles + ring.stage * Sizes::kTileBytes, &call.k[box.shape & 0xff], box.x, box.y,
-                                 box.z, head, state.full[ring.stage], keep);
+        if (kRemainder && j >= kept) {
+          wait_for_phase(shared_address(&state.empty[ring.stage]), ring.parity ^ 1);
+          if (lane == 0) {
+            state.token_rows[ring.stage] = dropped[j];
+            state.pooled_tile[ring.stage] = j - kept;
+            load_tile<kDim>(ring_tiles + ring.stage * Sizes::kTileBytes, &call.pooled_k, (j - kept) * kPooledTile, 0, 0,
+                            head, state.full[ring.stage], keep);
+          }
+        } else {
+          const PackedBox box = state.boxes[j / 32 & 1][j % 32];
+          const uint4 rows = token_rows(call.grid, box.shape, lane);
+          wait_for_phase(shared_address(&state.empty[ring.stage]), ring.parity ^ 1);
+          if (lane == 0) {
+            state.token_rows[ring.stage] = rows;
+            if constexpr (kRemainder) {
+              const bool whole = (rows.x & rows.y & rows.z & rows.w) == ~0U;
+              state.pooled_tile[ring.stage] = whole ? PipelineState::kWholeBlock : PipelineState::kPartialBlock;
+            }
+            load_tile<kDim, kPair>(ring_tiles + ring.stage * Sizes::kTileBytes, &call.k[box.shape & 0xff], box.x, box.y,
+                                   box.z, head, state.full[ring.stage], keep);
+          }
         }
         ring.advance();
       }
@@ -93,11 +112,18 @@ __device__ inline void load(const WgmmaCall& call, PipelineState& state, std::ui
                           state.q_full[slot.index], drop);
         }
       } else {
-        const PackedBox box = state.boxes[(j - 1) / 32 & 1][(j - 1) % 32];
         wait_for_phase(shared_address(&state.empty[ring.stage]), ring.parity ^ 1);
-        if (lane == 0) {
-          load_tile<kDim, kPair>(ring_tiles + ring.stage * Sizes::kTileBytes, &call.v[box.shape & 0xff], box.x, box.y,
-                                 box.z, head, state.full[ring.stage], keep);
+        if (kRemainder && j > kept) {
+          if (lane == 0) {
+            load_tile<kDim>(ring_tiles + ring.stage * Sizes::kTileBytes, &call.pooled_v, (j - 1 - kept) * kPooledTile,
+                            0, 0, head, state.full[ring.stage], keep);
+          }
+        } else {
+          const PackedBox box = state.boxes[(j - 1) / 32 & 1][(j - 1) % 32];
+          if (lane == 0) {
+            load_tile<kDim, kPair>(ring_tiles + ring.stage * Sizes::kTileBytes, &call.v[box.shape & 0xff], box.x, box.y,
+                                   box.z, head, state.full[ring.stage], keep);
+          }
         }
         ring.advance();
       }

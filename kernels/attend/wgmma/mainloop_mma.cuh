@@ -44,7 +44,7 @@ struct TensorCoreOrder {
   }
 };
 
-template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair>
+template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair, bool kRemainder>
 struct Consumer {
   using Sizes = TileSizes<kDim>;
   const WgmmaCall& call;
@@ -74,21 +74,44 @@ struct Consumer {
     if (lane == 0) arrive(empty);
     if (kPair && lane == 1) arrive_in_cluster(address_in_cluster(empty, static_cast<int>(blockIdx.x) % 2 ^ 1));
   }
-  /// Sets the logits of keys that are no tokens to -inf. Only lane 0 reads the stage's token_rows, because it is lane 0
-  /// that frees the stage afterwards.
+  /// Sets the logits of keys that are no tokens to -inf. In a tile of pooled rows those of regions that are not dropped,
+  /// and the others get their size's term. Only lane 0 reads what the stage says of its rows, because it is lane 0 that
+  /// frees the stage afterwards.
   __device__ void mask(float (&s)[64], int stage, bool last) const {
-    if (!call.partial_blocks && !(last && call.partial_end)) return;
+    int pooled = -1;
+    if constexpr (kRemainder) {
+      if (lane == 0) pooled = state.pooled_tile[stage];
+      pooled = __shfl_sync(0xffffffffU, pooled, 0);
+      if (pooled == PipelineState::kWholeBlock) return;
+    } else {
+      if (!call.partial_blocks && !(last && call.partial_end)) return;
+    }
     uint4 rows{};
     if (lane == 0) rows = state.token_rows[stage];
     rows = make_uint4(__shfl_sync(0xffffffffU, rows.x, 0), __shfl_sync(0xffffffffU, rows.y, 0),
                       __shfl_sync(0xffffffffU, rows.z, 0), __shfl_sync(0xffffffffU, rows.w, 0));
-    if ((rows.x & rows.y & rows.z & rows.w) != ~0U) mask_columns(s, rows, lane);
+    if constexpr (kRemainder) {
+      mask_columns<true>(s, rows, lane, pooled >= 0 ? call.dropped.whole : 0.0F);
+      if (pooled >= 0 && call.dropped.ragged) add_size_terms(s, pooled);
+    } else {
+      if ((rows.x & rows.y & rows.z & rows.w) != ~0U) mask_columns<false>(s, rows, lane);
+    }
+  }
+  /// Products of a tile of pooled rows become logits of whole regions.
+  __device__ void add_size_terms(float (&s)[64], int pooled_tile) const {
+    const DroppedBlocks& dropped = call.dropped;
+#pragma unroll
+    for (int word = 0; word < 4; ++word) {
+      __syncwarp();
+      add_to_columns(s, word, reinterpret_cast<const std::uint32_t*>(dropped.narrow_bits)[pooled_tile * 4 + word], dropped.narrow, lane);
+      add_to_columns(s, word, reinterpret_cast<const std::uint32_t*>(dropped.low_bits)[pooled_tile * 4 + word], dropped.low, lane);
+    }
   }
 
-  /// Waits for the work tile in `slot`; returns its count of kept blocks, or -1 if there are no more work tiles.
+  /// Waits for the work tile in `slot`; returns its number of tiles of keys, or -1 if there are no more work tiles.
   __device__ int count_at(Slot slot) const {
     wait_for_phase(shared_address(&state.tile_full[slot.index]), slot.parity);
-    return __shfl_sync(0xffffffffU, state.tiles[slot.index].count, 0);
+    return key_tiles<kRemainder>(call, __shfl_sync(0xffffffffU, state.tiles[slot.index].count, 0));
   }
   /// Waits for Q and loads this warp's rows into registers, so that the products read only K from shared memory.
   __device__ void load_queries(std::uint32_t (&q)[kDim / 16][4], Slot slot) const {
@@ -100,7 +123,7 @@ struct Consumer {
     }
   }
 
-  /// The first S of a block row of `count` blocks, when there is no P V of a previous block row to overlap it with.
+  /// The first S of a block row, when there is no P V of a previous block row to overlap it with.
   __device__ void first_scores(int count, const std::uint32_t (&q)[kDim / 16][4], float (&s)[64]) {
     const int k_stage = next_tile();
     tensor_cores.wait();
@@ -140,7 +163,7 @@ struct Consumer {
     }
   }
 
-  /// The last P V of a block row, overlapped with the first S of the next one if that has blocks (next_count > 0; else
+  /// The last P V of a block row, overlapped with the first S of the next one if that has tiles (next_count > 0; else
   /// `q` and `s` are left alone). This V comes before that K in the ring.
   __device__ void last_outputs(int next_count, Slot next, std::uint32_t (&q)[kDim / 16][4], float (&s)[64],
                                const std::uint32_t (&p)[8][4], float (&o)[kDim / 2]) {

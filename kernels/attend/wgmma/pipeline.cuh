@@ -12,6 +12,7 @@
 // A work tile is one block row of one head. Every warp goes through the same work tiles and the same blocks of each, so
 // each finds slot and parity by counting. A work tile without blocks still loads Q and stores O, so that the counts
 // stay equal. A work tile of count -1 comes last and ends every warp; nobody waits for it to be emptied.
+// With a remainder the tiles of pooled K and V go through the same ring, behind those of the row's kept blocks.
 // The ring needs two stages at least: a consumer holds K of block j while it waits for V of block j - 1 in the next.
 //
 // A pair is a cluster of two CTAs that go through the same blocks in lockstep for two block rows. Each CTA's TMA writes
@@ -21,7 +22,7 @@
 
 #include <cstdint>
 
-#include "kernels/attend/attention.hpp"
+#include "kernels/attend/remainder.hpp"
 #include "kernels/attend/wgmma/tile_box.hpp"
 #include "kernels/ptx/mma.cuh"
 #include "kernels/ptx/sm90.cuh"
@@ -54,7 +55,18 @@ struct WgmmaCall {
   int* next_tile;    // counter of work tiles given out after the first of each CTA; not used by pairs
   RecomputeList recompute;
   bool only_recompute;  // true: the work tiles are those of `recompute`; false: all
+  // With a remainder alone:
+  CUtensorMap pooled_k, pooled_v;
+  int regions, pooled_tiles;
+  DroppedBlocks dropped;
 };
+
+/// A block row's tiles of keys: the `kept` blocks of its list, then with a remainder tiles of pooled rows. A row that
+/// keeps every block, as text rows do, has no remainder. -1 (no more work tiles) stays -1.
+template <bool kRemainder>
+__device__ inline int key_tiles(const WgmmaCall& call, int kept) {
+  return kRemainder && kept >= 0 && kept < call.blocks ? kept + call.pooled_tiles : kept;
+}
 
 inline constexpr int kConsumerWarps = 8;
 
@@ -88,7 +100,10 @@ struct PipelineState {
   std::uint64_t full[kMostStages], empty[kMostStages];
   std::uint64_t q_full[2], q_empty[2], o_full[2];
   std::uint64_t tile_full[2], tile_empty[2];
-  uint4 token_rows[kMostStages];  // for a stage that holds K: one bit for each row, 1 if it is a token
+  // For a stage that holds K: a bit for each row, 1 if it is a token, or with pooled rows a dropped region.
+  uint4 token_rows[kMostStages];
+  int pooled_tile[kMostStages];  // with a remainder: which tile of pooled rows it is, or one of the two below
+  static constexpr int kWholeBlock = -1, kPartialBlock = -2;
   WorkTile tiles[2];
   PackedBox boxes[2][32];  // used by the load warp alone
 

@@ -12,9 +12,10 @@ namespace draft::gpu {
 
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-/// Sets the logits of columns that are no tokens to -inf. Column c is a token if bit c % 32 of word c / 32 of `real`
-/// is 1.
-__device__ inline void mask_columns(float (&s)[64], uint4 real, int lane) {
+/// Sets the logits of columns that are no tokens to -inf, and with kTerm adds `term` to the others. Column c is a token
+/// if bit c % 32 of word c / 32 of `real` is 1.
+template <bool kTerm>
+__device__ inline void mask_columns(float (&s)[64], uint4 real, int lane, float term = 0.0F) {
   const std::uint32_t words[4] = {real.x, real.y, real.z, real.w};
 #pragma unroll
   for (int word = 0; word < 4; ++word) {
@@ -23,9 +24,28 @@ __device__ inline void mask_columns(float (&s)[64], uint4 real, int lane) {
     for (int n = 0; n < 4; ++n) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        if ((own >> (n * 8 + i) & 1) != 0) continue;
-        s[word * 16 + n * 4 + i] = s[word * 16 + n * 4 + 2 + i] = kMinusInfinity;
+        float &upper = s[word * 16 + n * 4 + i], &lower = s[word * 16 + n * 4 + 2 + i];
+        if ((own >> (n * 8 + i) & 1) == 0) {
+          upper = lower = kMinusInfinity;
+        } else if constexpr (kTerm) {
+          upper += term;
+          lower += term;
+        }
       }
+    }
+  }
+}
+
+/// Adds `term` to the logits of columns 32 word to 32 word + 31 whose bit in `chosen` is 1.
+__device__ inline void add_to_columns(float (&s)[64], int word, std::uint32_t chosen, float term, int lane) {
+  const std::uint32_t own = chosen >> (lane % 4 * 2);
+#pragma unroll
+  for (int n = 0; n < 4; ++n) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if ((own >> (n * 8 + i) & 1) == 0) continue;
+      s[word * 16 + n * 4 + i] += term;
+      s[word * 16 + n * 4 + 2 + i] += term;
     }
   }
 }

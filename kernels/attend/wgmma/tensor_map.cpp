@@ -35,33 +35,42 @@ std::string listed(const std::array<T, kCount>& numbers) {
   return "(" + text + ")";
 }
 
+/// `name` is what an error calls the map.
+CUtensorMap encode_map(const std::string& name, const MapShape& shape, Element element, const void* tensor) {
+  static const Encode encode = find_encode();
+  constexpr std::uint64_t kBytes = 2;  // of an element
+  std::array<std::uint64_t, 4> strides{};
+  for (std::size_t axis = 0; axis < strides.size(); ++axis) strides[axis] = shape.strides[axis] * kBytes;
+  const std::array<std::uint32_t, 5> steps{1, 1, 1, 1, 1};
+  const auto address = reinterpret_cast<std::uintptr_t>(tensor) + static_cast<std::uintptr_t>(shape.base) * kBytes;
+  CUtensorMap map{};
+  const CUresult status =
+      encode(&map, element == Element::bfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 5,
+             reinterpret_cast<void*>(address), shape.sizes.data(), strides.data(), shape.box.data(), steps.data(),
+             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (status != CUDA_SUCCESS) {
+    fail("cuTensorMapEncodeTiled of " + name, "CUresult " + std::to_string(static_cast<int>(status)) + " for sizes " +
+                                                  listed(shape.sizes) + ", byte strides " + listed(strides) + ", box " +
+                                                  listed(shape.box) + ", address " + std::to_string(address));
+  }
+  return map;
+}
+
 }  // namespace
 
 TensorMaps encode_maps(const TileGrid& grid, Element element, const void* tensor) {
-  static const Encode encode = find_encode();
-  constexpr std::uint64_t kBytes = 2;  // of an element
   TensorMaps maps{};
   for (int map = 0; map < kTileMaps; ++map) {
     const MapShape shape = grid.shape(map);
     if (shape.sizes[1] == 0) continue;
-    std::array<std::uint64_t, 4> strides{};
-    for (std::size_t axis = 0; axis < strides.size(); ++axis) strides[axis] = shape.strides[axis] * kBytes;
-    const std::array<std::uint32_t, 5> steps{1, 1, 1, 1, 1};
-    const auto address = reinterpret_cast<std::uintptr_t>(tensor) + static_cast<std::uintptr_t>(shape.base) * kBytes;
-    const CUresult status =
-        encode(&maps[static_cast<std::size_t>(map)],
-               element == Element::bfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 5,
-               reinterpret_cast<void*>(address), shape.sizes.data(), strides.data(), shape.box.data(), steps.data(),
-               CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-               CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    if (status != CUDA_SUCCESS) {
-      fail("cuTensorMapEncodeTiled of map " + std::to_string(map),
-           "CUresult " + std::to_string(static_cast<int>(status)) + " for sizes " + listed(shape.sizes) +
-               ", byte strides " + listed(strides) + ", box " + listed(shape.box) + ", address " +
-               std::to_string(address));
-    }
+    maps[static_cast<std::size_t>(map)] = encode_map("map " + std::to_string(map), shape, element, tensor);
   }
   return maps;
+}
+
+CUtensorMap encode_pooled_map(const Layout& layout, Element element, const void* pooled) {
+  return encode_map("the pooled rows", pooled_shape(layout), element, pooled);
 }
 
 }  // namespace draft::gpu

@@ -19,4 +19,7 @@ using TensorMaps = std::array<CUtensorMap, kTileMaps>;
 /// refuses.
 TensorMaps encode_maps(const TileGrid& grid, Element element, const void* tensor);
 
+/// The map of the pooled rows of `layout`, [heads, regions, head_dim]: boxes of 128 rows, else as above.
+CUtensorMap encode_pooled_map(const Layout& layout, Element element, const void* pooled);
+
 }  // namespace draft::gpu

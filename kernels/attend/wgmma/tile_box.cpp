@@ -2,6 +2,20 @@
 
 namespace draft::gpu {
 
+namespace {
+
+constexpr std::array<std::uint32_t, 5> kRowsBox{kSlabChannels, kTileRows, 1, 1, 1};
+
+}  // namespace
+
+MapShape pooled_shape(const Layout& layout) {
+  const auto dim = static_cast<std::uint64_t>(layout.head_dim), regions = static_cast<std::uint64_t>(layout.regions());
+  return {0,
+          {dim, regions, 1, 1, static_cast<std::uint64_t>(layout.heads)},
+          {dim, dim, dim, regions * dim},
+          kRowsBox};
+}
+
 MapShape TileGrid::shape(int map) const {
   const auto dim = static_cast<std::uint64_t>(layout_.head_dim), heads = static_cast<std::uint64_t>(layout_.heads);
   const auto tokens = static_cast<std::uint64_t>(layout_.tokens());
@@ -14,7 +28,6 @@ MapShape TileGrid::shape(int map) const {
             {kSlabChannels, static_cast<std::uint32_t>(layout_.region_width),
              static_cast<std::uint32_t>(layout_.region_height), 1, 1}};
   }
-  constexpr std::array<std::uint32_t, 5> kRowsBox{kSlabChannels, kTileRows, 1, 1, 1};
   if (!region_order_) {
     const int rows = map == 1 ? layout_.text : 0;
     return {layout_.offset(0, video_),

@@ -48,6 +48,9 @@ inline const char* boxes_unsupported(const Layout& layout, bool region_order) {
   return layout.region_tokens() < kTileRows ? "" : "regions may have 128 tokens at most";
 }
 
+/// The extents of the pooled rows' map, of a [heads, regions, head_dim] tensor: a box is 128 rows at (0, row, 0, 0).
+MapShape pooled_shape(const Layout& layout);
+
 /// The boxes of one call; boxes_unsupported() must be "".
 class TileGrid {
  public:

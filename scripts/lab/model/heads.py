@@ -49,12 +49,20 @@ class Regions:
         return index // (self.rows * self.columns), index % (self.rows * self.columns)
 
 
+def products(q, k):
+    """q k^T, [queries, keys] float32, of q [queries, head_dim] and k [keys, head_dim]. Two bfloat16 or float16 numbers have
+    an exact float32 product, so that on a GPU tensor cores lose nothing and only the order of the sum is theirs."""
+    if q.is_cuda and q.dtype == k.dtype and q.dtype in (torch.bfloat16, torch.float16):
+        return torch.mm(q, k.T, out_dtype=torch.float32)
+    return q.float() @ k.float().T
+
+
 def block_mass(q, k, regions, rows=2048):
     """True attention between regions, [regions + 1, regions + 1] float32; every row sums to 1. q, k [tokens, head_dim]."""
     mass = torch.zeros(regions.video + 1, regions.video + 1, device=q.device)
     for start in range(0, len(q), rows):
         part = slice(start, start + rows)
-        p = torch.softmax(q[part].float() @ k.float().T / q.shape[-1] ** 0.5, dim=-1)
+        p = torch.softmax(products(q[part], k).div_(q.shape[-1] ** 0.5), dim=-1)
         mass += regions.member[part].T @ (p @ regions.member)
     return mass / regions.sizes[:, None].clamp(min=1)
 
