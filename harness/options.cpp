@@ -184,4 +184,9 @@ void add_options(CLI::App& command, Options& options, OptionSet chosen) {
   add_switch(command, "--quiet", options.quiet, "No progress and no table");
 }
 
+void add_remainder_option(CLI::App& command, Options& options) {
+  add_list<Remainder>(command, "--remainder", options.remainders, parse_remainder,
+                      "What stands for dropped blocks: none (default), pooled");
+}
+
 }  // namespace draft

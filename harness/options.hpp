@@ -36,6 +36,7 @@ struct Options {
   std::vector<Rule> rules;            // --rule
   std::vector<double> sparsities;     // --sparsity
   std::vector<std::string> policies;  // --policy: whose masks
+  std::vector<Remainder> remainders;  // --remainder
   std::string out;                    // --out: JSON Lines to append to; empty: none
   bool any_build = false;             // --any-build: cells that another build measured are done
   std::string device = "cpu";         // --device
@@ -75,6 +76,9 @@ CLI::Option* add_switch(CLI::App& command, const std::string& name, bool& value,
 /// Adds the chosen options (and always --out, --any-build, --seed, --quiet) to a subcommand. Values are parsed into
 /// `options`; a value that does not parse makes CLI11 fail with the option's name.
 void add_options(CLI::App& command, Options& options, OptionSet chosen);
+
+/// Adds --remainder.
+void add_remainder_option(CLI::App& command, Options& options);
 
 /// The values of the texts, each once, in their order.
 template <typename Value>

@@ -35,8 +35,9 @@ void DeviceCall::set_region(RegionSize region, bool with_region_order) {
   reordered_region_ = region;
 }
 
-gpu::Attention DeviceCall::inputs(bool region_order, const DeviceLists* lists) const {
+gpu::Attention DeviceCall::inputs(bool region_order, const DeviceLists* lists, Remainder remainder) const {
   const auto& tensors = region_order ? reordered_ : inputs_;
+  const bool pooled = remainder == Remainder::pooled;
   return {.layout = layout_,
           .element = element_,
           .scale = scale_,
@@ -44,11 +45,15 @@ gpu::Attention DeviceCall::inputs(bool region_order, const DeviceLists* lists) c
           .q = tensors[0].data(),
           .k = tensors[1].data(),
           .v = tensors[2].data(),
-          .lists = lists == nullptr ? gpu::BlockLists{} : lists->view()};
+          .lists = lists == nullptr ? gpu::BlockLists{} : lists->view(),
+          .pooled_k = pooled ? pooled_[0].data() : nullptr,
+          .pooled_v = pooled ? pooled_[1].data() : nullptr};
 }
 
-std::string DeviceCall::unsupported(const gpu::AttentionKernel& kernel, bool region_order) const {
-  return kernel.unsupported(inputs(region_order, nullptr), capability_);
+std::string DeviceCall::unsupported(const gpu::AttentionKernel& kernel, bool region_order, Remainder remainder) const {
+  gpu::Attention call = inputs(region_order, nullptr);
+  if (remainder == Remainder::pooled) call.pooled_k = call.pooled_v = inputs_[1].data();  // that they are there counts
+  return kernel.unsupported(call, capability_);
 }
 
 void DeviceCall::make_room_for_outputs(bool region_order) {
@@ -58,10 +63,11 @@ void DeviceCall::make_room_for_outputs(bool region_order) {
   if (region_order && reordered_o_.size() == 0) reordered_o_ = gpu::DeviceBuffer<std::uint16_t>(size);
 }
 
-DeviceCall::Work DeviceCall::attention(const gpu::AttentionKernel& kernel, TokenOrder order, const DeviceLists* lists) {
+DeviceCall::Work DeviceCall::attention(const gpu::AttentionKernel& kernel, TokenOrder order, const DeviceLists* lists,
+                                       Remainder remainder) {
   const bool region_order = wants_region_order(order);
   make_room_for_outputs(region_order);
-  gpu::Attention own = inputs(region_order, lists);
+  gpu::Attention own = inputs(region_order, lists, remainder);
   own.o = region_order ? reordered_o_.data() : o_.data();
   own.lse = lse_.data();
   if (const std::size_t bytes = kernel.workspace(own); bytes > workspace_.size()) {
@@ -77,6 +83,33 @@ DeviceCall::Work DeviceCall::attention(const gpu::AttentionKernel& kernel, Token
     attend(stream);
     after(stream);
   };
+}
+
+DeviceCall::Work DeviceCall::pool_rows() {
+  const std::size_t size = static_cast<std::size_t>(layout_.heads) * static_cast<std::size_t>(layout_.regions()) *
+                           static_cast<std::size_t>(layout_.head_dim);
+  for (auto& tensor : pooled_) {
+    if (tensor.size() != size) tensor = gpu::DeviceBuffer<std::uint16_t>(size);
+  }
+  return [this](cudaStream_t stream) {
+    for (std::size_t i = 0; i < 2; ++i) {
+      gpu::pool_elements(layout_, element_, Pool::average, inputs_[i + 1].data(), pooled_[i].data(), stream);
+    }
+  };
+}
+
+std::vector<PooledRows> DeviceCall::pooled_rows() const {
+  const Index regions = layout_.regions(), dim = layout_.head_dim;
+  std::vector<PooledRows> rows(static_cast<std::size_t>(layout_.heads), {Matrix(regions, dim), Matrix(regions, dim)});
+  for (std::size_t i = 0; i < 2; ++i) {
+    const std::vector<std::uint16_t> bits = pooled_[i].download();
+    for (std::size_t head = 0; head < rows.size(); ++head) {
+      Matrix& own = i == 0 ? rows[head].k : rows[head].v;
+      const std::uint16_t* from = bits.data() + head * static_cast<std::size_t>(own.size());
+      for (Index n = 0; n < own.size(); ++n) own.data()[n] = from_bits(from[n], element_);
+    }
+  }
+  return rows;
 }
 
 DeviceCall::Work DeviceCall::reorder() const {

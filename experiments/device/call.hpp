@@ -7,6 +7,7 @@
 
 #include "experiments/device/lists.hpp"
 #include "experiments/input/call.hpp"
+#include "reference/attention.hpp"
 
 namespace draft {
 
@@ -42,14 +43,22 @@ class DeviceCall {
             inputs_[1].data(),
             lists.view(mask)};
   }
-  /// What a kernel gets with these lists, dense without, but for the outputs.
-  [[nodiscard]] gpu::Attention inputs(bool region_order, const DeviceLists* lists) const;
+  /// What a kernel gets with these lists, dense without, but for the outputs; with a remainder the rows of pool_rows(),
+  /// which must have been made.
+  [[nodiscard]] gpu::Attention inputs(bool region_order, const DeviceLists* lists,
+                                      Remainder remainder = Remainder::none) const;
   /// Why the kernel cannot do this call, or "".
-  [[nodiscard]] std::string unsupported(const gpu::AttentionKernel& kernel, bool region_order) const;
+  [[nodiscard]] std::string unsupported(const gpu::AttentionKernel& kernel, bool region_order,
+                                        Remainder remainder = Remainder::none) const;
 
   /// A kernel on this call with these lists, dense without; what it stands for is TokenOrder's. Enlarges the scratch
   /// memory: works made before stay valid.
-  [[nodiscard]] Work attention(const gpu::AttentionKernel& kernel, TokenOrder order, const DeviceLists* lists);
+  [[nodiscard]] Work attention(const gpu::AttentionKernel& kernel, TokenOrder order, const DeviceLists* lists,
+                               Remainder remainder = Remainder::none);
+  /// k and v of each region, for the remainder of this call.
+  [[nodiscard]] Work pool_rows();
+  /// What pool_rows() gave, one for each head. Waits.
+  [[nodiscard]] std::vector<PooledRows> pooled_rows() const;
   /// q, k and v from token to region order, and o back.
   [[nodiscard]] Work reorder() const;
   [[nodiscard]] Work restore();
@@ -66,7 +75,7 @@ class DeviceCall {
   gpu::Layout layout_;
   RegionSize reordered_region_{0, 0};  // of reordered_
   gpu::Blas blas_;
-  gpu::DeviceBuffer<std::uint16_t> inputs_[3], reordered_[3], o_, reordered_o_;
+  gpu::DeviceBuffer<std::uint16_t> inputs_[3], reordered_[3], pooled_[2], o_, reordered_o_;
   gpu::DeviceBuffer<float> lse_;
   gpu::DeviceBuffer<std::uint8_t> workspace_;
 };

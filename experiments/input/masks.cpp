@@ -21,6 +21,7 @@ Json config_of(const MaskChoice& mask) {
   } else {
     config["sparsity"] = mask.sparsity;
   }
+  if (mask.remainder != Remainder::none) config["remainder"] = to_string(mask.remainder);
   return config;
 }
 

@@ -11,7 +11,7 @@
 
 namespace draft {
 
-/// Which blocks are computed: what a record's `config` says of a mask.
+/// Which blocks are computed, and what stands for the others: what a record's `config` says of a mask.
 struct MaskChoice {
   Policy policy = Policy::draft;
   Pool pool = Pool::average;  // of policies that read the draft map, as is the rule
@@ -19,10 +19,11 @@ struct MaskChoice {
   RegionSize region{};  // kRowOfTokens for policies whose blocks are no regions
   double sparsity = 0.0;
   bool released = false;  // by the policy's own threshold, whatever sparsity comes of it
+  Remainder remainder = Remainder::none;
   bool operator==(const MaskChoice&) const = default;
 };
 /// policy; pool and rule of one that reads the draft map; region; block_layout unless blocks are regions; sparsity, or
-/// budget: "released".
+/// budget: "released"; remainder if there is one.
 Json config_of(const MaskChoice& mask);
 /// "8x16" from a config's region, [8, 16].
 std::string region_text(const Json& region);

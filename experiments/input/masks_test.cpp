@@ -21,6 +21,8 @@ TEST(Masks, ConfigsNameWhatMattersAndNoMore) {
   Json draft = config_of({Policy::draft, Pool::maximum, Rule::row, {8, 8}, 0.75});
   add_seed(draft, Policy::draft, 7);
   EXPECT_EQ(draft.dump(), R"({"policy":"draft","pool":"max","rule":"row","region":[8,8],"sparsity":0.75})");
+  const Json pooled = config_of({.policy = Policy::oracle, .sparsity = 0.5, .remainder = Remainder::pooled});
+  EXPECT_EQ(pooled.dump(), R"({"policy":"oracle","region":[8,16],"sparsity":0.5,"remainder":"pooled"})");
   Json uneven = config_of({.policy = Policy::uneven, .region = {8, 16}, .sparsity = 0.9});
   add_seed(uneven, Policy::uneven, 7);
   EXPECT_EQ(uneven.dump(), R"({"policy":"uneven","region":[8,16],"sparsity":0.9,"seed":7})");

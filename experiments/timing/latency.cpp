@@ -16,9 +16,13 @@ std::vector<MaskChoice> latency_masks(const LatencyOptions& options, RegionSize 
     if (!is_timed(policy)) {
       throw std::invalid_argument("policy: wanted one whose masks can be timed, found " + to_string(policy));
     }
-    const auto own = mask_choices(policy, region, chosen_or(options.pools, {Pool::average}),
-                                  chosen_or(options.rules, {Rule::softmax}), sparsities);
-    masks.insert(masks.end(), own.begin(), own.end());
+    for (MaskChoice choice : mask_choices(policy, region, chosen_or(options.pools, {Pool::average}),
+                                          chosen_or(options.rules, {Rule::softmax}), sparsities)) {
+      for (const Remainder remainder : chosen_or(options.remainders, {Remainder::none})) {
+        choice.remainder = remainder;
+        masks.push_back(choice);
+      }
+    }
   }
   return masks;
 }
@@ -50,6 +54,7 @@ Action latency_options(CLI::App& command) {
   add_timed_options(command, *options);
   add_text_list(command, "--order", options->orders, "Order of the tokens: token (default), region, gather",
                 {"token", "region", "gather"});
+  add_remainder_option(command, *options);
   add_policy_option(command, options->policies, "Whose masks are timed (default draft; see list)", is_timed);
   CLI::Option* sustain =
       command.add_option("--sustain", options->sustain_ms,

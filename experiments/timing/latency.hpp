@@ -28,8 +28,8 @@ struct LatencyOptions : TimedOptions {
   [[nodiscard]] const char* experiment() const { return sustain_ms > 0.0 ? "latency_sustained" : "latency"; }
 };
 
-/// The masks of each policy of --policy (the draft) over this region, but none at sparsity 0, which is dense. Throws
-/// std::invalid_argument on an unknown policy.
+/// The masks of each policy of --policy (the draft) over this region with each --remainder (none), but none at sparsity
+/// 0, which is dense. Throws std::invalid_argument on an unknown policy.
 std::vector<MaskChoice> latency_masks(const LatencyOptions& options, RegionSize region);
 
 /// A record's `config`. latency_run adds `sustain_ms` if it is not 0.

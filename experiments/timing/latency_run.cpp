@@ -34,9 +34,10 @@ std::vector<LatencyRun::Cell> LatencyRun::plan(RegionSize region, std::vector<Ma
   std::vector<Cell> cells;
   for (const gpu::AttentionKernel& kernel : run_.kernels()) {
     for (const TokenOrder order : orders_) {
-      const std::string why = run_.call().unsupported(kernel, wants_region_order(order));
       const std::size_t dense = cells.size();
       const auto add = [&](std::size_t mask) {
+        const Remainder remainder = mask == kDense ? Remainder::none : masks[mask].choice.remainder;
+        const std::string why = run_.call().unsupported(kernel, wants_region_order(order), remainder);
         const MaskChoice all{.policy = Policy::dense, .region = region};
         Json config = call_config(kernel.name, run_.source().element(), order,
                                   mask == kDense ? all : masks[mask].choice, options_.seed);
@@ -50,7 +51,8 @@ std::vector<LatencyRun::Cell> LatencyRun::plan(RegionSize region, std::vector<Ma
           if (!done) run_.append(skipped(run_.record(std::move(config)), why));
           return false;
         }
-        cells.push_back({&kernel, order, mask, std::move(config), dense, 0});
+        cells.push_back({&kernel, order, mask, std::move(config), dense, {}, 0});
+        if (remainder != Remainder::none) cells.back().plain = plain_cell(cells, masks);
         return !done;
       };
       // Ratios are made of one run's times: the dense call is timed again if anything is compared with it.
@@ -66,6 +68,17 @@ std::vector<LatencyRun::Cell> LatencyRun::plan(RegionSize region, std::vector<Ma
     }
   }
   return cells;
+}
+
+/// The place of the last cell's twin without a remainder, if there is one.
+std::optional<std::size_t> LatencyRun::plain_cell(const std::vector<Cell>& cells, const std::vector<Mask>& masks) {
+  const Cell& own = cells.back();
+  MaskChoice wanted = masks[own.mask].choice;
+  wanted.remainder = Remainder::none;
+  for (std::size_t i = own.dense; i < cells.size(); ++i) {
+    if (cells[i].mask != kDense && masks[cells[i].mask].choice == wanted) return i;
+  }
+  return std::nullopt;
 }
 
 void LatencyRun::make_masks(std::vector<Mask>& masks, const gpu::MaskPipeline& pipeline) {
@@ -89,6 +102,15 @@ void LatencyRun::make_masks(std::vector<Mask>& masks, const gpu::MaskPipeline& p
 std::vector<WorkTimes> LatencyRun::time(std::vector<Cell>& cells, std::vector<Mask>& masks,
                                         const gpu::MaskPipeline& pipeline) {
   std::vector<TimedWork> works;
+  std::optional<std::size_t> pool_work;
+  for (Mask& mask : masks) {
+    if (!mask.wanted || mask.choice.remainder == Remainder::none) continue;
+    if (!pool_work) {
+      pool_work = works.size();
+      works.push_back({"pooled rows", run_.call().pool_rows()});
+    }
+    mask.pool_work = pool_work;
+  }
   for (Mask& mask : masks) {
     const MaskChoice& one = mask.choice;
     if (!mask.wanted || one.policy != Policy::draft) continue;
@@ -99,7 +121,8 @@ std::vector<WorkTimes> LatencyRun::time(std::vector<Cell>& cells, std::vector<Ma
   for (Cell& cell : cells) {
     cell.work = works.size();
     const DeviceLists* lists = cell.mask == kDense ? nullptr : masks[cell.mask].lists.get();
-    works.push_back({cell.config.dump(), run_.call().attention(*cell.kernel, cell.order, lists)});
+    const Remainder remainder = cell.mask == kDense ? Remainder::none : masks[cell.mask].choice.remainder;
+    works.push_back({cell.config.dump(), run_.call().attention(*cell.kernel, cell.order, lists, remainder)});
   }
   return run_.time(std::move(works), options_.sustain_ms);
 }
@@ -130,6 +153,15 @@ Json LatencyRun::compared(const Cell& cell, const KeptCounts& counts, RegionSize
     const KeptCounts all = dense_counts(counts.heads, counts.regions, counts.text_blocks);
     metrics["speedup_over_dense"] = dense.median_ms() / own_ms;
     metrics["rate_over_dense"] = rate / (kept_flops(all, region, head_dim) / dense.median_ms());
+  }
+  if (cell.mask != kDense && masks[cell.mask].pool_work && times[*masks[cell.mask].pool_work].error.empty()) {
+    const double pool_ms = times[*masks[cell.mask].pool_work].median_ms();
+    metrics["pooled_rows_ms"] = pool_ms;
+    if (cell.plain && times[cells[*cell.plain].work].error.empty()) {
+      const double plain_ms = times[cells[*cell.plain].work].median_ms();
+      metrics["time_over_plain"] = own_ms / plain_ms;
+      metrics["time_with_pooling_over_plain"] = (own_ms + pool_ms) / plain_ms;
+    }
   }
   if (cell.mask == kDense || !masks[cell.mask].draft_work || !times[*masks[cell.mask].draft_work].error.empty()) {
     return metrics;

@@ -26,6 +26,7 @@ class LatencyRun {
     std::unique_ptr<DeviceLists> lists;
     KeptCounts counts;
     std::optional<std::size_t> draft_work;  // from pooling to lists
+    std::optional<std::size_t> pool_work;   // the remainder's rows
   };
   /// A cell that is to be timed.
   struct Cell {
@@ -34,12 +35,14 @@ class LatencyRun {
     std::size_t mask;  // kDense: none
     Json config;
     std::size_t dense;  // place of the dense cell that this one is compared with
+    std::optional<std::size_t> plain;  // with a remainder: that of the cell without, if it is timed
     std::size_t work;
   };
   static constexpr std::size_t kDense = static_cast<std::size_t>(-1);
 
   void region(RegionSize region);
   std::vector<Cell> plan(RegionSize region, std::vector<Mask>& masks);
+  static std::optional<std::size_t> plain_cell(const std::vector<Cell>& cells, const std::vector<Mask>& masks);
   void make_masks(std::vector<Mask>& masks, const gpu::MaskPipeline& pipeline);
   std::vector<WorkTimes> time(std::vector<Cell>& cells, std::vector<Mask>& masks, const gpu::MaskPipeline& pipeline);
   void record(RegionSize region, const std::vector<Cell>& cells, const std::vector<Mask>& masks,

@@ -12,14 +12,22 @@ std::vector<MaskChoice> verify_cases(const Options& options) {
   std::vector<MaskChoice> cases;
   for (const RegionSize region :
        chosen_or(options.regions, {RegionSize{8, 16}, RegionSize{8, 8}, RegionSize{16, 16}})) {
-    cases.push_back({.policy = Policy::thirds, .region = region});
+    const auto add = [&](MaskChoice choice) {
+      for (const Remainder remainder : chosen_or(options.remainders, {Remainder::none, Remainder::pooled})) {
+        choice.remainder = remainder;
+        cases.push_back(choice);
+      }
+    };
+    add({.policy = Policy::thirds, .region = region});
     for (const double sparsity : sparsities) {
       if (sparsity == 0.0) {
         cases.push_back({.policy = Policy::dense, .region = region});
         continue;
       }
       for (const Pool pool : pools) {
-        for (const Rule rule : rules) cases.push_back({Policy::draft, pool, rule, region, sparsity});
+        for (const Rule rule : rules) {
+          add({.policy = Policy::draft, .pool = pool, .rule = rule, .region = region, .sparsity = sparsity});
+        }
       }
     }
   }

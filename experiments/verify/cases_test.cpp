@@ -9,16 +9,17 @@ namespace {
 
 TEST(VerifyCases, CoverDenseThirdsAndDraftMasksOfEveryRegion) {
   const std::vector<MaskChoice> cases = verify_cases({});
-  EXPECT_EQ(cases.size(), 3U * (1 + 1 + 2 * 2));
+  EXPECT_EQ(cases.size(), 3U * (2 * 1 + 1 + 2 * 2 * 2));  // all but dense with a remainder too
   const auto count = [&](Policy policy) {
     return std::count_if(cases.begin(), cases.end(), [&](const MaskChoice& one) { return one.policy == policy; });
   };
   EXPECT_EQ(count(Policy::dense), 3);
-  EXPECT_EQ(count(Policy::thirds), 3);
+  EXPECT_EQ(count(Policy::thirds), 2 * 3);
   Options options;
   options.regions = {{8, 16}};
   options.rules = {Rule::released};
   options.sparsities = {0.75};
+  options.remainders = {Remainder::none};
   const std::vector<MaskChoice> chosen = verify_cases(options);
   ASSERT_EQ(chosen.size(), 2U);
   EXPECT_EQ(case_config(chosen[0]).dump(), R"({"policy":"thirds","region":[8,16]})");

@@ -104,7 +104,7 @@ void Verification::run_kernels(const std::vector<HeadTask>& tasks, std::vector<J
   }
   for (std::size_t c = 0; c < cases_.size(); ++c) {
     const GroupMasks masks = group_masks(call, cases_[c], options_.seed);
-    JudgedCase& own = judged.emplace_back(JudgedCase{masks.masks, {}});
+    JudgedCase& own = judged.emplace_back(JudgedCase{masks.masks, {}, masks.pooled});
     for (const auto& counts : masks.row_counts) {
       own.blocks.push_back(judged_blocks(counts, masks.layout.regions(), options_.blocks));
     }
@@ -131,10 +131,12 @@ void Verification::judge_head(const HeadTask& task, std::size_t head, const std:
       prepared = cases_[c].region;
     }
     const std::vector<Index>& blocks = judged[c].blocks[head];
+    const PooledRows* remainder = judged[c].pooled.empty() ? nullptr : &judged[c].pooled[head];
     std::vector<RowsTruth> rows(blocks.size());
     parallel_for(static_cast<Index>(blocks.size()), options_.threads, [&] {
       return [&](Index i) {
-        rows[static_cast<std::size_t>(i)] = truth->rows(judged[c].masks[head], blocks[static_cast<std::size_t>(i)]);
+        rows[static_cast<std::size_t>(i)] =
+            truth->rows(judged[c].masks[head], blocks[static_cast<std::size_t>(i)], remainder);
       };
     });
     for (const JudgedRun& run : runs) {

@@ -28,6 +28,7 @@ struct JudgedRun {
 struct JudgedCase {
   std::vector<BlockMask> masks;
   std::vector<std::vector<Index>> blocks;
+  std::vector<PooledRows> pooled;  // empty: no remainder
 };
 
 class Verification {

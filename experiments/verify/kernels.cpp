@@ -62,6 +62,11 @@ GroupMasks group_masks(DeviceCall& call, const MaskChoice& choice, std::uint64_t
     masks.masks = policy_masks(choice.policy, heads, regions, choice.sparsity, seed);
     masks.lists = std::make_unique<DeviceLists>(masks.layout, lists_of(masks.masks, masks.layout.text_blocks()));
   }
+  if (choice.remainder == Remainder::pooled) {
+    call.pool_rows()(nullptr);
+    gpu::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    masks.pooled = call.pooled_rows();
+  }
   for (const BlockMask& mask : masks.masks) {
     std::vector<Index> counts(static_cast<std::size_t>(blocks), blocks);
     for (Index row = 0; row < regions; ++row) {
@@ -75,9 +80,10 @@ GroupMasks group_masks(DeviceCall& call, const MaskChoice& choice, std::uint64_t
 KernelRun guarded_run(const DeviceCall& call, const gpu::AttentionKernel& kernel, const GroupMasks& masks,
                       bool region_order) {
   KernelRun result;
-  result.unsupported = call.unsupported(kernel, region_order);
+  const Remainder remainder = masks.pooled.empty() ? Remainder::none : Remainder::pooled;
+  result.unsupported = call.unsupported(kernel, region_order, remainder);
   if (!result.unsupported.empty()) return result;
-  gpu::Attention own = call.inputs(region_order, masks.lists.get());
+  gpu::Attention own = call.inputs(region_order, masks.lists.get(), remainder);
   const auto tokens = static_cast<std::size_t>(own.layout.heads) * static_cast<std::size_t>(own.layout.tokens());
   gpu::GuardedBuffer<std::uint16_t> o(tokens * static_cast<std::size_t>(own.layout.head_dim));
   gpu::GuardedBuffer<float> lse(tokens);

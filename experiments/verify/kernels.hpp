@@ -20,6 +20,7 @@ struct GroupMasks {
   std::unique_ptr<DeviceLists> lists;          // none where dense
   std::vector<BlockMask> masks;                // [heads]
   std::vector<std::vector<Index>> row_counts;  // [heads][blocks], text included
+  std::vector<PooledRows> pooled;              // [heads], of a remainder; empty: none
 
   /// A block row of one head.
   [[nodiscard]] std::vector<Index> tokens(Index block) const;

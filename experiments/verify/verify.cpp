@@ -14,6 +14,7 @@ Action verify_options(CLI::App& command) {
   const auto options = std::make_shared<VerifyOptions>();
   add_options(command, *options,
               {.dump = true, .captures = true, .pool = true, .region = true, .rule = true, .sparsity = true});
+  add_remainder_option(command, *options);
   add_text_list(command, "--kernel", options->kernels, "Kernels, such as mma,blas (default: all)");
   command.add_option("--element", options->element, "float16 or bfloat16 (default: the dump's own, else bfloat16)")
       ->check(CLI::IsMember({"float16", "bfloat16"}))

@@ -51,6 +51,7 @@ __global__ void __launch_bounds__(kDim)
 }
 
 std::string unsupported(const Attention& call, int) {
+  if (call.pooled_k != nullptr) return "has no pooled remainder";
   if (call.layout.head_dim != 64 && call.layout.head_dim != 128) return "wants head_dim 64 or 128";
   if (call.element != Element::bfloat16) return "wants bfloat16";
   return call.region_order ? "wants token order" : "";

@@ -115,6 +115,21 @@ TEST(TileBoxes, TheCheckCanFail) {
   }
 }
 
+// Claim: a box of the pooled rows' map at row 128 t holds regions 128 t to 128 t + 127 of its head, and nothing past the
+// head's last.
+TEST(TileBoxes, OfPooledRowsHoldTheirHeadsRegions) {
+  for (const Layout& layout : layouts()) {
+    const MapShape shape = pooled_shape(layout);
+    ASSERT_EQ(shape.box[1] * shape.box[2] * shape.box[3] * shape.box[4], static_cast<unsigned>(kTileRows));
+    ASSERT_EQ(shape.box[1], static_cast<unsigned>(kTileRows));
+    EXPECT_EQ(shape.base, 0);
+    EXPECT_EQ(shape.sizes[1], static_cast<std::uint64_t>(layout.regions()));
+    EXPECT_EQ(shape.sizes[4], static_cast<std::uint64_t>(layout.heads));
+    EXPECT_EQ(shape.strides[0], static_cast<std::uint64_t>(layout.head_dim));
+    EXPECT_EQ(shape.strides[3], static_cast<std::uint64_t>(layout.regions()) * shape.strides[0]);
+  }
+}
+
 // The driver's rules for tensor maps (cuTensorMapEncodeTiled): strides multiples of 16 bytes below 2^40, sizes up to
 // 2^32, boxes up to 256.
 TEST(TileBoxes, KeepTheDriversRules) {
