@@ -1,0 +1,272 @@
+"""Paper, abstract: DraftAttention outperforms existing sparse attention. Every policy of `draftbench policies` on one scale."""
+
+from dataclasses import replace
+from statistics import mean
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import ListedColormap
+
+from lab.shared.record_format import is_number
+
+from .. import style
+from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, table_of
+from ..frame import HEAD, rows, where, with_columns, with_metrics
+from ..quality import PAPER_SPARSITY, over_prompts
+from ..videos import PAPER_REGION, PAPER_STEPS, Videos, choice_of
+
+METRICS = ("attention_recall", "output_rel_l2", "kept_blocks", "total_blocks")
+OTHERS = ("attention_recall_p05", "attention_recall_min", "empty_rows", "choosing_flops_share", "remainder_flops_share")
+DRAFT = "draft"
+ENDS = ("oracle", "random")
+CHEAP = 0.01  # of dense attention's FLOPs: what choosing may cost and still not matter beside 10% of the blocks
+COLUMNS = {
+    "policy": "variant",
+    "heads": "heads",
+    "output error": "error",
+    "recall": "recall",
+    "recall, 5th percentile of rows": "p05",
+    "recall, worst row": "least",
+    "empty rows": "empty",
+    "choosing, of dense FLOPs": "choosing",
+    "error less the draft's": "gain",
+    "95% over prompts": "interval",
+    "better than the draft by both": "wins",
+    "least error at": "best_at",
+    "video, PSNR to dense (dB)": "psnr",
+    "as released: blocks kept": "released_kept",
+    "as released: output error": "released_error",
+}
+NAMED, MOST_MASKS = 10, 36  # lines with a colour of their own; masks in the picture
+
+
+def judge(records, paper, plots):
+    cells = _cells(records)
+    sparsities = sorted(set(cells["sparsity"].dropna()))
+    if not sparsities or not (cells["variant"] == DRAFT).any():
+        return Judged(NOT_TESTABLE, {"heads": 0})
+    sparsity = min(sparsities, key=lambda one: (abs(one - PAPER_SPARSITY), one))
+    at = {
+        one: {name: group.set_index(HEAD) for name, group in cells[cells["sparsity"] == one].groupby("variant")}
+        for one in sparsities
+    }
+    if DRAFT not in at[sparsity]:
+        return Judged(NOT_TESTABLE, {"heads": 0})
+    best = {one: _best(found) for one, found in at.items()}
+    released = {name: group for name, group in cells[cells["sparsity"].isna()].groupby("variant")}
+    videos = records.once(Videos)
+    found = [
+        _row(name, own, at[sparsity][DRAFT], best, released.get(name), videos)
+        for name, own in at[sparsity].items()
+    ]
+    board = pd.DataFrame(found, dtype=object).sort_values(["error", "variant"], kind="stable")
+    table = table_of(
+        "policies",
+        f"At {100 * sparsity:g}% sparsity, means over heads, sorted by output error (relative L2). Released: by the policy's own"
+        " threshold. Least error: the budgets at which the policy has it, ends (oracle, random) left out.",
+        board,
+        COLUMNS,
+        shown=60,
+        columns_shown=12 if board["psnr"].isna().all() else 13,
+    )
+    rivals = board[~board["variant"].str.startswith(DRAFT) & ~board["variant"].isin(ENDS)]
+    own = board[board["variant"] == DRAFT].iloc[0]
+    ahead = rivals[(rivals["error"] < own["error"]) & (rivals["recall"] > own["recall"])]
+    sure = ahead[ahead["surely"].astype(bool)]
+    facts = {
+        "heads": int(own["heads"]),
+        "prompts": at[sparsity][DRAFT]["prompt"].nunique(),
+        "sparsity": sparsity,
+        "rivals": len(rivals),
+        "ahead": list(ahead["variant"]),
+        "cheap": [row.variant for row in rows(ahead) if row.choosing <= CHEAP],
+        "behind": int(len(rivals) - len(rivals[(rivals["error"] < own["error"]) | (rivals["recall"] > own["recall"])])),
+        "draft": own.to_dict(),
+        "own_best": min(rows(board[board["variant"].str.startswith(DRAFT)]), key=lambda row: row.error),
+        "leader": min(rows(board[~board["variant"].isin(ENDS)]), key=lambda row: row.error),
+        "oracle": next((row for row in rows(board) if row.variant == "oracle"), None),
+        "remainder": _remainder(at[sparsity]),
+    }
+    verdict = CONFIRMED if facts["behind"] == len(rivals) else CONTRADICTED if len(sure) else CAVEAT
+    pictures = [
+        (
+            _draw_costs(at, board, plots),
+            "Output error against what a call computes: the blocks kept and the choice (but the oracle's), as shares of dense"
+            " attention's FLOPs, means over heads. Lower and further left is better. Grey: all other policies.",
+        )
+    ]
+    if masks := _masks(cells, sparsity):
+        pictures.append(
+            (
+                _draw_masks(masks, plots),
+                f"Every policy's mask of one head ({masks[0].dump}, {masks[0].capture}, head {masks[0].head}) at"
+                f" {100 * sparsity:g}% sparsity, and the share of the attention mass that it keeps. Block rows run downwards; policies"
+                " with an order of tokens of their own have other blocks.",
+            )
+        )
+    return Judged(verdict, facts, [table], pictures)
+
+
+def variant_of(cell):
+    """What the table calls a policy: rule and pooling of the draft where they are not the paper's, and the remainder."""
+    words = [cell.policy]
+    if cell.policy == DRAFT:
+        words += [f"{cell.pool} pooling"] if cell.pool not in ("", "avg") else []
+        words += [f"rule {cell.rule}"] if cell.rule not in ("", "softmax") else []
+    return ", ".join(words) + (" + remainder" if cell.config.get("remainder") else "")
+
+
+def _cells(records):
+    """A row a head, variant and budget; `sparsity` is None for released masks. The newest where seeds differ."""
+    cells = with_metrics(records.of("policies"), *METRICS, *OTHERS)
+    cells = where(cells, [all(map(is_number, row)) for row in cells[list(METRICS)].itertuples(index=False)])
+    cells = with_columns(cells, variant=[variant_of(cell) for cell in rows(cells)])
+    cells = cells.sort_values("time", kind="stable").drop_duplicates([*HEAD, "variant", "sparsity"], keep="last")
+    numbers = {name: pd.to_numeric(cells[name], errors="coerce") for name in (*METRICS, *OTHERS)}
+    return cells.assign(**numbers, prompt=cells["prompt"].fillna(""))
+
+
+def _best(found):
+    """The variant with the least mean error over the heads that all have; None below two variants."""
+    names = [name for name in found if name not in ENDS]
+    if len(names) < 2:
+        return None
+    most = max(len(found[name]) for name in names)
+    names = [name for name in names if len(found[name]) == most]
+    return min(names, key=lambda name: (found[name]["output_rel_l2"].mean(), name))
+
+
+def _row(name, own, draft, best, released, videos):
+    both = draft[["prompt"]].assign(sha=draft.index.get_level_values("sha"))
+    pairs = both.assign(first=own["output_rel_l2"], second=draft["output_rel_l2"]).dropna(subset=["first", "second"])
+    over = None if name == DRAFT or pairs.empty else over_prompts(pairs)
+    better = (own["output_rel_l2"] < draft["output_rel_l2"].reindex(own.index)) & (
+        own["attention_recall"] > draft["attention_recall"].reindex(own.index)
+    )
+    gain = None if name == DRAFT or pairs.empty else mean(pairs["first"] - pairs["second"])
+    return {
+        "variant": name,
+        "heads": len(own),
+        "error": mean(own["output_rel_l2"]),
+        "recall": mean(own["attention_recall"]),
+        "p05": _mean(own["attention_recall_p05"]),
+        "least": _least(own["attention_recall_min"]),
+        "empty": _mean(own["empty_rows"]),
+        "choosing": _mean(own["choosing_flops_share"]) or 0.0,
+        "gain": gain,
+        "interval": f"{over['low']:.3g} to {over['high']:.3g}" if over else None,
+        "surely": over["high"] < 0 if over else gain is not None and gain < 0,
+        "wins": None if name == DRAFT else f"{int(better.sum())} of {len(pairs)}",
+        "best_at": ", ".join(f"{100 * one:g}%" for one, who in best.items() if who == name) or None,
+        "psnr": _filmed(videos, next(rows(own))),
+        "released_kept": None if released is None else mean(released["kept_blocks"] / released["total_blocks"]),
+        "released_error": None if released is None else mean(released["output_rel_l2"]),
+    }
+
+
+def _filmed(videos, cell):
+    """Mean PSNR to dense of the videos under the cell's mask with the paper's dense first steps, or None."""
+    if not videos:
+        return None
+    found = videos.summary(replace(choice_of(cell), region=PAPER_REGION, dense_steps=PAPER_STEPS), "psnr")
+    return found and found[0]
+
+
+def _mean(values):
+    return None if values.isna().all() else float(values.mean())
+
+
+def _least(values):
+    return None if values.isna().all() else float(values.min())
+
+
+def _remainder(found):
+    """What the remainder does to the draft's error, of the heads that have both: means, and over the most diffuse third,
+    the heads in which the draft keeps the least mass. None without."""
+    plain, pooled = found.get(DRAFT), found.get(f"{DRAFT} + remainder")
+    if plain is None or pooled is None:
+        return None
+    both = pd.DataFrame(
+        {"plain": plain["output_rel_l2"], "pooled": pooled["output_rel_l2"], "recall": plain["attention_recall"]}
+    ).dropna()
+    if both.empty:
+        return None
+    worst = both.nsmallest(max(1, len(both) // 3), "recall")
+    cost = pooled["remainder_flops_share"]
+    return {
+        "heads": len(both),
+        "plain": both["plain"].mean(),
+        "pooled": both["pooled"].mean(),
+        "better": int((both["pooled"] < both["plain"]).sum()),
+        "diffuse": len(worst),
+        "diffuse_plain": worst["plain"].mean(),
+        "diffuse_pooled": worst["pooled"].mean(),
+        "cost": _mean(cost),
+    }
+
+
+def _draw_costs(at, board, folder):
+    figure, axes = style.panels(1, 1, 4.6)
+    axis = axes[0][0]
+    named = [name for name in board["variant"] if name not in (DRAFT, *ENDS)][:NAMED]
+    colours = dict(zip(named, style.shades(len(named))))
+    looks = {DRAFT: (style.BLUE, "-", "o"), "oracle": (style.GREEN, "--", "^"), "random": (style.GREY, ":", "D")}
+    for name in board["variant"]:
+        points = []
+        for _, found in sorted(at.items()):
+            if name not in found:
+                continue
+            own = found[name]
+            cost = own["kept_blocks"] / own["total_blocks"] + own["remainder_flops_share"].fillna(0)
+            if name not in ENDS:  # the oracle is no policy but what could be: its masks cost nothing
+                cost += own["choosing_flops_share"].fillna(0)
+            points.append((cost.mean(), own["output_rel_l2"].mean()))
+        points = [point for point in points if point[1] > style.SMALLEST_DRAWN]
+        if not points:
+            continue
+        known = name in looks or name in colours
+        colour, line, marker = looks.get(name, (colours.get(name, "#D0D0D0"), "-", "."))
+        axis.plot(
+            *zip(*points),
+            color=colour,
+            linestyle=line,
+            marker=marker,
+            markersize=5 if name in looks else 4,
+            linewidth=1.7 if known else 0.8,
+            label=name if known else None,
+            zorder=3 if name in looks else 2 if known else 1,
+        )
+    axis.set_xlabel("blocks kept, choice and remainder, of dense attention's FLOPs")
+    axis.set_ylabel("output error (relative L2)")
+    axis.set_yscale("log")
+    axis.set_xlim(left=0)
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5)
+    return style.save(figure, folder, "policies")
+
+
+def _masks(cells, sparsity):
+    """The cells with a mask of one head at this sparsity: the head that has most of them."""
+    cells = cells[cells["sparsity"] == sparsity]
+    cells = where(cells, [bool(arrays.get("mask")) for arrays in cells["arrays"]])
+    cells = cells[~cells["variant"].str.endswith("remainder")]
+    if cells.empty:
+        return []
+    most = max((group for _, group in cells.groupby(HEAD, dropna=False)), key=len)
+    return list(rows(most.sort_values("attention_recall", ascending=False, kind="stable")))[:MOST_MASKS]
+
+
+def _draw_masks(cells, folder):
+    columns = 6
+    lines = -(-len(cells) // columns)
+    figure, axes = style.panels(lines, columns, 1.62 * lines)
+    for axis, cell in zip(axes.flat, cells):
+        mask = np.array([[int(mark) for mark in row] for row in cell.arrays["mask"]])
+        axis.imshow(mask, cmap=ListedColormap(["#FFFFFF", style.BLUE]), vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(f"{cell.variant}\n{100 * cell.attention_recall:.0f}%", fontsize=7, loc="left")
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.grid(False)
+    for axis in axes.flat[len(cells) :]:
+        axis.set_axis_off()
+    return style.save(figure, folder, "policy_masks")
