@@ -10,7 +10,8 @@ Installs what is missing (as root or with sudo; nothing if all is there), builds
 tests need go into a virtual environment, build/venv, from the Python package index (some gigabytes); draftbench is
 installed there too.
   --build-dir DIR   where to build (default: build/release, or build/asan with --sanitize)
-  --sanitize        build and test with AddressSanitizer and UndefinedBehaviorSanitizer; without PyTorch's tests
+  --sanitize        build and test with AddressSanitizer and UndefinedBehaviorSanitizer; without PyTorch's tests, and
+                    without the CUDA kernels where no GPU can run them
   --no-torch        leave PyTorch out: its tests are skipped
 Example: ./scripts/test.sh --build-dir /var/tmp/draftbench
 TEXT
@@ -39,7 +40,14 @@ if [ -n "$with_torch" ]; then
   install_torch "$VENV"
   if [ -n "$TORCH_PYTHON" ]; then options+=(-DDRAFT_TORCH_PYTHON="$TORCH_PYTHON" -DPython_EXECUTABLE="$TORCH_PYTHON"); fi
 fi
-build_tree "$build_dir" all -DDRAFT_CUDA=ON "${options[@]}"
+# The kernels take most of a build, and sanitizers see nothing of what runs on a GPU.
+if [ -n "$sanitize" ] && ! has_gpu; then
+  say "no GPU here: the CUDA kernels are left out of the sanitized build"
+  options+=(-DDRAFT_CUDA=OFF)
+else
+  options+=(-DDRAFT_CUDA=ON)
+fi
+build_tree "$build_dir" all "${options[@]}"
 if [ -z "$sanitize" ]; then install_tree "$build_dir"; fi
 say "running the tests"
 ctest --test-dir "$build_dir" --output-on-failure -j "$(nproc)"

@@ -6,7 +6,7 @@ call's place among all of them, the paper's shapes first, and the names that tab
 
 import numpy as np
 
-from .frame import TIMED, filled, rows
+from .frame import TIMED, filled, rows, with_remainder
 
 PAPER_SHAPES = {  # as the records name them: the model and resolution as the paper names them
     "wan_512p": ("Wan2.1", "512p"),
@@ -54,8 +54,9 @@ def _names(cell):
     return name, f"{cell.heads} x {tokens:,} tokens{dim}", origin, f"{name}, {origin}", moved
 
 
-def calls(records, *experiments):
-    cells = records.once(timed)
+def calls(records, *experiments, remainder=""):
+    """The timed records of these experiments with this remainder alone."""
+    cells = with_remainder(records.once(timed), remainder)
     return cells[cells["experiment"].isin(experiments)]
 
 

@@ -28,6 +28,7 @@ OF_TIMING = ("median_ms", "p10_ms", "p90_ms", "tflops_kept", "samples_ms")
 COLUMNS = ["experiment", "status", "reason", "time", "run", "source", "not_applicable", "drawable", "dump", "sha"]
 COLUMNS += ["input", "config", "machine", "build", "notes", "arrays", "timing", "metrics"]
 COLUMNS += ["capture", "head", *OF_INPUT, "frames", "height", "width", *OF_CONFIG, "policy", "pool", "rule", "region"]
+COLUMNS += ["remainder"]
 COLUMNS += ["gpu", "cpu", "driver", "commit", *OF_TIMING]
 
 
@@ -52,11 +53,12 @@ class Records:
         chosen = self.frame["status"] == status
         return self.frame[chosen & self.frame["experiment"].isin(experiments) if experiments else chosen]
 
-    def judged(self, experiment):
-        """Cells that say whether the theorems hold: a violated bound makes its record a failed one."""
+    def judged(self, experiment, remainder=""):
+        """Cells that say whether the theorems hold: a violated bound makes its record a failed one. With this remainder
+        alone; the paper has none."""
         failed = self.of(experiment, status="failed")
         violated = [any(name.startswith("check_") for name in metrics) for metrics in failed["metrics"]]
-        return pd.concat([self.of(experiment), where(failed, violated)])
+        return with_remainder(pd.concat([self.of(experiment), where(failed, violated)]), remainder)
 
 
 def load(paths):
@@ -160,6 +162,7 @@ def _named(row):
         "policy": config.get("policy", "draft"),
         "pool": config.get("pool", ""),
         "rule": config.get("rule", ""),
+        "remainder": config.get("remainder", ""),
         "region": f"{region[0]}x{region[1]}" if region else "",
         "gpu": machine.get("gpu"),
         "cpu": machine.get("cpu"),
@@ -206,6 +209,11 @@ def shown(frame, name):
 
 def with_shown(frame, *names):
     return with_columns(frame, **_shown(frame, names))
+
+
+def with_remainder(frame, remainder=""):
+    """The cells in which this stands for dropped blocks; "": nothing, as in the paper."""
+    return frame[frame["remainder"] == remainder]
 
 
 def having(frame, *columns):

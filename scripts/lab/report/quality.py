@@ -9,7 +9,7 @@ from scipy.stats import spearmanr, t
 from lab.shared.record_format import is_number
 
 from .finding import CAVEAT, CONFIRMED, CONTRADICTED, table_of
-from .frame import CAPTURE, DUMP, HEAD, NOTHING, having, left_out, where, with_shown
+from .frame import CAPTURE, DUMP, HEAD, NOTHING, having, left_out, where, with_remainder, with_shown
 
 EXPERIMENTS = ("bounds", "pooling", "regions")  # all carry the same quality metrics
 METRICS = ("attention_recall", "output_rel_l2", "output_cosine", "empty_rows", "kept_blocks", "total_blocks")
@@ -43,7 +43,7 @@ class Quality:
     "n/a" or None. A mask is ((policy, pool, rule), region, sparsity)."""
 
     def __init__(self, records):
-        cells = having(with_shown(records.of(*EXPERIMENTS), *METRICS), "sparsity")
+        cells = having(with_shown(with_remainder(records.of(*EXPERIMENTS)), *METRICS), "sparsity")
         cells = cells[cells["region"] != ""]
         self.cells = where(cells, [is_number(value) for value in cells["attention_recall"]])
         self.heads = _one_a_mask(self.cells)

@@ -9,6 +9,7 @@ a run that was stopped goes on where it was; the dense clips are made again, twi
 import json
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -196,7 +197,10 @@ class Study:
         """{metric: one number a clip} of what moves and flickers."""
         values = {"flicker": [motion.flicker(*pair) for pair in zip(clips.to(self.device), self.prompts)]}
         flow_px = self.judges.flow_px[0]
-        return values | ({"flow_px": [flow_px(clip) for clip in clips]} if flow_px else {})
+        if not flow_px:
+            return values
+        with ThreadPoolExecutor() as pool:  # on the CPU, without Python's lock: a third of a configuration's time else
+            return values | {"flow_px": list(pool.map(flow_px, clips))}
 
     def measure(self, policy):
         """One configuration: a `video` record, a `video_contrast` one where that is wanted, and `video_heads` records of a

@@ -13,6 +13,7 @@ PARTS = [
         "table_1",
         "table_1_videos",
         "policies",
+        "remainder",
         "section_4_1",
         "table_1_flops",
         "table_2",
