@@ -68,12 +68,12 @@ TEST_P(RemainderShapes, IsNothingWhereAllIsKept) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, RemainderShapes,
-                         testing::Values(Shape{{1, 1, 1, 0}, {8, 16}, 4},      // one token
-                                         Shape{{1, 8, 16, 0}, {8, 16}, 8},     // one block
-                                         Shape{{2, 9, 17, 0}, {8, 16}, 8},     // block + 1
-                                         Shape{{2, 7, 15, 5}, {8, 16}, 8},     // block - 1, text
-                                         Shape{{3, 13, 21, 77}, {4, 8}, 16},   // ragged, text
-                                         Shape{{1, 32, 40, 300}, {1, 2}, 4},   // more regions than a segment has columns
+                         testing::Values(Shape{{1, 1, 1, 0}, {8, 16}, 4},     // one token
+                                         Shape{{1, 8, 16, 0}, {8, 16}, 8},    // one block
+                                         Shape{{2, 9, 17, 0}, {8, 16}, 8},    // block + 1
+                                         Shape{{2, 7, 15, 5}, {8, 16}, 8},    // block - 1, text
+                                         Shape{{3, 13, 21, 77}, {4, 8}, 16},  // ragged, text
+                                         Shape{{1, 32, 40, 300}, {1, 2}, 4},  // more regions than a segment has columns
                                          Shape{{1, 32, 40, 300}, {32, 40}, 8}  // a region longer than a row piece
                                          ));
 
@@ -113,8 +113,8 @@ TEST(Remainder, TakesThePooledRowsThatItIsGiven) {
   EXPECT_GT(distance(attend(problem, partition, mask, &other).o, one), 1e6 * tolerance(problem));
 }
 
-// Given logits of a million, claim: a block's weight is its number of tokens, not lost beside the logit as its logarithm
-// would be. All logits are equal, so that attention is the mean of all values.
+// Given logits of a million, claim: a block's weight is its number of tokens, not lost beside the logit as its
+// logarithm would be. All logits are equal, so that attention is the mean of all values.
 TEST(Remainder, CountsTokensBesideLargeLogits) {
   const Grid grid{1, 1, 7, 0};
   Problem problem = naive::random_problem(grid, 4, 1.0, 24);

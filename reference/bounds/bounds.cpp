@@ -120,10 +120,11 @@ MaskError mask_error(const MaskEffect& effect, double longest_value, OutputRound
   error.step_1_bound = 2.0 * std::sqrt(n) * error.max_dropped;
   error.bound_sharp_mu = std::sqrt(2.0) * safe_norm(effect.dropped);
   error.output_error_max = effect.output_error.maxCoeff();
+  const Vector& variation = effect.remainder ? effect.remainder->bound : effect.dropped;
   for (Index u = 0; u < effect.dropped.size(); ++u) {
     const double row_error = effect.output_error[u];
     if (row_error <= rounding.ignored * longest_value) continue;
-    const double bound = 2.0 * effect.dropped[u] * longest_value;
+    const double bound = 2.0 * variation[u] * longest_value;
     error.output_ratio_max = std::max(error.output_ratio_max, row_error / bound);
     error.output_judged_max = std::max(error.output_judged_max, (row_error - rounding.noise * longest_value) / bound);
   }

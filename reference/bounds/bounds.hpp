@@ -46,7 +46,8 @@ struct MaskError {
   double bound_sharp_mu;   // sqrt(2 sum mu^2)
   double max_dropped, mean_dropped;
   double output_error_max;   // max ||O_u - O^M_u||_2
-  double output_ratio_max;   // max of ||O_u - O^M_u||_2 / (2 mu_u max_v ||V_v||_2) over rows that are not ignored
+  double output_ratio_max;   // max of ||O_u - O^M_u||_2 / (2 mu_u max_v ||V_v||_2) over rows that are not ignored; with
+                             // a remainder, its b_u instead of mu_u
   double output_judged_max;  // the same with OutputRounding's noise subtracted from the errors
 };
 /// Rounding of ||O_u - O^M_u||_2 in units of max_v ||V_v||_2.

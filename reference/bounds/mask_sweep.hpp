@@ -3,9 +3,11 @@
 // masks of all partitions at once. A block's P V product is computed once and added once for each
 // family of nested masks, however many sparsities the family holds.
 
+#include <optional>
 #include <vector>
 
 #include "reference/bounds/logit_sweep.hpp"
+#include "reference/bounds/remainder.hpp"
 #include "reference/draft_mask.hpp"
 #include "reference/stripes.hpp"
 
@@ -15,12 +17,20 @@ namespace draft {
 struct MaskFamily {
   std::size_t partition;  // its place among those that are swept
   Ranking ranking;
-  std::vector<Index> cuts;  // rising, without repeats: mask m keeps the blocks of rank < cuts[m]
+  std::vector<Index> cuts;                   // rising, without repeats: mask m keeps the blocks of rank < cuts[m]
+  const CoarseRegions* remainder = nullptr;  // of the partition, if dropped blocks have a pooled remainder
+};
+
+/// What the bounds of a pooled remainder say of each row, [video] as below.
+struct RemainderEffect {
+  Vector bound, bound_radii, bound_gap, recall_bound;  // RemainderBounds'
+  double row_l1_excess = 0.0;                          // max ||P_u - P'_u||_1 - 2 bound over the checked rows, or 0
 };
 
 /// What one mask does to the head's video rows. Rows are in region order of the atoms. P is dense
 /// attention, P^M attention under the mask; both over video and text columns, text always kept.
-/// A row that keeps nothing has P^M = 0 and output 0.
+/// A row that keeps nothing has P^M = 0 and output 0. With a pooled remainder P^M and O^M are that attention's, which
+/// reference/bounds/remainder.hpp calls P' and O', and no row is empty.
 struct MaskEffect {
   Vector dropped;                // mu_u, [video]
   Vector kept;                   // 1 - mu_u, summed over what is kept, so that neither loses digits, [video]
@@ -29,9 +39,11 @@ struct MaskEffect {
   double output_error1 = 0.0;    // sum |O - O^M|
   double output_dot = 0.0;       // sum O * O^M
   double output_norm = 0.0;      // root of sum (O^M)^2
-  double row_l1_max = 0.0;       // max ||P_u - P^M_u||_1 over the checked rows that keep something
-  double row_l1_residual = 0.0;  // max | ||P_u - P^M_u||_1 - 2 mu_u | over the same rows, element by element
-  Index rows_checked = 0;        // video tokens 0, 128, 256, ... in original order that keep something
+  double row_l1_max = 0.0;       // max ||P_u - P^M_u||_1 over the checked rows that keep something or have a remainder
+  double row_l1_residual = 0.0;  // max | ||P_u - P^M_u||_1 - 2 mu_u | over the same rows, element by element; 0 with a
+                                 // remainder
+  Index rows_checked = 0;        // video tokens 0, 128, 256, ... in original order, those rows
+  std::optional<RemainderEffect> remainder = std::nullopt;
 };
 
 /// Dense output over the video rows.
