@@ -209,8 +209,9 @@ def draft_attention(
     Under autocast q, k and v are cast as scaled_dot_product_attention casts them: to autocast's type, except float64.
 
     Returns o of q's shape and type (autocast's, if q was cast); with "bnhd" its strides are a transposed tensor's.
-    Video rows that keep nothing are 0, without a remainder. A kernel's work is enqueued on PyTorch's current stream. The call waits for that
-    stream to check the scores for NaN; while a CUDA graph is captured it does not, and a NaN has undefined effects.
+    Video rows that keep nothing are 0, without a remainder. A kernel's work is enqueued on PyTorch's current stream. The
+    call waits for that stream to check the scores for NaN; while a CUDA graph is captured it does not, and a NaN has
+    undefined effects.
 
     Raises ValueError, with what was wanted and what was found, for arguments that disagree, a kernel that does not
     support the call here and a NaN score (heads are then numbered through the batch); TypeError for an argument that is

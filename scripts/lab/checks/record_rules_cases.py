@@ -173,6 +173,8 @@ CASES = [
     *good("config.sparsity", 0, 0.0, -0.0, 0.999),
     *bad("config.sparsity", 1, 1.0, -1e-300, "0.5", True),
     *bad("config.kernel", 5),
+    *good("config.remainder", "pooled"),
+    *bad("config.remainder", True),
     *bad("config.sustain_ms", 0, -1),
     *bad("config.dense_steps", 1.5, -0.1),
     *good("config.heads", 3, "all"),

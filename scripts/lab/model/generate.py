@@ -51,6 +51,9 @@ def add_policy_options(parser):
     parser.add_argument(
         "--dense-steps", type=float, default=0.25, help="share of the steps, the first, that stay dense"
     )
+    parser.add_argument(
+        "--remainder", choices=("pooled",), help="dropped blocks take part as a whole (always with sol)"
+    )
     parser.add_argument("--kernel", default="auto", help="auto, torch, or a kernel of draftattention")
 
 
@@ -66,6 +69,7 @@ def policy_of(options):
         options.dense_steps,
         options.seed,
         options.kernel,
+        remainder="pooled" if options.policy == "sol" else options.remainder,
     )
 
 

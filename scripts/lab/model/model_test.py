@@ -18,9 +18,9 @@ from lab.model.capture import main as capture_command
 from lab.model.checkpoint import load_weights, notes_of, save_weights, to_8_bits
 from lab.model.flow import sample, schedule
 from lab.model.heads import Regions, block_mass, describe, draft_map, kept_blocks, spread_out
+from lab.model.masks.exact import video_mass
 from lab.model.model import ModelConfig, PhotoDiT, dense_attention, patchify, unpatchify
 from lab.model.plan import Plan
-from lab.model.policies import video_mass
 from lab.model.prompts import TEXT_TOKENS, draw_prompts, prompt_text
 from lab.model.rope import FULL, positions, rope_table, rotate
 from lab.model.train import Trainer

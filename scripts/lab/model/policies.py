@@ -6,8 +6,14 @@
 | draft | by the draft map of the call's own queries and keys (`draftattention.draft_mask`) |
 | oracle | those with the most true attention mass, of the head or, with rule `row`, of each block row: the upper end |
 | random | by chance: the lower end |
+| adaspa | oracle by row, found at two steps of a run (AdaSpa) |
+| xattention | by sums along antidiagonals of every 8 tokens (XAttention) |
+| sol | by pooled scores in deviations of their row; what is dropped takes part as a whole (Sol-Attn) |
+| svg | a band in the token order of the head's kind, spatial or temporal (Sparse VideoGen) |
+| svg2 | no blocks but pairs of clusters of queries and keys (Sparse VideoGen 2) |
 
-Heads that a policy's `heads` leaves out keep all blocks. The first `dense_steps` of the steps are dense in all of them (paper, section 4.1: the first 25%).
+All but draft and random stand in lab.model.masks, with their sources. Heads that a policy's `heads` leaves out keep all
+blocks. The first `dense_steps` of the steps are dense in all of them (paper, section 4.1: the first 25%).
 """
 
 import math
@@ -16,19 +22,68 @@ from dataclasses import dataclass
 import draftattention
 import torch
 
-from .heads import Regions, block_mass, kept_blocks
+from .masks.exact import AdaSpa, Oracle
+from .masks.of_regions import OfRegions
+from .masks.ranking import generator_of, keep_best
+from .masks.sol_attn import SolAttn
+from .masks.svg import SparseVideoGen
+from .masks.svg2 import SparseVideoGen2
+from .masks.xattention import XAttention
 from .model import dense_attention
 
-POLICIES = ("dense", "draft", "oracle", "random")
 HEADS = ("all", "diffuse", "others")
+CHANCE = ("random", "svg", "svg2")  # the policies that draw
+OTHER_BLOCKS = {"svg": "raster or frame_last", "svg2": "clusters"}  # from which their blocks are, not from regions
+
+
+class Draft(OfRegions):
+    """The paper's rule, with draftattention's code."""
+
+    def mask(self, q, k, layer, step):
+        policy = self.policy
+        return draftattention.draft_mask(
+            q,
+            k,
+            self.grid,
+            text_tokens=self.text_tokens,
+            sparsity=policy.sparsity,
+            region=policy.region,
+            pool=policy.pool,
+            rule=policy.rule,
+            kernel=policy.kernel,
+        )
+
+
+class Random(OfRegions):
+    """Blocks by chance: the same for every device, and whatever the queries and keys."""
+
+    def mask(self, q, k, layer, step):
+        regions = self.regions(q.device).video
+        scores = torch.rand((*q.shape[:2], regions, regions), generator=generator_of(self.policy.seed, layer, step))
+        return keep_best(scores.to(q.device), self.policy.sparsity)
+
+
+CHOOSERS = {
+    "dense": OfRegions,
+    "draft": Draft,
+    "oracle": Oracle,
+    "random": Random,
+    "adaspa": AdaSpa,
+    "xattention": XAttention,
+    "sol": SolAttn,
+    "svg": SparseVideoGen,
+    "svg2": SparseVideoGen2,
+}
+POLICIES = tuple(CHOOSERS)
 
 
 @dataclass(frozen=True)
 class Policy:
     """sparsity: share of the video x video blocks left out of a sparse call; pool and rule matter to `draft`, rule `row` to
-    `oracle` too, seed to `random`. kernel: of the sparse calls, a name of draftattention's; policy `dense` takes PyTorch's own attention
-    under "auto" and else that kernel. heads: which of the model's keep some blocks alone; who makes a PolicyAttention
-    says which are diffuse."""
+    `oracle` too, seed to CHANCE. kernel: of the sparse calls, a name of draftattention's; policy `dense` takes PyTorch's
+    own attention under "auto" and else that kernel, `svg2` always PyTorch's. heads: which of the model's keep some blocks
+    alone; who makes a PolicyAttention says which are diffuse. remainder: "pooled" if dropped blocks take part as a whole
+    (draftattention's), which is a part of `sol`."""
 
     name: str = "dense"
     sparsity: float = 0.0
@@ -39,6 +94,7 @@ class Policy:
     seed: int = 0
     kernel: str = "auto"
     heads: str = "all"
+    remainder: str | None = None
 
     def __post_init__(self):
         if self.name not in POLICIES:
@@ -49,6 +105,11 @@ class Policy:
             )
         if self.heads not in HEADS:
             raise ValueError(f"heads: wanted one of {', '.join(HEADS)}, found {self.heads!r}")
+        wanted = (None,) if self.name in ("dense", *OTHER_BLOCKS) else (None, "pooled")
+        wanted = ("pooled",) if self.name == "sol" else wanted
+        if self.remainder not in wanted:
+            words = " or ".join(map(repr, wanted))
+            raise ValueError(f"remainder: wanted {words} for {self.name}, found {self.remainder!r}")
         if not 0 <= self.dense_steps <= 1:
             raise ValueError(f"dense_steps: wanted a share of 0 to 1, found {self.dense_steps}")
 
@@ -71,7 +132,11 @@ class Policy:
             found["rule"] = self.rule
         if self.heads != "all":
             found["heads"] = self.heads
-        return found | ({"seed": self.seed} if self.name == "random" else {})
+        if self.remainder is not None:
+            found["remainder"] = self.remainder
+        if self.name in OTHER_BLOCKS:
+            found["block_layout"] = OTHER_BLOCKS[self.name]
+        return found | ({"seed": self.seed} if self.name in CHANCE else {})
 
     def describe(self):
         """For captions: "draft avg 90%"."""
@@ -80,6 +145,8 @@ class Policy:
         words = [self.name] + ([self.pool] if self.name == "draft" else []) + [f"{100 * self.sparsity:g}%"]
         if self.name in ("draft", "oracle") and self.rule != "softmax":
             words.append(self.rule)
+        if self.remainder is not None and self.name != "sol":
+            words.append("with the rest pooled")
         if self.region != (8, 16):
             words.append(f"{self.region[0]}x{self.region[1]}")
         if self.heads != "all":
@@ -90,9 +157,9 @@ class Policy:
 class PolicyAttention:
     """The hook of one policy: attention(q, k, v, layer=, step=), all [clips, heads, tokens, head_dim].
 
-    `probe(q, k, v, o, mask, layer=, step=)` is called after every sparse call, with mask bool
-    [clips, heads, regions, regions]. `calls` counts dense and sparse calls. diffuse: (layer, head) of the diffuse heads,
-    for policies that do not treat all alike."""
+    `probe(q, k, v, o, mask, layer=, step=)` is called after every sparse call, with mask bool [clips, heads, blocks, blocks]
+    and all tokens in the order of its blocks, those of regions(); of svg2 the mask is a masks.svg2.Clusters. `calls` counts
+    dense and sparse calls. diffuse: (layer, head) of the diffuse heads, for policies that do not treat all alike."""
 
     def __init__(self, policy, grid, text_tokens, steps, probe=None, diffuse=None):
         if policy.heads != "all" and diffuse is None:
@@ -101,7 +168,7 @@ class PolicyAttention:
         self.diffuse = diffuse
         self.first_sparse_step = policy.first_sparse_step(steps)
         self.calls = {"dense": 0, "sparse": 0}
-        self._regions = None
+        self._chooser = CHOOSERS[policy.name](policy, self.grid, text_tokens, steps)
 
     def __call__(self, q, k, v, *, layer, step):
         policy = self.policy
@@ -110,14 +177,14 @@ class PolicyAttention:
             self.calls["dense"] += 1
             return dense_attention(q, k, v)
         self.calls["dense" if dense else "sparse"] += 1
-        mask = None if dense else self.mask(q, k, layer, step)
-        for head in self.dense_heads(layer, q.shape[1]):
-            mask[:, head] = True
-        o = draftattention.block_attention(
-            q, k, v, self.grid, mask, text_tokens=self.text_tokens, region=policy.region, kernel=policy.kernel
-        )
-        if self.probe is not None and mask is not None:
-            self.probe(q, k, v, o, mask, layer=layer, step=step)
+        if dense:
+            return draftattention.block_attention(
+                q, k, v, self.grid, None, text_tokens=self.text_tokens, region=policy.region, kernel=policy.kernel
+            )
+        kept = self.choose(q, k, v, layer, step)
+        o, seen = kept.attend(q, k, v, self.text_tokens, policy.kernel, policy.remainder)
+        if self.probe is not None:
+            self.probe(*seen, layer=layer, step=step)
         return o
 
     def dense_heads(self, layer, heads):
@@ -127,43 +194,10 @@ class PolicyAttention:
         return [head for head in range(heads) if ((layer, head) in self.diffuse) != (self.policy.heads == "diffuse")]
 
     def regions(self, device):
-        if self._regions is None:
-            self._regions = Regions(self.grid, self.policy.region, self.text_tokens, device)
-        return self._regions
+        """The blocks, as heads.Regions; of svg2 regions that are not its blocks."""
+        return self._chooser.regions(device)
 
-    def mask(self, q, k, layer, step):
-        """bool [clips, heads, regions, regions] of one sparse call."""
-        policy = self.policy
-        if policy.name == "draft":
-            return draftattention.draft_mask(
-                q,
-                k,
-                self.grid,
-                text_tokens=self.text_tokens,
-                sparsity=policy.sparsity,
-                region=policy.region,
-                pool=policy.pool,
-                rule=policy.rule,
-                kernel=policy.kernel,
-            )
-        regions = self.regions(q.device)
-        shape = (*q.shape[:2], regions.video, regions.video)
-        if policy.name == "random":  # drawn on the CPU, so that a seed means the same on every device
-            generator = torch.Generator().manual_seed(1_000_003 * policy.seed + 1_000 * step + layer)
-            scores = torch.rand(shape, generator=generator).to(q.device)
-        else:
-            with torch.autocast(q.device.type, enabled=False):  # the sampler's bfloat16 must not reach the sums
-                scores = torch.stack(
-                    [torch.stack([video_mass(*head, regions) for head in zip(*clip)]) for clip in zip(q, k)]
-                )
-        if policy.name == "oracle" and policy.rule == "row":
-            count = max(1, math.ceil((1 - policy.sparsity) * regions.video - 1e-9))
-            return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, scores.topk(count).indices, True)
-        return torch.stack([torch.stack([kept_blocks(head, 1 - policy.sparsity) for head in clip]) for clip in scores])
-
-
-def video_mass(q, k, regions):
-    """The share of all video queries' attention that goes from one region to another, float32 [regions, regions].
-    q, k [tokens, head_dim] of one head, text last."""
-    weight = regions.sizes[:-1] / regions.sizes[:-1].sum()
-    return weight[:, None] * block_mass(q, k, regions)[:-1, :-1]
+    def choose(self, q, k, v, layer, step):
+        """What one sparse call keeps: a masks.kept.Blocks, or of svg2 a masks.svg2.Clusters."""
+        kept = self._chooser(q, k, v, layer, step)
+        return kept.with_whole(self.dense_heads(layer, q.shape[1]), q.shape[:2])

@@ -41,12 +41,14 @@ class Choice:
     region: str = PAPER_REGION
     dense_steps: float = PAPER_STEPS
     heads: str = "all"  # which are sparse: all, the diffuse ones alone, or the others alone
+    remainder: str = ""  # how dropped blocks take part: not at all, or pooled
 
     @property
     def label(self):
         """Of its kind, without the sparsity: "draft avg", "random", "draft avg, 16x16"."""
         words = self.policy + (f" {self.pool}" if self.pool else "")
         more = [self.rule] if self.rule not in ("", "softmax") else []
+        more += ["with the rest pooled"] if self.remainder and self.policy != "sol" else []
         more += [self.region] if self.region != PAPER_REGION and self.policy != "dense" else []
         if self.dense_steps != PAPER_STEPS and self.policy != "dense":
             more.append(f"{100 * self.dense_steps:g}% of steps dense")
@@ -72,6 +74,7 @@ def choice_of(cell):
         cell.region,
         PAPER_STEPS if cell.dense_steps is None else cell.dense_steps,
         cell.config.get("heads", "all"),
+        cell.config.get("remainder", ""),
     )
 
 

@@ -1,5 +1,6 @@
 """Generates videos with the small video DiT, dense and sparse, and measures them: the paper's Tables 1, 4 and 5 in
-miniature, the dense first steps, the four rules, oracle and random masks, contrast, how long a video takes, and pictures.
+miniature, the dense first steps, the four rules, oracle and random masks, what other systems keep at the same budgets,
+contrast, how long a video takes, and pictures.
 
 Records go to OUT/videos.jsonl and OUT/video_times.jsonl, pictures to OUT/pictures. What is there is not made again, so
 that a run that was stopped, or ended by --seconds, goes on where it was. Needs PyTorch, torchmetrics and, on a GPU, the

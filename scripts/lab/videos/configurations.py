@@ -9,11 +9,22 @@ FEW = (0.6, 0.75, 0.9)
 REGIONS = ((8, 8), (16, 8), (4, 32), (16, 16))  # beside 8 x 16; Table 5 has 16 x 16
 DENSE_STEPS = (0.0, 0.5)  # beside the paper's 0.25
 APART_RULES = ("softmax", "logits", "row")  # with diffuse heads alone sparse, and the others alone
+COMPARED = (0.6, 0.8, 0.9)  # sparsities at which systems are compared
+OTHERS = {"svg": {}, "adaspa": {}, "xattention": {}, "svg2": {}, "sol": {"remainder": "pooled"}}
 REFERENCE = Policy()  # PyTorch's dense attention: what every clip is compared with
 
 
 def draft(sparsity, **changes):
     return Policy("draft", sparsity, **changes)
+
+
+def systems(kernel="auto"):
+    """Draft attention, with row budgets and with its remainder, beside what others do at the same budgets."""
+    drafts = [{"rule": rule, "remainder": rest} for rule in ("softmax", "row") for rest in (None, "pooled")]
+    chosen = [draft(sparsity, **changes) for changes in drafts for sparsity in COMPARED]
+    for name, changes in OTHERS.items():
+        chosen += [Policy(name, sparsity, **changes) for sparsity in COMPARED]
+    return [replace(policy, kernel=kernel) for policy in chosen]
 
 
 def configurations(kernel="auto", dense_kernel="torch"):
@@ -30,7 +41,8 @@ def configurations(kernel="auto", dense_kernel="torch"):
     rules += [draft(0.9, rule=rule, dense_steps=share) for rule in ("logits", "row") for share in DENSE_STEPS]
     apart = [draft(0.9, rule=rule, heads=heads) for heads in ("diffuse", "others") for rule in APART_RULES]
     chosen = table_1 + table_4 + ends + first_steps + table_5 + rules + apart
-    return [Policy(kernel=dense_kernel, dense_steps=0.0)] + [replace(policy, kernel=kernel) for policy in chosen]
+    found = [Policy(kernel=dense_kernel, dense_steps=0.0)] + [replace(policy, kernel=kernel) for policy in chosen]
+    return found + [policy for policy in systems(kernel) if policy not in found]
 
 
 def attention_pairs(kept_share, grid, text_tokens):

@@ -30,21 +30,24 @@ class Probe:
                     )
 
     def describe(self, q, k, o, dense, mask):
-        """Of one head; q, k, o, dense [tokens, head_dim], mask bool [regions, regions]."""
+        """Of one head; q, k, o, dense [tokens, head_dim], mask bool [regions, regions], or what says of itself what it keeps
+        (masks.svg2.HeadClusters)."""
         sizes = self.regions.sizes[:-1]
         mass = block_mass(q, k, self.regions)
-        weight = sizes / sizes.sum()
-        rows = mass[:-1, :-1]
         video = int(sizes.sum())
         difference, size = (o[:video].double() - dense[:video].double()).norm(), dense[:video].double().norm()
-        # Text is always kept; a row's recall is its kept share of all of its mass, text included.
-        kept = (rows * mask).sum(1) + mass[:-1, -1]
+        kept = self.kept(mass, mask) if isinstance(mask, torch.Tensor) else mask.describe(q, k)
+        return kept | {"output_rel_l2": (difference / size).item(), "effective_blocks": effective_blocks(mass)}
+
+    def kept(self, mass, mask):
+        """What a mask of blocks keeps of a head's mass. Text is always kept; a row's recall is its kept share of all of its
+        mass, text included."""
+        sizes = self.regions.sizes[:-1]
+        of_row = (mass[:-1, :-1] * mask).sum(1) + mass[:-1, -1]
         return {
-            "attention_recall": (weight @ kept).item(),
-            "output_rel_l2": (difference / size).item(),
+            "attention_recall": (sizes / sizes.sum() @ of_row).item(),
             "empty_rows_share": (~mask.any(1)).float().mean().item(),
             "kept_share": mask.float().mean().item(),
-            "effective_blocks": effective_blocks(mass),
         }
 
     def mean(self, name, layer=None, head=None):

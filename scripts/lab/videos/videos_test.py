@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 import unittest
+from dataclasses import replace
 from types import SimpleNamespace
 from unittest import mock
 
@@ -22,9 +23,10 @@ from lab.model.checkpoint import save_weights
 from lab.model.flow import sample, schedule, seeded_noise, velocity
 from lab.model.heads import Regions
 from lab.model.judge import disc
+from lab.model.masks.exact import video_mass
 from lab.model.model import dense_attention
 from lab.model.model_test import awake_model
-from lab.model.policies import Policy, PolicyAttention, video_mass
+from lab.model.policies import Policy, PolicyAttention
 from lab.model.prompts import TEXT_TOKENS, draw_prompts
 from lab.model.video import render
 from lab.videos import __main__ as command
@@ -68,7 +70,7 @@ class Policies(unittest.TestCase):
     def test_every_policy_keeps_its_number_of_blocks(self):
         entries = self.regions.video**2
         for policy in (small(), small(pool="max"), small(rule="logits"), small("random"), small("oracle")):
-            mask = self.hook(policy).mask(self.q, self.k, 1, 2)
+            mask = self.hook(policy).choose(self.q, self.k, self.v, 1, 2).mask
             self.assertEqual(mask.shape, (2, 2, self.regions.video, self.regions.video))
             self.assertEqual(set(mask.flatten(2).sum(-1).flatten().tolist()), {kept_count(0.7, entries)}, policy)
 
@@ -77,7 +79,7 @@ class Policies(unittest.TestCase):
         smooth += 3 * self.regions.member[:, : self.regions.video] @ torch.randn(self.regions.video, 16)
         recall = {}
         for policy in (small(), small("oracle"), small("random")):
-            mask = self.hook(policy).mask(smooth, smooth, 0, 2)
+            mask = self.hook(policy).choose(smooth, smooth, smooth, 0, 2).mask
             recall[policy.name] = sum(
                 (video_mass(smooth[c, h], smooth[c, h], self.regions) * mask[c, h]).sum()
                 for c in range(2)
@@ -87,21 +89,26 @@ class Policies(unittest.TestCase):
         self.assertGreater(recall["draft"], 1.5 * recall["random"])
 
     def test_random_masks_depend_on_seed_layer_and_step_alone(self):
-        first = self.hook(small("random")).mask(self.q, self.k, 1, 2)
-        self.assertTrue(torch.equal(first, self.hook(small("random")).mask(-self.q, self.v, 1, 2)))
+        first = self.hook(small("random")).choose(self.q, self.k, self.v, 1, 2).mask
+        self.assertTrue(torch.equal(first, self.hook(small("random")).choose(-self.q, self.v, self.k, 1, 2).mask))
         for seed, layer, step in ((1, 1, 2), (0, 0, 2), (0, 1, 3)):
             self.assertFalse(
-                torch.equal(first, self.hook(small("random", seed=seed)).mask(self.q, self.k, layer, step))
+                torch.equal(
+                    first, self.hook(small("random", seed=seed)).choose(self.q, self.k, self.v, layer, step).mask
+                )
             )
 
     def test_wrong_policies_are_refused(self):
         for wrong, words in (
-            ({"name": "best"}, "policy: wanted one of dense, draft, oracle, random, found 'best'"),
+            ({"name": "best"}, "policy: wanted one of dense, draft, oracle, .*svg2, found 'best'"),
             ({"name": "draft", "sparsity": 1.0}, "sparsity: wanted"),
             ({"name": "dense", "sparsity": 0.5}, "sparsity: wanted 0 for dense"),
             ({"name": "draft", "sparsity": 0.0}, "sparsity: wanted"),
             ({"name": "draft", "sparsity": 0.5, "heads": "some"}, "heads: wanted one of all, diffuse"),
             ({"name": "draft", "sparsity": 0.5, "dense_steps": 1.5}, "dense_steps: wanted"),
+            ({"name": "draft", "sparsity": 0.5, "remainder": "mean"}, "remainder: wanted None or 'pooled' for draft"),
+            ({"name": "svg", "sparsity": 0.5, "remainder": "pooled"}, "remainder: wanted None for svg, found 'pooled'"),
+            ({"name": "sol", "sparsity": 0.5}, "remainder: wanted 'pooled' for sol, found None"),
         ):
             with self.assertRaisesRegex(ValueError, words):
                 Policy(**wrong)
@@ -140,7 +147,7 @@ class Policies(unittest.TestCase):
         torch.manual_seed(5)
         q, k = torch.randn(2, 1, 2, 306 + TEXT_TOKENS, 16)
         hook = PolicyAttention(small("oracle", rule="row"), GRID, TEXT_TOKENS, STEPS)
-        mask = hook.mask(q, k, 0, 3)[0]
+        mask = hook.choose(q, k, k, 0, 3).mask[0]
         self.assertEqual(len(set(mask.sum(-1).flatten().tolist())), 1)
         for head in range(2):
             mass = video_mass(q[0, head], k[0, head], hook.regions("cpu"))
@@ -476,20 +483,52 @@ class Studies(unittest.TestCase):
             self.assertEqual(one["arrays"]["psnr"], video["arrays"]["psnr"])
         every = [one for one in configurations.configurations() if contrast.is_wanted(one)]
         self.assertEqual(
-            sorted((one.name, one.pool, one.rule) for one in every),
+            sorted((one.name, one.pool, one.rule) for one in every if one not in configurations.systems()),
             sorted(
                 [
-                    ("draft", "avg", "softmax"),
                     ("draft", "max", "softmax"),
                     ("random", "avg", "softmax"),
                     ("oracle", "avg", "softmax"),
                     ("oracle", "avg", "row"),
                     ("draft", "avg", "logits"),
                     ("draft", "avg", "released"),
-                    ("draft", "avg", "row"),
                 ]
             ),
         )
+        self.assertLessEqual({one for one in configurations.systems() if one.sparsity == 0.9}, set(every))
+
+    def test_configurations_are_there_once_and_told_apart_by_their_records(self):
+        every = configurations.configurations("wgmma", "wgmma")
+        self.assertEqual(len(set(every)), len(every))
+        configs = [json.dumps(one.config(), sort_keys=True) for one in [configurations.REFERENCE, *every]]
+        self.assertEqual(len(set(configs)), len(configs))
+        systems = configurations.systems("wgmma")
+        self.assertLessEqual(set(systems), set(every))
+        self.assertEqual(len(systems), 27)  # 4 of the draft and 5 others, at 3 sparsities
+        for one in systems:
+            self.assertEqual((one.dense_steps, one.region, one.heads), (0.25, (8, 16), "all"))
+        configs = {one.name: one.config() for one in systems}
+        self.assertEqual(configs["sol"]["remainder"], "pooled")
+        self.assertEqual(configs["svg"]["block_layout"], "raster or frame_last")
+        self.assertEqual(configs["svg2"]["seed"], 0)
+        self.assertNotIn("remainder", configs["adaspa"])
+        self.assertEqual(len({one.describe() for one in every}), len(every))
+
+    def test_videos_of_other_systems(self):
+        """Given every one of them on a tiny grid, claim: records, with what their probes saw, and the budget's share."""
+        chosen = [replace(one, region=REGION) for one in configurations.systems("torch") if one.sparsity == 0.8]
+        self.assertTrue(self.study().run(chosen, say=lambda text: None))
+        found = [one for one in self.records() if one["experiment"] == "video"][1:]
+        self.assertEqual([one["config"]["policy"] for one in found], [one.name for one in chosen])
+        entries = Regions(GRID, REGION, TEXT_TOKENS, "cpu").video ** 2
+        for record, policy in zip(found, chosen):
+            self.assertEqual(record["status"], "ok", policy)
+            self.assertLessEqual(set(NAMES), set(record["metrics"]))
+            if policy.name not in ("adaspa", "svg", "svg2") and policy.rule != "row":
+                kept = kept_count(0.8, entries) / entries
+                self.assertAlmostEqual(record["metrics"]["kept_share"], 0.25 + 0.75 * kept, delta=1e-6)
+        psnr = {(one["config"]["policy"], one["config"].get("remainder")): one["metrics"]["psnr"] for one in found}
+        self.assertEqual(len(set(psnr.values())), len(psnr))
 
     def test_pictures_are_of_different_scenes(self):
         prompts = torch.tensor([[5.0, 0.0], [5.0, 1.0], [3.0, 0.0], [5.0, 2.0]])

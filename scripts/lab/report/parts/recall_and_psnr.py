@@ -65,7 +65,8 @@ def judge(records, paper, plots):
 
 
 def _is_usual(one):
-    return one.dense_steps == PAPER_STEPS and one.heads == "all"
+    """Not with a remainder either: recall does not count what dropped blocks add as a whole."""
+    return one.dense_steps == PAPER_STEPS and one.heads == "all" and not one.remainder
 
 
 def _ranks(found):
