@@ -49,8 +49,8 @@ class KernelTruth {
   [[nodiscard]] const Partition& partition() const { return stripes_.atoms; }
   /// Number of blocks: the regions, then text blocks of as many tokens as a region that no edge cuts.
   [[nodiscard]] Index blocks() const { return partition().regions() + text_blocks_; }
-  /// With `remainder` in place of the blocks that the block row drops, as attend() has it; null: none. Memory: O(rows of
-  /// the block * kept tokens). Throws std::invalid_argument on a mask or a remainder of other regions.
+  /// With `remainder` in place of the blocks that the block row drops, as attend() has it; null: none. Memory: O(rows
+  /// of the block * kept tokens). Throws std::invalid_argument on a mask or a remainder of other regions.
   [[nodiscard]] RowsTruth rows(const BlockMask& mask, Index block, const PooledRows* remainder = nullptr) const;
 
  private:

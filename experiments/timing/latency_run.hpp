@@ -34,7 +34,7 @@ class LatencyRun {
     TokenOrder order;
     std::size_t mask;  // kDense: none
     Json config;
-    std::size_t dense;  // place of the dense cell that this one is compared with
+    std::size_t dense;                 // place of the dense cell that this one is compared with
     std::optional<std::size_t> plain;  // with a remainder: that of the cell without, if it is timed
     std::size_t work;
   };

@@ -9,8 +9,8 @@
 namespace draft {
 
 /// For each region (8x16, 8x8, 16x16 unless chosen): dense, thirds, and the draft masks of each pooling (avg), rule
-/// (softmax, row) and sparsity (0.5, 0.9), each but dense without and with a pooled remainder. A chosen sparsity of 0 is
-/// the dense case alone.
+/// (softmax, row) and sparsity (0.5, 0.9), each but dense without and with a pooled remainder. A chosen sparsity of 0
+/// is the dense case alone.
 std::vector<MaskChoice> verify_cases(const Options& options);
 
 /// A record's config of a case, without device and kernel; only a draft mask's has a sparsity.

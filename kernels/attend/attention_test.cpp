@@ -22,8 +22,7 @@ class Attending : public GpuTest, public ::testing::WithParamInterface<Attention
     if (!IsSkipped()) blas_ = std::make_unique<Blas>();
   }
   /// Whether the kernel can do calls of this shape here.
-  [[nodiscard]] static bool supports(const Layout& layout, Element element, bool region_order,
-                                     bool remainder = false) {
+  [[nodiscard]] static bool supports(const Layout& layout, Element element, bool region_order, bool remainder = false) {
     Attention call;
     call.layout = layout;
     call.element = element;

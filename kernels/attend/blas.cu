@@ -193,8 +193,8 @@ void launch(const Attention& call, const Resources& resources, cudaStream_t stre
 }  // namespace
 
 AttentionKernel blas_kernel() {
-  return {"blas", "cuBLAS, softmax, cuBLAS over chunks of rows: the plain one, any head_dim",
-          unsupported, workspace, launch};
+  return {"blas", "cuBLAS, softmax, cuBLAS over chunks of rows: the plain one, any head_dim", unsupported, workspace,
+          launch};
 }
 
 }  // namespace draft::gpu

@@ -36,7 +36,8 @@ struct KeyWalk {
     go_to(map, 0);
   }
 
-  /// Writes the next tile and advances. Behind the blocks come the tiles of `pooled` pooled rows, 0 without a remainder.
+  /// Writes the next tile and advances. Behind the blocks come the tiles of `pooled` pooled rows, 0 without a
+  /// remainder.
   __device__ void write_next(const BlockMap& map, KeyTile& tile, int pooled = 0) {
     const bool any = place < blocks;
     const int pooled_tile = any ? -1 : place - blocks;

@@ -103,7 +103,8 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   __shared__ KeyTile tiles[2];              // tile j is in tiles[j % 2]
   __shared__ KeyWalk walk;
   copy_queries<kDim, kQueries>(q_tile, static_cast<const std::uint16_t*>(call.q) + head_offset, queries, query_start);
-  // With a remainder, in shared memory for the registers' sake: pooled rows that follow the blocks, the block row's bits.
+  // With a remainder, in shared memory for the registers' sake: pooled rows that follow the blocks, the block row's
+  // bits.
   __shared__ int pooled;
   __shared__ const uint2* dropped_bits;
   if (warp == 0) {
@@ -369,8 +370,8 @@ void launch_mma(const Attention& call, const Resources& resources, cudaStream_t 
 }  // namespace
 
 AttentionKernel mma_kernel() {
-  return {"mma", "fused, mma.sync and cp.async: sm_80 on, head_dim 64 and 128", unsupported,
-          dropped_blocks_workspace, launch_mma};
+  return {"mma", "fused, mma.sync and cp.async: sm_80 on, head_dim 64 and 128", unsupported, dropped_blocks_workspace,
+          launch_mma};
 }
 
 }  // namespace draft::gpu

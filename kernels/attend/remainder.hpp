@@ -23,9 +23,9 @@ DRAFT_HOST_DEVICE inline int pooled_tiles(const Layout& layout) {
 /// grid's right edge adds `narrow` and its lower edge `low`, since the logarithm of a product is a sum. Bit c % 32 of
 /// word c / 32 of a tile's bits is region c's, 0 past the last region.
 struct DroppedBlocks {
-  uint4* bits;          // [heads, regions, pooled tiles]: 1 if the row drops the region
-  uint4* narrow_bits;   // [pooled tiles]: 1 at the right edge, if that cuts regions
-  uint4* low_bits;      // [pooled tiles]: 1 at the lower edge, if that cuts regions
+  uint4* bits;         // [heads, regions, pooled tiles]: 1 if the row drops the region
+  uint4* narrow_bits;  // [pooled tiles]: 1 at the right edge, if that cuts regions
+  uint4* low_bits;     // [pooled tiles]: 1 at the lower edge, if that cuts regions
   float whole, narrow, low;
   bool ragged;  // an edge cuts regions; otherwise the last two kinds of bits are 0
 };

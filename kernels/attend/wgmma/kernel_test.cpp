@@ -115,8 +115,8 @@ TEST(TileBoxes, TheCheckCanFail) {
   }
 }
 
-// Claim: a box of the pooled rows' map at row 128 t holds regions 128 t to 128 t + 127 of its head, and nothing past the
-// head's last.
+// Claim: a box of the pooled rows' map at row 128 t holds regions 128 t to 128 t + 127 of its head, and nothing past
+// the head's last.
 TEST(TileBoxes, OfPooledRowsHoldTheirHeadsRegions) {
   for (const Layout& layout : layouts()) {
     const MapShape shape = pooled_shape(layout);

@@ -74,9 +74,9 @@ struct Consumer {
     if (lane == 0) arrive(empty);
     if (kPair && lane == 1) arrive_in_cluster(address_in_cluster(empty, static_cast<int>(blockIdx.x) % 2 ^ 1));
   }
-  /// Sets the logits of keys that are no tokens to -inf. In a tile of pooled rows those of regions that are not dropped,
-  /// and the others get their size's term. Only lane 0 reads what the stage says of its rows, because it is lane 0 that
-  /// frees the stage afterwards.
+  /// Sets the logits of keys that are no tokens to -inf. In a tile of pooled rows those of regions that are not
+  /// dropped, and the others get their size's term. Only lane 0 reads what the stage says of its rows, because it is
+  /// lane 0 that frees the stage afterwards.
   __device__ void mask(float (&s)[64], int stage, bool last) const {
     int pooled = -1;
     if constexpr (kRemainder) {
@@ -103,8 +103,10 @@ struct Consumer {
 #pragma unroll
     for (int word = 0; word < 4; ++word) {
       __syncwarp();
-      add_to_columns(s, word, reinterpret_cast<const std::uint32_t*>(dropped.narrow_bits)[pooled_tile * 4 + word], dropped.narrow, lane);
-      add_to_columns(s, word, reinterpret_cast<const std::uint32_t*>(dropped.low_bits)[pooled_tile * 4 + word], dropped.low, lane);
+      add_to_columns(s, word, reinterpret_cast<const std::uint32_t*>(dropped.narrow_bits)[pooled_tile * 4 + word],
+                     dropped.narrow, lane);
+      add_to_columns(s, word, reinterpret_cast<const std::uint32_t*>(dropped.low_bits)[pooled_tile * 4 + word],
+                     dropped.low, lane);
     }
   }
 

@@ -10,10 +10,7 @@ constexpr std::array<std::uint32_t, 5> kRowsBox{kSlabChannels, kTileRows, 1, 1, 
 
 MapShape pooled_shape(const Layout& layout) {
   const auto dim = static_cast<std::uint64_t>(layout.head_dim), regions = static_cast<std::uint64_t>(layout.regions());
-  return {0,
-          {dim, regions, 1, 1, static_cast<std::uint64_t>(layout.heads)},
-          {dim, dim, dim, regions * dim},
-          kRowsBox};
+  return {0, {dim, regions, 1, 1, static_cast<std::uint64_t>(layout.heads)}, {dim, dim, dim, regions * dim}, kRowsBox};
 }
 
 MapShape TileGrid::shape(int map) const {

@@ -69,7 +69,7 @@ def policy_of(options):
         options.dense_steps,
         options.seed,
         options.kernel,
-        remainder="pooled" if options.policy == "sol" else options.remainder,
+        remainder="pooled" if options.policy == "sol_attn" else options.remainder,
     )
 
 

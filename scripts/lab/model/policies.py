@@ -8,7 +8,7 @@
 | random | by chance: the lower end |
 | adaspa | oracle by row, found at two steps of a run (AdaSpa) |
 | xattention | by sums along antidiagonals of every 8 tokens (XAttention) |
-| sol | by pooled scores in deviations of their row; what is dropped takes part as a whole (Sol-Attn) |
+| sol_attn | by pooled scores in deviations of their row; what is dropped takes part as a whole (Sol-Attn) |
 | svg | a band in the token order of the head's kind, spatial or temporal (Sparse VideoGen) |
 | svg2 | no blocks but pairs of clusters of queries and keys (Sparse VideoGen 2) |
 
@@ -70,7 +70,7 @@ CHOOSERS = {
     "random": Random,
     "adaspa": AdaSpa,
     "xattention": XAttention,
-    "sol": SolAttn,
+    "sol_attn": SolAttn,
     "svg": SparseVideoGen,
     "svg2": SparseVideoGen2,
 }
@@ -83,7 +83,7 @@ class Policy:
     `oracle` too, seed to CHANCE. kernel: of the sparse calls, a name of draftattention's; policy `dense` takes PyTorch's
     own attention under "auto" and else that kernel, `svg2` always PyTorch's. heads: which of the model's keep some blocks
     alone; who makes a PolicyAttention says which are diffuse. remainder: "pooled" if dropped blocks take part as a whole
-    (draftattention's), which is a part of `sol`."""
+    (draftattention's), which is a part of `sol_attn`."""
 
     name: str = "dense"
     sparsity: float = 0.0
@@ -106,7 +106,7 @@ class Policy:
         if self.heads not in HEADS:
             raise ValueError(f"heads: wanted one of {', '.join(HEADS)}, found {self.heads!r}")
         wanted = (None,) if self.name in ("dense", *OTHER_BLOCKS) else (None, "pooled")
-        wanted = ("pooled",) if self.name == "sol" else wanted
+        wanted = ("pooled",) if self.name == "sol_attn" else wanted
         if self.remainder not in wanted:
             words = " or ".join(map(repr, wanted))
             raise ValueError(f"remainder: wanted {words} for {self.name}, found {self.remainder!r}")
@@ -145,7 +145,7 @@ class Policy:
         words = [self.name] + ([self.pool] if self.name == "draft" else []) + [f"{100 * self.sparsity:g}%"]
         if self.name in ("draft", "oracle") and self.rule != "softmax":
             words.append(self.rule)
-        if self.remainder is not None and self.name != "sol":
+        if self.remainder is not None and self.name != "sol_attn":
             words.append("with the rest pooled")
         if self.region != (8, 16):
             words.append(f"{self.region[0]}x{self.region[1]}")

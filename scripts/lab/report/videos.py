@@ -48,7 +48,7 @@ class Choice:
         """Of its kind, without the sparsity: "draft avg", "random", "draft avg, 16x16"."""
         words = self.policy + (f" {self.pool}" if self.pool else "")
         more = [self.rule] if self.rule not in ("", "softmax") else []
-        more += ["with the rest pooled"] if self.remainder and self.policy != "sol" else []
+        more += ["with the rest pooled"] if self.remainder and self.policy != "sol_attn" else []
         more += [self.region] if self.region != PAPER_REGION and self.policy != "dense" else []
         if self.dense_steps != PAPER_STEPS and self.policy != "dense":
             more.append(f"{100 * self.dense_steps:g}% of steps dense")

@@ -20,7 +20,8 @@ from lab.shared.files import ROOT, sha256_of
 from lab.shared.one_line_parser import OneLineParser, writes_stdout
 from lab.shared.record_file import Malformed, read_all
 
-PARTS = ("quality", "speed", "pictures")
+PARTS = ("quality", "speed", "pictures", "systems")
+USUAL = PARTS[:3]
 
 
 def parse(arguments):
@@ -35,9 +36,9 @@ def parse(arguments):
     parser.add_argument(
         "--parts",
         type=lambda text: text.split(","),
-        default=list(PARTS),
+        default=list(USUAL),
         metavar="LIST",
-        help=f"some of {','.join(PARTS)} (default all)",
+        help=f"some of {','.join(PARTS)} (default {','.join(USUAL)}); systems: what others keep at equal budgets",
     )
     parser.add_argument("--clips", type=int, default=32, help="prompts, each with a seed of its own (default 32)")
     parser.add_argument("--grid", default="8x32x48", help="FRAMESxHEIGHTxWIDTH tokens of the clips (default 8x32x48)")
@@ -135,11 +136,11 @@ def main(arguments=None):
     whole, begin = True, time.monotonic()
     if "speed" in options.parts and device.type == "cuda":
         speed.run(model, dense, machine, build, weights, times, nvml)
-    if "quality" in options.parts:
+    chosen = configurations.configurations(options.kernel, dense) if "quality" in options.parts else []
+    chosen += configurations.systems(options.kernel) if "systems" in options.parts else []
+    if chosen:
         try:
-            whole = study.run(
-                configurations.configurations(options.kernel, dense), options.seconds - (time.monotonic() - begin)
-            )
+            whole = study.run(chosen, options.seconds - (time.monotonic() - begin))
         except RuntimeError as error:
             print(f"videos: {error}", file=sys.stderr)
             return 1

@@ -10,7 +10,7 @@ REGIONS = ((8, 8), (16, 8), (4, 32), (16, 16))  # beside 8 x 16; Table 5 has 16 
 DENSE_STEPS = (0.0, 0.5)  # beside the paper's 0.25
 APART_RULES = ("softmax", "logits", "row")  # with diffuse heads alone sparse, and the others alone
 COMPARED = (0.6, 0.8, 0.9)  # sparsities at which systems are compared
-OTHERS = {"svg": {}, "adaspa": {}, "xattention": {}, "svg2": {}, "sol": {"remainder": "pooled"}}
+OTHERS = {"svg": {}, "adaspa": {}, "xattention": {}, "svg2": {}, "sol_attn": {"remainder": "pooled"}}
 REFERENCE = Policy()  # PyTorch's dense attention: what every clip is compared with
 
 
@@ -19,7 +19,8 @@ def draft(sparsity, **changes):
 
 
 def systems(kernel="auto"):
-    """Draft attention, with row budgets and with its remainder, beside what others do at the same budgets."""
+    """Draft attention, with row budgets and with its remainder, beside what others do at the same budgets. Some are among
+    the configurations too; a run that has one makes it once."""
     drafts = [{"rule": rule, "remainder": rest} for rule in ("softmax", "row") for rest in (None, "pooled")]
     chosen = [draft(sparsity, **changes) for changes in drafts for sparsity in COMPARED]
     for name, changes in OTHERS.items():
@@ -28,7 +29,7 @@ def systems(kernel="auto"):
 
 
 def configurations(kernel="auto", dense_kernel="torch"):
-    """Every policy but REFERENCE, most wanted first. kernel: of the sparse calls; dense_kernel: of a dense run that
+    """Every policy of the paper's tables but REFERENCE, most wanted first. kernel: of the sparse calls; dense_kernel: of a dense run that
     shows what rounding alone does to a video."""
     table_1 = [draft(sparsity) for sparsity in SPARSITIES]
     table_4 = [draft(sparsity, pool="max") for sparsity in SPARSITIES]
@@ -41,8 +42,7 @@ def configurations(kernel="auto", dense_kernel="torch"):
     rules += [draft(0.9, rule=rule, dense_steps=share) for rule in ("logits", "row") for share in DENSE_STEPS]
     apart = [draft(0.9, rule=rule, heads=heads) for heads in ("diffuse", "others") for rule in APART_RULES]
     chosen = table_1 + table_4 + ends + first_steps + table_5 + rules + apart
-    found = [Policy(kernel=dense_kernel, dense_steps=0.0)] + [replace(policy, kernel=kernel) for policy in chosen]
-    return found + [policy for policy in systems(kernel) if policy not in found]
+    return [Policy(kernel=dense_kernel, dense_steps=0.0)] + [replace(policy, kernel=kernel) for policy in chosen]
 
 
 def attention_pairs(kept_share, grid, text_tokens):

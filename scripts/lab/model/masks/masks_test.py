@@ -19,11 +19,11 @@ GRID, REGION, STEPS, TEXT, DIM = (3, 5, 9), (2, 4), 10, 5, 6
 VIDEO = math.prod(GRID)
 CLIPS, HEADS = 2, 3
 EACH = list(itertools.product(range(CLIPS), range(HEADS)))
-BLOCK_POLICIES = ("draft", "oracle", "random", "adaspa", "xattention", "sol", "svg")
+BLOCK_POLICIES = ("draft", "oracle", "random", "adaspa", "xattention", "sol_attn", "svg")
 
 
 def small(name, sparsity=0.7, **changes):
-    if name == "sol":
+    if name == "sol_attn":
         changes = {"remainder": "pooled"} | changes
     return Policy(name, sparsity, region=REGION, **changes)
 
@@ -126,7 +126,7 @@ class Masks(unittest.TestCase):
             self.assertEqual(o[0].shape, self.q.shape)
 
     def test_a_clip_s_mask_does_not_depend_on_its_neighbours(self):
-        for name in ("svg", "xattention", "sol", "adaspa"):
+        for name in ("svg", "xattention", "sol_attn", "adaspa"):
             both = self.chosen(small(name)).mask.expand(CLIPS, HEADS, -1, -1)
             alone = self.hook(small(name)).choose(self.q[1:], self.k[1:], self.v[1:], 0, 5).mask
             self.assertTrue(torch.equal(both[1:], alone.expand(1, HEADS, -1, -1)), name)
@@ -160,7 +160,7 @@ class Masks(unittest.TestCase):
                 self.assertEqual(mask[at].tolist(), top(ranks, kept_count(0.7, len(blocks) ** 2)))
 
     def test_sol(self):
-        mask = self.chosen(small("sol")).mask
+        mask = self.chosen(small("sol_attn")).mask
         for at in EACH:
             q, k = ([mean([rows[token] for token in block]) for block in BLOCKS] for rows in self.rows(at))
             scale, centre = 1 / math.sqrt(DIM), mean(k)
@@ -231,7 +231,7 @@ class Masks(unittest.TestCase):
         self.assertEqual(len(mask([x[:1] for x in new], 5)), 1)  # fewer clips: another run
 
     def test_a_remainder_is_draftattention_s(self):
-        for name in ("draft", "sol", "xattention"):
+        for name in ("draft", "sol_attn", "xattention"):
             policy = small(name, remainder="pooled", dense_steps=0.0)
             mask = self.chosen(policy, step=0).mask
             o = self.hook(policy)(self.q, self.k, self.v, layer=0, step=0)
@@ -264,7 +264,7 @@ class Masks(unittest.TestCase):
             self.assertEqual(mask.shape, (CLIPS, HEADS, regions.video, regions.video))
             keep = torch.ones(regions.video + 1, regions.video + 1, dtype=torch.bool)
             keep[:-1, :-1] = mask[1, 2]
-            if name != "sol":
+            if name != "sol_attn":
                 wanted = attended(q[1, 2], k[1, 2], v[1, 2], keep[regions.ids][:, regions.ids])
                 self.assertLessEqual((its[1, 2].double() - wanted).abs().max().item(), 1e-4, name)
             self.assertLessEqual((its.sum(2) - o.sum(2)).abs().max().item(), 1e-3)  # the same rows in another order

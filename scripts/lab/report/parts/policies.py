@@ -56,8 +56,7 @@ def judge(records, paper, plots):
     released = {name: group for name, group in cells[cells["sparsity"].isna()].groupby("variant")}
     videos = records.once(Videos)
     found = [
-        _row(name, own, at[sparsity][DRAFT], best, released.get(name), videos)
-        for name, own in at[sparsity].items()
+        _row(name, own, at[sparsity][DRAFT], best, released.get(name), videos) for name, own in at[sparsity].items()
     ]
     board = pd.DataFrame(found, dtype=object).sort_values(["error", "variant"], kind="stable")
     table = table_of(

@@ -23,7 +23,9 @@ OF_CALLS = ("time_over_plain", "time_with_pooling_over_plain", "pooled_rows_ms")
 CALL_COLUMNS = {"call": "label", "GPU": "gpu", "kernel": "kernel", "sparsity": "sparsity", "time": "median_ms"}
 CALL_COLUMNS |= {"pooled rows (ms)": "pooled_rows_ms", "over the call without": "time_over_plain"}
 CALL_COLUMNS |= {"the same with pooling": "time_with_pooling_over_plain"}
-VIDEO_COLUMNS = {name: name for name in ("sparsity", "rule", "PSNR without", "PSNR with", "difference", "95%", "better in")}
+VIDEO_COLUMNS = {
+    name: name for name in ("sparsity", "rule", "PSNR without", "PSNR with", "difference", "95%", "better in")
+}
 MOST = 1.10  # of the plain call's time
 
 

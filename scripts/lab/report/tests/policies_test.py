@@ -12,8 +12,22 @@ HEADS, BLOCKS = 6, 96 * 96
 
 def cell(head, policy, recall, error, sparsity=0.9, choosing=0.0, **config):
     """A record of `policies`; every second head has a prompt of its own."""
-    source = {"dump": "planted.h5", "sha256": "ab12cd34" * 8, "capture": "layer0_step8", "layer": 0, "step": 8, "steps": 30}
-    source |= {"model": "planted", "head": head, "grid": GRID, "text_tokens": 8, "head_dim": 128, "prompt": f"{head // 2}"}
+    source = {
+        "dump": "planted.h5",
+        "sha256": "ab12cd34" * 8,
+        "capture": "layer0_step8",
+        "layer": 0,
+        "step": 8,
+        "steps": 30,
+    }
+    source |= {
+        "model": "planted",
+        "head": head,
+        "grid": GRID,
+        "text_tokens": 8,
+        "head_dim": 128,
+        "prompt": f"{head // 2}",
+    }
     chosen = {"policy": policy, "region": [8, 16], "device": "cpu", "kernel": "reference"}
     chosen |= {"sparsity": sparsity} if sparsity is not None else {"budget": "released"}
     chosen |= {"pool": "avg", "rule": "softmax"} if policy == "draft" else {}
