@@ -49,6 +49,24 @@ std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options)
   return tasks;
 }
 
+std::optional<Index> same_head(const CaptureInfo& capture, Index head, const CaptureInfo& other) {
+  if (capture.model_heads.empty() || other.model_heads.empty()) return head;
+  const auto found = std::ranges::find(other.model_heads, capture.model_heads[static_cast<std::size_t>(head)]);
+  if (found == other.model_heads.end()) return std::nullopt;
+  return found - other.model_heads.begin();
+}
+
+const CaptureInfo* earlier_capture(const DumpInfo& info, const HeadTask& task) {
+  const CaptureInfo& own = *task.capture;
+  const CaptureInfo* latest = nullptr;
+  for (const CaptureInfo& other : info.captures) {
+    if (other.layer != own.layer || other.prompt != own.prompt || other.branch != own.branch) continue;
+    if (other.step >= own.step || !same_head(own, task.head, other)) continue;
+    if (latest == nullptr || other.step > latest->step) latest = &other;
+  }
+  return latest;
+}
+
 Json grid_json(const Grid& grid) { return {{"frames", grid.frames}, {"height", grid.height}, {"width", grid.width}}; }
 
 Json input_of(const DumpInfo& info, const std::string& sha256, const HeadTask& task) {

@@ -1,6 +1,7 @@
 #pragma once
 // The heads of a dump that a command line asks for, and what a record says of them.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,13 @@ std::vector<std::string> chosen_captures(const DumpInfo& info, const Options& op
 
 /// Every chosen head of every chosen capture, by capture. Throws UsageError on one that is not there.
 std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options);
+
+/// The number in `other` of the head that is `head` in `capture`: by the model's own numbers where both have them, else
+/// the same number. None if it is not there.
+std::optional<Index> same_head(const CaptureInfo& capture, Index head, const CaptureInfo& other);
+
+/// The latest capture of an earlier step that has this head, of the same layer, prompt and branch; null if none has.
+const CaptureInfo* earlier_capture(const DumpInfo& info, const HeadTask& task);
 
 /// The record format's `grid`: extents of the video's tokens.
 Json grid_json(const Grid& grid);

@@ -44,5 +44,39 @@ TEST(InputOfAHead, HasItsPrompt) {
   EXPECT_TRUE(cut.ends_with("..."));
 }
 
+// Claim: the step that is found is the latest before one's own of this layer, prompt and branch, and the head is found
+// there by the model's number.
+TEST(EarlierCapture, IsTheLatestOfTheSameHead) {
+  DumpInfo info;
+  info.heads = 2;
+  const auto add = [&](const char* name, Index layer, Index step, const char* prompt, std::vector<Index> heads) {
+    CaptureInfo capture;
+    capture.name = name;
+    capture.layer = layer;
+    capture.step = step;
+    capture.prompt = prompt;
+    capture.model_heads = std::move(heads);
+    info.captures.push_back(std::move(capture));
+  };
+  add("own", 3, 20, "a", {4, 9});
+  add("before", 3, 5, "a", {9, 4});
+  add("latest", 3, 12, "a", {9, 2});
+  add("same step", 3, 20, "a", {4, 9});
+  add("later", 3, 24, "a", {4, 9});
+  add("other layer", 2, 15, "a", {4, 9});
+  add("other prompt", 3, 15, "b", {4, 9});
+  const CaptureInfo& own = info.captures[0];
+  ASSERT_NE(earlier_capture(info, {&own, 0, 0}), nullptr);
+  EXPECT_EQ(earlier_capture(info, {&own, 0, 0})->name, "before");
+  EXPECT_EQ(same_head(own, 0, info.captures[1]), Index{1});
+  EXPECT_EQ(earlier_capture(info, {&own, 1, 1})->name, "latest");
+  EXPECT_EQ(same_head(own, 1, info.captures[2]), Index{0});
+  EXPECT_EQ(same_head(own, 0, info.captures[2]), std::nullopt);
+  EXPECT_EQ(earlier_capture(info, {&info.captures[1], 0, 0}), nullptr);
+  CaptureInfo unnumbered = own;
+  unnumbered.model_heads.clear();
+  EXPECT_EQ(same_head(unnumbered, 1, info.captures[1]), Index{1});
+}
+
 }  // namespace
 }  // namespace draft

@@ -20,6 +20,7 @@ Json config_of(const MaskChoice& mask) {
     config["budget"] = "released";
   } else {
     config["sparsity"] = mask.sparsity;
+    if (mask.by_call) config["budget"] = "call";
   }
   if (mask.remainder != Remainder::none) config["remainder"] = to_string(mask.remainder);
   return config;

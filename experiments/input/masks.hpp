@@ -19,11 +19,12 @@ struct MaskChoice {
   RegionSize region{};  // kRowOfTokens for policies whose blocks are no regions
   double sparsity = 0.0;
   bool released = false;  // by the policy's own threshold, whatever sparsity comes of it
+  bool by_call = false;   // the sparsity is that of all heads of a call together
   Remainder remainder = Remainder::none;
   bool operator==(const MaskChoice&) const = default;
 };
-/// policy; pool and rule of one that reads the draft map; region; block_layout unless blocks are regions; sparsity, or
-/// budget: "released"; remainder if there is one.
+/// policy; pool and rule of one that reads the draft map; region; block_layout unless blocks are regions; sparsity, of
+/// all heads of a call together if budget is "call"; or budget "released"; remainder if there is one.
 Json config_of(const MaskChoice& mask);
 /// "8x16" from a config's region, [8, 16].
 std::string region_text(const Json& region);

@@ -23,6 +23,7 @@ enum class Reads {
   grid,       // where a block's tokens are: the same mask for every head
   draft_map,  // the pooled scores of one pooling (--pool), under one rule (--rule)
   head,       // queries, keys and the true attention mass of the blocks: for studies alone
+  earlier,    // the same of an earlier step of this head: where a dump has one
 };
 
 /// One head as a policy sees it. Pointers are null but for what the policy's `reads` names.
@@ -37,6 +38,8 @@ struct PolicyInput {
   const Partition* partition = nullptr;  // Reads::grid and head: which tokens a block has, in the row's layout
   const Matrix* mass = nullptr;          // Reads::head: attention mass of each block, [regions, regions], the sum over
                                          // the block row's tokens
+  const Matrix* earlier_mass = nullptr;  // Reads::earlier: `mass` of the earlier step
+  const Clusters* clusters = nullptr;    // BlockLayout::clusters: those that the policy found
 };
 
 /// What a head's choice is made of, for its cost.
@@ -57,10 +60,20 @@ ChoiceCost cost_of_pooled_maps(const ChoiceSize& size);
 /// Of all logits, from which the true attention mass is.
 ChoiceCost cost_of_all_logits(const ChoiceSize& size);
 
+/// How the heads of a call share the blocks of a sparsity, by what a mask of one size does to each of them.
+struct HeadBudget {
+  const char* metric;                             // of a head under the mask of `same`: what decides
+  Index (*same)(Index regions, double sparsity);  // that mask's cut
+  std::vector<Index> (*cuts)(const std::vector<double>& measured, Index regions, double sparsity);  // [head]
+};
+
 /// A row of the table of policies: one of `rank` and `mask` is there.
 struct PolicyRow {
   const char* summary;  // one line
   BlockLayout layout = BlockLayout::region;
+  /// Of BlockLayout::by_head and clusters: the head's own, from the head as a dump has it (problem, seed, stream).
+  BlockLayout (*choose_layout)(const PolicyInput& input, double sparsity) = nullptr;
+  Clusters (*find_clusters)(const PolicyInput& input) = nullptr;
   Reads reads = Reads::nothing;
   bool by_chance = false;       // records have the seed
   bool takes_sparsity = true;   // masks follow --sparsity
@@ -75,6 +88,10 @@ struct PolicyRow {
   BlockMask (*released)(const PolicyInput& input) = nullptr;
   /// Of choosing; null: nothing is computed.
   ChoiceCost (*cost)(const ChoiceSize& size) = nullptr;
+  /// What `rank` orders by, the largest first, where it compares between heads: one budget over all heads of a call.
+  Matrix (*scores)(const PolicyInput& input) = nullptr;
+  /// Instead of `scores`, of policies that rank heads and not blocks.
+  const HeadBudget* heads = nullptr;
 };
 
 const PolicyRow& row_of(Policy policy);

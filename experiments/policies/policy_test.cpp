@@ -7,6 +7,8 @@
 #include <set>
 #include <stdexcept>
 
+#include "experiments/policies/kmeans.hpp"
+
 namespace draft {
 namespace {
 
@@ -113,6 +115,43 @@ TEST(PolicyMasks, ThirdsHaveEmptyAndFullRows) {
   EXPECT_GE(mask.empty_rows(), 1);
   const std::vector<Index> lengths = row_lengths(mask);
   EXPECT_GE(std::count(lengths.begin(), lengths.end(), Index{40}), 1);
+}
+
+// By hand: two groups on a line, from two tokens of one of them.
+TEST(KMeans, FindsGroupsFromWhereverItStarts) {
+  Matrix rows(6, 1);
+  rows << 0, 1, 2, 10, 11, 12;
+  for (std::uint64_t key = 0; key < 8; ++key) {
+    const std::vector<Index> found = kmeans(rows, 2, 50, 1e-9, key);
+    EXPECT_EQ(std::set<Index>(found.begin(), found.begin() + 3).size(), 1U) << key;
+    EXPECT_EQ(std::set<Index>(found.begin() + 3, found.end()).size(), 1U) << key;
+    EXPECT_NE(found[0], found[5]) << key;
+    EXPECT_EQ(found, kmeans(rows, 2, 50, 1e-9, key));
+  }
+  EXPECT_EQ(kmeans(rows, 1, 50, 1e-9, 1), std::vector<Index>(6, 0));
+  EXPECT_EQ(kmeans(Matrix::Zero(4, 2), 3, 50, 1e-9, 1), std::vector<Index>(4, 0));  // equally near: the first
+}
+
+// Given a head whose tokens attend to their own frame, and one whose tokens attend to their own place, claim: both
+// profiles find the spatial and the temporal band; without differences, the spatial one.
+TEST(BandProfile, FindsTheKindOfAHead) {
+  const Grid grid{8, 8, 32, 0};
+  const auto head_of = [&](Index groups, auto&& group_of) {
+    Problem problem{grid, Matrix::Zero(grid.video(), groups), {}, Matrix::Random(grid.video(), 4), 1.0, "test"};
+    for (Index token = 0; token < grid.video(); ++token) problem.q(token, group_of(token)) = 4.0;
+    problem.k = problem.q;
+    return problem;
+  };
+  const auto kind = [](const Problem& problem, Policy policy) {
+    return row_of(policy).choose_layout({.seed = 1, .problem = &problem}, 0.75);
+  };
+  for (const Policy policy : {Policy::svg, Policy::svg_fair}) {
+    EXPECT_EQ(kind(head_of(8, [](Index token) { return token / 256; }), policy), BlockLayout::raster);
+    EXPECT_EQ(kind(head_of(64, [](Index token) { return token % 256 / 4; }), policy), BlockLayout::frame_last);
+    Problem still = head_of(1, [](Index) { return 0; });
+    still.v.setZero();
+    EXPECT_EQ(kind(still, policy), BlockLayout::raster);
+  }
 }
 
 }  // namespace

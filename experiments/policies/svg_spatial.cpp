@@ -2,8 +2,7 @@
 // Source: Sparse VideoGen, arXiv 2502.01776; svg-project/Sparse-VideoGen 5ce7b01,
 //         svg/models/hyvideo/{utils,attention}.py: one band for both kinds of head, which differ in their order of
 //         tokens; a head's kind is found from 64 of its rows.
-// Ours:   each kind by itself, on every head; w is what meets the budget. A head of Sparse VideoGen's is the better of
-//         svg_spatial and svg_temporal where its finding is right.
+// Ours:   each kind by itself, on every head; w is what meets the budget. svg and svg_fair choose between the two.
 
 #include "experiments/policies/scores.hpp"
 

@@ -29,8 +29,10 @@ void print_policies(const std::vector<Record>& records) {
                mask.contains("sparsity") ? number(mask["sparsity"]) : word_of_config(mask, "budget"), mask["policy"],
                word_of_config(mask, "pool"), word_of_config(mask, "rule"), fmt::to_string(heads),
                mean("attention_recall"), metric_text(least_metric(records, group, "attention_recall")),
-               mean("output_rel_l2"), share("kept_blocks", "total_blocks"), mean("empty_rows"),
-               mean("choosing_flops_share")});
+               mean("output_rel_l2"),
+               mean_metric(records, group, "kept_area").applicable() ? mean("kept_area")
+                                                                     : share("kept_blocks", "total_blocks"),
+               mean("empty_rows"), mean("choosing_flops_share")});
   }
   table.print(records.size());
 }

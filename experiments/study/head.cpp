@@ -57,7 +57,8 @@ double metric(const Metrics& metrics, const std::string& name) {
 struct HeadStudy::Plan {
   using MapKey = std::pair<std::size_t, Pool>;  // partition, pooling
 
-  Plan(const Problem& the_problem, std::vector<Cell> the_cells, const std::vector<RegionSize>& extra_regions);
+  Plan(const Problem& the_problem, std::vector<Cell> the_cells, const std::vector<RegionSize>& extra_regions,
+       const Clusters* clusters);
 
   void pool_maps(int threads);
   void sweep_first(Sweeps& sweeps, const StudySettings& settings);
@@ -69,6 +70,7 @@ struct HeadStudy::Plan {
   std::optional<Normalised> rescaled;  // the head in other units, where its own numbers are too large or too small
   const Problem& problem;
   std::vector<Cell> cells;
+  bool clustered;  // blocks are of any size
   std::vector<RegionSize> sizes;
   std::vector<Partition> partitions;
   std::map<MapKey, DraftMap> maps;
@@ -84,17 +86,20 @@ struct HeadStudy::Plan {
 };
 
 HeadStudy::Plan::Plan(const Problem& the_problem, std::vector<Cell> the_cells,
-                      const std::vector<RegionSize>& extra_regions)
+                      const std::vector<RegionSize>& extra_regions, const Clusters* clusters)
     : rescaled((require_valid(the_problem), require_measurable(the_problem), normalised(the_problem))),
       problem(rescaled ? rescaled->problem : the_problem),
-      cells(std::move(the_cells)) {
+      cells(std::move(the_cells)),
+      clustered(clusters != nullptr) {
   const auto want = [&](RegionSize size) {
     if (std::find(sizes.begin(), sizes.end(), size) == sizes.end()) sizes.push_back(size);
   };
   for (const Cell& cell : cells) want(cell.region);
   for (const RegionSize size : extra_regions) want(size);
   if (sizes.empty()) throw std::invalid_argument("study: wanted at least one cell or region, found none");
-  for (const RegionSize size : sizes) partitions.emplace_back(problem.grid, size);
+  for (const RegionSize size : sizes) {
+    partitions.push_back(clustered ? pieces_of(*clusters, problem.grid) : Partition(problem.grid, size));
+  }
 }
 
 std::size_t HeadStudy::Plan::partition_index(RegionSize region) const {
@@ -144,15 +149,21 @@ void HeadStudy::Plan::sweep_first(Sweeps& sweeps, const StudySettings& settings)
 PolicyInput HeadStudy::Plan::policy_input(const Cell& cell, const StudySettings& settings) const {
   const std::size_t p = partition_index(cell.region);
   const Reads reads = row_of(cell.policy).reads;
+  const bool reads_head = reads == Reads::head || reads == Reads::earlier;
+  if (reads == Reads::earlier && settings.earlier == nullptr) {
+    throw std::invalid_argument("study: " + to_string(cell.policy) + " wants the head at an earlier step, found none");
+  }
   return {.regions = partitions[p].regions(),
           .seed = settings.seed,
           .stream = settings.stream,
           .map = reads == Reads::draft_map ? &maps.at({p, cell.pool}) : nullptr,
           .rule = cell.rule,
           .grid = reads == Reads::grid ? (settings.grid != nullptr ? settings.grid : &problem.grid) : nullptr,
-          .problem = reads == Reads::head ? &problem : nullptr,
-          .partition = reads == Reads::grid || reads == Reads::head ? &partitions[p] : nullptr,
-          .mass = reads == Reads::head ? &first.stats[p].mass : nullptr};
+          .problem = reads_head ? &problem : nullptr,
+          .partition = reads == Reads::grid || reads_head ? &partitions[p] : nullptr,
+          .mass = reads_head ? &first.stats[p].mass : nullptr,
+          .earlier_mass = reads == Reads::earlier ? &settings.earlier->stats(cell.region).mass : nullptr,
+          .clusters = settings.clusters};
 }
 
 std::vector<MaskFamily> HeadStudy::Plan::choose_masks(const StudySettings& settings) {
@@ -166,7 +177,9 @@ std::vector<MaskFamily> HeadStudy::Plan::choose_masks(const StudySettings& setti
     } else if (row.rank == nullptr) {
       own_masks[i] = row.mask(input, cells[i].sparsity);
     }
-    cuts[i] = own_masks[i] ? own_masks[i]->kept_blocks() : cut_of(row, input, cells[i].sparsity);
+    cuts[i] = own_masks[i]   ? own_masks[i]->kept_blocks()
+              : cells[i].cut ? *cells[i].cut
+                             : cut_of(row, input, cells[i].sparsity);
   });
   std::map<FamilyKey, std::size_t> index;
   std::vector<std::size_t> first_cells;  // [family]
@@ -201,7 +214,7 @@ std::vector<MaskFamily> HeadStudy::Plan::choose_masks(const StudySettings& setti
 
 HeadStudy::HeadStudy(const Problem& problem, std::vector<Cell> cells, const StudySettings& settings,
                      const std::vector<RegionSize>& extra_regions)
-    : plan_(std::make_unique<Plan>(problem, std::move(cells), extra_regions)) {
+    : plan_(std::make_unique<Plan>(problem, std::move(cells), extra_regions, settings.clusters)) {
   const std::unique_ptr<Sweeps> own = settings.sweeps == nullptr ? make_reference_sweeps() : nullptr;
   Sweeps& sweeps = own ? *own : *settings.sweeps;
   std::optional<HalfHead> in_units;
@@ -242,6 +255,7 @@ Metrics HeadStudy::metrics(std::size_t i) const {
     append_mask_bound_metrics(metrics, measured);
   }
   append_mask_metrics(metrics, measured);
+  if (plan_->clustered) metrics.emplace_back("kept_area", kept_area(measured.partition, measured.mask));
   return metrics;
 }
 

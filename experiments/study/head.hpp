@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,7 +17,8 @@ namespace draft {
 
 /// One configuration to be measured on a head.
 struct Cell : MaskChoice {
-  bool with_bounds = false;  // both theorems' quantities too
+  bool with_bounds = false;    // both theorems' quantities too
+  std::optional<Index> cut{};  // of the policy's ranking; else what the sparsity gives
   bool operator==(const Cell&) const = default;
 };
 
@@ -25,14 +27,18 @@ using Metrics = std::vector<std::pair<std::string, MetricValue>>;
 /// The named metric's number, or NaN if it is not there or not applicable.
 double metric(const Metrics& metrics, const std::string& name);
 
+class HeadStudy;
+
 struct StudySettings {
   std::uint64_t seed = 1;    // random masks
   std::uint64_t stream = 0;  // which head: heads get different random masks
   int threads = 0;
-  const Grid* grid = nullptr;      // the video's own where the problem's is a row of tokens; null: the problem's
-  Progress progress{};             // 2 x video rows in all (1 x if there is no cell)
-  Sweeps* sweeps = nullptr;        // what measures, used in the constructor alone; null: the reference
-  const HalfHead* half = nullptr;  // the problem's bits, likewise; null: not known
+  const Grid* grid = nullptr;          // the video's own where the problem's is a row of tokens; null: the problem's
+  const Clusters* clusters = nullptr;  // the problem is in their order, its blocks are their pieces
+  const HeadStudy* earlier = nullptr;  // the head at an earlier step, over the same regions, for policies that want it
+  Progress progress{};                 // 2 x video rows in all (1 x if there is no cell)
+  Sweeps* sweeps = nullptr;            // what measures, used in the constructor alone; null: the reference
+  const HalfHead* half = nullptr;      // the problem's bits, likewise; null: not known
 };
 
 /// What one head's sweeps gave.

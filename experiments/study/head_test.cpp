@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 
 #include "experiments/study/metrics.hpp"
 #include "experiments/study/test_cells.hpp"
@@ -81,11 +82,13 @@ TEST(HeadStudy, EveryPolicysMasksAreMeasured) {
   const RegionSize region{4, 8};
   std::vector<Cell> cells;
   for (const Policy policy : all_policies()) {
+    if (row_of(policy).layout == BlockLayout::clusters) continue;  // its blocks are no regions: below
     for (const double sparsity : {0.5, 0.8}) {
       cells.push_back({{policy, Pool::maximum, Rule::row, region, sparsity}, false});
     }
   }
-  HeadStudy study(head(), cells, {.seed = 3, .stream = 2});
+  const HeadStudy earlier(naive::random_problem(head().grid, 16, 1.2, 18), {}, {}, {region});
+  HeadStudy study(head(), cells, {.seed = 3, .stream = 2, .earlier = &earlier});
   const Partition partition(head().grid, region);
   const DraftMap map = draft_scores(head(), partition, Pool::maximum);
   const Matrix dense = attend_dense(head()).o.topRows(head().grid.video());
@@ -98,12 +101,51 @@ TEST(HeadStudy, EveryPolicysMasksAreMeasured) {
                             .grid = &head().grid,
                             .problem = &head(),
                             .partition = &partition,
-                            .mass = &study.stats(region).mass};
+                            .mass = &study.stats(region).mass,
+                            .earlier_mass = &earlier.stats(region).mass};
     EXPECT_EQ(study.mask(i), mask_of(cells[i].policy, input, cells[i].sparsity)) << to_string(cells[i].policy);
     const Matrix sparse = attend(head(), partition, study.mask(i)).o.topRows(head().grid.video());
     EXPECT_NEAR(metric(study.metrics(i), "output_rel_l2"), (dense - sparse).norm() / dense.norm(), kTolerance)
         << to_string(cells[i].policy);
   }
+}
+
+// Given queries and keys in clusters of their own, claim: the outputs are those of attend() with every pair of clusters
+// kept or dropped as a whole, no more logits than the budget has, and a denser mask keeps what a sparser one keeps.
+TEST(HeadStudy, PairsOfClustersAreMeasuredAsTheyAre) {
+  const Problem problem = naive::random_problem({2, 24, 40, 4}, 16, 1.2, 17);
+  const PolicyInput as_dumped{.seed = 3, .stream = 2, .problem = &problem};
+  const Clusters clusters = row_of(Policy::svg2).find_clusters(as_dumped);
+  const Problem moved = in_clusters(problem, clusters);
+  const std::vector<double> sparsities{0.4, 0.7};
+  std::vector<Cell> cells;
+  for (const double sparsity : sparsities) cells.push_back({{Policy::svg2, {}, {}, kRowOfTokens, sparsity}, false});
+  HeadStudy study(moved, cells, {.grid = &problem.grid, .clusters = &clusters});
+  const Partition pieces = pieces_of(clusters, problem.grid);
+  const std::vector<Index> query_of = cluster_of_pieces(pieces, clusters.query_starts);
+  const std::vector<Index> key_of = cluster_of_pieces(pieces, clusters.key_starts);
+  EXPECT_EQ(query_of.back() + 1, static_cast<Index>(clusters.query_starts.size()));
+  EXPECT_EQ(key_of.back() + 1, static_cast<Index>(clusters.key_starts.size()));
+  const Matrix dense = reorder(attend_dense(problem).o, clusters.queries).topRows(problem.grid.video());
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    const BlockMask& mask = study.mask(i);
+    std::map<std::pair<Index, Index>, bool> of_pair;
+    for (Index row = 0; row < pieces.regions(); ++row) {
+      for (Index column = 0; column < pieces.regions(); ++column) {
+        const auto pair = std::pair{query_of[static_cast<std::size_t>(row)], key_of[static_cast<std::size_t>(column)]};
+        EXPECT_EQ(of_pair.emplace(pair, mask.kept(row, column)).first->second, mask.kept(row, column));
+        EXPECT_TRUE(i == 0 || !mask.kept(row, column) || study.mask(i - 1).kept(row, column));
+      }
+    }
+    const Matrix sparse = attend(moved, pieces, mask).o.topRows(problem.grid.video());
+    EXPECT_NEAR(metric(study.metrics(i), "output_rel_l2"), (dense - sparse).norm() / dense.norm(), kTolerance);
+    EXPECT_LE(metric(study.metrics(i), "kept_area"), 1.0 - sparsities[i] + kTolerance);
+    EXPECT_GT(metric(study.metrics(i), "kept_area"), 0.0);
+  }
+}
+
+TEST(HeadStudy, AnEarlierStepThatIsWantedIsThere) {
+  EXPECT_THROW(HeadStudy(head(), {{{Policy::adaspa, {}, {}, {4, 8}, 0.5}, false}}, {}), std::invalid_argument);
 }
 
 TEST(HeadStudy, HeadsGetDifferentRandomMasks) {

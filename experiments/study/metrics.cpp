@@ -38,6 +38,13 @@ MetricValue psnr(double peak, double error_norm, double values) {
 
 }  // namespace
 
+double kept_area(const Partition& partition, const BlockMask& mask) {
+  const Vector fractions = kept_tokens(partition, mask).kept_fraction;
+  double rows = 0.0;
+  for (Index i = 0; i < partition.regions(); ++i) rows += fractions[i] * static_cast<double>(partition.size(i));
+  return rows / static_cast<double>(partition.offset(partition.regions()));
+}
+
 void append_mask_metrics(Metrics& metrics, const MaskMeasurement& m) {
   const Vector& recall = m.effect.kept;
   const double values = static_cast<double>(m.problem.grid.video() * m.problem.v.cols());

@@ -17,6 +17,9 @@ struct MaskMeasurement {
   Units units = {};  // what problem, effect and dense are in
 };
 
+/// Share of the video x video logits that are computed, where blocks are of any size.
+double kept_area(const Partition& partition, const BlockMask& mask);
+
 /// Recall, counts, output errors and ||P - P^M||_F: every mask.
 void append_mask_metrics(Metrics& metrics, const MaskMeasurement& measured);
 /// Step 1 of Theorem 3.5 and what follows from mu alone: every mask.

@@ -52,37 +52,46 @@ struct PlannedHead {
   Json input;
   std::vector<Cell> cells;
   std::vector<Wanted> wanted;
+  const CaptureInfo* earlier = nullptr;  // the head's latest capture of an earlier step, if a cell wants it
 };
 
-struct LoadedHead {
+struct LoadedProblem {
   Problem problem;
-  std::optional<HalfHead> half;  // the file's own bits, where a GPU wants them
+  std::optional<HalfHead> half = std::nullopt;  // the file's own bits, where a GPU wants them
 };
 
-/// The studies of a head: one for each layout that its cells' policies have, since blocks of different layouts
-/// share no logits.
+struct LoadedHead : LoadedProblem {
+  std::optional<LoadedProblem> earlier = std::nullopt;
+};
+
+/// The studies of a head: one for each layout that its cells have, since blocks of different layouts share no logits.
 class HeadStudies {
  public:
   HeadStudies(const LoadedHead& head, const std::vector<Cell>& cells, const StudySettings& settings) {
-    std::map<BlockLayout, std::vector<Cell>> by_layout;
     for (const Cell& cell : cells) {
-      std::vector<Cell>& own = by_layout[row_of(cell.policy).layout];
-      places_.emplace_back(row_of(cell.policy).layout, own.size());
+      const BlockLayout layout = layout_of(head.problem, cell, settings);
+      std::vector<Cell>& own = studies_[layout].cells;
+      places_.emplace_back(layout, own.size());
       own.push_back(cell);
     }
-    for (auto& [layout, own] : by_layout) {
-      Kept& kept = studies_[layout];
+    for (auto& [layout, kept] : studies_) {
       if (layout == BlockLayout::region) {
-        kept.study = std::make_unique<HeadStudy>(head.problem, std::move(own), settings);
+        study_regions(kept, head, settings);
         continue;
       }
-      kept.problem = in_layout(head.problem, layout);
-      std::optional<HalfHead> half;
-      if (head.half) half = to_half(kept.problem, head.half->element);
       StudySettings here = settings;
       here.grid = &head.problem.grid;
+      if (layout == BlockLayout::clusters) {
+        kept.clusters = row_of(kept.cells.front().policy).find_clusters(as_dumped(head.problem, settings));
+        kept.problem = in_clusters(head.problem, *kept.clusters);
+        here.clusters = &*kept.clusters;
+      } else {
+        kept.problem = in_layout(head.problem, layout);
+      }
+      std::optional<HalfHead> half;
+      if (head.half) half = to_half(kept.problem, head.half->element);
       here.half = half ? &*half : nullptr;
-      kept.study = std::make_unique<HeadStudy>(kept.problem, std::move(own), here);
+      kept.study = std::make_unique<HeadStudy>(kept.problem, kept.cells, here);
     }
   }
 
@@ -91,21 +100,59 @@ class HeadStudies {
     const auto& [layout, number] = places_.at(i);
     return {studies_.at(layout).study.get(), number};
   }
+  /// The layout that cells[i] has on this head.
+  [[nodiscard]] BlockLayout layout(std::size_t i) const { return places_.at(i).first; }
 
  private:
   struct Kept {
+    std::vector<Cell> cells;
     Problem problem;  // in its layout, which the study looks at; empty for regions
+    std::optional<Clusters> clusters = std::nullopt;
     std::unique_ptr<HeadStudy> study = nullptr;
   };
+
+  static PolicyInput as_dumped(const Problem& problem, const StudySettings& settings) {
+    return {.seed = settings.seed, .stream = settings.stream, .problem = &problem};
+  }
+
+  static BlockLayout layout_of(const Problem& problem, const Cell& cell, const StudySettings& settings) {
+    const PolicyRow& row = row_of(cell.policy);
+    if (row.layout != BlockLayout::by_head) return row.layout;
+    return row.choose_layout(as_dumped(problem, settings), cell.sparsity);
+  }
+
+  static void study_regions(Kept& kept, const LoadedHead& head, StudySettings settings) {
+    std::unique_ptr<HeadStudy> earlier;
+    if (head.earlier) {
+      std::vector<RegionSize> regions;
+      for (const Cell& cell : kept.cells) {
+        if (row_of(cell.policy).reads == Reads::earlier) regions.push_back(cell.region);
+      }
+      StudySettings of_earlier = settings;
+      of_earlier.progress = {};
+      of_earlier.half = head.earlier->half ? &*head.earlier->half : nullptr;
+      earlier = std::make_unique<HeadStudy>(head.earlier->problem, std::vector<Cell>{}, of_earlier, regions);
+      settings.earlier = earlier.get();
+    }
+    kept.study = std::make_unique<HeadStudy>(head.problem, kept.cells, settings);
+  }
+
   std::vector<std::pair<BlockLayout, std::size_t>> places_;  // [cell]
   std::map<BlockLayout, Kept> studies_;
 };
 
-/// How many layouts the cells have.
+/// How many layouts the cells have; of those that a head chooses between, both.
 Index count_layouts(const std::vector<StudyExperiment>& experiments) {
   std::set<BlockLayout> layouts;
   for (const StudyExperiment& experiment : experiments) {
-    for (const Cell& cell : experiment.cells) layouts.insert(row_of(cell.policy).layout);
+    for (const Cell& cell : experiment.cells) {
+      const BlockLayout layout = row_of(cell.policy).layout;
+      if (layout == BlockLayout::by_head) {
+        layouts.insert({BlockLayout::raster, BlockLayout::frame_last});
+      } else {
+        layouts.insert(layout);
+      }
+    }
   }
   return static_cast<Index>(std::max<std::size_t>(layouts.size(), 1));
 }
@@ -161,6 +208,7 @@ class ReadAhead {
   LoadedHead take() {
     LoadedHead head = next_.get();
     require_measurable_input(head.problem);
+    if (head.earlier) require_measurable_input(head.earlier->problem);
     start();
     return head;
   }
@@ -170,10 +218,18 @@ class ReadAhead {
     if (started_ == heads_.size()) return;
     next_ = std::async(std::launch::async, [this, i = started_++]() -> LoadedHead {
       const auto& [capture, head, stream] = heads_[i].task;
-      if (!half_) return {dump_.load(*capture, head), std::nullopt};
-      HalfHead half = dump_.load_half(*capture, head, *half_);
-      return {dump_.problem_of(*capture, head, half), std::move(half)};
+      LoadedHead loaded{load(*capture, head)};
+      if (const CaptureInfo* earlier = heads_[i].earlier) {
+        loaded.earlier = load(*earlier, same_head(*capture, head, *earlier).value());
+      }
+      return loaded;
     });
+  }
+
+  LoadedProblem load(const CaptureInfo& capture, Index head) const {
+    if (!half_) return {dump_.load(capture, head)};
+    HalfHead half = dump_.load_half(capture, head, *half_);
+    return {dump_.problem_of(capture, head, half), std::move(half)};
   }
 
   const Dump& dump_;
@@ -196,7 +252,15 @@ class StudyRun {
         rows_(2 * dump.info().grid.video() * count_layouts(experiments)),
         progress_("measuring heads", rows_ * static_cast<Index>(tasks_.size()), options.quiet) {
     const std::string sha256 = sha256_file(options.dump);
-    for (const HeadTask& task : tasks_) plan(task, input_of(dump.info(), sha256, task));
+    for (const HeadTask& task : tasks_) {
+      plan(task, earlier_capture(dump.info(), task), input_of(dump.info(), sha256, task));
+    }
+    if (without_earlier_ > 0) {
+      const std::string said = fmt::format(
+          "{} of {} heads: the dump has no earlier step of them; policies that take their masks from one are left out\n",
+          without_earlier_, tasks_.size());
+      std::fputs(said.c_str(), stderr);
+    }
   }
 
   [[nodiscard]] const std::vector<PlannedHead>& heads() const { return heads_; }
@@ -238,19 +302,27 @@ class StudyRun {
   }
 
  private:
-  void plan(const HeadTask& task, Json input) {
+  void plan(const HeadTask& task, const CaptureInfo* earlier, Json input) {
     PlannedHead head{task, std::move(input), {}, {}};
+    bool left_out = false;
     for (std::size_t e = 0; e < experiments_.size(); ++e) {
       for (const Cell& cell : experiments_[e].cells) {
+        const bool wants_earlier = row_of(cell.policy).reads == Reads::earlier;
+        if (wants_earlier && earlier == nullptr) {
+          left_out = true;
+          continue;
+        }
         Json config = cell_config(cell, options_);
         const Json key{{"experiment", experiments_[e].name}, {"input", head.input}, {"config", config}};
         collected_.expect(key);
         if (log_.contains(key)) continue;
+        if (wants_earlier) head.earlier = earlier;
         const auto known = std::find(head.cells.begin(), head.cells.end(), cell);
         head.wanted.push_back({e, static_cast<std::size_t>(known - head.cells.begin()), std::move(config)});
         if (known == head.cells.end()) head.cells.push_back(cell);
       }
     }
+    if (left_out) ++without_earlier_;
     if (head.wanted.empty()) {
       progress_.advance(rows_);
     } else {
@@ -269,6 +341,10 @@ class StudyRun {
     Json record = make_record(experiment.name, head.input, wanted.config, metrics_json(metrics));
     if (experiment.with_maps) record["arrays"] = map_arrays(*study, cell, study->mask(number));
     if (experiment.with_masks) record["arrays"]["mask"] = mask_rows(study->mask(number));
+    if (row_of(cell.policy).layout == BlockLayout::by_head) {
+      record["notes"]["block_layout"] = to_string(studies.layout(wanted.cell));
+    }
+    if (row_of(cell.policy).reads == Reads::earlier) record["notes"]["masks_from"] = head.earlier->name;
     if (cell.with_bounds && cell.policy != Policy::draft) {
       record["notes"]["theorem_3_5"] =
           "not applicable: the mask does not threshold the draft map; step 1 of the proof holds for every mask";
@@ -290,6 +366,7 @@ class StudyRun {
   ProgressLine progress_;
   Collected collected_;
   std::vector<PlannedHead> heads_;
+  Index without_earlier_ = 0;  // heads that lack a step that a policy wants
   bool fine_ = true;
 };
 

@@ -22,7 +22,12 @@ WITHOUT_EIGEN = {"reference/choices.hpp", "reference/kept_count.hpp"}
 # Tables of one file and one line a row: the list, its macro, the files, and those of them that are no row.
 TABLES = [
     ("experiments/commands.inc", "COMMAND", "experiments/questions/*.cpp", set()),
-    ("experiments/policies/policies.inc", "POLICY", "experiments/policies/*.cpp", {"policy", "block_layout", "scores"}),
+    (
+        "experiments/policies/policies.inc",
+        "POLICY",
+        "experiments/policies/*.cpp",
+        {"policy", "block_layout", "scores", "band_profile", "kmeans"},
+    ),
     ("kernels/attend/kernels.inc", "KERNEL", "kernels/attend/*.cu", {"toy"}),
 ]
 SOURCES = {".hpp", ".cpp", ".cuh", ".cu"}
@@ -39,7 +44,7 @@ PACKAGES = {
     "checks": {"fuzzing"},
 }
 SCRIPTS = ROOT / "scripts"
-MOST_FILES = 32  # of a folder: beyond that it has several ideas
+MOST_FILES = 32  # of a folder, rows of a table apart: beyond that it has several ideas
 
 
 def sources(layer):
@@ -130,9 +135,10 @@ class Layers(unittest.TestCase):
             self.assertIn(f'"!/{path}"', (ROOT / "pyproject.toml").read_text(), "sdist.exclude leaves it out")
 
     def test_folders_are_small(self):
+        rows = {path for _, _, files, others in TABLES for path in ROOT.glob(files) if path.stem not in others}
         for layer in LAYERS:
             for folder in FOLDERS[layer]:
-                files = [p for p in (ROOT / layer / folder).iterdir() if p.suffix in SOURCES]
+                files = [p for p in (ROOT / layer / folder).iterdir() if p.suffix in SOURCES and p not in rows]
                 self.assertLessEqual(len(files), MOST_FILES, f"{layer}/{folder}")
 
     def test_every_file_of_a_table_has_its_line(self):
