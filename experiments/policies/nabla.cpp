@@ -3,7 +3,8 @@
 // Source: NABLA, arXiv 2507.13546 (Kandinsky 5); hao-ai-lab/FastVideo, nabla.py. Released: tau 0.9, 0.8 and 0.7 by
 //         model (0.9 here), windows of 5 frames and one tile to each side.
 // Ours:   the blocks are regions. At a budget all rows share one tau, and the window, which comes first, is one frame
-//         to each side: five would be more than a budget of 10% on a short video.
+//         to each side: five would be more than a budget of 10% on a short video. Where it is more than the budget its
+//         blocks by tau alone stay.
 
 #include <cmath>
 
@@ -41,7 +42,7 @@ PolicyRow nabla_policy() {
           .reads = Reads::head,
           .rank =
               [](const PolicyInput& input) {
-                return rank_with_forced(-shares_before(scores_of(input)), window(*input.partition, 1), false);
+                return rank_with_forced(-shares_before(scores_of(input)), window(*input.partition, 1));
               },
           .released =
               [](const PolicyInput& input) {

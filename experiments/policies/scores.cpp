@@ -25,13 +25,16 @@ Matrix shares_before(const Matrix& scores) {
 
 Ranking rank_by_shares(const Matrix& scores) { return rank_blocks(-shares_before(scores), false); }
 
-Ranking rank_with_forced(Matrix scores, const BlockMask& forced, bool by_row) {
-  for (Index row = 0; row < scores.rows(); ++row) {
-    for (Index column = 0; column < scores.cols(); ++column) {
-      if (forced.kept(row, column)) scores(row, column) = std::numeric_limits<double>::infinity();
-    }
+Ranking rank_with_forced(const Matrix& scores, const BlockMask& forced) {
+  Ranking ranking = rank_blocks(scores, false);
+  const auto blocks = static_cast<Index>(ranking.rank.size()), columns = scores.cols();
+  std::vector<Index> order(ranking.rank.size());
+  for (Index block = 0; block < blocks; ++block) order[ranking.rank[static_cast<std::size_t>(block)]] = block;
+  std::ranges::stable_partition(order, [&](Index block) { return forced.kept(block / columns, block % columns); });
+  for (Index place = 0; place < blocks; ++place) {
+    ranking.rank[static_cast<std::size_t>(order[static_cast<std::size_t>(place)])] = static_cast<std::uint32_t>(place);
   }
-  return rank_blocks(scores, by_row);
+  return ranking;
 }
 
 BlockMask mask_above(const Matrix& scores, double threshold, const BlockMask& forced) {

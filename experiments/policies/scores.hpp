@@ -14,8 +14,9 @@ Matrix shares_before(const Matrix& scores);
 /// Top-p at every tau at once, of the whole head: by rising share.
 Ranking rank_by_shares(const Matrix& scores);
 
-/// The largest first, `forced` blocks before all others.
-Ranking rank_with_forced(Matrix scores, const BlockMask& forced, bool by_row);
+/// The head's order by falling score, forced blocks before all others: where a budget has no room for all of them, the
+/// best of them stay.
+Ranking rank_with_forced(const Matrix& scores, const BlockMask& forced);
 /// The entries above the threshold, and the forced ones.
 BlockMask mask_above(const Matrix& scores, double threshold, const BlockMask& forced);
 

@@ -45,7 +45,7 @@ PolicyRow sol_attn_policy() {
   return {
       .summary = "mean logits with a block's mean key, in deviations of the row, and neighbours (Sol-Attn)",
       .reads = Reads::head,
-      .rank = [](const PolicyInput& input) { return rank_with_forced(scores_of(input), always(input.regions), false); },
+      .rank = [](const PolicyInput& input) { return rank_with_forced(scores_of(input), always(input.regions)); },
       .released =
           [](const PolicyInput& input) {
             return mask_above(scores_of(input), kReleasedDeviations, always(input.regions));

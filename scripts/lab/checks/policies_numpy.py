@@ -276,6 +276,11 @@ def sparge_released(head):
     return by_threshold(upto, 0.98, forced | first, including=True)
 
 
+def forced_first(key, forced):
+    """Forced blocks before all others, both by their key."""
+    return np.where(forced, key - 4 * np.abs(key).max() - 1, key)
+
+
 def nabla_parts(head, frames):
     blocks = region_blocks(head)
     before, _ = in_front(softmax(head.scale * pooled_logits(head, blocks)))
@@ -286,7 +291,7 @@ def nabla_parts(head, frames):
 
 def nabla(head):
     blocks, before, window = nabla_parts(head, frames=1)
-    return Ranking(blocks, np.where(window, FIRST, before), by_row=False)
+    return Ranking(blocks, forced_first(before, window), by_row=False)
 
 
 def nabla_released(head):
@@ -305,7 +310,7 @@ def sol_parts(head):
 
 def sol_attn(head):
     blocks, scores, forced = sol_parts(head)
-    return Ranking(blocks, np.where(forced, FIRST, -scores), by_row=False)
+    return Ranking(blocks, forced_first(-scores, forced), by_row=False)
 
 
 def sol_attn_released(head):
