@@ -26,14 +26,8 @@ PolicyRow lightx2v_policy() {
           .reads = Reads::head,
           .rank =
               [](const PolicyInput& input) {
-                Matrix scores = draft_scores(*input.problem, *input.partition, Pool::average).probabilities();
-                const BlockMask forced = always(*input.partition);
-                for (Index i = 0; i < input.regions; ++i) {
-                  for (Index j = 0; j < input.regions; ++j) {
-                    if (forced.kept(i, j)) scores(i, j) += 2.0;  // an entry is at most 1
-                  }
-                }
-                return rank_blocks(scores, false);
+                const DraftMap map = draft_scores(*input.problem, *input.partition, Pool::average);
+                return rank_with_forced(map.probabilities(), always(*input.partition));
               },
           .released =
               [](const PolicyInput& input) {
