@@ -35,6 +35,7 @@ TEST(MetricNames, OfEveryStudyAreInTheTable) {
     options.dump = directory / (to_string(kind) + ".h5");
     options.out = directory / (to_string(kind) + ".jsonl");
     options.sparsities = {0.5, 0.9};
+    options.remainders = {Remainder::none, Remainder::pooled};
     options.quiet = true;
     write_synthetic_dump(options.dump, {kind, Grid{2, 9, 17, 3}, 1, 1, 64, 5}, Element::float32, "test");
     EXPECT_EQ(run_experiments(options, {bounds_experiment(options), pooling_experiment(options),

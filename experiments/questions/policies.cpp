@@ -1,7 +1,7 @@
 // Question: which policy keeps the most attention mass, and loses the least output, at the same number of blocks?
 // Paper:    "outperforms existing sparse attention" (section 4); here each policy stands between random and oracle.
-// Command:  draftbench policies DUMP [--policy NAMES] [--released] [--masks] --out FILE.jsonl
-// Output:   records "policies": attention recall, output errors, empty rows, what choosing costs.
+// Command:  draftbench policies DUMP [--policy NAMES] [--remainder none,pooled] [--released] [--masks] --out FILE.jsonl
+// Output:   records "policies": attention recall, output errors, empty rows, what choosing and a remainder cost.
 
 #include <fmt/format.h>
 
@@ -14,8 +14,8 @@ namespace {
 
 void print_policies(const std::vector<Record>& records) {
   StudyTable table("Policies, means over heads: recall of attention mass, relative L2 output error",
-                   {"blocks", "sparsity", "policy", "pool", "rule", "heads", "recall", "least", "error", "kept share",
-                    "empty rows", "choosing"});
+                   with_remainder(records, {"blocks", "sparsity", "policy", "pool", "rule", "heads", "recall", "least",
+                                            "error", "kept share", "empty rows", "choosing"}));
   std::vector<Record> masks = distinct_masks(records);
   std::ranges::stable_sort(masks, {}, [](const Record& one) { return one.value("sparsity", 2.0); });
   for (const Record& mask : masks) {
@@ -25,14 +25,20 @@ void print_policies(const std::vector<Record>& records) {
     const auto share = [&](const char* part, const char* whole) {
       return metric_text(ratio(mean_metric(records, group, part), mean_metric(records, group, whole)));
     };
-    table.row({mask.contains("block_layout") ? word_of_config(mask, "block_layout") : region_text(mask["region"]),
-               mask.contains("sparsity") ? number(mask["sparsity"]) : word_of_config(mask, "budget"), mask["policy"],
-               word_of_config(mask, "pool"), word_of_config(mask, "rule"), fmt::to_string(heads),
-               mean("attention_recall"), metric_text(least_metric(records, group, "attention_recall")),
-               mean("output_rel_l2"),
-               mean_metric(records, group, "kept_area").applicable() ? mean("kept_area")
-                                                                     : share("kept_blocks", "total_blocks"),
-               mean("empty_rows"), mean("choosing_flops_share")});
+    std::vector<std::string> cells{
+        mask.contains("block_layout") ? word_of_config(mask, "block_layout") : region_text(mask["region"]),
+        mask.contains("sparsity") ? number(mask["sparsity"]) : word_of_config(mask, "budget"),
+        mask["policy"],
+        word_of_config(mask, "pool"),
+        word_of_config(mask, "rule"),
+        fmt::to_string(heads),
+        mean("attention_recall"),
+        metric_text(least_metric(records, group, "attention_recall")),
+        mean("output_rel_l2"),
+        mean_metric(records, group, "kept_area").applicable() ? mean("kept_area") : share("kept_blocks", "total_blocks"),
+        mean("empty_rows"),
+        mean("choosing_flops_share")};
+    table.row(with_remainder(records, std::move(cells), mask));
   }
   table.print(records.size());
 }
@@ -47,17 +53,18 @@ std::vector<Policy> policies_to_compare(const Options& options) {
 StudyExperiment policies_experiment(const Options& options) {
   const std::vector<Policy> policies = policies_to_compare(options);
   const std::vector<RegionSize> regions = chosen_or(options.regions, {RegionSize{8, 16}});
-  StudyExperiment experiment{
-      .name = "policies",
-      .cells = cells_of(policies, regions, chosen_or(options.pools, {Pool::average}),
-                        chosen_or(options.rules, {Rule::softmax, Rule::row}), chosen_sparsities(options)),
-      .with_masks = options.masks,
-      .with_choice = true,
-      .table = print_policies};
+  const std::vector<Remainder> remainders = chosen_or(options.remainders, {Remainder::none});
+  StudyExperiment experiment{.name = "policies",
+                             .cells = cells_of(policies, regions, chosen_or(options.pools, {Pool::average}),
+                                               chosen_or(options.rules, {Rule::softmax, Rule::row}),
+                                               chosen_sparsities(options), false, remainders),
+                             .with_masks = options.masks,
+                             .with_choice = true,
+                             .table = print_policies};
   if (options.released) {
     for (const Policy policy : policies) {
       if (row_of(policy).released == nullptr) continue;
-      for (Cell cell : cells_of({policy}, regions, {Pool::average}, {Rule::softmax}, {0.0})) {
+      for (Cell cell : cells_of({policy}, regions, {Pool::average}, {Rule::softmax}, {0.0}, false, remainders)) {
         cell.released = true;
         experiment.cells.push_back(cell);
       }
@@ -67,6 +74,7 @@ StudyExperiment policies_experiment(const Options& options) {
 }
 
 void add_policies_options(CLI::App& command, Options& options) {
+  add_remainder_option(command, options);
   add_switch(command, "--released", options.released, "Masks by each policy's own threshold, as it was released, too");
   add_switch(command, "--masks", options.masks, "Records carry the masks");
 }

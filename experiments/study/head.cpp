@@ -20,14 +20,17 @@ struct FamilyKey {
   Rule rule;
   double sparsity;  // of masks that are not nested; else 0
   bool released;
+  Remainder remainder;
   auto operator<=>(const FamilyKey&) const = default;
 };
 
 FamilyKey family_key(const Cell& cell, std::size_t partition) {
   const double sparsity = row_of(cell.policy).rank == nullptr ? cell.sparsity : 0.0;
-  if (!reads_map(cell.policy)) return {partition, cell.policy, Pool::average, Rule::logits, sparsity, cell.released};
+  if (!reads_map(cell.policy)) {
+    return {partition, cell.policy, Pool::average, Rule::logits, sparsity, cell.released, cell.remainder};
+  }
   const Rule rule = cell.rule == Rule::released ? Rule::softmax : cell.rule;
-  return {partition, cell.policy, cell.pool, rule, sparsity, cell.released};
+  return {partition, cell.policy, cell.pool, rule, sparsity, cell.released, cell.remainder};
 }
 
 /// A mask as an order of blocks: its own come first.
@@ -79,6 +82,7 @@ struct HeadStudy::Plan {
   LogitSweep first;
   std::vector<std::pair<std::size_t, std::size_t>> place;  // [cell] -> family, mask
   std::vector<BlockMask> masks;                            // [cell]
+  std::map<std::size_t, CoarseRegions> coarse;             // by partition, of those with a remainder
   MaskSweep second;
   std::vector<std::vector<Index>> row_region;  // [partition][row of the effects] -> region
   double longest_value = 0.0;
@@ -190,6 +194,11 @@ std::vector<MaskFamily> HeadStudy::Plan::choose_masks(const StudySettings& setti
     if (fresh) {
       first_cells.push_back(i);
       families.push_back({key.partition, {}, {}});
+      if (key.remainder == Remainder::pooled) {
+        const auto [regions, is_new] = coarse.try_emplace(key.partition);
+        if (is_new) regions->second = coarse_regions(problem, partitions[key.partition]);
+        families.back().remainder = &regions->second;
+      }
     }
     families[entry->second].cuts.push_back(cuts[i]);
     place.emplace_back(entry->second, 0);
@@ -242,7 +251,7 @@ Metrics HeadStudy::metrics(std::size_t i) const {
                                  plan_->masks[i],
                                  effect,
                                  plan_->second.dense,
-                                 mask_error(effect, plan_->longest_value, slack.output),
+                                 mask_error(effect, plan_->longest_value, output_rounding(slack, effect)),
                                  slack,
                                  units()};
   Metrics metrics;
@@ -255,6 +264,7 @@ Metrics HeadStudy::metrics(std::size_t i) const {
     append_mask_bound_metrics(metrics, measured);
   }
   append_mask_metrics(metrics, measured);
+  if (effect.remainder) append_remainder_metrics(metrics, measured, cell.with_bounds);
   if (plan_->clustered) metrics.emplace_back("kept_area", kept_area(measured.partition, measured.mask));
   return metrics;
 }

@@ -148,6 +148,37 @@ TEST(HeadStudy, AnEarlierStepThatIsWantedIsThere) {
   EXPECT_THROW(HeadStudy(head(), {{{Policy::adaspa, {}, {}, {4, 8}, 0.5}, false}}, {}), std::invalid_argument);
 }
 
+// Given each cell with and without a remainder in one study, claim: those without it are, bit by bit, what they are
+// alone; those with it have the same mask, the output error of attend() with it, and bounds that hold.
+TEST(HeadStudy, RemaindersAreMeasuredBesideTheirMasks) {
+  const RegionSize region{4, 8};
+  const std::vector<Cell> plain = all_cells({region});
+  std::vector<Cell> both = plain;
+  for (Cell cell : plain) {
+    cell.remainder = Remainder::pooled;
+    both.push_back(cell);
+  }
+  HeadStudy alone(head(), plain, {}), study(head(), both, {});
+  const Partition partition(head().grid, region);
+  const PooledRows rows = pooled_rows(head(), partition);
+  const Matrix dense = attend_dense(head()).o.topRows(head().grid.video());
+  for (std::size_t i = 0; i < plain.size(); ++i) {
+    const Metrics found = study.metrics(i), wanted = alone.metrics(i);
+    ASSERT_EQ(found.size(), wanted.size());
+    for (std::size_t m = 0; m < found.size(); ++m) EXPECT_EQ(found[m], wanted[m]) << found[m].first;
+    const std::size_t pooled = i + plain.size();
+    EXPECT_EQ(study.mask(pooled), study.mask(i));
+    const Matrix sparse = attend(head(), partition, study.mask(pooled), &rows).o.topRows(head().grid.video());
+    const Metrics metrics = study.metrics(pooled);
+    EXPECT_NEAR(metric(metrics, "output_rel_l2"), (dense - sparse).norm() / dense.norm(), kTolerance);
+    EXPECT_EQ(metric(metrics, "attention_recall"), metric(wanted, "attention_recall"));
+    EXPECT_LE(metric(metrics, "bound_remainder"), metric(metrics, "bound_remainder_radii"));
+    EXPECT_LE(metric(metrics, "bound_remainder_radii"), metric(metrics, "bound_sharp_mu"));
+    EXPECT_LE(metric(metrics, "recall_bound"), metric(metrics, "attention_recall"));
+    EXPECT_TRUE(all_checks_hold(metrics));
+  }
+}
+
 TEST(HeadStudy, HeadsGetDifferentRandomMasks) {
   const std::vector<Cell> cells{{{Policy::random, {}, {}, {4, 8}, 0.5}, false}};
   EXPECT_NE(HeadStudy(head(), cells, {1, 0, 0, {}}).mask(0), HeadStudy(head(), cells, {1, 1, 0, {}}).mask(0));

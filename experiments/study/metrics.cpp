@@ -76,21 +76,24 @@ void append_mask_bound_metrics(Metrics& metrics, const MaskMeasurement& m) {
   const Slack& slack = m.slack;
   const MetricValue check_output = held(error.output_judged_max, 1.0, slack.relative);
   const bool has_values = longest_row(m.problem.v) > 0.0;
+  const MetricValue check_frobenius =
+      held(error.probs_frobenius, error.step_1_bound, slack.relative, slack.probs_floor);
+  metrics.emplace_back("step_1_row_l1_max", m.effect.row_l1_max);
+  // ||P_u - P^M_u||_1 = 2 mu_u is an identity, of numbers of order one, where dropped blocks have no remainder.
+  const bool is_identity = !m.effect.remainder;
+  if (is_identity) metrics.emplace_back("step_1_residual", m.effect.row_l1_residual);
   metrics.insert(
       metrics.end(),
       {
-          {"step_1_row_l1_max", m.effect.row_l1_max},
-          {"step_1_residual", m.effect.row_l1_residual},
           {"step_1_rows_checked", static_cast<double>(m.effect.rows_checked)},
           {"step_1_bound", error.step_1_bound},
           {"bound_sharp_mu", error.bound_sharp_mu},
           {"output_error_max", m.units.of_values(error.output_error_max)},
           {"output_bound_max_ratio",
            has_values ? tightness(error.output_ratio_max, 1.0, check_output) : MetricValue::not_applicable()},
-          // ||P_u - P^M_u||_1 = 2 mu_u is an identity of numbers of order one.
           {"check_step_1",
-           both_held(held(m.effect.row_l1_residual, 0.0, slack.relative, slack.identity),
-                     held(error.probs_frobenius, error.step_1_bound, slack.relative, slack.probs_floor))},
+           is_identity ? both_held(held(m.effect.row_l1_residual, 0.0, slack.relative, slack.identity), check_frobenius)
+                       : check_frobenius},
           {"check_sharp_mu", held(error.probs_frobenius, error.bound_sharp_mu, slack.relative, slack.probs_floor)},
           {"check_output", check_output},
       });
@@ -152,6 +155,57 @@ void append_threshold_metrics(Metrics& metrics, const MaskMeasurement& m, const 
           {"check_blocks", held(left, bounds.bound_blocks, relative, floor)},
           {"check_radii", held(left, bounds.bound_radii, m.slack.against_exact, floor)},
       });
+}
+
+OutputRounding output_rounding(const Slack& slack, const MaskEffect& effect) {
+  OutputRounding rounding = slack.output;
+  if (effect.remainder) {
+    // Its weights are exp of a mean of logs, which rounds like a logit. Where a block's keys are equal its bound is 0.
+    rounding.ignored += slack.relative;
+    rounding.noise += slack.relative;
+  }
+  return rounding;
+}
+
+void append_remainder_metrics(Metrics& metrics, const MaskMeasurement& m, bool with_bounds) {
+  const auto tokens = static_cast<double>(m.problem.grid.video());
+  const auto regions = static_cast<double>(m.partition.regions());
+  // Logits on mean keys and a product with mean values, 4 tokens regions head_dim, and the sums that make them,
+  // 2 tokens head_dim, beside 4 tokens^2 head_dim.
+  metrics.emplace_back("remainder_flops_share", (regions + 0.5) / tokens);
+  if (!with_bounds) return;
+  const RemainderEffect& remainder = *m.effect.remainder;
+  const Slack& slack = m.slack;
+  const double left = m.error.probs_frobenius;
+  const double bound = std::sqrt(2.0) * safe_norm(remainder.bound);
+  const double bound_radii = std::sqrt(2.0) * safe_norm(remainder.bound_radii);
+  // A row's pooled weights sum to at most mu_u and are off by slack.relative of themselves.
+  const double floor = slack.probs_floor + slack.relative * m.error.bound_sharp_mu;
+  const MetricValue check = both_held(held(remainder.row_l1_excess, 0.0, slack.relative, 2.0 * slack.identity),
+                                      held(left, bound, slack.relative, floor));
+  const double bound_gap = std::sqrt(2.0) * safe_norm(remainder.bound_gap);
+  // A row's gap is a difference that is off by slack.relative of mu_u, and the bound is its root.
+  const double gap_floor = std::sqrt(2.0 * slack.relative * m.effect.dropped.sum());
+  const MetricValue check_gap = held(left, bound_gap, slack.relative, floor + gap_floor);
+  const MetricValue check_radii = held(left, bound_radii, slack.against_exact, floor);
+  const double recall_over = (remainder.recall_bound - m.effect.kept * (1.0 + slack.against_exact)).maxCoeff();
+  // Below it doubles lose digits.
+  const MetricValue check_recall = held(recall_over, 0.0, slack.against_exact, 1e-300);
+  const double recall_bound = remainder.recall_bound.mean();
+  metrics.insert(metrics.end(), {
+                                    {"bound_remainder", bound},
+                                    {"tightness_remainder", tightness(left, bound, check)},
+                                    {"bound_remainder_radii", bound_radii},
+                                    {"tightness_remainder_radii", tightness(left, bound_radii, check_radii)},
+                                    {"bound_remainder_gap", bound_gap},
+                                    {"tightness_remainder_gap", tightness(left, bound_gap, check_gap)},
+                                    {"recall_bound", recall_bound},
+                                    {"tightness_recall", tightness(recall_bound, m.effect.kept.mean(), check_recall)},
+                                    {"check_remainder", check},
+                                    {"check_remainder_radii", check_radii},
+                                    {"check_remainder_gap", check_gap},
+                                    {"check_recall", check_recall},
+                                });
 }
 
 bool all_checks_hold(const Metrics& metrics) {

@@ -32,6 +32,12 @@ void append_pooling_metrics(Metrics& metrics, const Problem& problem, const Pool
 void append_threshold_metrics(Metrics& metrics, const MaskMeasurement& measured, const DraftMap& map,
                               const PoolingError& pooling, const std::vector<Index>& row_region);
 
+/// What a pooled remainder costs and, `with_bounds`, its bounds of the error and of the recall
+/// (reference/bounds/remainder.hpp): masks with one.
+void append_remainder_metrics(Metrics& metrics, const MaskMeasurement& measured, bool with_bounds);
+/// The slack's rounding of outputs under this mask.
+OutputRounding output_rounding(const Slack& slack, const MaskEffect& effect);
+
 /// Whether every check_* flag is 1 or not applicable.
 bool all_checks_hold(const Metrics& metrics);
 

@@ -186,6 +186,18 @@ std::optional<Element> half_element(const DumpInfo& info, const std::string& dev
                                file_name(info), info.element));
 }
 
+/// The GPU's sweeps know no remainder.
+void require_remainders(const std::vector<StudyExperiment>& experiments, const std::string& device) {
+  if (device == "cpu") return;
+  for (const StudyExperiment& experiment : experiments) {
+    for (const Cell& cell : experiment.cells) {
+      if (cell.remainder == Remainder::none) continue;
+      throw UsageError(
+          fmt::format("--remainder {} wants --device cpu, found --device {}", to_string(cell.remainder), device));
+    }
+  }
+}
+
 /// A head whose numbers are too large to be measured is refused as input, not a failure of the program.
 void require_measurable_input(const Problem& problem) {
   try {
@@ -374,13 +386,17 @@ class StudyRun {
 
 std::vector<Cell> cells_of(const std::vector<Policy>& policies, const std::vector<RegionSize>& regions,
                            const std::vector<Pool>& pools, const std::vector<Rule>& rules,
-                           const std::vector<double>& sparsities, bool with_bounds) {
+                           const std::vector<double>& sparsities, bool with_bounds,
+                           const std::vector<Remainder>& remainders) {
   std::vector<Cell> cells;
   for (const Policy policy : policies) {
     for (const RegionSize region : regions) {
       if (row_of(policy).layout != BlockLayout::region && region != regions.front()) continue;
-      for (const MaskChoice& choice : mask_choices(policy, region, pools, rules, sparsities)) {
-        cells.push_back({choice, with_bounds});
+      for (MaskChoice choice : mask_choices(policy, region, pools, rules, sparsities)) {
+        for (const Remainder remainder : remainders) {
+          choice.remainder = remainder;
+          cells.push_back({choice, with_bounds});
+        }
       }
     }
   }
@@ -397,6 +413,7 @@ std::vector<Policy> chosen_policies(const Options& options) {
 }
 
 int run_experiments(const Options& options, const std::vector<StudyExperiment>& experiments) {
+  require_remainders(experiments, options.device);
   const Dump dump = Dump::open(options.dump);
   StudyRun run(dump, options, experiments);
   ReadAhead reader(dump, run.heads(), run.half());

@@ -33,17 +33,21 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
 /// The cells and the table of a question, from the command line's choices.
 using Question = StudyExperiment (*)(const Options& options);
 
+/// The policies of chosen_policies(), for --help.
+inline constexpr const char* kUsualPolicies = "draft,oracle,random";
+
 /// The options of a subcommand over a dump, all that are shared, --policy (`default_policies`: whose masks, without it)
 /// and those that `more` adds, and what it does: run_experiments.
 Action study_command(CLI::App& command, std::vector<Question> questions,
-                     const std::string& default_policies = "draft,oracle,random",
+                     const std::string& default_policies = kUsualPolicies,
                      void (*more)(CLI::App& command, Options& options) = nullptr);
 
-/// A cell for each policy, region (one for policies whose blocks are no regions) and sparsity; for those that read the
-/// draft map, for each pooling and rule too.
+/// A cell for each remainder, and each policy, region (one for policies whose blocks are no regions) and sparsity; for
+/// those that read the draft map, for each pooling and rule too.
 std::vector<Cell> cells_of(const std::vector<Policy>& policies, const std::vector<RegionSize>& regions,
                            const std::vector<Pool>& pools, const std::vector<Rule>& rules,
-                           const std::vector<double>& sparsities, bool with_bounds = false);
+                           const std::vector<double>& sparsities, bool with_bounds = false,
+                           const std::vector<Remainder>& remainders = {Remainder::none});
 
 /// Those of --sparsity; else what all questions of masks ask, 0.5 to 0.95.
 std::vector<double> chosen_sparsities(const Options& options);

@@ -33,9 +33,11 @@ struct Measured {
   BlockMask mask{partition.regions(), true};
   LogitStats stats;
   PoolingError pooling;
+  CoarseRegions coarse;
   MaskSweep sweep;
 
-  Measured(Problem the_problem, const std::function<bool(Index column)>& keeps) : problem(std::move(the_problem)) {
+  Measured(Problem the_problem, const std::function<bool(Index column)>& keeps, Remainder remainder = Remainder::none)
+      : problem(std::move(the_problem)), coarse(coarse_regions(problem, partition)) {
     Ranking ranking{partition.regions(), false, {}};
     std::uint32_t kept = 0, dropped = static_cast<std::uint32_t>(partition.regions() * partition.regions());
     for (Index i = 0; i < partition.regions(); ++i) {
@@ -48,7 +50,8 @@ struct Measured {
     const DeviationRequest request{map.logits, parents(partition, partition)};
     stats = sweep_logits(stripes, std::span(&request, 1), 1);
     pooling = pooling_error(problem, partition, map, Pool::average, stats);
-    const std::vector<MaskFamily> families{{0, ranking, {static_cast<Index>(kept)}}};
+    const std::vector<MaskFamily> families{
+        {0, ranking, {static_cast<Index>(kept)}, remainder == Remainder::pooled ? &coarse : nullptr}};
     const std::vector<std::vector<Index>> same{parents(partition, partition)};
     sweep = sweep_masks(stripes, stats.lse, families, same, 1);
   }
@@ -57,11 +60,12 @@ struct Measured {
     const MaskEffect& effect = sweep.effects[0][0];
     std::vector<Index> row_region;
     for (Index i = 0; i < partition.regions(); ++i) row_region.insert(row_region.end(), 8, i);
-    const MaskMeasurement measured{
-        problem, partition, mask, effect, sweep.dense, mask_error(effect, longest_row(problem.v), slack.output), slack};
+    const MaskError error = mask_error(effect, longest_row(problem.v), output_rounding(slack, effect));
+    const MaskMeasurement measured{problem, partition, mask, effect, sweep.dense, error, slack};
     Metrics metrics;
     append_pooling_metrics(metrics, problem, pooling, stats.deviations[0], slack);
     append_threshold_metrics(metrics, measured, map, pooling, row_region);
+    if (effect.remainder) append_remainder_metrics(metrics, measured, true);
     return metrics;
   }
 };
@@ -114,6 +118,33 @@ TEST(Slack, Step1AndOutputsSeeOnePercent) {
     EXPECT_EQ(metric(measured.metrics(slack), "check_step_1"), 0.0);
     EXPECT_EQ(metric(measured.metrics(slack), "check_output"), 0.0);
   }
+}
+
+// Given a mask with a remainder, claim: its checks hold, and a bound of errors or of recall that is 1% on the wrong
+// side of what it bounds fails.
+TEST(Slack, RemaindersSeeBoundsThatAreTooLow) {
+  Measured measured(
+      signs([](Index key) { return key % 2 == 0 ? 1.0 : -1.0; }), [](Index column) { return column != 0; },
+      Remainder::pooled);
+  const Slack slack = reference_slack(measured.problem);
+  const Metrics right = measured.metrics(slack);
+  EXPECT_TRUE(all_checks_hold(right));
+  RemainderEffect& remainder = *measured.sweep.effects[0][0].remainder;
+  const RemainderEffect kept = remainder;
+  remainder.bound *= 0.99 * metric(right, "tightness_remainder");
+  EXPECT_EQ(metric(measured.metrics(slack), "check_remainder"), 0.0);
+  remainder = kept;
+  remainder.bound_radii *= 0.99 * metric(right, "tightness_remainder_radii");
+  EXPECT_EQ(metric(measured.metrics(slack), "check_remainder_radii"), 0.0);
+  remainder = kept;
+  remainder.bound_gap *= 0.99 * metric(right, "tightness_remainder_gap");
+  EXPECT_EQ(metric(measured.metrics(slack), "check_remainder_gap"), 0.0);
+  remainder = kept;
+  remainder.recall_bound *= 1.01 / metric(right, "tightness_recall");
+  EXPECT_EQ(metric(measured.metrics(slack), "check_recall"), 0.0);
+  remainder = kept;
+  remainder.row_l1_excess = 0.01;
+  EXPECT_EQ(metric(measured.metrics(slack), "check_remainder"), 0.0);
 }
 
 // Given logits that are all 0 because k is, and the largest scale and q there are, claim: nothing of the slack is NaN,

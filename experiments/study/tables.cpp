@@ -10,7 +10,7 @@ namespace draft {
 namespace {
 
 std::vector<Column> columns_of(const std::vector<std::string>& header) {
-  const std::set<std::string> text{"region", "policy", "pool", "rule", "capture"};
+  const std::set<std::string> text{"remainder", "region", "policy", "pool", "rule", "capture"};
   std::vector<Column> columns;
   columns.reserve(header.size());
   for (const std::string& name : header) columns.push_back({name, text.contains(name) ? Align::left : Align::right});
@@ -82,6 +82,17 @@ Group of_mask(Record mask) {
 
 std::string word_of_config(const Record& config, const char* key) {
   return config.contains(key) ? config[key].get<std::string>() : "";
+}
+
+std::vector<std::string> with_remainder(const std::vector<Record>& records, std::vector<std::string> header) {
+  if (!distinct_values(records, "remainder").empty()) header.insert(header.begin(), "remainder");
+  return header;
+}
+
+std::vector<std::string> with_remainder(const std::vector<Record>& records, std::vector<std::string> row,
+                                        const Record& config) {
+  if (!distinct_values(records, "remainder").empty()) row.insert(row.begin(), config.value("remainder", "none"));
+  return row;
 }
 
 StudyTable::StudyTable(std::string title, const std::vector<std::string>& header)

@@ -32,7 +32,13 @@ Group of_mask(Record mask);
 /// A word of a config, "" if it has none of that key.
 std::string word_of_config(const Record& config, const char* key);
 
-/// A line of title over a table; columns named region, policy, pool, rule and capture are text, the rest numbers.
+/// A table's header, or a mask's row of it, with one more column in front if any record has a remainder: which one.
+std::vector<std::string> with_remainder(const std::vector<Record>& records, std::vector<std::string> header);
+std::vector<std::string> with_remainder(const std::vector<Record>& records, std::vector<std::string> row,
+                                        const Record& config);
+
+/// A line of title over a table; columns named remainder, region, policy, pool, rule and capture are text, the rest
+/// numbers.
 class StudyTable {
  public:
   StudyTable(std::string title, const std::vector<std::string>& header);

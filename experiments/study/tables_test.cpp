@@ -27,6 +27,17 @@ TEST(GroupOfRecords, HasItsMeanAndItsLeast) {
   EXPECT_EQ(least_metric(records, with_config({{"policy", "random"}}), "attention_recall").number(), 0.75);
 }
 
+// Claim: a table has a column of remainders where a record has one, and only there.
+TEST(Remainders, HaveAColumnWhereThereAreAny) {
+  std::vector<Record> records = three_records();
+  EXPECT_EQ(with_remainder(records, {"heads"}), (std::vector<std::string>{"heads"}));
+  EXPECT_EQ(with_remainder(records, {"6"}, records[0]["config"]), (std::vector<std::string>{"6"}));
+  records[1]["config"]["remainder"] = "pooled";
+  EXPECT_EQ(with_remainder(records, {"heads"}), (std::vector<std::string>{"remainder", "heads"}));
+  EXPECT_EQ(with_remainder(records, {"6"}, records[0]["config"]), (std::vector<std::string>{"none", "6"}));
+  EXPECT_EQ(with_remainder(records, {"7"}, records[1]["config"]), (std::vector<std::string>{"pooled", "7"}));
+}
+
 // Claim: of a metric that no record of the group has, both say that it is not applicable.
 TEST(GroupOfRecords, WithoutTheMetricHasNeither) {
   const std::vector<Record> records = three_records();

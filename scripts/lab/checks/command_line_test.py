@@ -358,6 +358,13 @@ class CommandLine(unittest.TestCase):
         with unittest.mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""):  # the same on every machine
             self.refused("about", "--device", "cuda", says=["about --device cuda", "no GPU"])
 
+    def test_a_remainder_is_refused_where_no_sweep_has_it(self):
+        for command in ("bounds", "policies"):
+            refused = (command, self.dump(), "--remainder", "none,pooled", "--device", "cuda")
+            self.refused(*refused, says=["--remainder pooled wants --device cpu", "found --device cuda"])
+            self.refused(command, self.dump(), "--remainder", "mean", says=["--remainder", "none or pooled", "'mean'"])
+        self.refused("regions", self.dump(), "--remainder", "pooled", says=["--remainder"])
+
     def test_without_a_gpu_cuda_is_refused_in_one_line(self):
         dump = self.dump()
         with unittest.mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""):
