@@ -146,7 +146,7 @@ class SharedHeads(unittest.TestCase):
         q, k, v, _ = self.rows(torch.bfloat16)
         given = []
 
-        def attend(q, k, v, grid, region, lists, kernel, *, scale):
+        def attend(q, k, v, grid, region, lists, kernel, *, scale, remainder):
             given.append([x.shape for x in (q, k, v)])
             return _fallback.attention(q, k, v, grid, region, None, scale), None
 

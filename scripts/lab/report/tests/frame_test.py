@@ -84,6 +84,16 @@ class Loading(unittest.TestCase):
             ['records.jsonl:1: metrics.attention_recall: wanted a finite number or "not_applicable", found NaN'],
         )
 
+    def test_masks_with_a_remainder_are_apart_from_those_without(self):
+        other = cell(0.5)
+        other["config"] = dict(other["config"], remainder="pooled")
+        loaded = load([cell(0.25), other])
+        self.assertEqual(len(loaded.of()), 2)
+        for remainder, recall in (("", 0.25), ("pooled", 0.5)):
+            found = frame.with_remainder(loaded.of(), remainder)["metrics"]
+            self.assertEqual([metrics["attention_recall"] for metrics in found], [recall])
+        self.assertEqual(len(loaded.judged("pooling")), 1)
+
     def test_a_cell_is_known_by_its_numbers_however_they_are_written(self):
         lines = []
         for number in (0.0, 0, -0.0):
