@@ -39,7 +39,8 @@ Index blocks_of_row(const Grid& grid) { return (grid.video() + kRowOfTokens.widt
 BlockLayout better_layout_of_band(const PolicyInput& input, const BlockMask& band, Index rows) {
   const Problem& problem = *input.problem;
   const std::vector<Index> sample = sampled_rows(input, rows);
-  const Matrix logits = problem.scale * (problem.q(sample, Eigen::all) * problem.k.transpose());
+  const Matrix queries = problem.q(sample, Eigen::all);
+  const Matrix logits = problem.scale * (queries * problem.k.transpose());
   const Matrix whole = outputs(logits, problem.v);
   const auto error = [&](BlockLayout layout) {
     const std::vector<Index> tokens = places(problem.grid, layout);

@@ -41,7 +41,8 @@ void RemainderSweep::finish(std::span<const std::vector<Index>> parents,
 Matrix RemainderSweep::product(std::size_t partition, const CoarseRegions& regions, const std::vector<Index>& columns,
                                Index top, Index height) const {
   const Matrix weights = regions_[partition].weight.middleRows(top, height)(Eigen::all, columns);
-  return weights * regions.values(columns, Eigen::all);
+  const Matrix values = regions.values(columns, Eigen::all);
+  return weights * values;
 }
 
 bool RemainderSweep::is_dropped(const RemainderPlace& place, Index atom) const {
