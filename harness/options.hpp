@@ -44,6 +44,7 @@ struct Options {
   std::uint64_t seed = 1;             // --seed
   bool quiet = false;                 // --quiet: no progress, no table
   bool masks = false;                 // --masks: records carry them
+  bool calls = false;                 // --calls: budgets over all heads of a call, too
   bool released = false;              // --released: masks by each policy's own threshold, too
 };
 

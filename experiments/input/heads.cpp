@@ -11,6 +11,12 @@ namespace {
 
 constexpr std::size_t kLongestPrompt = 500;  // bytes that a record keeps: what tells the prompts of a dump apart
 
+HeadTask task_of(const DumpInfo& info, std::size_t capture, Index head) {
+  return {
+      &info.captures[capture], head,
+      static_cast<std::uint64_t>(capture) * static_cast<std::uint64_t>(info.heads) + static_cast<std::uint64_t>(head)};
+}
+
 }  // namespace
 
 std::vector<std::string> chosen_captures(const DumpInfo& info, const Options& options) {
@@ -41,11 +47,16 @@ std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options)
     for (Index head = 0; head < info.heads; ++head) {
       const auto& heads = options.heads;
       if (!heads.empty() && std::find(heads.begin(), heads.end(), head) == heads.end()) continue;
-      tasks.push_back(
-          {&capture, head,
-           static_cast<std::uint64_t>(c) * static_cast<std::uint64_t>(info.heads) + static_cast<std::uint64_t>(head)});
+      tasks.push_back(task_of(info, c, head));
     }
   }
+  return tasks;
+}
+
+std::vector<HeadTask> heads_of_call(const DumpInfo& info, const CaptureInfo& capture) {
+  std::vector<HeadTask> tasks;
+  const auto place = static_cast<std::size_t>(&capture - info.captures.data());
+  for (Index head = 0; head < info.heads; ++head) tasks.push_back(task_of(info, place, head));
   return tasks;
 }
 

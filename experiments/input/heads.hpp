@@ -23,6 +23,9 @@ std::vector<std::string> chosen_captures(const DumpInfo& info, const Options& op
 /// Every chosen head of every chosen capture, by capture. Throws UsageError on one that is not there.
 std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options);
 
+/// All heads of a capture, which is one call, in their order.
+std::vector<HeadTask> heads_of_call(const DumpInfo& info, const CaptureInfo& capture);
+
 /// The number in `other` of the head that is `head` in `capture`: by the model's own numbers where both have them, else
 /// the same number. None if it is not there.
 std::optional<Index> same_head(const CaptureInfo& capture, Index head, const CaptureInfo& other);

@@ -40,7 +40,9 @@ std::vector<MaskChoice> mask_choices(Policy policy, RegionSize region, const std
   if (row_of(policy).layout != BlockLayout::region) region = kRowOfTokens;
   for (const Pool pool : reads_map(policy) ? pools : std::vector{Pool::average}) {
     for (const Rule rule : reads_map(policy) ? rules : std::vector{Rule::softmax}) {
-      for (const double sparsity : sparsities) choices.push_back({policy, pool, rule, region, sparsity});
+      for (const double sparsity : sparsities) {
+        choices.push_back({policy, pool, rule, region, sparsity, false, row_of(policy).heads != nullptr});
+      }
     }
   }
   return choices;

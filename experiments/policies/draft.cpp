@@ -10,7 +10,8 @@ PolicyRow draft_policy() {
           .reads = Reads::draft_map,
           .rank = [](const PolicyInput& input) { return rank_by_rule(*input.map, input.rule); },
           .cut = [](const PolicyInput& input, double sparsity) { return rule_cut(*input.map, input.rule, sparsity); },
-          .cost = cost_of_pooled_maps};
+          .cost = cost_of_pooled_maps,
+          .scores = [](const PolicyInput& input) -> Matrix { return input.map->probabilities(); }};
 }
 
 }  // namespace draft

@@ -60,11 +60,11 @@ ChoiceCost cost_of_pooled_maps(const ChoiceSize& size);
 /// Of all logits, from which the true attention mass is.
 ChoiceCost cost_of_all_logits(const ChoiceSize& size);
 
-/// How the heads of a call share the blocks of a sparsity, by what a mask of one size does to each of them.
+/// How the heads of a call share the blocks of a sparsity, by one number that the policy finds for each.
 struct HeadBudget {
-  const char* metric;                             // of a head under the mask of `same`: what decides
-  Index (*same)(Index regions, double sparsity);  // that mask's cut
-  std::vector<Index> (*cuts)(const std::vector<double>& measured, Index regions, double sparsity);  // [head]
+  double (*worth)(const PolicyInput& input, double sparsity);
+  /// [head]: how many of its ranking each keeps, of a block row or the head as the ranking is.
+  std::vector<Index> (*cuts)(const std::vector<double>& worths, Index regions, double sparsity);
 };
 
 /// A row of the table of policies: one of `rank` and `mask` is there.
@@ -88,9 +88,9 @@ struct PolicyRow {
   BlockMask (*released)(const PolicyInput& input) = nullptr;
   /// Of choosing; null: nothing is computed.
   ChoiceCost (*cost)(const ChoiceSize& size) = nullptr;
-  /// What `rank` orders by, the largest first, where it compares between heads: one budget over all heads of a call.
+  /// What `rank` orders by, the largest first, where it compares between heads: a budget may be of all heads of a call.
   Matrix (*scores)(const PolicyInput& input) = nullptr;
-  /// Instead of `scores`, of policies that rank heads and not blocks.
+  /// Of policies that give each head of a call its own budget; null: each has the sparsity's.
   const HeadBudget* heads = nullptr;
 };
 

@@ -1,6 +1,6 @@
 // Question: which policy keeps the most attention mass, and loses the least output, at the same number of blocks?
 // Paper:    "outperforms existing sparse attention" (section 4); here each policy stands between random and oracle.
-// Command:  draftbench policies DUMP [--policy NAMES] [--remainder none,pooled] [--released] [--masks] --out FILE.jsonl
+// Command:  draftbench policies DUMP [--policy NAMES] [--remainder none,pooled] [--calls] [--released] [--masks] --out FILE
 // Output:   records "policies": attention recall, output errors, empty rows, what choosing and a remainder cost.
 
 #include <fmt/format.h>
@@ -15,7 +15,7 @@ namespace {
 void print_policies(const std::vector<Record>& records) {
   StudyTable table("Policies, means over heads: recall of attention mass, relative L2 output error",
                    with_remainder(records, {"blocks", "sparsity", "policy", "pool", "rule", "heads", "recall", "least",
-                                            "error", "kept share", "empty rows", "choosing"}));
+                                            "error", "kept share", "empty rows", "choosing", "budget"}));
   std::vector<Record> masks = distinct_masks(records);
   std::ranges::stable_sort(masks, {}, [](const Record& one) { return one.value("sparsity", 2.0); });
   for (const Record& mask : masks) {
@@ -37,7 +37,8 @@ void print_policies(const std::vector<Record>& records) {
         mean("output_rel_l2"),
         mean_metric(records, group, "kept_area").applicable() ? mean("kept_area") : share("kept_blocks", "total_blocks"),
         mean("empty_rows"),
-        mean("choosing_flops_share")};
+        mean("choosing_flops_share"),
+        word_of_config(mask, "budget")};
     table.row(with_remainder(records, std::move(cells), mask));
   }
   table.print(records.size());
@@ -61,6 +62,16 @@ StudyExperiment policies_experiment(const Options& options) {
                              .with_masks = options.masks,
                              .with_choice = true,
                              .table = print_policies};
+  if (options.calls) {
+    for (const Policy policy : policies) {
+      if (row_of(policy).scores == nullptr) continue;
+      for (Cell cell : cells_of({policy}, regions, chosen_or(options.pools, {Pool::average}), {Rule::softmax},
+                                chosen_sparsities(options))) {
+        cell.by_call = true;
+        experiment.cells.push_back(cell);
+      }
+    }
+  }
   if (options.released) {
     for (const Policy policy : policies) {
       if (row_of(policy).released == nullptr) continue;
@@ -75,6 +86,8 @@ StudyExperiment policies_experiment(const Options& options) {
 
 void add_policies_options(CLI::App& command, Options& options) {
   add_remainder_option(command, options);
+  add_switch(command, "--calls", options.calls,
+             "Budgets over all heads of a call, too, where scores compare between heads (draft by softmax, oracle)");
   add_switch(command, "--released", options.released, "Masks by each policy's own threshold, as it was released, too");
   add_switch(command, "--masks", options.masks, "Records carry the masks");
 }

@@ -61,18 +61,19 @@ struct HeadStudy::Plan {
   using MapKey = std::pair<std::size_t, Pool>;  // partition, pooling
 
   Plan(const Problem& the_problem, std::vector<Cell> the_cells, const std::vector<RegionSize>& extra_regions,
-       const Clusters* clusters);
+       const StudySettings& the_settings);
 
   void pool_maps(int threads);
-  void sweep_first(Sweeps& sweeps, const StudySettings& settings);
-  [[nodiscard]] PolicyInput policy_input(const Cell& cell, const StudySettings& settings) const;
-  std::vector<MaskFamily> choose_masks(const StudySettings& settings);
+  void sweep_first(Sweeps& sweeps);
+  [[nodiscard]] PolicyInput policy_input(const Cell& cell) const;
+  std::vector<MaskFamily> choose_masks();
   [[nodiscard]] std::size_t partition_index(RegionSize region) const;
   const DraftMap& map(std::size_t partition, Pool pool);
 
   std::optional<Normalised> rescaled;  // the head in other units, where its own numbers are too large or too small
   const Problem& problem;
   std::vector<Cell> cells;
+  StudySettings settings;
   bool clustered;  // blocks are of any size
   std::vector<RegionSize> sizes;
   std::vector<Partition> partitions;
@@ -90,11 +91,12 @@ struct HeadStudy::Plan {
 };
 
 HeadStudy::Plan::Plan(const Problem& the_problem, std::vector<Cell> the_cells,
-                      const std::vector<RegionSize>& extra_regions, const Clusters* clusters)
+                      const std::vector<RegionSize>& extra_regions, const StudySettings& the_settings)
     : rescaled((require_valid(the_problem), require_measurable(the_problem), normalised(the_problem))),
       problem(rescaled ? rescaled->problem : the_problem),
       cells(std::move(the_cells)),
-      clustered(clusters != nullptr) {
+      settings(the_settings),
+      clustered(settings.clusters != nullptr) {
   const auto want = [&](RegionSize size) {
     if (std::find(sizes.begin(), sizes.end(), size) == sizes.end()) sizes.push_back(size);
   };
@@ -102,7 +104,7 @@ HeadStudy::Plan::Plan(const Problem& the_problem, std::vector<Cell> the_cells,
   for (const RegionSize size : extra_regions) want(size);
   if (sizes.empty()) throw std::invalid_argument("study: wanted at least one cell or region, found none");
   for (const RegionSize size : sizes) {
-    partitions.push_back(clustered ? pieces_of(*clusters, problem.grid) : Partition(problem.grid, size));
+    partitions.push_back(clustered ? pieces_of(*settings.clusters, problem.grid) : Partition(problem.grid, size));
   }
 }
 
@@ -131,7 +133,7 @@ void HeadStudy::Plan::pool_maps(int threads) {
   });
 }
 
-void HeadStudy::Plan::sweep_first(Sweeps& sweeps, const StudySettings& settings) {
+void HeadStudy::Plan::sweep_first(Sweeps& sweeps) {
   std::vector<MapKey> keys;
   std::vector<MapRequest> requests;
   for (const Cell& cell : cells) {
@@ -150,7 +152,7 @@ void HeadStudy::Plan::sweep_first(Sweeps& sweeps, const StudySettings& settings)
   for (std::size_t i = 0; i < keys.size(); ++i) pooling.emplace(keys[i], std::move(errors[i]));
 }
 
-PolicyInput HeadStudy::Plan::policy_input(const Cell& cell, const StudySettings& settings) const {
+PolicyInput HeadStudy::Plan::policy_input(const Cell& cell) const {
   const std::size_t p = partition_index(cell.region);
   const Reads reads = row_of(cell.policy).reads;
   const bool reads_head = reads == Reads::head || reads == Reads::earlier;
@@ -170,11 +172,11 @@ PolicyInput HeadStudy::Plan::policy_input(const Cell& cell, const StudySettings&
           .clusters = settings.clusters};
 }
 
-std::vector<MaskFamily> HeadStudy::Plan::choose_masks(const StudySettings& settings) {
+std::vector<MaskFamily> HeadStudy::Plan::choose_masks() {
   std::vector<Index> cuts(cells.size());
   std::vector<std::optional<BlockMask>> own_masks(cells.size());  // of policies without a ranking
   for_each_index(cells.size(), settings.threads, [&](std::size_t i) {
-    const PolicyInput input = policy_input(cells[i], settings);
+    const PolicyInput input = policy_input(cells[i]);
     const PolicyRow& row = row_of(cells[i].policy);
     if (cells[i].released) {
       own_masks[i] = row.released(input);
@@ -209,7 +211,7 @@ std::vector<MaskFamily> HeadStudy::Plan::choose_masks(const StudySettings& setti
     own.erase(std::unique(own.begin(), own.end()), own.end());
     const std::size_t i = first_cells[f];
     families[f].ranking =
-        own_masks[i] ? kept_first(*own_masks[i]) : row_of(cells[i].policy).rank(policy_input(cells[i], settings));
+        own_masks[i] ? kept_first(*own_masks[i]) : row_of(cells[i].policy).rank(policy_input(cells[i]));
   });
   masks.assign(cells.size(), BlockMask(0, false));
   for_each_index(cells.size(), settings.threads, [&](std::size_t i) {
@@ -223,15 +225,15 @@ std::vector<MaskFamily> HeadStudy::Plan::choose_masks(const StudySettings& setti
 
 HeadStudy::HeadStudy(const Problem& problem, std::vector<Cell> cells, const StudySettings& settings,
                      const std::vector<RegionSize>& extra_regions)
-    : plan_(std::make_unique<Plan>(problem, std::move(cells), extra_regions, settings.clusters)) {
+    : plan_(std::make_unique<Plan>(problem, std::move(cells), extra_regions, settings)) {
   const std::unique_ptr<Sweeps> own = settings.sweeps == nullptr ? make_reference_sweeps() : nullptr;
   Sweeps& sweeps = own ? *own : *settings.sweeps;
   std::optional<HalfHead> in_units;
   if (settings.half != nullptr && plan_->rescaled) in_units = to_half(plan_->problem, settings.half->element);
   sweeps.load(plan_->problem, in_units ? &*in_units : settings.half, plan_->partitions, settings.threads);
   plan_->pool_maps(settings.threads);
-  plan_->sweep_first(sweeps, settings);
-  std::vector<MaskFamily> families = plan_->choose_masks(settings);
+  plan_->sweep_first(sweeps);
+  std::vector<MaskFamily> families = plan_->choose_masks();
   if (families.empty()) return;
   plan_->second = sweeps.masks(std::move(families), settings.progress);
   for (std::size_t p = 0; p < plan_->partitions.size(); ++p) plan_->row_region.push_back(sweeps.row_region(p));
@@ -277,6 +279,11 @@ Metrics HeadStudy::choice_metrics(std::size_t i) const {
   const ChoiceCost spent =
       cost == nullptr ? ChoiceCost{} : cost({tokens, head_dim, static_cast<double>(partition(cell.region).regions())});
   return {{"choosing_flops_share", spent.flops / (4 * tokens * tokens * head_dim)}, {"choosing_bytes", spent.bytes}};
+}
+
+PolicyInput HeadStudy::input(const Cell& cell) {
+  if (reads_map(cell.policy)) plan_->map(plan_->partition_index(cell.region), cell.pool);
+  return plan_->policy_input(cell);
 }
 
 Units HeadStudy::units() const { return plan_->rescaled ? plan_->rescaled->units : Units{}; }

@@ -62,6 +62,8 @@ class HeadStudy {
   [[nodiscard]] const LogitStats& stats(RegionSize region) const;
   [[nodiscard]] const DraftMap& map(RegionSize region, Pool pool);
   [[nodiscard]] Units units() const;
+  /// What the cell's policy sees. The settings' pointers must still be good.
+  [[nodiscard]] PolicyInput input(const Cell& cell);
 
  private:
   struct Plan;

@@ -13,6 +13,7 @@
 #include <unordered_set>
 
 #include "experiments/input/heads.hpp"
+#include "experiments/study/call_budgets.hpp"
 #include "experiments/study/maps.hpp"
 #include "experiments/study/metrics.hpp"
 #include "harness/dump/dump.hpp"
@@ -67,7 +68,8 @@ struct LoadedHead : LoadedProblem {
 /// The studies of a head: one for each layout that its cells have, since blocks of different layouts share no logits.
 class HeadStudies {
  public:
-  HeadStudies(const LoadedHead& head, const std::vector<Cell>& cells, const StudySettings& settings) {
+  /// `measured`: with the second pass; without it there are no metrics, and what policies see is all.
+  HeadStudies(const LoadedHead& head, const std::vector<Cell>& cells, const StudySettings& settings, bool measured) {
     for (const Cell& cell : cells) {
       const BlockLayout layout = layout_of(head.problem, cell, settings);
       std::vector<Cell>& own = studies_[layout].cells;
@@ -76,7 +78,7 @@ class HeadStudies {
     }
     for (auto& [layout, kept] : studies_) {
       if (layout == BlockLayout::region) {
-        study_regions(kept, head, settings);
+        study_regions(kept, head, settings, measured);
         continue;
       }
       StudySettings here = settings;
@@ -91,7 +93,7 @@ class HeadStudies {
       std::optional<HalfHead> half;
       if (head.half) half = to_half(kept.problem, head.half->element);
       here.half = half ? &*half : nullptr;
-      kept.study = std::make_unique<HeadStudy>(kept.problem, kept.cells, here);
+      kept.study = study_of(kept.problem, kept.cells, here, measured);
     }
   }
 
@@ -109,7 +111,15 @@ class HeadStudies {
     Problem problem;  // in its layout, which the study looks at; empty for regions
     std::optional<Clusters> clusters = std::nullopt;
     std::unique_ptr<HeadStudy> study = nullptr;
+    std::unique_ptr<HeadStudy> earlier = nullptr;  // which `study` looks at
   };
+
+  static std::unique_ptr<HeadStudy> study_of(const Problem& problem, const std::vector<Cell>& cells,
+                                             const StudySettings& settings, bool measured) {
+    std::vector<RegionSize> regions;
+    for (const Cell& cell : cells) regions.push_back(cell.region);
+    return std::make_unique<HeadStudy>(problem, measured ? cells : std::vector<Cell>{}, settings, regions);
+  }
 
   static PolicyInput as_dumped(const Problem& problem, const StudySettings& settings) {
     return {.seed = settings.seed, .stream = settings.stream, .problem = &problem};
@@ -121,20 +131,15 @@ class HeadStudies {
     return row.choose_layout(as_dumped(problem, settings), cell.sparsity);
   }
 
-  static void study_regions(Kept& kept, const LoadedHead& head, StudySettings settings) {
-    std::unique_ptr<HeadStudy> earlier;
+  static void study_regions(Kept& kept, const LoadedHead& head, StudySettings settings, bool measured) {
     if (head.earlier) {
-      std::vector<RegionSize> regions;
-      for (const Cell& cell : kept.cells) {
-        if (row_of(cell.policy).reads == Reads::earlier) regions.push_back(cell.region);
-      }
       StudySettings of_earlier = settings;
       of_earlier.progress = {};
       of_earlier.half = head.earlier->half ? &*head.earlier->half : nullptr;
-      earlier = std::make_unique<HeadStudy>(head.earlier->problem, std::vector<Cell>{}, of_earlier, regions);
-      settings.earlier = earlier.get();
+      kept.earlier = study_of(head.earlier->problem, kept.cells, of_earlier, false);
+      settings.earlier = kept.earlier.get();
     }
-    kept.study = std::make_unique<HeadStudy>(head.problem, kept.cells, settings);
+    kept.study = study_of(head.problem, kept.cells, settings, measured);
   }
 
   std::vector<std::pair<BlockLayout, std::size_t>> places_;  // [cell]
@@ -199,12 +204,27 @@ void require_remainders(const std::vector<StudyExperiment>& experiments, const s
 }
 
 /// A head whose numbers are too large to be measured is refused as input, not a failure of the program.
-void require_measurable_input(const Problem& problem) {
+void require_measurable_input(const LoadedHead& head) {
   try {
-    require_measurable(problem);
+    require_measurable(head.problem);
+    if (head.earlier) require_measurable(head.earlier->problem);
   } catch (const std::invalid_argument& error) {
     throw UsageError(error.what());
   }
+}
+
+/// `earlier` may be null.
+LoadedHead load_head(const Dump& dump, const HeadTask& task, const CaptureInfo* earlier, std::optional<Element> half) {
+  const auto load = [&](const CaptureInfo& capture, Index head) -> LoadedProblem {
+    if (!half) return {dump.load(capture, head)};
+    HalfHead bits = dump.load_half(capture, head, *half);
+    return {dump.problem_of(capture, head, bits), std::move(bits)};
+  };
+  LoadedHead loaded{load(*task.capture, task.head)};
+  if (earlier != nullptr) {
+    loaded.earlier = load(*earlier, same_head(*task.capture, task.head, *earlier).value());
+  }
+  return loaded;
 }
 
 /// Reads the heads of a dump in their order, the next one while this one is measured. Nobody else reads the dump
@@ -219,8 +239,7 @@ class ReadAhead {
   /// The next of the heads. Throws UsageError on one that cannot be measured.
   LoadedHead take() {
     LoadedHead head = next_.get();
-    require_measurable_input(head.problem);
-    if (head.earlier) require_measurable_input(head.earlier->problem);
+    require_measurable_input(head);
     start();
     return head;
   }
@@ -229,19 +248,8 @@ class ReadAhead {
   void start() {
     if (started_ == heads_.size()) return;
     next_ = std::async(std::launch::async, [this, i = started_++]() -> LoadedHead {
-      const auto& [capture, head, stream] = heads_[i].task;
-      LoadedHead loaded{load(*capture, head)};
-      if (const CaptureInfo* earlier = heads_[i].earlier) {
-        loaded.earlier = load(*earlier, same_head(*capture, head, *earlier).value());
-      }
-      return loaded;
+      return load_head(dump_, heads_[i].task, heads_[i].earlier, half_);
     });
-  }
-
-  LoadedProblem load(const CaptureInfo& capture, Index head) const {
-    if (!half_) return {dump_.load(capture, head)};
-    HalfHead half = dump_.load_half(capture, head, *half_);
-    return {dump_.problem_of(capture, head, half), std::move(half)};
   }
 
   const Dump& dump_;
@@ -260,13 +268,12 @@ class StudyRun {
         tasks_(chosen_heads(dump.info(), options)),
         sweeps_(make_sweeps(options.device)),
         half_(half_element(dump.info(), options.device)),
+        heads_of_a_call_(dump.info().heads),
         log_(open_log(options)),
         rows_(2 * dump.info().grid.video() * count_layouts(experiments)),
         progress_("measuring heads", rows_ * static_cast<Index>(tasks_.size()), options.quiet) {
     const std::string sha256 = sha256_file(options.dump);
-    for (const HeadTask& task : tasks_) {
-      plan(task, earlier_capture(dump.info(), task), input_of(dump.info(), sha256, task));
-    }
+    for (const HeadTask& task : tasks_) plan(dump.info(), task, input_of(dump.info(), sha256, task));
     if (without_earlier_ > 0) {
       const std::string said = fmt::format(
           "{} of {} heads: the dump has no earlier step of them; policies that take their masks from one are left out\n",
@@ -285,6 +292,44 @@ class StudyRun {
             .progress = [this](Index rows) { progress_.advance(rows); },
             .sweeps = sweeps_.get(),
             .half = head.half ? &*head.half : nullptr};
+  }
+
+  /// Gives the cells whose budget is of all heads of a call their cuts, from one look at each of those heads, chosen or
+  /// not. A head that lacks an earlier step leaves its call's policies that want one without a record.
+  void share_budgets(const Dump& dump) {
+    std::map<const CaptureInfo*, std::vector<PlannedHead*>> calls;
+    for (PlannedHead& head : heads_) {
+      if (std::ranges::any_of(head.cells, &Cell::by_call)) calls[head.task.capture].push_back(&head);
+    }
+    if (!calls.empty() && dump.info().heads == 1) {
+      std::fputs("the dump has one head of a call: a budget over all heads of a call is that head's own\n", stderr);
+    }
+    for (auto& [capture, heads] : calls) {
+      std::vector<Cell> cells;
+      for (const PlannedHead* head : heads) {
+        for (const Cell& cell : head->cells) {
+          if (cell.by_call && std::ranges::find(cells, cell) == cells.end()) cells.push_back(cell);
+        }
+      }
+      CallBudgets budgets(cells);
+      for (const HeadTask& task : heads_of_call(dump.info(), *capture)) {
+        const PlannedHead look{task, {}, cells, {}, earlier_of(dump.info(), task, cells)};
+        const LoadedHead head = load_head(dump, task, look.earlier, half_);
+        require_measurable_input(head);
+        StudySettings here = settings(look, head);
+        here.progress = {};
+        const HeadStudies studies(head, cells, here, false);
+        for (std::size_t i = 0; i < cells.size(); ++i) budgets.add(i, studies.of(i).first->input(cells[i]));
+      }
+      for (PlannedHead* head : heads) {
+        for (Cell& cell : head->cells) {
+          const auto known = std::ranges::find(cells, cell);
+          if (known != cells.end()) {
+            cell.cut = budgets.cut(static_cast<std::size_t>(known - cells.begin()), head->task.head);
+          }
+        }
+      }
+    }
   }
 
   /// Writes a head's records. A check that failed and a metric that is not finite make the run's status.
@@ -314,13 +359,24 @@ class StudyRun {
   }
 
  private:
-  void plan(const HeadTask& task, const CaptureInfo* earlier, Json input) {
+  /// The earlier capture of a head, if one of the cells wants it and there is one.
+  static const CaptureInfo* earlier_of(const DumpInfo& info, const HeadTask& task, const std::vector<Cell>& cells) {
+    const bool wanted =
+        std::ranges::any_of(cells, [](const Cell& cell) { return row_of(cell.policy).reads == Reads::earlier; });
+    return wanted ? earlier_capture(info, task) : nullptr;
+  }
+
+  void plan(const DumpInfo& info, const HeadTask& task, Json input) {
     PlannedHead head{task, std::move(input), {}, {}};
+    const CaptureInfo* earlier = earlier_capture(info, task);
+    const std::vector<HeadTask> call = heads_of_call(info, *task.capture);
+    const bool all_have_earlier =
+        std::ranges::all_of(call, [&](const HeadTask& other) { return earlier_capture(info, other) != nullptr; });
     bool left_out = false;
     for (std::size_t e = 0; e < experiments_.size(); ++e) {
       for (const Cell& cell : experiments_[e].cells) {
         const bool wants_earlier = row_of(cell.policy).reads == Reads::earlier;
-        if (wants_earlier && earlier == nullptr) {
+        if (wants_earlier && (cell.by_call ? !all_have_earlier : earlier == nullptr)) {
           left_out = true;
           continue;
         }
@@ -356,6 +412,7 @@ class StudyRun {
     if (row_of(cell.policy).layout == BlockLayout::by_head) {
       record["notes"]["block_layout"] = to_string(studies.layout(wanted.cell));
     }
+    if (cell.by_call) record["notes"]["heads_of_call"] = fmt::to_string(heads_of_a_call_);
     if (row_of(cell.policy).reads == Reads::earlier) record["notes"]["masks_from"] = head.earlier->name;
     if (cell.with_bounds && cell.policy != Policy::draft) {
       record["notes"]["theorem_3_5"] =
@@ -373,6 +430,7 @@ class StudyRun {
   std::vector<HeadTask> tasks_;
   std::unique_ptr<Sweeps> sweeps_;
   std::optional<Element> half_;
+  Index heads_of_a_call_;
   RecordLog log_;
   Index rows_;  // of progress, a head
   ProgressLine progress_;
@@ -416,10 +474,11 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
   require_remainders(experiments, options.device);
   const Dump dump = Dump::open(options.dump);
   StudyRun run(dump, options, experiments);
+  run.share_budgets(dump);
   ReadAhead reader(dump, run.heads(), run.half());
   for (const PlannedHead& planned : run.heads()) {
     const LoadedHead head = reader.take();
-    const HeadStudies studies(head, planned.cells, run.settings(planned, head));  // both passes over the logits
+    const HeadStudies studies(head, planned.cells, run.settings(planned, head), true);  // both passes over the logits
     run.append(studies, planned);
   }
   return run.show();

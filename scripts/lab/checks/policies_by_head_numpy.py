@@ -10,10 +10,17 @@ import math
 import numpy as np
 
 from lab.checks import policies_numpy as pn
-from lab.checks.bounds_numpy_test import splitmix64
 
 DRAWN, FIRST_ROWS = 64, 10000
 TOKENS, QUERY_CLUSTERS, KEY_CLUSTERS = 118800, 400, 1000  # HunyuanVideo at 720p
+
+
+def splitmix64(state):
+    """Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014."""
+    z = (state + 0x9E3779B97F4A7C15) % 2**64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % 2**64
+    return z ^ (z >> 31)
 
 
 def head_key(seed, stream):
@@ -154,3 +161,67 @@ def pieces(first, second):
     starts = np.array(cuts[:-1])
     parts = [np.searchsorted(np.cumsum(sizes), starts, side="right") for sizes in (first, second)]
     return np.diff(cuts), *parts
+
+
+# Budgets of the heads of a call: a mask for each head. Blocks are the same for queries and keys.
+
+
+def of_all_heads(scores, sparsity):
+    """The largest of all heads' scores; [(mask, open)]."""
+    keys = -np.array(scores)
+    heads, n, _ = keys.shape
+    kept, around = pn.smallest(keys, heads * pn.kept_count(sparsity, n * n))
+    return list(zip(kept, around))
+
+
+def draft_by_call(heads, sparsity):
+    blocks = [pn.region_blocks(head) for head in heads]
+    return of_all_heads(
+        [pn.softmax(head.scale * pn.pooled_logits(head, own)) for head, own in zip(heads, blocks)], sparsity
+    )
+
+
+def oracle_by_call(heads, sparsity):
+    return of_all_heads([head.mass(pn.region_blocks(head)) for head in heads], sparsity)
+
+
+def adaspa_heads(earlier, sparsity):
+    masses = [head.mass(pn.region_blocks(head)) for head in earlier]
+
+    def top(mass, share):
+        return pn.by_budget(pn.Ranking([], -mass, by_row=True), lambda row: pn.kept_count(share, row))
+
+    recalls = np.array([head.recall(mass, top(mass, sparsity)[0]) for head, mass in zip(earlier, masses)])
+    shares = np.full(len(earlier), float(sparsity))
+    order = np.argsort(-recalls, kind="stable")
+    enough = min((recalls > 0.8).sum(), len(earlier) // 2)
+    shares[order[:enough]] = (1 + sparsity) / 2
+    shares[order[len(order) - enough :]] = max((3 * sparsity - 1) / 2, 0)
+    return [top(mass, share) for mass, share in zip(masses, shares)]
+
+
+def error_of(head, queries, keys, mask):
+    """Relative L2 error of the video's outputs under a mask of pairs of blocks."""
+    kept = np.ones(head.attention.shape, dtype=bool)
+    kept[:, : head.video] = mask[np.ix_(owner_of(queries, head.video), owner_of(keys, head.video))]
+    weights = np.where(kept, head.attention, 0)
+    total = weights.sum(axis=1, keepdims=True)
+    sparse = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0) @ head.v
+    dense = head.attention @ head.v
+    return np.linalg.norm(sparse - dense) / np.linalg.norm(dense)
+
+
+def duo_attention(heads, sparsity):
+    ranking = pn.streaming_llm(heads[0])
+    n = len(ranking.blocks)
+    budget = pn.kept_count(sparsity, n * n)
+    least = min(int((ranking.key <= 2).sum()), budget)
+    streaming = pn.smallest(ranking.key, least, exact=True)[0]
+    errors = np.array([error_of(head, ranking.blocks, ranking.blocks, streaming) for head in heads])
+    whole = len(heads) if least == n * n else len(heads) * (budget - least) // (n * n - least)
+    order, left = list(np.argsort(-errors, kind="stable")), len(heads) * budget - whole * n * n
+    cuts = dict.fromkeys(order[:whole], n * n)
+    for place, head in enumerate(order[whole:]):
+        cuts[head] = left // (len(heads) - whole - place)
+        left -= cuts[head]
+    return [pn.smallest(ranking.key, cuts[head], exact=True) for head in range(len(heads))]

@@ -19,6 +19,7 @@ STEPS = (1, 5)
 SEED = 3
 BY_HEAD = {"svg": by_head.svg_choice, "svg_fair": by_head.svg_fair_choice}
 POLICIES = (*BY_HEAD, "svg2", "adaspa")
+CALLS = {"draft": by_head.draft_by_call, "oracle": by_head.oracle_by_call}  # with equal budgets, too
 
 
 def head_of(case, step, number):
@@ -45,19 +46,6 @@ def recall(head, queries, keys, mask):
     return (mass[mask].sum() + head.attention[:, head.video :].sum()) / head.video
 
 
-def output_error(head, queries, keys, mask):
-    kept = np.ones(head.attention.shape, dtype=bool)
-    for block, row in zip(queries, mask):
-        for other, keep in zip(keys, row):
-            if not keep:
-                kept[np.ix_(block, other)] = False
-    weights = np.where(kept, head.attention, 0)
-    total = weights.sum(axis=1, keepdims=True)
-    sparse = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0) @ head.v
-    dense = head.attention @ head.v
-    return np.linalg.norm(sparse - dense) / np.linalg.norm(dense)
-
-
 def differences(record, head, wanted):
     """What of a record is not as wanted, as a list of texts."""
     queries, keys, kept, around = wanted
@@ -74,7 +62,7 @@ def differences(record, head, wanted):
     area = np.outer(sizes, sizes)[found].sum() / head.video**2
     expected = {
         "attention_recall": recall(head, queries, keys, mask),
-        "output_rel_l2": output_error(head, queries, keys, mask),
+        "output_rel_l2": by_head.error_of(head, queries, keys, mask),
         "kept_blocks": found.sum(),
     }
     if record["config"]["policy"] == "svg2":
@@ -94,7 +82,7 @@ class PoliciesByHeadAgainstNumPy(unittest.TestCase):
 
         self.write_dump, self.program = write_dump, PROGRAM
 
-    def records_of(self, case, folder):
+    def records_of(self, case, folder, *options):
         grid, text, region, _, _, scale = CASES[case]
         dump, out = os.path.join(folder, "d.h5"), os.path.join(folder, "r.jsonl")
         self.write_dump(dump, grid, HEADS, text, DIM, 0, 0, 0, lambda *_: None)
@@ -110,18 +98,18 @@ class PoliciesByHeadAgainstNumPy(unittest.TestCase):
                 for number in range(HEADS):
                     for name in "qkv":
                         capture[name][number] = getattr(head_of(case, step, number), name)
-        command = [self.program, "policies", dump, "--policy", ",".join(POLICIES), "--seed", str(SEED)]
+        command = [self.program, "policies", dump, "--seed", str(SEED), *options]
         command += ["--sparsity", ",".join(map(str, SPARSITIES)), "--region", f"{region[0]}x{region[1]}"]
         done = subprocess.run(
-            command + ["--released", "--masks", "--out", out, "--quiet"], check=True, capture_output=True, text=True
+            command + ["--masks", "--out", out, "--quiet"], check=True, capture_output=True, text=True
         )
-        self.assertIn(f"{HEADS} of {HEADS * len(STEPS)} heads: the dump has no earlier step of them", done.stderr)
+        self.assertIn(" heads: the dump has no earlier step of them", done.stderr)
         with open(out) as lines:
             return [json.loads(line) for line in lines]
 
     def check(self, case):
         with tempfile.TemporaryDirectory() as folder:
-            records = self.records_of(case, folder)
+            records = self.records_of(case, folder, "--policy", ",".join(POLICIES), "--released")
         every = [(step, number) for step in STEPS for number in range(HEADS)]
         left = {(*where, policy, p) for where in every for policy in POLICIES for p in SPARSITIES}
         left -= {(STEPS[0], number, "adaspa", p) for number in range(HEADS) for p in SPARSITIES}
@@ -148,6 +136,41 @@ class PoliciesByHeadAgainstNumPy(unittest.TestCase):
             words = ("by_head", choice[0], None)
         found = (config.get("block_layout"), notes.get("block_layout"), notes.get("masks_from"))
         return [] if found == words else [f"says {found}, wanted {words}"]
+
+    def check_calls(self, case):
+        """Budgets of the heads of a call, of the heads that are asked for and the others."""
+        policies = [*CALLS, "adaspa_heads", "duo_attention"]
+        with tempfile.TemporaryDirectory() as folder:
+            options = ("--policy", ",".join(policies), "--calls", "--rule", "row", "--heads", str(HEADS - 1))
+            records = self.records_of(case, folder, *options)
+        number, wrong, met = HEADS - 1, [], set()
+        for record in records:
+            config, step = record["config"], record["input"]["step"]
+            if config.get("budget") != "call":
+                continue
+            policy, sparsity = config["policy"], config["sparsity"]
+            met.add((step, policy, sparsity))
+            heads = [head_of(case, STEPS[0] if policy == "adaspa_heads" else step, other) for other in range(HEADS)]
+            make = CALLS.get(policy) or getattr(by_head, policy)
+            blocks = pn.raster_blocks(heads[number]) if policy == "duo_attention" else pn.region_blocks(heads[number])
+            wanted = (blocks, blocks, *make(heads, sparsity)[number])
+            wrong += [
+                f"{case}, {step, policy, sparsity}: {text}"
+                for text in differences(record, head_of(case, step, number), wanted)
+            ]
+            self.assertEqual(record["notes"]["heads_of_call"], str(HEADS))
+        self.assertEqual(wrong, [])
+        every = {(step, policy, p) for step in STEPS for policy in policies for p in SPARSITIES}
+        self.assertEqual(met, every - {(STEPS[0], "adaspa_heads", p) for p in SPARSITIES})
+
+    def test_calls_of_a_ragged_grid(self):
+        self.check_calls("ragged")
+
+    def test_calls_with_text(self):
+        self.check_calls("text")
+
+    def test_calls_without_text(self):
+        self.check_calls("no text")
 
     def test_ragged_grid(self):
         self.check("ragged")
@@ -222,6 +245,15 @@ class PropertiesByHead(unittest.TestCase):
                     self.assertFalse((kept & ~denser).any())
                 denser = kept
 
+    def test_budgets_of_a_call_have_its_sum(self):
+        for case in CASES:
+            heads = [made_head(case, number) for number in range(3)]
+            for sparsity in (0.0, *SPARSITIES, 0.99):
+                for make in (by_head.draft_by_call, by_head.oracle_by_call, by_head.duo_attention):
+                    masks = [kept for kept, _ in make(heads, sparsity)]
+                    n = len(masks[0])
+                    self.assertEqual(sum(kept.sum() for kept in masks), 3 * pn.kept_count(sparsity, n * n), case)
+
     def test_pieces(self):
         sizes, first, second = by_head.pieces([3, 2], [1, 4])
         self.assertEqual((list(sizes), list(first), list(second)), ([1, 2, 2], [0, 0, 1], [0, 1, 1]))
@@ -236,7 +268,7 @@ class PropertiesByHead(unittest.TestCase):
             found = mask[np.ix_(row, column)]
             metrics = {
                 "attention_recall": recall(head, queries, keys, mask),
-                "output_rel_l2": output_error(head, queries, keys, mask),
+                "output_rel_l2": by_head.error_of(head, queries, keys, mask),
                 "kept_blocks": int(found.sum()),
                 "kept_area": np.outer(sizes, sizes)[found].sum() / head.video**2,
             }

@@ -1,0 +1,74 @@
+// Rule:   some heads of a call whole, the others as streaming_llm: whole are those whose output a streaming mask
+// changes
+//         most (relative L2).
+// Source: DuoAttention, arXiv 2410.10819; mit-han-lab/duo-attention fe93c31, duo_attn/utils.py: a gate for each head,
+//         trained on retrieval, and a share of whole heads, half or a quarter. Streaming heads have 64 first tokens and
+//         256 recent ones.
+// Ours:   the gate is the error of that streaming mask in blocks (the first one, and two to both sides), which nothing
+//         is trained for. Whole are as many heads as the budget has beside the streaming masks of the others; what is
+//         left widens those, so that the blocks of the call are the budget's. A call of few heads has none that is
+//         whole at a high sparsity.
+
+#include <algorithm>
+#include <numeric>
+
+#include "experiments/policies/scores.hpp"
+#include "reference/attention.hpp"
+
+namespace draft {
+namespace {
+
+constexpr Index kRecent = 2;
+
+Ranking streaming(Index blocks) { return row_of(Policy::streaming_llm).rank({.regions = blocks}); }
+
+/// Blocks of the streaming mask, at most the budget's.
+Index least_kept(Index blocks, double sparsity) {
+  Index kept = 0;
+  for (Index row = 0; row < blocks; ++row) {
+    const Index first = std::max<Index>(row - kRecent, 0), last = std::min(row + kRecent, blocks - 1);
+    kept += last - first + 1 + (first > 0 ? 1 : 0);
+  }
+  return std::min(kept, kept_count(sparsity, blocks * blocks));
+}
+
+double error_of_streaming(const PolicyInput& input, double sparsity) {
+  const BlockMask mask(streaming(input.regions), least_kept(input.regions, sparsity));
+  const Index video = input.problem->grid.video();
+  const Matrix dense = attend_dense(*input.problem).o.topRows(video);
+  const double whole = dense.norm();
+  return whole == 0.0 ? 0.0 : (attend(*input.problem, *input.partition, mask).o.topRows(video) - dense).norm() / whole;
+}
+
+std::vector<Index> cuts(const std::vector<double>& errors, Index regions, double sparsity) {
+  const auto heads = static_cast<Index>(errors.size());
+  const Index all = regions * regions, budget = heads * kept_count(sparsity, all);
+  const Index least = least_kept(regions, sparsity);
+  const Index whole = all == least ? heads : (budget - heads * least) / (all - least);
+  std::vector<std::size_t> order(errors.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return errors[a] > errors[b]; });
+  std::vector<Index> kept(errors.size(), all);
+  Index left = budget - whole * all;
+  for (Index i = whole; i < heads; ++i) {  // shares that differ by at most one block
+    const Index own = left / (heads - i);
+    kept[order[static_cast<std::size_t>(i)]] = own;
+    left -= own;
+  }
+  return kept;
+}
+
+constexpr HeadBudget kBudget{error_of_streaming, cuts};
+
+}  // namespace
+
+PolicyRow duo_attention_policy() {
+  return {.summary = "whole heads where a streaming mask harms most, streaming ones elsewhere (DuoAttention)",
+          .layout = BlockLayout::raster,
+          .reads = Reads::head,
+          .rank = [](const PolicyInput& input) { return streaming(input.regions); },
+          .cost = [](const ChoiceSize& size) { return ChoiceCost{2 * cost_of_all_logits(size).flops, 0}; },
+          .heads = &kBudget};
+}
+
+}  // namespace draft
