@@ -17,6 +17,7 @@ from ..videos import PAPER_REGION, PAPER_STEPS, Videos, choice_of
 
 METRICS = ("attention_recall", "output_rel_l2", "kept_blocks", "total_blocks")
 OTHERS = ("attention_recall_p05", "attention_recall_min", "empty_rows", "choosing_flops_share", "remainder_flops_share")
+OTHERS += ("kept_area",)  # the share that is computed, where blocks are of many sizes
 DRAFT = "draft"
 ENDS = ("oracle", "random")
 CHEAP = 0.01  # of dense attention's FLOPs: what choosing may cost and still not matter beside 10% of the blocks
@@ -68,7 +69,7 @@ def judge(records, paper, plots):
         shown=60,
         columns_shown=12 if board["psnr"].isna().all() else 13,
     )
-    rivals = board[~board["variant"].str.startswith(DRAFT) & ~board["variant"].isin(ENDS)]
+    rivals = board[~board["variant"].str.startswith((DRAFT, *ENDS))]
     own = board[board["variant"] == DRAFT].iloc[0]
     ahead = rivals[(rivals["error"] < own["error"]) & (rivals["recall"] > own["recall"])]
     sure = ahead[ahead["surely"].astype(bool)]
@@ -82,7 +83,7 @@ def judge(records, paper, plots):
         "behind": int(len(rivals) - len(rivals[(rivals["error"] < own["error"]) | (rivals["recall"] > own["recall"])])),
         "draft": own.to_dict(),
         "own_best": min(rows(board[board["variant"].str.startswith(DRAFT)]), key=lambda row: row.error),
-        "leader": min(rows(board[~board["variant"].isin(ENDS)]), key=lambda row: row.error),
+        "leader": min(rows(board[~board["variant"].str.startswith(ENDS)]), key=lambda row: row.error),
         "oracle": next((row for row in rows(board) if row.variant == "oracle"), None),
         "remainder": _remainder(at[sparsity]),
     }
@@ -112,6 +113,7 @@ def variant_of(cell):
     if cell.policy == DRAFT:
         words += [f"{cell.pool} pooling"] if cell.pool not in ("", "avg") else []
         words += [f"rule {cell.rule}"] if cell.rule not in ("", "softmax") else []
+    words += ["budget of the call"] if cell.config.get("budget") == "call" else []
     return ", ".join(words) + (" + remainder" if cell.config.get("remainder") else "")
 
 
@@ -122,12 +124,13 @@ def _cells(records):
     cells = with_columns(cells, variant=[variant_of(cell) for cell in rows(cells)])
     cells = cells.sort_values("time", kind="stable").drop_duplicates([*HEAD, "variant", "sparsity"], keep="last")
     numbers = {name: pd.to_numeric(cells[name], errors="coerce") for name in (*METRICS, *OTHERS)}
-    return cells.assign(**numbers, prompt=cells["prompt"].fillna(""))
+    kept = numbers["kept_area"].fillna(numbers["kept_blocks"] / numbers["total_blocks"])
+    return cells.assign(**numbers, kept=kept, prompt=cells["prompt"].fillna(""))
 
 
 def _best(found):
     """The variant with the least mean error over the heads that all have; None below two variants."""
-    names = [name for name in found if name not in ENDS]
+    names = [name for name in found if not name.startswith(ENDS)]
     if len(names) < 2:
         return None
     most = max(len(found[name]) for name in names)
@@ -158,7 +161,7 @@ def _row(name, own, draft, best, released, videos):
         "wins": None if name == DRAFT else f"{int(better.sum())} of {len(pairs)}",
         "best_at": ", ".join(f"{100 * one:g}%" for one, who in best.items() if who == name) or None,
         "psnr": _filmed(videos, next(rows(own))),
-        "released_kept": None if released is None else mean(released["kept_blocks"] / released["total_blocks"]),
+        "released_kept": None if released is None else mean(released["kept"]),
         "released_error": None if released is None else mean(released["output_rel_l2"]),
     }
 
@@ -207,7 +210,7 @@ def _remainder(found):
 def _draw_costs(at, board, folder):
     figure, axes = style.panels(1, 1, 4.6)
     axis = axes[0][0]
-    named = [name for name in board["variant"] if name not in (DRAFT, *ENDS)][:NAMED]
+    named = [name for name in board["variant"] if name != DRAFT and not name.startswith(ENDS)][:NAMED]
     colours = dict(zip(named, style.shades(len(named))))
     looks = {DRAFT: (style.BLUE, "-", "o"), "oracle": (style.GREEN, "--", "^"), "random": (style.GREY, ":", "D")}
     for name in board["variant"]:
@@ -216,8 +219,8 @@ def _draw_costs(at, board, folder):
             if name not in found:
                 continue
             own = found[name]
-            cost = own["kept_blocks"] / own["total_blocks"] + own["remainder_flops_share"].fillna(0)
-            if name not in ENDS:  # the oracle is no policy but what could be: its masks cost nothing
+            cost = own["kept"] + own["remainder_flops_share"].fillna(0)
+            if not name.startswith(ENDS):  # the oracle is no policy but what could be: its masks cost nothing
                 cost += own["choosing_flops_share"].fillna(0)
             points.append((cost.mean(), own["output_rel_l2"].mean()))
         points = [point for point in points if point[1] > style.SMALLEST_DRAWN]
