@@ -57,7 +57,7 @@ policies() {
   local records=$out/policies.jsonl
   rm -f "$records"
   echo "== all_heads: policies"
-  "$draftbench" policies "$dumps/all_heads.h5" --device cuda --sparsity 0.75,0.9 --quiet --out "$records"
+  "$draftbench" policies "$dumps/all_heads.h5" --device cuda --calls --sparsity 0.75,0.9 --quiet --out "$records"
   echo "== all_heads: the pooled remainder"
   "$draftbench" policies "$dumps/all_heads.h5" --policy draft,sol_attn --remainder pooled --sparsity 0.9 --quiet --out "$records"
   keep policies
