@@ -43,12 +43,13 @@ for shape in "$@"; do
   capture "$shape"
   dump=$dumps/$shape.h5
   echo "== $shape: latency"
-  "$draftbench" latency "$dump" --kernel wgmma --order token,region,gather --sparsity 0.6,0.8,0.9 \
-    --out "$out/latency.jsonl"
+  "$draftbench" latency "$dump" --kernel wgmma --sparsity 0.6,0.8,0.9 --remainder none,pooled --out "$out/latency.jsonl"
+  "$draftbench" latency "$dump" --kernel wgmma --order region,gather --sparsity 0.6,0.8,0.9 --out "$out/latency.jsonl"
   "$draftbench" latency "$dump" --kernel wgmma --sparsity 0.5,0.55,0.7,0.75,0.85,0.95 --out "$out/latency.jsonl"
   "$draftbench" latency "$dump" --kernel wgmma --policy random,uneven,worst --sparsity 0.6,0.8,0.9 \
     --out "$out/latency.jsonl"
-  "$draftbench" latency "$dump" --kernel wgmma --sustain 300 --samples 5 --sparsity 0.6,0.8,0.9 --out "$out/latency.jsonl"
+  "$draftbench" latency "$dump" --kernel wgmma --sustain 300 --samples 5 --sparsity 0.6,0.8,0.9 \
+    --remainder none,pooled --out "$out/latency.jsonl"
   echo "== $shape: overhead"
   "$draftbench" overhead "$dump" --kernel wgmma --out "$out/overhead.jsonl"
   echo "== $shape: peers"

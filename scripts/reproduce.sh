@@ -55,12 +55,20 @@ for dump in photodit_512p photodit_heads photodit_ragged; do
   say "measuring data/$dump.h5"
   "$build_dir/draftbench" run "$ROOT/data/$dump.h5" --out "$partial"
 done
+say "measuring mask policies and the pooled remainder"
+# The masks of one head first, for the report's picture: cells that are there are not measured again.
+"$build_dir/draftbench" policies "$ROOT/data/photodit_512p.h5" --capture layer4_step16 --sparsity 0.9 --masks --quiet \
+  --out "$partial"
+"$build_dir/draftbench" policies "$ROOT/data/photodit_512p.h5" --released --out "$partial"
+"$build_dir/draftbench" policies "$ROOT/data/photodit_512p.h5" --policy draft,sol_attn --remainder pooled --out "$partial"
+"$build_dir/draftbench" bounds "$ROOT/data/photodit_heads.h5" --pool avg --rule softmax,row --sparsity 0.8,0.9,0.95 \
+  --remainder pooled --out "$partial"
 say "counting FLOPs"
 "$build_dir/draftbench" flops --out "$partial"
 mv "$partial" "$results/records.jsonl"
 # Times of GPU runs are not made again here: the report shows the shipped ones by their commit and GPU.
 timed=()
-for file in gpu/all_heads.jsonl.gz gpu/{latency,overhead,peers}.jsonl video/{minidit.jsonl.gz,{videos,video_times}.jsonl}; do
+for file in gpu/{all_heads,policies}.jsonl.gz gpu/{latency,remainder,overhead,peers}.jsonl video/{minidit.jsonl.gz,{videos,video_times}.jsonl}; do
   file=$ROOT/results/$file
   if [ -f "$file" ]; then timed+=("$file"); fi
 done

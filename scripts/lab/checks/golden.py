@@ -24,7 +24,9 @@ NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?")
 MAKE_AGAIN = "if it is meant: PYTHONPATH=scripts python3 -m lab.checks.golden --report"
 OF_GPUS = (  # as reproduce.sh has them, those that are there
     "gpu/all_heads.jsonl.gz",
+    "gpu/policies.jsonl.gz",
     "gpu/latency.jsonl",
+    "gpu/remainder.jsonl",
     "gpu/overhead.jsonl",
     "gpu/peers.jsonl",
     "video/minidit.jsonl.gz",
