@@ -12,6 +12,7 @@ PARTS = [
         "section_3_3",
         "table_1",
         "table_1_videos",
+        "systems_videos",
         "policies",
         "remainder",
         "section_4_1",
