@@ -65,9 +65,8 @@ class Remainder(GpuTest):
                 with self.subTest(case=case, kernel=kernel):
                     try:
                         o, lse = da.attention(q, k, v, grid, region, lists, kernel, remainder="pooled")
-                    except ValueError as error:  # regions that wgmma does not do
-                        self.assertEqual(kernel, "wgmma", error)
-                        self.assertNotEqual(region, (8, 16), error)
+                    except ValueError as error:  # regions that wgmma does not do; blas has no remainder
+                        self.assertTrue(kernel == "blas" or (kernel == "wgmma" and region != (8, 16)), error)
                         continue
                     calls += 1
                     self.assertEqual(wrong(expected, o, lse), [])
