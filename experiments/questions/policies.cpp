@@ -47,7 +47,11 @@ void print_policies(const std::vector<Record>& records) {
 std::vector<Policy> policies_to_compare(const Options& options) {
   if (!options.policies.empty()) return parsed_once(options.policies, parse_policy);
   std::vector<Policy> policies = all_policies();
-  std::erase_if(policies, [](Policy policy) { return row_of(policy).made_for_tests; });
+  // Without names, what the device can measure: blocks of many sizes are for the CPU.
+  const bool any_size = options.device == "cpu";
+  std::erase_if(policies, [&](Policy policy) {
+    return row_of(policy).made_for_tests || (!any_size && row_of(policy).find_clusters != nullptr);
+  });
   return policies;
 }
 

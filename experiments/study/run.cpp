@@ -191,14 +191,19 @@ std::optional<Element> half_element(const DumpInfo& info, const std::string& dev
                                file_name(info), info.element));
 }
 
-/// The GPU's sweeps know no remainder.
-void require_remainders(const std::vector<StudyExperiment>& experiments, const std::string& device) {
+/// The GPU's sweeps know no remainder, and regions of one size alone.
+void require_device(const std::vector<StudyExperiment>& experiments, const std::string& device) {
   if (device == "cpu") return;
   for (const StudyExperiment& experiment : experiments) {
     for (const Cell& cell : experiment.cells) {
-      if (cell.remainder == Remainder::none) continue;
-      throw UsageError(
-          fmt::format("--remainder {} wants --device cpu, found --device {}", to_string(cell.remainder), device));
+      if (cell.remainder != Remainder::none) {
+        throw UsageError(
+            fmt::format("--remainder {} wants --device cpu, found --device {}", to_string(cell.remainder), device));
+      }
+      if (row_of(cell.policy).find_clusters != nullptr) {
+        throw UsageError(fmt::format("--policy {}, whose blocks are of many sizes, wants --device cpu, found --device {}",
+                                     to_string(cell.policy), device));
+      }
     }
   }
 }
@@ -471,7 +476,7 @@ std::vector<Policy> chosen_policies(const Options& options) {
 }
 
 int run_experiments(const Options& options, const std::vector<StudyExperiment>& experiments) {
-  require_remainders(experiments, options.device);
+  require_device(experiments, options.device);
   const Dump dump = Dump::open(options.dump);
   StudyRun run(dump, options, experiments);
   run.share_budgets(dump);
