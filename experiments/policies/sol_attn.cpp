@@ -42,15 +42,14 @@ BlockMask always(Index blocks) {
 }  // namespace
 
 PolicyRow sol_attn_policy() {
-  return {
-      .summary = "mean logits with a block's mean key, in deviations of the row, and neighbours (Sol-Attn)",
-      .reads = Reads::head,
-      .rank = [](const PolicyInput& input) { return rank_with_forced(scores_of(input), always(input.regions)); },
-      .released =
-          [](const PolicyInput& input) {
-            return mask_above(scores_of(input), kReleasedDeviations, always(input.regions));
-          },
-      .cost = cost_of_pooled_maps};
+  return {.summary = "mean logits with a block's mean key, in deviations of the row, and neighbours (Sol-Attn)",
+          .reads = Reads::head,
+          .rank = [](const PolicyInput& input) { return rank_with_forced(scores_of(input), always(input.regions)); },
+          .released =
+              [](const PolicyInput& input) {
+                return mask_above(scores_of(input), kReleasedDeviations, always(input.regions));
+              },
+          .cost = cost_of_pooled_maps};
 }
 
 }  // namespace draft

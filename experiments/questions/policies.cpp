@@ -1,7 +1,7 @@
 // Question: which policy keeps the most attention mass, and loses the least output, at the same number of blocks?
 // Paper:    "outperforms existing sparse attention" (section 4); here each policy stands between random and oracle.
-// Command:  draftbench policies DUMP [--policy NAMES] [--remainder none,pooled] [--calls] [--released] [--masks] --out FILE
-// Output:   records "policies": attention recall, output errors, empty rows, what choosing and a remainder cost.
+// Command:  draftbench policies DUMP [--policy NAMES] [--remainder none,pooled] [--calls] [--released] [--masks] --out
+// FILE Output:   records "policies": attention recall, output errors, empty rows, what choosing and a remainder cost.
 
 #include <fmt/format.h>
 
@@ -35,7 +35,8 @@ void print_policies(const std::vector<Record>& records) {
         mean("attention_recall"),
         metric_text(least_metric(records, group, "attention_recall")),
         mean("output_rel_l2"),
-        mean_metric(records, group, "kept_area").applicable() ? mean("kept_area") : share("kept_blocks", "total_blocks"),
+        mean_metric(records, group, "kept_area").applicable() ? mean("kept_area")
+                                                              : share("kept_blocks", "total_blocks"),
         mean("empty_rows"),
         mean("choosing_flops_share"),
         word_of_config(mask, "budget")};

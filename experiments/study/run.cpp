@@ -201,8 +201,9 @@ void require_device(const std::vector<StudyExperiment>& experiments, const std::
             fmt::format("--remainder {} wants --device cpu, found --device {}", to_string(cell.remainder), device));
       }
       if (row_of(cell.policy).find_clusters != nullptr) {
-        throw UsageError(fmt::format("--policy {}, whose blocks are of many sizes, wants --device cpu, found --device {}",
-                                     to_string(cell.policy), device));
+        throw UsageError(
+            fmt::format("--policy {}, whose blocks are of many sizes, wants --device cpu, found --device {}",
+                        to_string(cell.policy), device));
       }
     }
   }

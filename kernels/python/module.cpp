@@ -166,8 +166,10 @@ std::vector<std::pair<std::string, std::string>> kernel_names() {
   return names;
 }
 
-std::string unsupported(const std::string& kernel, const Layout& layout, bool region_order, int capability) {
+std::string unsupported(const std::string& kernel, const Layout& layout, bool region_order, int capability,
+                        bool remainder) {
   Attention call;
+  if (remainder) call.pooled_k = call.pooled_v = &call;  // that they are there counts
   call.layout = layout;
   call.region_order = region_order;
   return kernel_of(kernel).unsupported(call, capability);
@@ -195,7 +197,7 @@ NB_MODULE(_kernels, m) {
       .def_prop_ro("selection_workspace", [](const Layout& layout) { return workspace_bytes(layout); });
 
   m.def("kernels", &kernel_names);
-  m.def("unsupported", &unsupported, "kernel"_a, "layout"_a, "region_order"_a, "capability"_a);
+  m.def("unsupported", &unsupported, "kernel"_a, "layout"_a, "region_order"_a, "capability"_a, "remainder"_a = false);
 
   nb::class_<Call>(m, "Call")
       .def(nb::init<const Layout&, float, bool, const Rows&, const Rows&, const Rows&, const Rows&,

@@ -18,9 +18,11 @@ _OLDEST = 80  # lowest compute capability that the kernels are compiled for
 _ALIGNMENT = 16  # bytes: the kernels' loads need it
 
 
-def choose_kernel(kernel: str, device: torch.device, dtype: torch.dtype, sizes: tuple[Any, ...]) -> str:
+def choose_kernel(
+    kernel: str, device: torch.device, dtype: torch.dtype, sizes: tuple[Any, ...], remainder: bool = False
+) -> str:
     """The kernel for a call: a name of kernels(), or "torch". `kernel` is what the caller asked for, `sizes` the
-    arguments of _checks.make_layout. Raises ValueError for a kernel that is unknown or does not support the call,
+    arguments of _checks.make_layout, `remainder` whether dropped blocks take part. Raises ValueError for a kernel that is unknown or does not support the call,
     RuntimeError for one that was not built."""
     names = [name for name, _ in _checks.compiled().kernels()] if _checks.has_kernels() else _PREFERRED
     _checks.require_choice("kernel", kernel, ("auto", "torch", *names))
@@ -42,7 +44,7 @@ def choose_kernel(kernel: str, device: torch.device, dtype: torch.dtype, sizes: 
             return "torch"
         raise
     if not auto:
-        why = compiled.unsupported(kernel, layout, False, 10 * major + minor)
+        why = compiled.unsupported(kernel, layout, False, 10 * major + minor, remainder)
         if why:
             raise ValueError(f"kernel: {kernel} {why}")
         return kernel
@@ -51,7 +53,7 @@ def choose_kernel(kernel: str, device: torch.device, dtype: torch.dtype, sizes: 
         for name in _PREFERRED
         if name in names
         and 10 * major + minor >= _OLDEST
-        and not compiled.unsupported(name, layout, False, 10 * major + minor)
+        and not compiled.unsupported(name, layout, False, 10 * major + minor, remainder)
     ]
     return able[0] if able else "torch"
 
@@ -69,6 +71,7 @@ class _Call:
         scale: float | None,
         kernel: str,
         enable_gqa: bool,
+        remainder: str | None = None,
     ):
         _checks.require_choice("layout", layout, ("bhnd", "bnhd"))
         for name, rows in tensors.items():
@@ -91,7 +94,11 @@ class _Call:
         self.text = _checks.text_of(first, tokens, grid, text_tokens)
         self.scale = 1.0 / math.sqrt(dim) if scale is None else _checks.checked_scale(scale)
         self.kernel = choose_kernel(
-            kernel, q.device, q.dtype, (self.batch * self.heads, self.grid, self.region, self.text, dim)
+            kernel,
+            q.device,
+            q.dtype,
+            (self.batch * self.heads, self.grid, self.region, self.text, dim),
+            remainder is not None,
         )
 
     @functools.cached_property
@@ -218,7 +225,7 @@ def draft_attention(
     no tensor; RuntimeError for a kernel that was not built and for CUDA's errors."""
     sparsity = _require_draft(pool, rule, sparsity)
     _checks.require_remainder(remainder)
-    call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
+    call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa, remainder)
     return call.attend(call.draft(pool, rule, sparsity) if sparsity > 0.0 else None, remainder)
 
 
@@ -242,7 +249,7 @@ def require_draft_attention(
     """Raises the errors that draft_attention raises for these arguments before it computes anything."""
     _require_draft(pool, rule, sparsity)
     _checks.require_remainder(remainder)
-    _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
+    _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa, remainder)
 
 
 def draft_mask(
@@ -294,5 +301,5 @@ def block_attention(
           row keeps the block column; None: dense. Text rows and columns are always kept; a row that keeps nothing is
           0, without a remainder."""
     _checks.require_remainder(remainder)
-    call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
+    call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa, remainder)
     return call.attend(None if mask is None else call.masked(mask), remainder)

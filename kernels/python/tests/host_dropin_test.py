@@ -14,9 +14,9 @@ from torch_cases import CASES, LAYOUTS, inputs
 GRID = (2, 16, 32)
 
 
-def chosen(kernel, capability, dim=128, region=(8, 16), dtype=torch.bfloat16, grid=GRID):
+def chosen(kernel, capability, dim=128, region=(8, 16), dtype=torch.bfloat16, grid=GRID, remainder=False):
     with mock.patch("torch.cuda.get_device_capability", return_value=capability):
-        return _dropin.choose_kernel(kernel, torch.device("cuda", 0), dtype, (4, grid, region, 5, dim))
+        return _dropin.choose_kernel(kernel, torch.device("cuda", 0), dtype, (4, grid, region, 5, dim), remainder)
 
 
 class Choice(unittest.TestCase):
@@ -40,6 +40,7 @@ class Choice(unittest.TestCase):
             chosen("auto", (9, 0), dtype=torch.float64),
             chosen("auto", (9, 0), dim=100),
             chosen("auto", (9, 0), region=(1, 1), grid=(40, 32, 32)),
+            chosen("auto", (9, 0), dim=96, remainder=True),
         ]:
             self.assertEqual(found, "torch")
         for kernel in ("auto", "torch"):
@@ -52,6 +53,7 @@ class Choice(unittest.TestCase):
             (dict(kernel="mma", capability=(8, 0), dim=96), "kernel: mma wants head_dim 64 or 128, found 96"),
             (dict(kernel="mma", capability=(7, 5)), "kernel: mma wants compute capability 8.0 or newer, found 7.5"),
             (dict(kernel="wgmma", capability=(8, 0)), "kernel: wgmma (needs compute capability 9.0|this build)"),
+            (dict(kernel="blas", capability=(9, 0), remainder=True), "kernel: blas has no pooled remainder"),
             (dict(kernel="mma", capability=(9, 0), dim=100), "head_dim must be a multiple of 8, found 100"),
             (
                 dict(kernel="blas", capability=(9, 0), dtype=torch.float32),

@@ -117,6 +117,12 @@ class Kernels(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "kernel: wanted one of mma, wgmma, blas.*, found fast"):
             _kernels.unsupported("fast", layout, False, 90)
 
+    def test_a_kernel_without_a_remainder_says_so(self):
+        layout = _checks.make_layout(1, (1, 8, 16), (8, 16), 0, 64)
+        self.assertEqual(_kernels.unsupported("blas", layout, False, 90), "")
+        self.assertEqual(_kernels.unsupported("blas", layout, False, 90, True), "has no pooled remainder")
+        self.assertEqual(_kernels.unsupported("mma", layout, False, 90, True), "")
+
 
 class Refusals(unittest.TestCase):
     """Of tensors; the device is looked at last, so that CPU tensors show everything else."""

@@ -71,7 +71,9 @@ def bound(head, sparsity, error, pooled, **metrics):
     source, _ = next(pair for pair in synthetic_records.heads() if pair[1] == head)
     config = synthetic_records.config("draft", "avg", "softmax", (8, 16), sparsity)
     checks = {flag: 1 for flag in remainder.CHECKS} | {metric: 0.2 for _, metric in remainder.CHECKS.values()}
-    found = {"output_rel_l2": error, "bound_remainder": 3.0, "bound_sharp_mu": 4.0} | (checks if pooled else {}) | metrics
+    found = (
+        {"output_rel_l2": error, "bound_remainder": 3.0, "bound_sharp_mu": 4.0} | (checks if pooled else {}) | metrics
+    )
     config |= {"remainder": "pooled"} if pooled else {}
     return synthetic_records.record("bounds", source, config, found)
 
