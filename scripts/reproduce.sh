@@ -60,7 +60,10 @@ say "measuring mask policies and the pooled remainder"
 "$build_dir/draftbench" policies "$ROOT/data/photodit_512p.h5" --capture layer4_step16 --sparsity 0.9 --masks --quiet \
   --out "$partial"
 "$build_dir/draftbench" policies "$ROOT/data/photodit_512p.h5" --released --out "$partial"
-"$build_dir/draftbench" policies "$ROOT/data/photodit_512p.h5" --policy draft,sol_attn --remainder pooled --out "$partial"
+"$build_dir/draftbench" policies "$ROOT/data/photodit_heads.h5" --out "$partial"
+for dump in photodit_512p photodit_heads; do
+  "$build_dir/draftbench" policies "$ROOT/data/$dump.h5" --policy draft,sol_attn --remainder pooled --out "$partial"
+done
 "$build_dir/draftbench" bounds "$ROOT/data/photodit_heads.h5" --pool avg --rule softmax,row --sparsity 0.8,0.9,0.95 \
   --remainder pooled --out "$partial"
 say "counting FLOPs"

@@ -38,7 +38,8 @@ COLUMNS = {
     "as released: blocks kept": "released_kept",
     "as released: output error": "released_error",
 }
-NAMED, MOST_MASKS = 10, 36  # lines with a colour of their own; masks in the picture
+NAMED, MOST_MASKS = 9, 36  # lines with a colour of their own; masks in the picture
+MOST_COST = 0.6  # drawn, of dense attention's FLOPs
 
 
 def judge(records, paper, plots):
@@ -88,13 +89,7 @@ def judge(records, paper, plots):
         "remainder": _remainder(at[sparsity]),
     }
     verdict = CONFIRMED if facts["behind"] == len(rivals) else CONTRADICTED if len(sure) else CAVEAT
-    pictures = [
-        (
-            _draw_costs(at, board, plots),
-            "Output error against what a call computes: the blocks kept and the choice (but the oracle's), as shares of dense"
-            " attention's FLOPs, means over heads. Lower and further left is better. Grey: all other policies.",
-        )
-    ]
+    pictures = [_draw_costs(at, board, plots)]
     if masks := _masks(cells, sparsity):
         pictures.append(
             (
@@ -157,7 +152,7 @@ def _row(name, own, draft, best, released, videos):
         "choosing": _mean(own["choosing_flops_share"]) or 0.0,
         "gain": gain,
         "interval": f"{over['low']:.3g} to {over['high']:.3g}" if over else None,
-        "surely": over["high"] < 0 if over else gain is not None and gain < 0,
+        "surely": over is not None and over["high"] < 0,
         "wins": None if name == DRAFT else f"{int(better.sum())} of {len(pairs)}",
         "best_at": ", ".join(f"{100 * one:g}%" for one, who in best.items() if who == name) or None,
         "psnr": _filmed(videos, next(rows(own))),
@@ -208,11 +203,14 @@ def _remainder(found):
 
 
 def _draw_costs(at, board, folder):
+    """(stem, caption)"""
+    beyond = []
     figure, axes = style.panels(1, 1, 4.6)
     axis = axes[0][0]
-    named = [name for name in board["variant"] if name != DRAFT and not name.startswith(ENDS)][:NAMED]
+    named = [name for name in board["variant"] if not name.startswith((DRAFT, *ENDS))][:NAMED]
     colours = dict(zip(named, style.shades(len(named))))
     looks = {DRAFT: (style.BLUE, "-", "o"), "oracle": (style.GREEN, "--", "^"), "random": (style.GREY, ":", "D")}
+    looks |= {f"{DRAFT} + remainder": (style.ORANGE, "-", "s"), f"{DRAFT}, rule row + remainder": (style.RED, "-", "P")}
     for name in board["variant"]:
         points = []
         for _, found in sorted(at.items()):
@@ -223,8 +221,9 @@ def _draw_costs(at, board, folder):
             if not name.startswith(ENDS):  # the oracle is no policy but what could be: its masks cost nothing
                 cost += own["choosing_flops_share"].fillna(0)
             points.append((cost.mean(), own["output_rel_l2"].mean()))
-        points = [point for point in points if point[1] > style.SMALLEST_DRAWN]
+        points = [point for point in points if point[1] > style.SMALLEST_DRAWN and point[0] <= MOST_COST]
         if not points:
+            beyond.append(name)
             continue
         known = name in looks or name in colours
         colour, line, marker = looks.get(name, (colours.get(name, "#D0D0D0"), "-", "."))
@@ -241,9 +240,15 @@ def _draw_costs(at, board, folder):
     axis.set_xlabel("blocks kept, choice and remainder, of dense attention's FLOPs")
     axis.set_ylabel("output error (relative L2)")
     axis.set_yscale("log")
-    axis.set_xlim(left=0)
+    axis.set_xlim(0, MOST_COST)
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5)
-    return style.save(figure, folder, "policies")
+    caption = (
+        "Output error against what a call computes: the blocks kept and the choice (but the oracle's), as shares of dense"
+        " attention's FLOPs, means over heads. Lower and further left is better. Grey: all other policies."
+    )
+    if beyond:
+        caption += f" Beyond {100 * MOST_COST:g}%, not drawn: {', '.join(beyond)}."
+    return style.save(figure, folder, "policies"), caption
 
 
 def _masks(cells, sparsity):

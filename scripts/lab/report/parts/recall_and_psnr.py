@@ -201,6 +201,7 @@ def _draw(videos, folder):
     figure, axes = style.panels(1, len(names), 3.6, sharey=True)
     colours = (style.BLUE, style.SKY, style.GREEN, style.ORANGE, style.RED, style.PURPLE)
     markers = {"draft": "o", "random": "D", "oracle": "^"}
+    other = "x"  # of other systems
     chosen = [one for one in filter(_is_usual, videos.choices()) if videos.get(one).drawable]
     chosen = style.thinned(chosen, MOST_DOTS)
     sparsities = sorted({one.sparsity for one in chosen})
@@ -209,7 +210,7 @@ def _draw(videos, folder):
         for one in chosen:
             metrics = videos.get(one).metrics
             if name in metrics:
-                look = {"marker": markers.get(one.policy, "x"), "color": colour_of[one.sparsity], "markersize": 5}
+                look = {"marker": markers.get(one.policy, other), "color": colour_of[one.sparsity], "markersize": 5}
                 axis.plot(metrics[name], metrics["psnr"], linestyle="none", **look)
         axis.set_xlabel(words)
     first = axes[0][0]
@@ -217,6 +218,8 @@ def _draw(videos, folder):
     style.percent_axis(first.xaxis)
     shown = sparsities[:MOST_SPARSITIES]
     handles = [first.plot([], [], linestyle="none", marker="s", color=colour_of[each])[0] for each in shown]
+    if any(one.policy not in markers for one in chosen):
+        markers["other systems"] = other
     handles += [
         first.plot([], [], linestyle="none", marker=marker, color=style.BLACK)[0] for marker in markers.values()
     ]
