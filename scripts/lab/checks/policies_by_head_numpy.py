@@ -5,6 +5,7 @@ A result is (blocks of queries, blocks of keys, mask, open): lists of arrays of 
 whether it is kept, and whether rounding may decide about it.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -124,6 +125,7 @@ def clusters(x, released, key):
     return [np.flatnonzero(label == c) for c in range(count) if (label == c).any()]
 
 
+@functools.lru_cache(512)  # every budget has the same clusters
 def svg2_parts(head, seed, stream):
     key = head_key(seed, stream)
     queries = clusters(head.q[: head.video], QUERY_CLUSTERS, splitmix64(key))
@@ -149,9 +151,14 @@ def svg2_released(head, seed, stream):
     return queries, keys, *pn.by_threshold(before, 0.9, forced, including=True)
 
 
+@functools.lru_cache(512)
+def region_mass(head):
+    return head.mass(pn.region_blocks(head))
+
+
 def adaspa(earlier, sparsity):
     blocks = pn.region_blocks(earlier)
-    ranking = pn.Ranking(blocks, -earlier.mass(blocks), by_row=True)
+    ranking = pn.Ranking(blocks, -region_mass(earlier), by_row=True)
     return blocks, blocks, *pn.mask(ranking, sparsity)
 
 
@@ -182,11 +189,11 @@ def draft_by_call(heads, sparsity):
 
 
 def oracle_by_call(heads, sparsity):
-    return of_all_heads([head.mass(pn.region_blocks(head)) for head in heads], sparsity)
+    return of_all_heads([region_mass(head) for head in heads], sparsity)
 
 
 def adaspa_heads(earlier, sparsity):
-    masses = [head.mass(pn.region_blocks(head)) for head in earlier]
+    masses = [region_mass(head) for head in earlier]
 
     def top(mass, share):
         return pn.by_budget(pn.Ranking([], -mass, by_row=True), lambda row: pn.kept_count(share, row))
