@@ -97,10 +97,7 @@ void Worker::add_kept(const RowPiece& rows) {
 }
 
 void Worker::add_dropped(Index region) {
-  std::vector<Index> dropped;
-  for (Index j = 0; j < stripes.atom_count(); ++j) {
-    if (!mask.kept(region, j)) dropped.push_back(j);
-  }
+  const std::vector<Index> dropped = mask.dropped(region);
   const Matrix k = remainder->k(dropped, Eigen::all), v = remainder->v(dropped, Eigen::all);
   Vector sizes(static_cast<Index>(dropped.size()));
   for (std::size_t i = 0; i < dropped.size(); ++i) {

@@ -9,6 +9,9 @@
 namespace draft {
 namespace {
 
+using naive::distance;
+using naive::Shape;
+
 constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 
 /// Rounding of one output number: a sum of `tokens` terms of size |V|, and exp of logits that are sums of head_dim
@@ -18,18 +21,6 @@ double tolerance(const Problem& problem) {
   return kEpsilon * problem.v.cwiseAbs().maxCoeff() *
          (static_cast<double>(problem.grid.tokens()) + 4.0 * static_cast<double>(problem.head_dim()) * logits);
 }
-
-/// Largest |a - b|, infinity if any is NaN.
-double distance(const Matrix& a, const Matrix& b) {
-  const Matrix difference = a - b;
-  return difference.hasNaN() ? std::numeric_limits<double>::infinity() : difference.cwiseAbs().maxCoeff();
-}
-
-struct Shape {
-  Grid grid;
-  RegionSize region;
-  Index dim;
-};
 
 class AttentionShapes : public testing::TestWithParam<Shape> {};
 

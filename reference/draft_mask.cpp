@@ -63,7 +63,7 @@ Ranking rank_blocks(const Matrix& scores, bool by_row) {
 Ranking random_ranking(Index regions, std::uint64_t seed, std::uint64_t stream) {
   Ranking ranking{regions, false, std::vector<std::uint32_t>(static_cast<std::size_t>(regions * regions))};
   std::vector<std::uint64_t> keys(ranking.rank.size());
-  const std::uint64_t start = splitmix64(splitmix64(seed) + stream);
+  const std::uint64_t start = splitmix_start(seed, stream);
   for (std::size_t block = 0; block < keys.size(); ++block) keys[block] = splitmix64(start + block);
   rank_by(std::span<const std::uint64_t>(keys), false, std::span<std::uint32_t>(ranking.rank));
   return ranking;
@@ -97,10 +97,10 @@ BlockMask::BlockMask(const Ranking& ranking, Index cut) : BlockMask(ranking.regi
 
 Index BlockMask::kept_blocks() const { return std::count(kept_.begin(), kept_.end(), std::uint8_t{1}); }
 
-std::vector<Index> BlockMask::columns(Index row) const {
+std::vector<Index> BlockMask::columns(Index row, bool are_kept) const {
   std::vector<Index> columns;
   for (Index column = 0; column < regions_; ++column) {
-    if (kept(row, column)) columns.push_back(column);
+    if (kept(row, column) == are_kept) columns.push_back(column);
   }
   return columns;
 }

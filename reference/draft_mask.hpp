@@ -58,12 +58,16 @@ class BlockMask {
   void set(Index row, Index column, bool keep) { kept_[row * regions_ + column] = keep ? 1 : 0; }
   [[nodiscard]] Index kept_blocks() const;
   /// Kept columns of one block row, ascending.
-  [[nodiscard]] std::vector<Index> columns(Index row) const;
+  [[nodiscard]] std::vector<Index> columns(Index row) const { return columns(row, true); }
+  /// The others, ascending.
+  [[nodiscard]] std::vector<Index> dropped(Index row) const { return columns(row, false); }
   /// Block rows that keep no video block.
   [[nodiscard]] Index empty_rows() const;
   bool operator==(const BlockMask&) const = default;
 
  private:
+  [[nodiscard]] std::vector<Index> columns(Index row, bool are_kept) const;
+
   Index regions_;
   std::vector<std::uint8_t> kept_;  // [regions * regions]
 };

@@ -59,11 +59,7 @@ struct Dropped {
 Dropped dropped_rows(const Partition& partition, const BlockMask& mask, Index block, const PooledRows* remainder,
                      Index dim) {
   std::vector<Index> columns;
-  if (remainder != nullptr && block < partition.regions()) {
-    for (Index j = 0; j < partition.regions(); ++j) {
-      if (!mask.kept(block, j)) columns.push_back(j);
-    }
-  }
+  if (remainder != nullptr && block < partition.regions()) columns = mask.dropped(block);
   const auto count = static_cast<Index>(columns.size());
   Dropped dropped{Matrix(count, dim), Matrix(count, dim), Vector(count)};
   for (Index i = 0; i < count; ++i) {

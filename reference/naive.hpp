@@ -40,6 +40,19 @@ inline Problem one_block_holds_all(const Grid& grid, Index dim, double logit) {
   return problem;
 }
 
+/// Largest |a - b|, infinity if any is NaN.
+inline double distance(const Matrix& a, const Matrix& b) {
+  const Matrix difference = a - b;
+  return difference.hasNaN() ? std::numeric_limits<double>::infinity() : difference.cwiseAbs().maxCoeff();
+}
+
+/// A head's shape and the size of its regions.
+struct Shape {
+  Grid grid;
+  RegionSize region;
+  Index dim;
+};
+
 /// 1 if query token u may attend to key token v, else 0; token order, [tokens, tokens].
 inline Matrix allowed(const Partition& partition, const BlockMask& mask) {
   const Grid& grid = partition.grid();

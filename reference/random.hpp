@@ -18,4 +18,9 @@ constexpr std::uint64_t splitmix_output(std::uint64_t state) {
 /// The number that comes after `state`.
 constexpr std::uint64_t splitmix64(std::uint64_t state) { return splitmix_output(state + kSplitMixStep); }
 
+/// Where a head's numbers start: streams of one seed are independent.
+constexpr std::uint64_t splitmix_start(std::uint64_t seed, std::uint64_t stream) {
+  return splitmix64(splitmix64(seed) + stream);
+}
+
 }  // namespace draft

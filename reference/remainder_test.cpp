@@ -10,6 +10,9 @@
 namespace draft {
 namespace {
 
+using naive::distance;
+using naive::Shape;
+
 constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 
 /// Rounding of one output number: a sum of `tokens` terms of size |V|, and exp of logits that are sums of head_dim
@@ -20,22 +23,10 @@ double tolerance(const Problem& problem) {
          (static_cast<double>(problem.grid.tokens()) + 8.0 * static_cast<double>(problem.head_dim()) * logits);
 }
 
-/// Largest |a - b|, infinity if any is NaN.
-double distance(const Matrix& a, const Matrix& b) {
-  const Matrix difference = a - b;
-  return difference.hasNaN() ? std::numeric_limits<double>::infinity() : difference.cwiseAbs().maxCoeff();
-}
-
 Output pooled(const Problem& problem, const Partition& partition, const BlockMask& mask, int threads = 0) {
   const PooledRows rows = pooled_rows(problem, partition);
   return attend(problem, partition, mask, &rows, threads);
 }
-
-struct Shape {
-  Grid grid;
-  RegionSize region;
-  Index dim;
-};
 
 class RemainderShapes : public testing::TestWithParam<Shape> {};
 

@@ -5,7 +5,6 @@
 //         heads (the paper does not say what more would do), and no sparsity is below 0.
 
 #include <algorithm>
-#include <numeric>
 
 #include "experiments/policies/scores.hpp"
 
@@ -15,20 +14,23 @@ namespace {
 constexpr double kEnough = 0.8;
 
 /// Attention rows sum to 1 with text, so that what is dropped is all that is missing.
-double recall_at_earlier_step(const PolicyInput& input, double sparsity) {
+std::vector<double> recalls_at_earlier_step(const PolicyInput& input, const std::vector<double>& sparsities) {
   const Matrix& mass = *input.earlier_mass;
-  const BlockMask mask(rank_blocks(mass, true), kept_count(sparsity, input.regions));
-  double dropped = 0.0;
-  for (Index i = 0; i < input.regions; ++i) {
-    for (Index j = 0; j < input.regions; ++j) dropped += mask.kept(i, j) ? 0.0 : mass(i, j);
+  const Ranking ranking = rank_blocks(mass, true);
+  std::vector<double> recalls;
+  for (const double sparsity : sparsities) {
+    const BlockMask mask(ranking, kept_count(sparsity, input.regions));
+    double dropped = 0.0;
+    for (Index i = 0; i < input.regions; ++i) {
+      for (const Index j : mask.dropped(i)) dropped += mass(i, j);
+    }
+    recalls.push_back(1.0 - dropped / static_cast<double>(input.partition->offset(input.regions)));
   }
-  return 1.0 - dropped / static_cast<double>(input.partition->offset(input.regions));
+  return recalls;
 }
 
 std::vector<Index> cuts(const std::vector<double>& recalls, Index regions, double sparsity) {
-  std::vector<std::size_t> order(recalls.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return recalls[a] > recalls[b]; });
+  const std::vector<std::size_t> order = falling_order(recalls);
   const auto enough = static_cast<std::size_t>(std::ranges::count_if(recalls, [](double r) { return r > kEnough; }));
   const std::size_t n = std::min(enough, recalls.size() / 2);
   std::vector<Index> kept(recalls.size(), kept_count(sparsity, regions));
@@ -39,7 +41,7 @@ std::vector<Index> cuts(const std::vector<double>& recalls, Index regions, doubl
   return kept;
 }
 
-constexpr HeadBudget kBudget{recall_at_earlier_step, cuts};
+constexpr HeadBudget kBudget{recalls_at_earlier_step, cuts};
 
 }  // namespace
 

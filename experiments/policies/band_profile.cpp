@@ -9,7 +9,7 @@ namespace draft {
 namespace {
 
 std::vector<Index> sampled_rows(const PolicyInput& input, Index rows) {
-  const std::uint64_t start = splitmix64(splitmix64(input.seed) + input.stream);
+  const std::uint64_t start = splitmix_start(input.seed, input.stream);
   std::vector<Index> sample;
   for (std::uint64_t t = 0; t < static_cast<std::uint64_t>(kProfileRows); ++t) {
     sample.push_back(static_cast<Index>(splitmix64(start + t) % static_cast<std::uint64_t>(rows)));

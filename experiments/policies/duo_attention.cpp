@@ -1,6 +1,5 @@
-// Rule:   some heads of a call whole, the others as streaming_llm: whole are those whose output a streaming mask
-// changes
-//         most (relative L2).
+// Rule:   some heads of a call whole, the others as streaming_llm: whole are those whose output a streaming
+//         mask changes most (relative L2).
 // Source: DuoAttention, arXiv 2410.10819; mit-han-lab/duo-attention fe93c31, duo_attn/utils.py: a gate for each head,
 //         trained on retrieval, and a share of whole heads, half or a quarter. Streaming heads have 64 first tokens and
 //         256 recent ones.
@@ -10,7 +9,7 @@
 //         whole at a high sparsity.
 
 #include <algorithm>
-#include <numeric>
+#include <map>
 
 #include "experiments/policies/scores.hpp"
 #include "reference/attention.hpp"
@@ -32,12 +31,23 @@ Index least_kept(Index blocks, double sparsity) {
   return std::min(kept, kept_count(sparsity, blocks * blocks));
 }
 
-double error_of_streaming(const PolicyInput& input, double sparsity) {
-  const BlockMask mask(streaming(input.regions), least_kept(input.regions, sparsity));
+std::vector<double> errors_of_streaming(const PolicyInput& input, const std::vector<double>& sparsities) {
   const Index video = input.problem->grid.video();
   const Matrix dense = attend_dense(*input.problem).o.topRows(video);
   const double whole = dense.norm();
-  return whole == 0.0 ? 0.0 : (attend(*input.problem, *input.partition, mask).o.topRows(video) - dense).norm() / whole;
+  const Ranking ranking = streaming(input.regions);
+  std::map<Index, double> known;  // by blocks of the mask: most sparsities have room for the whole of it
+  std::vector<double> errors;
+  for (const double sparsity : sparsities) {
+    const Index kept = least_kept(input.regions, sparsity);
+    const auto [error, is_new] = known.try_emplace(kept, 0.0);
+    if (is_new && whole != 0.0) {
+      const Output streamed = attend(*input.problem, *input.partition, BlockMask(ranking, kept));
+      error->second = (streamed.o.topRows(video) - dense).norm() / whole;
+    }
+    errors.push_back(error->second);
+  }
+  return errors;
 }
 
 std::vector<Index> cuts(const std::vector<double>& errors, Index regions, double sparsity) {
@@ -45,9 +55,7 @@ std::vector<Index> cuts(const std::vector<double>& errors, Index regions, double
   const Index all = regions * regions, budget = heads * kept_count(sparsity, all);
   const Index least = least_kept(regions, sparsity);
   const Index whole = all == least ? heads : (budget - heads * least) / (all - least);
-  std::vector<std::size_t> order(errors.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return errors[a] > errors[b]; });
+  const std::vector<std::size_t> order = falling_order(errors);
   std::vector<Index> kept(errors.size(), all);
   Index left = budget - whole * all;
   for (Index i = whole; i < heads; ++i) {  // shares that differ by at most one block
@@ -58,7 +66,7 @@ std::vector<Index> cuts(const std::vector<double>& errors, Index regions, double
   return kept;
 }
 
-constexpr HeadBudget kBudget{error_of_streaming, cuts};
+constexpr HeadBudget kBudget{errors_of_streaming, cuts};
 
 }  // namespace
 

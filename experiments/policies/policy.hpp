@@ -62,7 +62,8 @@ ChoiceCost cost_of_all_logits(const ChoiceSize& size);
 
 /// How the heads of a call share the blocks of a sparsity, by one number that the policy finds for each.
 struct HeadBudget {
-  double (*worth)(const PolicyInput& input, double sparsity);
+  /// [sparsity]: all in one call, since most of the work is the head's and not the sparsity's.
+  std::vector<double> (*worths)(const PolicyInput& input, const std::vector<double>& sparsities);
   /// [head]: how many of its ranking each keeps, of a block row or the head as the ranking is.
   std::vector<Index> (*cuts)(const std::vector<double>& worths, Index regions, double sparsity);
 };

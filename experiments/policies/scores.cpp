@@ -55,6 +55,15 @@ Matrix distances(Index blocks) {
   return apart;
 }
 
+Ranking rank_by_distance(Index blocks) { return rank_blocks(-distances(blocks), false); }
+
+std::vector<std::size_t> falling_order(const std::vector<double>& values) {
+  std::vector<std::size_t> order(values.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return values[a] > values[b]; });
+  return order;
+}
+
 Index cut_of_row(const PolicyInput& input, double sparsity) { return kept_count(sparsity, input.regions); }
 
 Ranking rank_means_by_row(const PolicyInput& input) {

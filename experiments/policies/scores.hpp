@@ -22,6 +22,11 @@ BlockMask mask_above(const Matrix& scores, double threshold, const BlockMask& fo
 
 /// |i - j| of all blocks.
 Matrix distances(Index blocks);
+/// A band of the head: by rising |i - j|.
+Ranking rank_by_distance(Index blocks);
+
+/// Numbers of `values` from the largest to the least, of equal ones the earlier first.
+std::vector<std::size_t> falling_order(const std::vector<double>& values);
 
 /// kept_count of a block row: the cut of policies that rank by row.
 Index cut_of_row(const PolicyInput& input, double sparsity);

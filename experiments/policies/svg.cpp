@@ -33,7 +33,7 @@ PolicyRow svg_policy() {
           .choose_layout = choose,
           .reads = Reads::head,
           .by_chance = true,
-          .rank = [](const PolicyInput& input) { return rank_blocks(-distances(input.regions), false); },
+          .rank = [](const PolicyInput& input) { return rank_by_distance(input.regions); },
           .cost = cost_of_profile};
 }
 

@@ -50,7 +50,7 @@ Sorted sorted_by_cluster(const Matrix& rows, Index video, Index released, std::u
 
 Clusters clusters_of_head(const PolicyInput& input) {
   const Problem& problem = *input.problem;
-  const std::uint64_t head = splitmix64(splitmix64(input.seed) + input.stream);
+  const std::uint64_t head = splitmix_start(input.seed, input.stream);
   const Index video = problem.grid.video();
   Sorted queries = sorted_by_cluster(problem.q, video, kQueryClusters, splitmix64(head));
   Sorted keys = sorted_by_cluster(problem.k, video, kKeyClusters, splitmix64(head + 1));

@@ -7,24 +7,18 @@
 #include "experiments/policies/scores.hpp"
 
 namespace draft {
-namespace {
-
-Ranking band(Index blocks) { return rank_blocks(-distances(blocks), false); }
-
-}  // namespace
-
 PolicyRow svg_fair_policy() {
   return {.summary = "the same by 64 rows of all frames under the bands that are measured",
           .layout = BlockLayout::by_head,
           .choose_layout =
               [](const PolicyInput& input, double sparsity) {
                 const Index blocks = blocks_of_row(input.problem->grid);
-                const BlockMask kept(band(blocks), kept_count(sparsity, blocks * blocks));
+                const BlockMask kept(rank_by_distance(blocks), kept_count(sparsity, blocks * blocks));
                 return better_layout_of_band(input, kept, input.problem->grid.video());
               },
           .reads = Reads::head,
           .by_chance = true,
-          .rank = [](const PolicyInput& input) { return band(input.regions); },
+          .rank = [](const PolicyInput& input) { return rank_by_distance(input.regions); },
           .cost = cost_of_profile};
 }
 

@@ -11,7 +11,7 @@ namespace draft {
 PolicyRow svg_spatial_policy() {
   return {.summary = "blocks near one's own in token order (Sparse VideoGen's spatial heads)",
           .layout = BlockLayout::raster,
-          .rank = [](const PolicyInput& input) { return rank_blocks(-distances(input.regions), false); }};
+          .rank = [](const PolicyInput& input) { return rank_by_distance(input.regions); }};
 }
 
 }  // namespace draft

@@ -11,7 +11,7 @@ namespace draft {
 PolicyRow svg_temporal_policy() {
   return {.summary = "blocks near one's own with frames innermost (its temporal heads)",
           .layout = BlockLayout::frame_last,
-          .rank = [](const PolicyInput& input) { return rank_blocks(-distances(input.regions), false); }};
+          .rank = [](const PolicyInput& input) { return rank_by_distance(input.regions); }};
 }
 
 }  // namespace draft

@@ -1,7 +1,8 @@
 // Question: which policy keeps the most attention mass, and loses the least output, at the same number of blocks?
 // Paper:    "outperforms existing sparse attention" (section 4); here each policy stands between random and oracle.
-// Command:  draftbench policies DUMP [--policy NAMES] [--remainder none,pooled] [--calls] [--released] [--masks] --out
-// FILE Output:   records "policies": attention recall, output errors, empty rows, what choosing and a remainder cost.
+// Command:  draftbench policies DUMP [--policy NAMES] [--remainder none,pooled] [--calls] [--released] [--masks]
+//           --out FILE
+// Output:   records "policies": attention recall, output errors, empty rows, what choosing and a remainder cost.
 
 #include <fmt/format.h>
 

@@ -35,12 +35,21 @@ CallBudgets::CallBudgets(const std::vector<Cell>& cells) {
 void CallBudgets::add(std::size_t i, const PolicyInput& input) {
   Found& own = found_.at(i);
   own.regions = input.regions;
+  if (own.like != i) return;
   const PolicyRow& row = row_of(own.cell.policy);
-  if (row.heads != nullptr) {
-    own.worths.push_back(row.heads->worth(input, own.cell.sparsity));
-  } else if (own.like == i) {
+  if (row.heads == nullptr) {
     own.scores.push_back(row.scores(input));
+    return;
   }
+  std::vector<Found*> alike;
+  std::vector<double> sparsities;
+  for (Found& other : found_) {
+    if (other.like != i) continue;
+    alike.push_back(&other);
+    sparsities.push_back(other.cell.sparsity);
+  }
+  const std::vector<double> worths = row.heads->worths(input, sparsities);
+  for (std::size_t c = 0; c < alike.size(); ++c) alike[c]->worths.push_back(worths[c]);
 }
 
 Index CallBudgets::cut(std::size_t i, Index head) {

@@ -15,7 +15,8 @@ class CallBudgets {
   /// Cells of policies that have `scores` or `heads`.
   explicit CallBudgets(const std::vector<Cell>& cells);
 
-  /// What cells[i]'s policy sees of the next head. Cells that differ in their sparsity alone share scores.
+  /// What cells[i]'s policy sees of the next head. Cells that differ in their sparsity alone
+  /// are found together, from what the first of them sees.
   void add(std::size_t i, const PolicyInput& input);
   /// How many blocks of cells[i]'s ranking the head keeps, after add() of all heads.
   [[nodiscard]] Index cut(std::size_t i, Index head);

@@ -3,37 +3,21 @@
 
 #include <gtest/gtest.h>
 
-#include "reference/naive.hpp"
+#include "reference/bounds/sweep_cases.hpp"
 
 namespace draft {
 namespace {
 
-// Every quantity below is a sum of at most 1e5 terms of order one; rounding is far under this.
-constexpr double kTolerance = 1e-11;
+using Case = naive::SweepCase;
+using Head = naive::PartitionedHead;
 
-#define EXPECT_CLOSE(found, wanted) EXPECT_LE(std::abs((found) - (wanted)), kTolerance * (1.0 + std::abs(wanted)))
-
-struct Case {
-  Grid grid;
-  std::vector<RegionSize> regions;
-  double spread;
-};
-
-struct Swept {
-  explicit Swept(const Case& c) : problem(naive::random_problem(c.grid, 8, c.spread, 21)) {
-    for (const RegionSize size : c.regions) partitions.emplace_back(c.grid, size);
-    atoms.emplace_back(common_refinement(partitions));
-    for (const Partition& partition : partitions) parent.push_back(parents(atoms[0], partition));
-  }
-  Problem problem;
-  std::vector<Partition> partitions, atoms;
-  std::vector<std::vector<Index>> parent;
-};
+constexpr double kTolerance = naive::kSweepTolerance;
+constexpr unsigned kSeed = 21;
 
 class Sweeps : public testing::TestWithParam<Case> {};
 
 TEST_P(Sweeps, LogitStatisticsAreTheDefinitions) {
-  const Swept s(GetParam());
+  const Head s(GetParam(), kSeed);
   const Stripes stripes(s.problem, s.atoms[0]);
   const Matrix logits = s.problem.q * s.problem.k.transpose();
   const Matrix p = naive::probabilities(s.problem, Matrix::Ones(logits.rows(), logits.cols()));
@@ -73,7 +57,7 @@ TEST_P(Sweeps, LogitStatisticsAreTheDefinitions) {
 }
 
 TEST_P(Sweeps, MaskEffectsAreTheDefinitions) {
-  const Swept s(GetParam());
+  const Head s(GetParam(), kSeed);
   const Stripes stripes(s.problem, s.atoms[0]);
   const Index video = s.problem.grid.video();
   const Matrix p = naive::probabilities(s.problem, Matrix::Ones(stripes.grid.tokens(), stripes.grid.tokens()));
@@ -149,7 +133,7 @@ TEST(MaskSweep, KeptMassBelowTheSmallestDoubleIsStillASoftmax) {
 }
 
 TEST(MaskSweep, ThreadsDoNotChangeABit) {
-  const Swept s(Case{{3, 9, 11, 5}, {{4, 4}, {3, 5}}, 1.0});
+  const Head s(Case{{3, 9, 11, 5}, {{4, 4}, {3, 5}}, 1.0}, kSeed);
   const Stripes stripes(s.problem, s.atoms[0]);
   const std::vector<MaskFamily> families{{1, random_ranking(s.partitions[1].regions(), 1, 0), {5, 40}}};
   const auto run = [&](int threads) {

@@ -5,30 +5,20 @@
 
 #include "reference/attention.hpp"
 #include "reference/bounds/mask_sweep.hpp"
-#include "reference/naive.hpp"
+#include "reference/bounds/sweep_cases.hpp"
 
 namespace draft {
 namespace {
 
-// As in mask_sweep_test.cpp: sums of at most 1e5 terms of order one.
-constexpr double kTolerance = 1e-11;
+using Case = naive::SweepCase;
 
-#define EXPECT_CLOSE(found, wanted) EXPECT_LE(std::abs((found) - (wanted)), kTolerance * (1.0 + std::abs(wanted)))
-
-struct Case {
-  Grid grid;
-  std::vector<RegionSize> regions;
-  double spread;
-};
+constexpr double kTolerance = naive::kSweepTolerance;
 
 /// A head, its masks with a remainder, and the sweep over them.
-struct Swept {
+struct Swept : naive::PartitionedHead {
   explicit Swept(const Case& c) : Swept(naive::random_problem(c.grid, 8, c.spread, 31), c.regions) {}
-  Swept(Problem head, const std::vector<RegionSize>& regions) : problem(std::move(head)) {
-    for (const RegionSize size : regions) partitions.emplace_back(problem.grid, size);
+  Swept(Problem head, const std::vector<RegionSize>& regions) : PartitionedHead(std::move(head), regions) {
     for (const Partition& partition : partitions) coarse.push_back(coarse_regions(problem, partition));
-    atoms.emplace_back(common_refinement(partitions));
-    for (const Partition& partition : partitions) parent.push_back(parents(atoms[0], partition));
     for (std::size_t p = 0; p < partitions.size(); ++p) {
       const DraftMap map = draft_scores(problem, partitions[p], Pool::average);
       const Index blocks = partitions[p].regions() * partitions[p].regions();
@@ -47,10 +37,7 @@ struct Swept {
     return BlockMask(families[f].ranking, families[f].cuts[m]);
   }
 
-  Problem problem;
-  std::vector<Partition> partitions, atoms;
   std::vector<CoarseRegions> coarse;
-  std::vector<std::vector<Index>> parent;
   std::vector<MaskFamily> families;
 };
 

@@ -30,6 +30,8 @@
 
 namespace draft::gpu {
 
+static_assert(kPooledTile == kTileRows, "a tile of pooled rows goes through the ring as a block does");
+
 /// Work tiles in which a sum overflowed. The first launch lists them, a second one recomputes them.
 struct RecomputeList {
   int* count;   // length of the list; 0 at the start

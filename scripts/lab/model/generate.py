@@ -52,7 +52,7 @@ def add_policy_options(parser):
         "--dense-steps", type=float, default=0.25, help="share of the steps, the first, that stay dense"
     )
     parser.add_argument(
-        "--remainder", choices=("pooled",), help="dropped blocks take part as a whole (always with sol)"
+        "--remainder", choices=("pooled",), help="dropped blocks take part as a whole (always with sol_attn)"
     )
     parser.add_argument("--kernel", default="auto", help="auto, torch, or a kernel of draftattention")
 

@@ -29,8 +29,8 @@ def systems(kernel="auto"):
 
 
 def configurations(kernel="auto", dense_kernel="torch"):
-    """Every policy of the paper's tables but REFERENCE, most wanted first. kernel: of the sparse calls; dense_kernel: of a dense run that
-    shows what rounding alone does to a video."""
+    """Every policy of the paper's tables but REFERENCE, most wanted first. kernel: of the sparse calls; dense_kernel: of
+    a dense run that shows what rounding alone does to a video."""
     table_1 = [draft(sparsity) for sparsity in SPARSITIES]
     table_4 = [draft(sparsity, pool="max") for sparsity in SPARSITIES]
     ends = [Policy("random", sparsity) for sparsity in SPARSITIES] + [Policy("oracle", sparsity) for sparsity in FEW]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lab.model.heads import Regions
+from lab.model.heads import Regions, products
 
 from .ranking import OfRun, generator_of, shares_before
 
@@ -84,7 +84,7 @@ class HeadClusters:
         for start in range(0, video, rows):
             part = slice(start, min(start + rows, video))
             kept = self.of_tokens(self.keep, part)
-            p = torch.softmax(q[part].float() @ k.float().T * q.shape[-1] ** -0.5, dim=-1)
+            p = torch.softmax(products(q[part], k) * q.shape[-1] ** -0.5, dim=-1)
             recall = recall + p.masked_fill(~kept, 0).double().sum()
             of_row = kept[:, :video].sum(dim=1)
             pairs, empty = pairs + of_row.double().sum(), empty + (of_row == 0).sum()
