@@ -9,12 +9,27 @@ namespace draft::gpu {
 
 inline constexpr int kTileKeys = 64;      // keys of a tile
 inline constexpr int kCopyThreads = 128;  // threads that copy a tile
+inline constexpr int kTileBits = 4;       // more than the tiles from the one being read to the one being written
 
 /// The token of each row of a tile of keys, so that a copy reads one number a row and does no index arithmetic.
 struct KeyTile {
   int tokens[kTileKeys];  // rows past the block's end repeat a token of the block; the kernel gives them weight 0
   int keys;               // rows that are keys; 0: there are no more tiles
   int pooled;             // -1, or the tile's index among the tiles of pooled rows: then `tokens` are regions
+};
+
+/// The pooled rows behind a block row's keys. In shared memory, as KeyWalk is.
+struct PooledTiles {
+  int rows;                  // of the head; 0 without a remainder, and for rows that drop nothing
+  const uint2* from[3];      // [tiles of 64]: DroppedBlocks' bits of this block row, and of both edges
+  bool ragged;               // the edges' are needed
+  uint2 bits[kTileBits][3];  // of tile t in bits[t % kTileBits]: they arrive with the copies of a tile before it
+
+  /// Starts copying a tile's bits. Called by one whole warp.
+  __device__ void copy_bits(int tile) {
+    const int kind = static_cast<int>(threadIdx.x) % 32;
+    if (kind < (ragged ? 3 : 1)) copy_8_async(shared_address(&bits[tile % kTileBits][kind]), from[kind] + tile);
+  }
 };
 
 /// Iterates over the tiles of keys that a block row attends to. One whole warp calls it. Its state is in shared memory,
@@ -36,12 +51,11 @@ struct KeyWalk {
     go_to(map, 0);
   }
 
-  /// Writes the next tile and advances. Behind the blocks come the tiles of `pooled` pooled rows, 0 without a
-  /// remainder.
-  __device__ void write_next(const BlockMap& map, KeyTile& tile, int pooled = 0) {
+  /// Writes the next tile and advances. Behind the blocks come the tiles of `pooled`; null without a remainder.
+  __device__ void write_next(const BlockMap& map, KeyTile& tile, PooledTiles* pooled) {
     const bool any = place < blocks;
     const int pooled_tile = any ? -1 : place - blocks;
-    const int pooled_left = any ? 0 : pooled - pooled_tile * kTileKeys;
+    const int pooled_left = any || pooled == nullptr ? 0 : pooled->rows - pooled_tile * kTileKeys;
 #pragma unroll
     for (int row = 0; row < kTileKeys; row += 32) {
       const int own = start + row + lane();
@@ -54,6 +68,7 @@ struct KeyWalk {
       tile.pooled = pooled_tile;
     }
     if (!any && pooled_left <= 0) return;
+    if (!any) pooled->copy_bits(pooled_tile);
     const bool goes_on = any && start + kTileKeys < rows.count;
     __syncwarp();  // all lanes have read the state that changes below
     if (!goes_on) {

@@ -47,28 +47,39 @@ __device__ void copy_queries(std::uint32_t to, const std::uint16_t* head, const 
   }
 }
 
-/// Products of the 64 pooled rows of tile `tile` become logits of whole regions; -inf where a region is not dropped.
-/// `row_bits`: of the block row's dropped regions.
+/// Products of 64 pooled rows become logits of whole regions; -inf where a region is not dropped. `bits`: of the tile's
+/// dropped regions and of those at both edges.
 template <int kTiles>
-__device__ void weigh_pooled(float (&s)[kTiles][kKeys / 8][4], const DroppedBlocks& dropped, const uint2* row_bits,
-                             int tile, int lane) {
-  const uint2 bits = row_bits[tile];
-  const uint2 narrow = reinterpret_cast<const uint2*>(dropped.narrow_bits)[tile];
-  const uint2 low = reinterpret_cast<const uint2*>(dropped.low_bits)[tile];
+__device__ void weigh_pooled(float (&s)[kTiles][kKeys / 8][4], const DroppedBlocks& dropped, const uint2 (&bits)[3],
+                             int lane) {
+  const auto each_column = [&](auto&& visit) {
 #pragma unroll
-  for (int n = 0; n < kKeys / 8; ++n) {
+    for (int n = 0; n < kKeys / 8; ++n) {
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int bit = (n * 8 + (lane & 3) * 2 + i) & 31;
-      const auto chosen = [&](const uint2& words) { return ((n < 4 ? words.x : words.y) >> bit & 1U) != 0; };
-      const float term = dropped.whole + (chosen(narrow) ? dropped.narrow : 0.0F) + (chosen(low) ? dropped.low : 0.0F);
-#pragma unroll
-      for (int t = 0; t < kTiles; ++t) {
-        s[t][n][i] = chosen(bits) ? s[t][n][i] + term : -kInfinity;
-        s[t][n][i + 2] = chosen(bits) ? s[t][n][i + 2] + term : -kInfinity;
+      for (int i = 0; i < 2; ++i) {
+        const int bit = (n * 8 + (lane & 3) * 2 + i) & 31;
+        visit(n, i, [&](const uint2& words) { return ((n < 4 ? words.x : words.y) >> bit & 1U) != 0; });
       }
     }
-  }
+  };
+  const uint2 chosen = bits[0];
+  each_column([&](int n, int i, auto has) {
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+      s[t][n][i] = has(chosen) ? s[t][n][i] + dropped.whole : -kInfinity;
+      s[t][n][i + 2] = has(chosen) ? s[t][n][i + 2] + dropped.whole : -kInfinity;
+    }
+  });
+  if (!dropped.ragged) return;  // uniform over the grid
+  const uint2 narrow = bits[1], low = bits[2];
+  each_column([&](int n, int i, auto has) {
+    const float term = (has(narrow) ? dropped.narrow : 0.0F) + (has(low) ? dropped.low : 0.0F);
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+      s[t][n][i] += term;
+      s[t][n][i + 2] += term;
+    }
+  });
 }
 
 /// A warp has kTiles * 16 queries. scale2: softmax scale * log2 e, since exponentials are taken to base 2. `dropped` is
@@ -103,23 +114,24 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   __shared__ KeyTile tiles[2];              // tile j is in tiles[j % 2]
   __shared__ KeyWalk walk;
   copy_queries<kDim, kQueries>(q_tile, static_cast<const std::uint16_t*>(call.q) + head_offset, queries, query_start);
-  // With a remainder, in shared memory for the registers' sake: pooled rows that follow the blocks, the block row's
-  // bits.
-  __shared__ int pooled;
-  __shared__ const uint2* dropped_bits;
+  __shared__ PooledTiles pooled_storage;
+  PooledTiles* const pooled = kRemainder ? &pooled_storage : nullptr;
   if (warp == 0) {
     const int kept = call.dense() ? blocks : call.lists.counts[list + block];
     walk.begin(map, call.dense() ? nullptr : call.lists.columns + (list + block) * blocks, kept);
     if constexpr (kRemainder) {
       if (lane == 0) {
-        pooled = kept < blocks ? layout.regions() : 0;  // a text row drops nothing
-        dropped_bits = reinterpret_cast<const uint2*>(
-            dropped.bits + (static_cast<std::int64_t>(head) * layout.regions() + block) * pooled_tiles(layout));
+        const std::int64_t row = static_cast<std::int64_t>(head) * layout.regions() + block;
+        pooled->rows = kept < blocks ? layout.regions() : 0;  // a text row drops nothing
+        pooled->from[0] = reinterpret_cast<const uint2*>(dropped.bits + row * pooled_tiles(layout));
+        pooled->from[1] = reinterpret_cast<const uint2*>(dropped.narrow_bits);
+        pooled->from[2] = reinterpret_cast<const uint2*>(dropped.low_bits);
+        pooled->ragged = dropped.ragged;
       }
       __syncwarp();
     }
-    walk.write_next(map, tiles[0], kRemainder ? pooled : 0);
-    walk.write_next(map, tiles[1], kRemainder ? pooled : 0);
+    walk.write_next(map, tiles[0], pooled);
+    walk.write_next(map, tiles[1], pooled);
   }
   __syncthreads();
   const KeyCopy<kDim> copy;
@@ -205,7 +217,7 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     }
     if constexpr (kRemainder) {
       if (pooled_tile >= 0) {
-        weigh_pooled(s, dropped, dropped_bits, pooled_tile, lane);
+        weigh_pooled(s, dropped, pooled->bits[pooled_tile % kTileBits], lane);
       }
     }
     float highest[kTiles][2];
@@ -250,7 +262,7 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
         for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, k_tile, from, tiles[parity ^ 1]);
         commit_copies();
         // At this point it delays the other warps least.
-        if (warp == 0) walk.write_next(map, tiles[parity], kRemainder ? pooled : 0);
+        if (warp == 0) walk.write_next(map, tiles[parity], pooled);
       }
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
