@@ -52,14 +52,17 @@ bounds() {
   keep all_heads
 }
 
-# A remainder is measured on the CPU alone.
 policies() {
   local records=$out/policies.jsonl
   rm -f "$records"
-  echo "== all_heads: policies"
-  "$draftbench" policies "$dumps/all_heads.h5" --device cuda --calls --sparsity 0.75,0.9 --quiet --out "$records"
-  echo "== all_heads: the pooled remainder"
-  "$draftbench" policies "$dumps/all_heads.h5" --policy draft,sol_attn --remainder pooled --sparsity 0.9 --quiet --out "$records"
+  measure() {
+    echo "== all_heads: $1"
+    "$draftbench" policies "$dumps/all_heads.h5" "${@:2}" --quiet --out "$records"
+  }
+  measure "policies" --device cuda --calls --released --sparsity 0.5,0.75,0.9
+  measure "the pooled remainder" --device cuda --policy draft,oracle,xattention,sol_attn,subblock,dfs_attn \
+    --remainder pooled --sparsity 0.5,0.75,0.9
+  measure "clusters, on the CPU" --policy svg2 --sparsity 0.9
   keep policies
 }
 

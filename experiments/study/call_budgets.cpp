@@ -1,7 +1,6 @@
 #include "experiments/study/call_budgets.hpp"
 
 #include <algorithm>
-#include <numeric>
 
 namespace draft {
 
@@ -22,47 +21,63 @@ std::vector<Index> cuts_of_scores(const std::vector<Matrix>& scores, Index kept)
 }
 
 CallBudgets::CallBudgets(const std::vector<Cell>& cells) {
-  for (const Cell& cell : cells) {
-    Cell any = cell;
-    const auto same = std::ranges::find_if(found_, [&](const Found& found) {
-      any.sparsity = found.cell.sparsity;
-      return found.cell == any;
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    Cell any = cells[i];
+    const auto same = std::ranges::find_if(groups_, [&](const Alike& alike) {
+      any.sparsity = alike.cell.sparsity;
+      return alike.cell == any;
     });
-    found_.push_back({cell, static_cast<std::size_t>(same - found_.begin())});
+    const auto group = static_cast<std::size_t>(same - groups_.begin());
+    if (same == groups_.end()) groups_.push_back({.cell = cells[i], .first = i});
+    places_.emplace_back(group, groups_[group].sparsities.size());
+    groups_[group].sparsities.push_back(cells[i].sparsity);
   }
 }
 
-void CallBudgets::add(std::size_t i, const PolicyInput& input) {
-  Found& own = found_.at(i);
-  own.regions = input.regions;
-  if (own.like != i) return;
-  const PolicyRow& row = row_of(own.cell.policy);
-  if (row.heads == nullptr) {
-    own.scores.push_back(row.scores(input));
-    return;
+std::vector<CallLook> CallBudgets::look(const std::function<PolicyInput(std::size_t)>& input) const {
+  std::vector<CallLook> found;
+  for (const Alike& alike : groups_) {
+    const PolicyInput seen = input(alike.first);
+    const PolicyRow& row = row_of(alike.cell.policy);
+    CallLook& own = found.emplace_back(CallLook{.regions = seen.regions});
+    if (row.heads != nullptr) {
+      own.worths = row.heads->worths(seen, alike.sparsities);
+    } else {
+      own.scores = row.scores(seen);
+    }
   }
-  std::vector<Found*> alike;
-  std::vector<double> sparsities;
-  for (Found& other : found_) {
-    if (other.like != i) continue;
-    alike.push_back(&other);
-    sparsities.push_back(other.cell.sparsity);
+  return found;
+}
+
+void CallBudgets::add(std::vector<CallLook> look) {
+  for (std::size_t group = 0; group < groups_.size(); ++group) {
+    groups_[group].heads.push_back(std::move(look.at(group)));
   }
-  const std::vector<double> worths = row.heads->worths(input, sparsities);
-  for (std::size_t c = 0; c < alike.size(); ++c) alike[c]->worths.push_back(worths[c]);
+}
+
+void CallBudgets::find_cuts(Alike& alike) const {
+  const PolicyRow& row = row_of(alike.cell.policy);
+  const Index regions = alike.heads.at(0).regions;
+  std::vector<Matrix> scores;
+  for (CallLook& head : alike.heads) scores.push_back(std::move(head.scores));
+  for (std::size_t s = 0; s < alike.sparsities.size(); ++s) {
+    const double sparsity = alike.sparsities[s];
+    if (row.heads == nullptr) {
+      const Index all = static_cast<Index>(scores.size()) * kept_count(sparsity, regions * regions);
+      alike.cuts.push_back(cuts_of_scores(scores, all));
+      continue;
+    }
+    std::vector<double> worths;
+    for (const CallLook& head : alike.heads) worths.push_back(head.worths.at(s));
+    alike.cuts.push_back(row.heads->cuts(worths, regions, sparsity));
+  }
 }
 
 Index CallBudgets::cut(std::size_t i, Index head) {
-  Found& own = found_.at(i);
-  if (own.cuts.empty()) {
-    const PolicyRow& row = row_of(own.cell.policy);
-    const std::vector<Matrix>& scores = found_[own.like].scores;
-    own.cuts = row.heads != nullptr
-                   ? row.heads->cuts(own.worths, own.regions, own.cell.sparsity)
-                   : cuts_of_scores(scores, static_cast<Index>(scores.size()) *
-                                                kept_count(own.cell.sparsity, own.regions * own.regions));
-  }
-  return own.cuts.at(static_cast<std::size_t>(head));
+  const auto [group, sparsity] = places_.at(i);
+  Alike& alike = groups_[group];
+  if (alike.cuts.empty()) find_cuts(alike);
+  return alike.cuts[sparsity].at(static_cast<std::size_t>(head));
 }
 
 }  // namespace draft

@@ -28,7 +28,7 @@ TEST(CallBudgets, KeepTheSumOfEqualBudgets) {
   CallBudgets budgets(cells);
   for (int head = 0; head < 3; ++head) {
     const Matrix mass = Matrix::Random(10, 10).cwiseAbs() * (head + 1);
-    for (std::size_t i = 0; i < cells.size(); ++i) budgets.add(i, {.regions = 10, .mass = &mass});
+    budgets.add(budgets.look([&](std::size_t) -> PolicyInput { return {.regions = 10, .mass = &mass}; }));
   }
   for (std::size_t i = 0; i < cells.size(); ++i) {
     EXPECT_EQ(budgets.cut(i, 0) + budgets.cut(i, 1) + budgets.cut(i, 2), 3 * kept_count(cells[i].sparsity, 100));

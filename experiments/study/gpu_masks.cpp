@@ -1,4 +1,5 @@
-// The second sweep on the GPU: dense output, then one family after the other, then step 1 element by element.
+// The second sweep on the GPU: dense output, then one family after the other (gpu_remainder.cpp adds what they have for
+// dropped blocks), then step 1 element by element.
 #include <algorithm>
 #include <cmath>
 
@@ -32,11 +33,17 @@ DenseSums GpuSweeps::dense() {
   return {std::sqrt(found[0]), found[1], found[2], found[3]};
 }
 
-std::vector<MaskEffect> GpuSweeps::effects(const gpu::SweepCall& call, const gpu::NestedMasks& family) {
+std::vector<MaskEffect> GpuSweeps::effects(const gpu::SweepCall& call, const gpu::NestedMasks& family,
+                                           const MaskFamily& own) {
   const auto masks = static_cast<std::size_t>(family.masks), video = static_cast<std::size_t>(call.layout.video());
   const std::size_t stride = masks * video + masks * video % 2;
-  double* const found = effects_.at_least(4 * stride + 3 * masks);
-  const gpu::MaskEffects out{found, found + stride, found + 2 * stride, found + 3 * stride, found + 4 * stride};
+  double* const found = effects_.at_least(6 * stride + 3 * masks);
+  gpu::MaskEffects out{found, found + stride, found + 2 * stride, found + 3 * stride, found + 6 * stride};
+  if (own.remainder != nullptr) {
+    out.sharpness = found + 4 * stride;
+    out.dropped_square = found + 5 * stride;
+    out.output = outputs_.at_least(masks * video * static_cast<std::size_t>(call.layout.head_dim));
+  }
   void* const scratch = scratch_.at_least(gpu::mask_sweep_scratch(call.layout, family.masks));
   gpu::sweep_masks(call, lse_.data(), dense_.data(), family, scratch, out, stream_.get());
   std::vector<double> sums(3 * masks);
@@ -61,6 +68,7 @@ std::vector<MaskEffect> GpuSweeps::effects(const gpu::SweepCall& call, const gpu
     effects[m].output_dot = sums[3 * m + 1];
     effects[m].output_norm = std::sqrt(sums[3 * m + 2]);
   }
+  if (own.remainder != nullptr) add_remainder(own, out, effects);
   return effects;
 }
 
@@ -74,6 +82,7 @@ void GpuSweeps::check_rows(const std::vector<std::size_t>& partition, const std:
     const int rows = std::min(kCheckedRowsAtOnce, checked - first);
     gpu::checked_probabilities(call(0), 0, first, rows, p, stream_.get());
     for (std::size_t f = 0; f < families.size(); ++f) {
+      if (effects[f].front().remainder) continue;  // not that identity's
       row_l1.resize(static_cast<std::size_t>(families[f].masks * rows));
       double* const found = row_l1_.at_least(row_l1.size());
       gpu::check_rows(layouts_[partition[f]], families[f], 0, first, rows, p, found, stream_.get());
@@ -113,7 +122,7 @@ MaskSweep GpuSweeps::masks(std::vector<MaskFamily> families, const Progress& pro
   sweep.dense = dense();
   steps.done();
   for (std::size_t f = 0; f < nested.size(); ++f) {
-    sweep.effects.push_back(effects(call(partition[f]), nested[f]));
+    sweep.effects.push_back(effects(call(partition[f]), nested[f], families[f]));
     steps.done();
   }
   check_rows(partition, nested, sweep.effects);

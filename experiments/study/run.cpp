@@ -4,16 +4,14 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <future>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
-#include <stdexcept>
 #include <unordered_set>
 
-#include "experiments/input/heads.hpp"
 #include "experiments/study/call_budgets.hpp"
+#include "experiments/study/head_reader.hpp"
 #include "experiments/study/head_studies.hpp"
 #include "experiments/study/maps.hpp"
 #include "experiments/study/metrics.hpp"
@@ -22,7 +20,6 @@
 #include "harness/record/provenance.hpp"
 #include "harness/record/record.hpp"
 #include "reference/parallel.hpp"
-#include "reference/units.hpp"
 
 namespace draft {
 namespace {
@@ -49,12 +46,10 @@ struct Wanted {
 };
 
 /// What is still to be measured on a head; cells that several experiments share are listed once.
-struct PlannedHead {
-  HeadTask task;
+struct PlannedHead : HeadSource {
   Json input;
   std::vector<Cell> cells;
   std::vector<Wanted> wanted;
-  const CaptureInfo* earlier = nullptr;  // the head's latest capture of an earlier step, if a cell wants it
 };
 
 /// How many layouts the cells have; of those that a head chooses between, both.
@@ -93,23 +88,14 @@ class Collected {
   std::map<std::string, std::vector<Record>> records_;
 };
 
-/// The 16-bit type of a dump that a GPU is to measure; none for the CPU, which takes them all.
-std::optional<Element> half_element(const DumpInfo& info, const std::string& device) {
-  if (device == "cpu") return std::nullopt;
-  const auto element = parse_element(info.element);
-  if (element == Element::bfloat16 || element == Element::float16) return element;
-  throw UsageError(fmt::format("{}: --device cuda wants a dump in bfloat16 or float16, found {}; use --device cpu",
-                               file_name(info), info.element));
-}
-
-/// The GPU's sweeps know no remainder, and regions of one size alone.
+/// The GPU's sweeps know no bounds of a remainder, and regions of one size alone.
 void require_device(const std::vector<StudyExperiment>& experiments, const std::string& device) {
   if (device == "cpu") return;
   for (const StudyExperiment& experiment : experiments) {
     for (const Cell& cell : experiment.cells) {
-      if (cell.remainder != Remainder::none) {
-        throw UsageError(
-            fmt::format("--remainder {} wants --device cpu, found --device {}", to_string(cell.remainder), device));
+      if (cell.remainder != Remainder::none && cell.with_bounds) {
+        throw UsageError(fmt::format("{}: --remainder {} wants --device cpu, found --device {}", experiment.name,
+                                     to_string(cell.remainder), device));
       }
       if (row_of(cell.policy).find_clusters != nullptr) {
         throw UsageError(
@@ -120,61 +106,18 @@ void require_device(const std::vector<StudyExperiment>& experiments, const std::
   }
 }
 
-/// A head whose numbers are too large to be measured is refused as input, not a failure of the program.
-void require_measurable_input(const LoadedHead& head) {
-  try {
-    require_measurable(head.problem);
-    if (head.earlier) require_measurable(head.earlier->problem);
-  } catch (const std::invalid_argument& error) {
-    throw UsageError(error.what());
-  }
+/// Choosing blocks and reading off metrics is the host's work and takes longer than a GPU's sweeps, so that a GPU
+/// measures several heads at once: each has its numbers in memory and its own scratch on the GPU. The CPU's sweeps take
+/// all cores for one head.
+constexpr int kHeadsAtOnceOnGpu = 8;
+
+/// Of as many heads as are measured at once.
+std::vector<std::unique_ptr<Sweeps>> sweeps_at_once(const Options& options) {
+  const int heads = options.device == "cpu" ? 1 : std::min(kHeadsAtOnceOnGpu, thread_count(options.threads));
+  std::vector<std::unique_ptr<Sweeps>> sweeps;
+  for (int i = 0; i < heads; ++i) sweeps.push_back(make_sweeps(options.device));
+  return sweeps;
 }
-
-/// `earlier` may be null.
-LoadedHead load_head(const Dump& dump, const HeadTask& task, const CaptureInfo* earlier, std::optional<Element> half) {
-  const auto load = [&](const CaptureInfo& capture, Index head) -> LoadedProblem {
-    if (!half) return {dump.load(capture, head)};
-    HalfHead bits = dump.load_half(capture, head, *half);
-    return {dump.problem_of(capture, head, bits), std::move(bits)};
-  };
-  LoadedHead loaded{load(*task.capture, task.head)};
-  if (earlier != nullptr) {
-    loaded.earlier = load(*earlier, same_head(*task.capture, task.head, *earlier).value());
-  }
-  return loaded;
-}
-
-/// Reads the heads of a dump in their order, the next one while this one is measured. Nobody else reads the dump
-/// meanwhile.
-class ReadAhead {
- public:
-  ReadAhead(const Dump& dump, const std::vector<PlannedHead>& heads, std::optional<Element> half)
-      : dump_(dump), heads_(heads), half_(half) {
-    start();
-  }
-
-  /// The next of the heads. Throws UsageError on one that cannot be measured.
-  LoadedHead take() {
-    LoadedHead head = next_.get();
-    require_measurable_input(head);
-    start();
-    return head;
-  }
-
- private:
-  void start() {
-    if (started_ == heads_.size()) return;
-    next_ = std::async(std::launch::async, [this, i = started_++]() -> LoadedHead {
-      return load_head(dump_, heads_[i].task, heads_[i].earlier, half_);
-    });
-  }
-
-  const Dump& dump_;
-  const std::vector<PlannedHead>& heads_;
-  std::optional<Element> half_;
-  std::size_t started_ = 0;
-  std::future<LoadedHead> next_;
-};
 
 /// What a run has to measure and what it has measured: plans, records, progress.
 class StudyRun {
@@ -183,7 +126,7 @@ class StudyRun {
       : options_(options),
         experiments_(experiments),
         tasks_(chosen_heads(dump.info(), options)),
-        sweeps_(make_sweeps(options.device)),
+        sweeps_(sweeps_at_once(options)),
         half_(half_element(dump.info(), options.device)),
         heads_of_a_call_(dump.info().heads),
         log_(open_log(options)),
@@ -197,18 +140,6 @@ class StudyRun {
           without_earlier_, tasks_.size());
       std::fputs(said.c_str(), stderr);
     }
-  }
-
-  [[nodiscard]] const std::vector<PlannedHead>& heads() const { return heads_; }
-  [[nodiscard]] std::optional<Element> half() const { return half_; }
-
-  StudySettings settings(const PlannedHead& planned, const LoadedHead& head) {
-    return {.seed = options_.seed,
-            .stream = planned.task.stream,
-            .threads = options_.threads,
-            .progress = [this](Index rows) { progress_.advance(rows); },
-            .sweeps = sweeps_.get(),
-            .half = head.half ? &*head.half : nullptr};
   }
 
   /// Gives the cells whose budget is of all heads of a call their cuts, from one look at each of those heads, chosen or
@@ -228,16 +159,21 @@ class StudyRun {
           if (cell.by_call && std::ranges::find(cells, cell) == cells.end()) cells.push_back(cell);
         }
       }
-      CallBudgets budgets(cells);
+      std::vector<HeadSource> looked_at;
       for (const HeadTask& task : heads_of_call(dump.info(), *capture)) {
-        const PlannedHead look{task, {}, cells, {}, earlier_of(dump.info(), task, cells)};
-        const LoadedHead head = load_head(dump, task, look.earlier, half_);
-        require_measurable_input(head);
-        StudySettings here = settings(look, head);
-        here.progress = {};
-        const HeadStudies studies(head, cells, here, false);
-        for (std::size_t i = 0; i < cells.size(); ++i) budgets.add(i, studies.of(i).first->input(cells[i]));
+        looked_at.push_back({task, earlier_of(dump.info(), task, cells)});
       }
+      CallBudgets budgets(cells);
+      HeadReader reader(dump, looked_at, half_);
+      measure_in_order(
+          reader, sweeps_.size(),
+          [&](std::size_t i, const LoadedHead& head) {
+            StudySettings here = settings(i, looked_at[i].task, head);
+            here.progress = {};
+            const HeadStudies studies(head, cells, here, false);
+            return budgets.look([&](std::size_t cell) { return studies.of(cell).first->input(cells[cell]); });
+          },
+          [&](std::size_t, std::vector<CallLook> look) { budgets.add(std::move(look)); });
       for (PlannedHead* head : heads) {
         for (Cell& cell : head->cells) {
           const auto known = std::ranges::find(cells, cell);
@@ -249,20 +185,23 @@ class StudyRun {
     }
   }
 
-  /// Writes a head's records. A check that failed and a metric that is not finite make the run's status.
-  void append(const HeadStudies& studies, const PlannedHead& head) {
-    std::vector<Metrics> measured(head.cells.size());
-    parallel_for(static_cast<Index>(measured.size()), options_.threads, [&] {
-      return [&](Index i) {
-        const auto [study, number] = studies.of(static_cast<std::size_t>(i));
-        measured[static_cast<std::size_t>(i)] = study->metrics(number);
-      };
-    });
-    for (const Wanted& wanted : head.wanted) {
-      const Json record = record_of(studies, head, wanted, measured[wanted.cell]);
-      fine_ = log_.append(record) && record["status"] == "ok" && fine_;
-      collected_.add(record);
-    }
+  /// Measures the planned heads and writes their records. A check that failed and a metric that is not finite make the
+  /// run's status.
+  void measure(const Dump& dump) {
+    HeadReader reader(dump, {heads_.begin(), heads_.end()}, half_);
+    measure_in_order(
+        reader, sweeps_.size(),
+        [&](std::size_t i, const LoadedHead& head) {
+          const StudySettings here = settings(i, heads_[i].task, head);
+          const HeadStudies studies(head, heads_[i].cells, here, true);  // both passes over the logits
+          return records_of(studies, heads_[i], here.threads);
+        },
+        [&](std::size_t, const std::vector<Json>& records) {
+          for (const Json& record : records) {
+            fine_ = log_.append(record) && record["status"] == "ok" && fine_;
+            collected_.add(record);
+          }
+        });
   }
 
   /// Prints each experiment's table, of what earlier runs measured too. Returns the exit status.
@@ -276,6 +215,30 @@ class StudyRun {
   }
 
  private:
+  /// Of the i-th head that is measured, which has the sweeps and the threads of one of those at once.
+  StudySettings settings(std::size_t i, const HeadTask& task, const LoadedHead& head) {
+    const auto at_once = static_cast<int>(sweeps_.size());
+    return {.seed = options_.seed,
+            .stream = task.stream,
+            .threads = std::max(1, thread_count(options_.threads) / at_once),
+            .progress = [this](Index rows) { progress_.advance(rows); },
+            .sweeps = sweeps_[i % sweeps_.size()].get(),
+            .half = head.half ? &*head.half : nullptr};
+  }
+
+  [[nodiscard]] std::vector<Json> records_of(const HeadStudies& studies, const PlannedHead& head, int threads) const {
+    std::vector<Metrics> measured(head.cells.size());
+    parallel_for(static_cast<Index>(measured.size()), threads, [&] {
+      return [&](Index i) {
+        const auto [study, number] = studies.of(static_cast<std::size_t>(i));
+        measured[static_cast<std::size_t>(i)] = study->metrics(number);
+      };
+    });
+    std::vector<Json> records;
+    for (const Wanted& wanted : head.wanted) records.push_back(record_of(studies, head, wanted, measured[wanted.cell]));
+    return records;
+  }
+
   /// The earlier capture of a head, if one of the cells wants it and there is one.
   static const CaptureInfo* earlier_of(const DumpInfo& info, const HeadTask& task, const std::vector<Cell>& cells) {
     const bool wanted =
@@ -284,7 +247,7 @@ class StudyRun {
   }
 
   void plan(const DumpInfo& info, const HeadTask& task, Json input) {
-    PlannedHead head{task, std::move(input), {}, {}};
+    PlannedHead head{{task}, std::move(input), {}, {}};
     const CaptureInfo* earlier = earlier_capture(info, task);
     const std::vector<HeadTask> call = heads_of_call(info, *task.capture);
     const bool all_have_earlier =
@@ -345,7 +308,7 @@ class StudyRun {
   const Options& options_;
   const std::vector<StudyExperiment>& experiments_;
   std::vector<HeadTask> tasks_;
-  std::unique_ptr<Sweeps> sweeps_;
+  std::vector<std::unique_ptr<Sweeps>> sweeps_;
   std::optional<Element> half_;
   Index heads_of_a_call_;
   RecordLog log_;
@@ -392,12 +355,7 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
   const Dump dump = Dump::open(options.dump);
   StudyRun run(dump, options, experiments);
   run.share_budgets(dump);
-  ReadAhead reader(dump, run.heads(), run.half());
-  for (const PlannedHead& planned : run.heads()) {
-    const LoadedHead head = reader.take();
-    const HeadStudies studies(head, planned.cells, run.settings(planned, head), true);  // both passes over the logits
-    run.append(studies, planned);
-  }
+  run.measure(dump);
   return run.show();
 }
 

@@ -55,6 +55,8 @@ void GpuSweeps::load(const Problem& problem, const HalfHead* half, std::span<con
   partitions_ = partitions;
   threads_ = threads;
   layouts_.clear();
+  row_masses_.clear();
+  dense_rows_.resize(0, 0);
   for (const Partition& partition : partitions) {
     require_regular(partition);
     layouts_.push_back(layout_of(problem.grid, 1, problem.head_dim(), region_of(partition)));

@@ -1,6 +1,8 @@
 #pragma once
 // The sweeps on the GPU (kernels/sweep/sweeps.hpp), for builds with kernels.
 
+#include <map>
+
 #include "experiments/study/sweeps.hpp"
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/sweep/sweeps.hpp"
@@ -26,10 +28,15 @@ class KeptBuffer {
   gpu::DeviceBuffer<T> buffer_;
 };
 
+/// What kernels write row by row.
+using FloatRows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
 /// fp32 on the current CUDA device. Takes heads whose bits in a 16-bit element type are given, of head_dim 64 or 128
 /// and at most gpu::kMostBlocks blocks; load() throws UsageError otherwise. Beside the head's tensors it holds 4 bytes
 /// a token and channel for the dense output, 72 a token and mask of the largest family, 42 regions^2 and one more for
-/// each family, at most 1 GiB of the first sweep's scratch (or what one block row needs) and 64 rows of P in fp64.
+/// each family, at most 1 GiB of the first sweep's scratch (or what one block row needs) and 64 rows of P in fp64. For
+/// a pooled remainder 4 bytes more for each token and region, and for each mask, token and channel of the largest
+/// family; that softmax itself is the host's, in fp64.
 class GpuSweeps : public Sweeps {
  public:
   void load(const Problem& problem, const HalfHead* half, std::span<const Partition> partitions, int threads) override;
@@ -45,7 +52,9 @@ class GpuSweeps : public Sweeps {
   LogitStats block_stats(std::size_t partition);
   LogHistogram histogram(const MapRequest& request, const LogitStats& stats);
   std::vector<std::vector<Level>> levels_of(std::span<const MaskFamily> families);
-  std::vector<MaskEffect> effects(const gpu::SweepCall& call, const gpu::NestedMasks& family);
+  std::vector<MaskEffect> effects(const gpu::SweepCall& call, const gpu::NestedMasks& family, const MaskFamily& own);
+  void add_remainder(const MaskFamily& family, const gpu::MaskEffects& plain, std::vector<MaskEffect>& effects);
+  const FloatRows& row_masses(std::size_t partition);
   DenseSums dense();
   void check_rows(const std::vector<std::size_t>& partition, const std::vector<gpu::NestedMasks>& families,
                   std::vector<std::vector<MaskEffect>>& effects);
@@ -72,6 +81,10 @@ class GpuSweeps : public Sweeps {
   KeptBuffer<float> dense_, pooled_;
   KeptBuffer<std::uint64_t> counts_;
   KeptBuffer<std::uint8_t> scratch_, levels_;
+  // Of the loaded head, where a mask has a remainder.
+  KeptBuffer<float> outputs_, masses_;
+  FloatRows dense_rows_;                         // dense O, [video, head_dim]
+  std::map<std::size_t, FloatRows> row_masses_;  // [partition], [video, regions]
 };
 
 /// Passes on so many rows of progress in as many even steps as there are pieces of work.

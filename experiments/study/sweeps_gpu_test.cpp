@@ -263,6 +263,96 @@ TEST_F(GpuSweepsTest, ZerosAndOtherUnits) {
   }
 }
 
+std::vector<Cell> cells_with_remainder(RegionSize region, const std::vector<double>& sparsities) {
+  std::vector<Cell> cells;
+  for (const double sparsity : sparsities) {
+    for (const Rule rule : {Rule::softmax, Rule::row}) {
+      cells.push_back({{Policy::draft, Pool::average, rule, region, sparsity}, false});
+    }
+    cells.push_back({{Policy::oracle, {}, {}, region, sparsity}, false});
+    cells.push_back({{Policy::random, {}, {}, region, sparsity}, false});
+  }
+  for (Cell& cell : cells) cell.remainder = Remainder::pooled;
+  return cells;
+}
+
+/// The largest |found - wanted| over what rounding may do to a mask's metrics with a remainder, per metric.
+void expect_close_with_remainder(const Problem& problem, const Metrics& wanted, const Metrics& found) {
+  const Slack slack = single_precision_slack(problem);
+  const double weight = slack.against_exact, n = static_cast<double>(problem.grid.video());
+  // A row's sum of (P - P')^2 is a sum of products of two weights, of which four at most are as large as the square of
+  // the mass that is dropped: dropped, pooled, and twice their product. Each weight is off by `weight` of itself.
+  const double square = n * 4.0 * 3.0 * weight * std::pow(metric(wanted, "max_dropped_mass"), 2);
+  const double probs = metric(wanted, "probs_frobenius");
+  EXPECT_LE(std::abs(metric(found, "probs_frobenius") - probs), std::min(square / probs, std::sqrt(square)));
+  const double output = 2.0 * (slack.output.noise + 8.0 * weight) * longest_row(problem.v) * std::sqrt(n) /
+                        attend_dense(problem).o.topRows(problem.grid.video()).norm();
+  const double rel = metric(wanted, "output_rel_l2");
+  EXPECT_LE(std::abs(metric(found, "output_rel_l2") - rel), output * (1.0 + rel));
+  EXPECT_LE(std::abs(metric(found, "output_cosine") - metric(wanted, "output_cosine")), 2.0 * output * (1.0 + rel));
+  EXPECT_LE(
+      std::abs(metric(found, "output_rel_l1") - metric(wanted, "output_rel_l1")),
+      4.0 * std::sqrt(static_cast<double>(problem.head_dim())) * output * (1.0 + metric(wanted, "output_rel_l1")));
+  for (const char* name : {"attention_recall", "mean_dropped_mass"}) {
+    EXPECT_LE(std::abs(metric(found, name) - metric(wanted, name)), 2.0 * weight * metric(wanted, name)) << name;
+  }
+  EXPECT_EQ(metric(found, "remainder_flops_share"), metric(wanted, "remainder_flops_share"));
+}
+
+// Given ragged grids with and without text, both elements, claim: metrics with a pooled remainder are the CPU's within
+// rounding, in the same order, and are not those of the same masks without it.
+TEST_F(GpuSweepsTest, APooledRemainderIsTheReferences) {
+  const std::unique_ptr<Sweeps> sweeps = make_sweeps("cuda");
+  for (const auto& [element, head_dim, text] :
+       {std::tuple{Element::bfloat16, 64, 70}, std::tuple{Element::float16, 128, 0}}) {
+    const Problem problem = ragged_head(element, head_dim, text);
+    for (const RegionSize region : {RegionSize{4, 8}, RegionSize{3, 7}}) {
+      std::vector<Cell> cells = cells_with_remainder(region, {0.0, 0.5, 0.9});
+      const std::size_t pooled = cells.size();
+      for (std::size_t i = 0; i < pooled; ++i) {
+        cells.push_back(cells[i]);
+        cells.back().remainder = Remainder::none;
+      }
+      HeadStudy cpu(problem, cells, {}), gpu = study_on_gpu(problem, element, cells, *sweeps);
+      for (std::size_t i = 0; i < pooled; ++i) {
+        SCOPED_TRACE(to_string(cells[i].policy) + ", sparsity " + std::to_string(cells[i].sparsity));
+        if (!(gpu.mask(i) == cpu.mask(i))) continue;  // the oracle may order blocks of equal mass in its own way
+        const Metrics wanted = cpu.metrics(i), found = gpu.metrics(i), plain = gpu.metrics(pooled + i);
+        ASSERT_EQ(found.size(), wanted.size());
+        for (std::size_t m = 0; m < wanted.size(); ++m) ASSERT_EQ(found[m].first, wanted[m].first);
+        if (cells[i].sparsity == 0.0) {
+          EXPECT_EQ(metric(found, "output_rel_l2"), 0.0);
+          continue;
+        }
+        expect_close_with_remainder(problem, wanted, found);
+        EXPECT_NE(metric(found, "output_rel_l2"), metric(plain, "output_rel_l2"));
+        EXPECT_EQ(metric(found, "attention_recall"), metric(plain, "attention_recall"));
+      }
+    }
+  }
+}
+
+// Given heads whose dropped blocks hold from nothing to all of the mass, up to where fp64 has no number for what is
+// kept, claim: the same.
+TEST_F(GpuSweepsTest, APooledRemainderOfAWideRange) {
+  const std::unique_ptr<Sweeps> sweeps = make_sweeps("cuda");
+  const std::vector<Cell> cells = cells_with_remainder({4, 4}, {0.3, 0.5, 0.9});
+  for (const double logit : {0.0, 1.0, 40.0, 354.0, 1024.0, 32768.0}) {
+    SCOPED_TRACE(logit);
+    const Problem problem = one_block_holds_all(logit);
+    HeadStudy cpu(problem, cells, {}), gpu = study_on_gpu(problem, Element::bfloat16, cells, *sweeps);
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      EXPECT_EQ(metrics_failure(json_of(gpu.metrics(i)), "cuda"), "");
+      if (!(gpu.mask(i) == cpu.mask(i))) continue;
+      const Metrics wanted = cpu.metrics(i), found = gpu.metrics(i);
+      const double rounding =
+          single_precision_slack(problem).output.noise + 8.0 * single_precision_slack(problem).relative;
+      EXPECT_LE(std::abs(metric(found, "output_rel_l2") - metric(wanted, "output_rel_l2")),
+                32.0 * rounding * (1.0 + metric(wanted, "output_rel_l2")));
+    }
+  }
+}
+
 TEST_F(GpuSweepsTest, RefuseWhatTheyCannotTake) {
   const std::unique_ptr<Sweeps> sweeps = make_sweeps("cuda");
   const std::vector<Cell> cells{{{Policy::random, {}, {}, {4, 8}, 0.5}, false}};

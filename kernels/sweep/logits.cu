@@ -3,7 +3,8 @@
 //           text.
 // Map:      one CTA of 4 warps has 64 queries of one block row and goes through all key blocks, 64 keys at a time,
 //           while the next tile is copied; a warp has 16 of the queries. Partial results go to scratch: statistics for
-//           each warp and block, mass for each row and block. Then one warp for each block combines them.
+//           each warp and block, mass for each row and block. Then one warp for each block combines them; or the mass
+//           for each row and block is what is asked for.
 // Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k in token order, aligned to 16 bytes; any region size.
 // Costs:    2 * video * tokens * head_dim FLOPs and video * tokens exponentials a head. Scratch, written and read once:
 //           8 bytes for each row and block, 64 for each tile and block, at most 1 GiB at a time.
@@ -242,6 +243,25 @@ __global__ void __launch_bounds__(kSweepThreads, 4)
   stats.centred_square[block] = spread.square;
 }
 
+/// One CTA for each query tile of the launch's block rows: from partial results to the mass of each row in each block.
+__global__ void __launch_bounds__(kSweepThreads, 4)
+    row_mass_kernel(const __grid_constant__ Layout layout, const __grid_constant__ BlockMap map, int first_row,
+                    Partials partials, const double* __restrict__ lse, float* __restrict__ masses) {
+  const int regions = layout.regions(), columns = block_columns(layout), tiles_a_row = tiles_a_region(layout);
+  const int block_row = first_row + static_cast<int>(blockIdx.x) / tiles_a_row;
+  const int query_tile = static_cast<int>(blockIdx.x) % tiles_a_row;
+  const BlockRows rows = map.rows(block_row % regions);
+  const float2* own = partials.mass + static_cast<std::int64_t>(blockIdx.x) * columns * kTile;
+  const std::int64_t head = static_cast<std::int64_t>(block_row / regions) * layout.video();
+  for (int entry = static_cast<int>(threadIdx.x); entry < regions * kTile; entry += kSweepThreads) {
+    const int row = entry / regions, column = entry % regions;
+    if (query_tile * kTile + row >= rows.count) break;  // rows rise
+    const std::int64_t token = head + rows.token(query_tile * kTile + row);
+    const float2 part = own[column * kTile + row];
+    masses[token * regions + column] = static_cast<float>(part.x * exp(part.y * kLn2 - lse[token]));
+  }
+}
+
 std::size_t mass_bytes(const Layout& layout) {
   return sizeof(float2) * kTile * static_cast<std::size_t>(tiles_a_region(layout)) *
          static_cast<std::size_t>(block_columns(layout));
@@ -256,11 +276,11 @@ std::int64_t rows_at_a_time(const Layout& layout) {
   return std::min({fitting, static_cast<std::int64_t>(layout.heads) * layout.regions(), std::int64_t{65535}});
 }
 
-template <bool kStats>
-void sweep(const SweepCall& call, void* scratch, const BlockMass& mass, const BlockStats& stats, cudaStream_t stream) {
+/// Calls join(partials, first block row, block rows) after each launch's partial results.
+template <bool kStats, typename Join>
+void sweep(const SweepCall& call, void* scratch, double* lse, const Join& join, cudaStream_t stream) {
   const Layout& layout = call.layout;
   const std::int64_t rows = static_cast<std::int64_t>(layout.heads) * layout.regions(), step = rows_at_a_time(layout);
-  const BlockMap map(layout, false);
   const Partials partials{
       static_cast<float2*>(scratch),
       reinterpret_cast<float4*>(static_cast<char*>(scratch) + mass_bytes(layout) * static_cast<std::size_t>(step))};
@@ -271,13 +291,23 @@ void sweep(const SweepCall& call, void* scratch, const BlockMass& mass, const Bl
       const auto kernel = logit_kernel<kElement, kDim, kStats>;
       check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "cudaFuncSetAttribute");
       kernel<<<static_cast<unsigned>(count * tiles_a_region(layout)), kSweepThreads, kShared, stream>>>(
-          call, map, first_row, partials, mass.lse);
+          call, BlockMap(layout, false), first_row, partials, lse);
       check_launch("logit_kernel");
     });
-    const dim3 grid((block_columns(layout) + kWarps - 1) / kWarps, count);
-    join_kernel<kStats><<<grid, kSweepThreads, 0, stream>>>(layout, map, first_row, partials, mass, stats);
-    check_launch("join_kernel");
+    join(partials, first_row, count);
   }
+}
+
+template <bool kStats>
+void sweep_blocks(const SweepCall& call, void* scratch, const BlockMass& mass, const BlockStats& stats,
+                  cudaStream_t stream) {
+  const auto join = [&](const Partials& partials, int first_row, int count) {
+    const dim3 grid((block_columns(call.layout) + kWarps - 1) / kWarps, count);
+    join_kernel<kStats><<<grid, kSweepThreads, 0, stream>>>(call.layout, BlockMap(call.layout, false), first_row,
+                                                            partials, mass, stats);
+    check_launch("join_kernel");
+  };
+  sweep<kStats>(call, scratch, mass.lse, join, stream);
 }
 
 void require_mass(const BlockMass& mass, const void* scratch) {
@@ -302,13 +332,27 @@ void sweep_logits(const SweepCall& call, void* scratch, const BlockMass& mass, c
   require_aligned("block statistics: maximum", stats.maximum);
   require_aligned("block statistics: mean", stats.mean);
   require_aligned("block statistics: centred_square", stats.centred_square);
-  sweep<true>(call, scratch, mass, stats, stream);
+  sweep_blocks<true>(call, scratch, mass, stats, stream);
 }
 
 void block_mass(const SweepCall& call, void* scratch, const BlockMass& mass, cudaStream_t stream) {
   require_valid(call, false);
   require_mass(mass, scratch);
-  sweep<false>(call, scratch, mass, {}, stream);
+  sweep_blocks<false>(call, scratch, mass, {}, stream);
+}
+
+void row_masses(const SweepCall& call, void* scratch, double* lse, float* masses, cudaStream_t stream) {
+  require_valid(call, false);
+  require_aligned("row masses: scratch", scratch);
+  require_aligned("row masses: lse", lse);
+  require_aligned("row masses: masses", masses);
+  const auto join = [&](const Partials& partials, int first_row, int count) {
+    const auto tiles = static_cast<unsigned>(count * tiles_a_region(call.layout));
+    row_mass_kernel<<<tiles, kSweepThreads, 0, stream>>>(call.layout, BlockMap(call.layout, false), first_row, partials,
+                                                         lse, masses);
+    check_launch("row_mass_kernel");
+  };
+  sweep<false>(call, scratch, lse, join, stream);
 }
 
 }  // namespace draft::gpu

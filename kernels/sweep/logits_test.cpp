@@ -94,6 +94,46 @@ TEST_F(LogitSweeps, AreTheReferencesOnEveryLayout) {
   }
 }
 
+// Claim: row_masses() has the mass of each row in each block, on the same layouts, and log-sum-exp bit for bit.
+TEST_F(LogitSweeps, RowMassesAreTheReferences) {
+  for (const Layout& layout : sweep_layouts()) {
+    for (const Element element : kSweptElements) {
+      const SweepSetup setup = random_setup(layout, element, 19);
+      const auto heads = static_cast<std::size_t>(layout.heads), video = static_cast<std::size_t>(layout.video());
+      const auto regions = static_cast<std::size_t>(layout.regions());
+      const Guarded<std::uint8_t> scratch(logit_sweep_scratch(layout));
+      const Guarded<double> lse(heads * video);
+      const Guarded<float> masses(heads * video * regions);
+      const Stream stream;
+      row_masses(setup.call(), scratch.data(), lse.data(), masses.data(), stream.get());
+      stream.wait();
+      (void)scratch.read();  // for its guards
+      const std::vector<float> found = masses.read();
+      EXPECT_EQ(lse.read(), run(setup, false).lse) << name_of(layout, element);
+      const Partition partition = partition_of(layout);
+      Worst worst;
+      for (std::size_t head = 0; head < heads; ++head) {
+        const Problem& problem = setup.problems[head];
+        const Index tokens = problem.grid.tokens();
+        const Matrix p = naive::probabilities(problem, Matrix::Ones(tokens, tokens));
+        const double allowed = SweepTolerance(problem).weight + kRoundoff;  // and that of storage in fp32
+        for (Index row = 0; row < problem.grid.video(); ++row) {
+          Vector mass = Vector::Zero(partition.regions());
+          for (Index token = 0; token < problem.grid.video(); ++token) {
+            mass[partition.region_of_token()[static_cast<std::size_t>(token)]] += p(row, token);
+          }
+          for (std::size_t j = 0; j < regions; ++j) {
+            const double wanted = mass[static_cast<Index>(j)];
+            worst.add(found[(head * video + static_cast<std::size_t>(row)) * regions + j], wanted,
+                      allowed * wanted + kVanished);
+          }
+        }
+      }
+      EXPECT_LE(worst.ratio(), 1.0) << name_of(layout, element);
+    }
+  }
+}
+
 // Given logits of about -9 head_dim everywhere, claim: padding is in no sum. Its logit 0 would outweigh all others.
 TEST_F(LogitSweeps, PaddingIsLeftOutWhereAllLogitsAreStronglyNegative) {
   for (const int region_width : {4, 16}) {

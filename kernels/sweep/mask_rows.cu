@@ -4,7 +4,9 @@
 // Map:      one thread for each row for the norms, one CTA of 256 threads for each mask for the sums; the dense
 //           output's sums by 256 CTAs a head and one that adds their results.
 // Needs:    the mask sweep's LevelRows; sm_80 on.
-// Costs:    reads 40 video (masks + 1) bytes a head twice, writes 32 video masks; the dense output once.
+// Costs:    reads 40 video (masks + 1) bytes a head twice, writes 32 video masks, 16 more for a remainder; the dense
+// output
+//           once.
 // Numerics: fp64. Dropped mass is the sum of what is dropped: 1 - kept would lose the digits of a small mu. Sums over
 //           rows in a fixed order: same input, same bits.
 
@@ -44,6 +46,8 @@ __global__ void __launch_bounds__(kThreads, 4)
     dropped_square += own[level + video].square;
     out.dropped[first + level] = dropped;
     out.probs_error2[first + level] = dropped_square + dropped * dropped * own[level].sharpness;
+    if (out.sharpness != nullptr) out.sharpness[first + level] = own[level].sharpness;
+    if (out.dropped_square != nullptr) out.dropped_square[first + level] = dropped_square;
   }
 }
 

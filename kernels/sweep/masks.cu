@@ -32,6 +32,7 @@ struct MaskCall {
   const std::int32_t* ends = nullptr;      // [heads, regions, masks + 1]
   int masks = 0;
   LevelRow* rows = nullptr;  // [heads, masks + 1, video]
+  float* output = nullptr;   // [heads, masks, video, head_dim]; may be null
 };
 
 /// A row's sums of weights and of their squares over the levels that have ended, relative to 2^shift.
@@ -117,10 +118,16 @@ __device__ __forceinline__ void end_level(const MaskCall& call, int head, int le
       out.sharpness = kept_square * inverse * inverse;
       const auto share = static_cast<float>(inverse);
       const float2* dense = reinterpret_cast<const float2*>(call.dense + place * kDim) + (lane_id() & 3);
+      float2* own = nullptr;
+      if (call.output != nullptr && token >= 0) {
+        const std::int64_t line = static_cast<std::int64_t>(head) * call.masks + level;
+        own = reinterpret_cast<float2*>(call.output + (line * layout.video() + token) * kDim) + (lane_id() & 3);
+      }
 #pragma unroll
       for (int d = 0; d < kDim / 8; ++d) {
         const float2 full = dense[d * 4];
         const float first = warp.o[d][2 * half] * share, second = warp.o[d][2 * half + 1] * share;
+        if (own != nullptr) own[d * 4] = {first, second};
         out.error2 = fmaf(full.x - first, full.x - first, fmaf(full.y - second, full.y - second, out.error2));
         out.error1 += fabsf(full.x - first) + fabsf(full.y - second);
         out.dot = fmaf(full.x, first, fmaf(full.y, second, out.dot));
@@ -343,7 +350,7 @@ void sweep_masks(const SweepCall& call, const double* lse, const float* dense, c
   auto* columns = reinterpret_cast<std::uint16_t*>(base + parts.columns);
   auto* ends = reinterpret_cast<std::int32_t*>(base + parts.ends);
   sort_by_level(call.layout, family, columns, ends, stream);
-  launch<false>({call, lse, const_cast<float*>(dense), columns, ends, family.masks, rows}, stream);
+  launch<false>({call, lse, const_cast<float*>(dense), columns, ends, family.masks, rows, effects.output}, stream);
   finish_masks(call.layout, family.masks, rows, effects, stream);
 }
 

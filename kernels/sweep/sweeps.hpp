@@ -6,6 +6,7 @@
 // | ------------------- | -------------- | ------------------------------------------------------------------- |
 // | sweep_logits        | logits.cu      | Q, K -> statistics of S by block, block mass, log-sum-exp           |
 // | block_mass          | logits.cu      | Q, K -> block mass ("oracle") and log-sum-exp alone                 |
+// | row_masses          | logits.cu      | Q, K -> the mass of each row in each block                          |
 // | sweep_deviations    | deviations.cu  | Q, K and a pooled map -> histogram of |S_uv - S~_ij|                |
 // | dense_output        | masks.cu       | Q, K, V -> dense O in fp32                                          |
 // | sweep_masks         | masks.cu       | Q, K, V and a family of nested masks -> what each mask does         |
@@ -52,6 +53,12 @@ void sweep_logits(const SweepCall& call, void* scratch, const BlockMass& mass, c
                   cudaStream_t stream);
 void block_mass(const SweepCall& call, void* scratch, const BlockMass& mass, cudaStream_t stream);
 
+/// The mass of each row in each block, of which BlockMass has the sums. Scratch as of sweep_logits.
+void row_masses(const SweepCall& call, void* scratch,
+                double* lse,    // [heads, video]
+                float* masses,  // [heads, video, regions]
+                cudaStream_t stream);
+
 /// Bins of relative width 1/256, as in reference LogHistogram, over the 32 octaves up to that of `largest`.
 inline constexpr int kDeviationBins = 32 * 256;
 /// Upper edge of a bin. Bin 0 holds everything up to its edge.
@@ -87,6 +94,10 @@ struct MaskEffects {
   double* probs_error2;   // ||P_u - P^M_u||_2^2, [heads, masks, video]
   double* output_error2;  // ||O_u - O^M_u||_2^2, [heads, masks, video]
   double* sums;           // of |O - O^M|, of O * O^M, of (O^M)^2, [heads, masks, 3]
+  // What a remainder is added to. Each may be null: not wanted.
+  double* sharpness = nullptr;       // sum of (P^M_u)^2, [heads, masks, video]
+  double* dropped_square = nullptr;  // sum of P^2 over what is dropped, [heads, masks, video]
+  float* output = nullptr;           // O^M, [heads, masks, video, head_dim]
 };
 /// Bytes of scratch of sweep_masks: below 4 regions^2 + 48 (masks + 1) (video + regions) a head, plus alignment.
 std::size_t mask_sweep_scratch(const Layout& layout, int masks);

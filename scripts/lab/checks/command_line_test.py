@@ -360,10 +360,10 @@ class CommandLine(unittest.TestCase):
 
     def test_a_remainder_is_refused_where_no_sweep_has_it(self):
         for command in ("bounds", "policies"):
-            refused = (command, self.dump(), "--remainder", "none,pooled", "--device", "cuda")
-            self.refused(*refused, says=["--remainder pooled wants --device cpu", "found --device cuda"])
             self.refused(command, self.dump(), "--remainder", "mean", says=["--remainder", "none or pooled", "'mean'"])
         self.refused("regions", self.dump(), "--remainder", "pooled", says=["--remainder"])
+        on_gpu = ("bounds", self.dump(), "--remainder", "none,pooled", "--device", "cuda")
+        self.refused(*on_gpu, says=["bounds: --remainder pooled wants --device cpu", "found --device cuda"])
 
     def test_without_a_gpu_cuda_is_refused_in_one_line(self):
         dump = self.dump()
