@@ -59,9 +59,9 @@ policies() {
     echo "== all_heads: $1"
     "$draftbench" policies "$dumps/all_heads.h5" "${@:2}" --quiet --out "$records"
   }
-  measure "policies" --device cuda --calls --released --sparsity 0.5,0.75,0.9
+  measure "policies" --device cuda --calls --sparsity 0.75,0.9
   measure "the pooled remainder" --device cuda --policy draft,oracle,xattention,sol_attn,subblock,dfs_attn \
-    --remainder pooled --sparsity 0.5,0.75,0.9
+    --remainder pooled --sparsity 0.75,0.9
   measure "clusters, on the CPU" --policy svg2 --sparsity 0.9
   keep policies
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "reference/exponential.hpp"
 #include "reference/random.hpp"
 
 namespace draft {
@@ -25,7 +26,8 @@ Matrix outputs(Matrix logits, const Matrix& values) {
     if (highest == -std::numeric_limits<double>::infinity()) {
       weights.setZero();
     } else {
-      weights = (weights - highest).exp();
+      weights -= highest;
+      exponentiate(logits.row(row).array());  // what is left out is 0, not a denormal number
       weights /= weights.sum();
     }
   }

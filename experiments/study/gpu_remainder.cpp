@@ -121,7 +121,7 @@ void GpuSweeps::add_remainder(const MaskFamily& family, const gpu::MaskEffects& 
     effect.output_error1 = whole.error1;
     effect.output_dot = whole.dot;
     effect.output_norm = std::sqrt(whole.square);
-    effect.remainder.emplace();  // its bounds are the reference's alone
+    effect.remainder.emplace().bound = effect.dropped;  // b_u <= mu_u; tighter bounds are the reference's alone
   }
 }
 

@@ -114,18 +114,22 @@ TEST_F(LogitSweeps, RowMassesAreTheReferences) {
       Worst worst;
       for (std::size_t head = 0; head < heads; ++head) {
         const Problem& problem = setup.problems[head];
-        const Index tokens = problem.grid.tokens();
-        const Matrix p = naive::probabilities(problem, Matrix::Ones(tokens, tokens));
+        const Stripes stripes(problem, partition);
+        const LogSums lse_wanted = sweep_logits(stripes, {}, 0).lse;
         const double allowed = SweepTolerance(problem).weight + kRoundoff;  // and that of storage in fp32
-        for (Index row = 0; row < problem.grid.video(); ++row) {
-          Vector mass = Vector::Zero(partition.regions());
-          for (Index token = 0; token < problem.grid.video(); ++token) {
-            mass[partition.region_of_token()[static_cast<std::size_t>(token)]] += p(row, token);
-          }
-          for (std::size_t j = 0; j < regions; ++j) {
-            const double wanted = mass[static_cast<Index>(j)];
-            worst.add(found[(head * video + static_cast<std::size_t>(row)) * regions + j], wanted,
-                      allowed * wanted + kVanished);
+        for (Index i = 0; i < partition.regions(); ++i) {
+          Matrix logits;
+          stripes.logits(partition.offset(i), partition.size(i), 0, problem.grid.tokens(), logits);
+          for (Index row = 0; row < partition.size(i); ++row) {
+            const Index u = partition.offset(i) + row;
+            const Eigen::RowVectorXd p =
+                (problem.scale * (logits.row(row).array() - lse_wanted.highest[u]) - lse_wanted.rest[u]).exp();
+            const auto token = static_cast<std::size_t>(partition.order()[static_cast<std::size_t>(u)]);
+            for (std::size_t j = 0; j < regions; ++j) {
+              const auto column = static_cast<Index>(j);
+              const double wanted = p.segment(partition.offset(column), partition.size(column)).sum();
+              worst.add(found[(head * video + token) * regions + j], wanted, allowed * wanted + kVanished);
+            }
           }
         }
       }

@@ -21,7 +21,8 @@ struct MaskFamily {
   const CoarseRegions* remainder = nullptr;  // of the partition, if dropped blocks have a pooled remainder
 };
 
-/// What the bounds of a pooled remainder say of each row, [video] as below.
+/// What the bounds of a pooled remainder say of each row, [video] as below. Sweeps that know mu_u alone give it as
+/// `bound` and leave the others empty.
 struct RemainderEffect {
   Vector bound, bound_radii, bound_gap, recall_bound;  // RemainderBounds'
   double row_l1_excess = 0.0;                          // max ||P_u - P'_u||_1 - 2 bound over the checked rows, or 0

@@ -64,7 +64,8 @@ def judge(records, paper, plots):
     table = table_of(
         "policies",
         f"At {100 * sparsity:g}% sparsity, means over heads, sorted by output error (relative L2). Released: by the policy's own"
-        " threshold. Least error: the budgets at which the policy has it, ends (oracle, random) left out.",
+        " threshold. Compared with the draft over the heads that both have. Least error: the budgets at which the policy has it,"
+        " ends (oracle, random) left out.",
         board,
         COLUMNS,
         shown=60,
@@ -72,7 +73,8 @@ def judge(records, paper, plots):
     )
     rivals = board[~board["variant"].str.startswith((DRAFT, *ENDS))]
     own = board[board["variant"] == DRAFT].iloc[0]
-    ahead = rivals[(rivals["error"] < own["error"]) & (rivals["recall"] > own["recall"])]
+    less_error, more_recall = rivals["gain"].astype(float) < 0, rivals["recall_gain"].astype(float) > 0
+    ahead = rivals[less_error & more_recall]
     sure = ahead[ahead["surely"].astype(bool)]
     facts = {
         "heads": int(own["heads"]),
@@ -81,10 +83,10 @@ def judge(records, paper, plots):
         "rivals": len(rivals),
         "ahead": list(ahead["variant"]),
         "cheap": [row.variant for row in rows(ahead) if row.choosing <= CHEAP],
-        "behind": int(len(rivals) - len(rivals[(rivals["error"] < own["error"]) | (rivals["recall"] > own["recall"])])),
+        "behind": int((~(less_error | more_recall)).sum()),
         "draft": own.to_dict(),
         "own_best": min(rows(board[board["variant"].str.startswith(DRAFT)]), key=lambda row: row.error),
-        "leader": min(rows(board[~board["variant"].str.startswith(ENDS)]), key=lambda row: row.error),
+        "leader": min(rows(board[~board["variant"].str.startswith(ENDS)]), key=lambda row: row.gain or 0.0),
         "oracle": next((row for row in rows(board) if row.variant == "oracle"), None),
         "remainder": _remainder(at[sparsity]),
     }
@@ -141,6 +143,7 @@ def _row(name, own, draft, best, released, videos):
         own["attention_recall"] > draft["attention_recall"].reindex(own.index)
     )
     gain = None if name == DRAFT or pairs.empty else mean(pairs["first"] - pairs["second"])
+    recall_gain = (own["attention_recall"] - draft["attention_recall"].reindex(own.index)).mean()
     return {
         "variant": name,
         "heads": len(own),
@@ -151,6 +154,7 @@ def _row(name, own, draft, best, released, videos):
         "empty": _mean(own["empty_rows"]),
         "choosing": _mean(own["choosing_flops_share"]) or 0.0,
         "gain": gain,
+        "recall_gain": None if gain is None else recall_gain,
         "interval": f"{over['low']:.3g} to {over['high']:.3g}" if over else None,
         "surely": over is not None and over["high"] < 0,
         "wins": None if name == DRAFT else f"{int(better.sum())} of {len(pairs)}",
@@ -202,9 +206,21 @@ def _remainder(found):
     }
 
 
+def _at_most_budgets(at):
+    """`at` of the heads that the draft was measured on at the most budgets: a line is of the same heads throughout."""
+    budgets = pd.concat([pd.Series(1, index=found[DRAFT].index) for found in at.values() if DRAFT in found])
+    budgets = budgets.groupby(level=list(range(budgets.index.nlevels)), dropna=False).sum()
+    heads = budgets.index[budgets == budgets.max()]
+    return len(heads), {
+        sparsity: {name: own for name, group in found.items() if len(own := group[group.index.isin(heads)])}
+        for sparsity, found in at.items()
+    }
+
+
 def _draw_costs(at, board, folder):
     """(stem, caption)"""
     beyond = []
+    heads, at = _at_most_budgets(at)
     figure, axes = style.panels(1, 1, 4.6)
     axis = axes[0][0]
     named = [name for name in board["variant"] if not name.startswith((DRAFT, *ENDS))][:NAMED]
@@ -223,7 +239,7 @@ def _draw_costs(at, board, folder):
             points.append((cost.mean(), own["output_rel_l2"].mean()))
         points = [point for point in points if point[1] > style.SMALLEST_DRAWN and point[0] <= MOST_COST]
         if not points:
-            beyond.append(name)
+            beyond += [name] if any(name in found for found in at.values()) else []
             continue
         known = name in looks or name in colours
         colour, line, marker = looks.get(name, (colours.get(name, "#D0D0D0"), "-", "."))
@@ -244,7 +260,8 @@ def _draw_costs(at, board, folder):
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5)
     caption = (
         "Output error against what a call computes: the blocks kept and the choice (but the oracle's), as shares of dense"
-        " attention's FLOPs, means over heads. Lower and further left is better. Grey: all other policies."
+        f" attention's FLOPs, means over the {heads} heads with the most budgets. Lower and further left is better. Grey: all"
+        " other policies."
     )
     if beyond:
         caption += f" Beyond {100 * MOST_COST:g}%, not drawn: {', '.join(beyond)}."
