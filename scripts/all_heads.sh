@@ -62,7 +62,12 @@ policies() {
   measure "policies" --device cuda --calls --sparsity 0.75,0.9
   measure "the pooled remainder" --device cuda --policy draft,oracle,xattention,sol_attn,subblock,dfs_attn \
     --remainder pooled --sparsity 0.75,0.9
-  measure "clusters, on the CPU" --policy svg2 --sparsity 0.9
+  # Blocks of many sizes are the CPU's, which takes a second for a head: one step of each prompt.
+  local step=()
+  for prompt in 0 1 2 3; do
+    for layer in 0 1 2 3 4 5 6 7; do step+=("prompt${prompt}_layer${layer}_step20"); done
+  done
+  measure "clusters, on the CPU" --policy svg2 --capture "$(IFS=,; echo "${step[*]}")" --sparsity 0.9
   keep policies
 }
 

@@ -2,6 +2,9 @@
 // The keys of a block row, one tile of 64 at a time, for kernels that copy them with cp.async: the token of each row of
 // a tile, and one thread's share of the copies.
 
+#include <limits>
+
+#include "kernels/attend/remainder.hpp"
 #include "kernels/core/block_rows.cuh"
 #include "kernels/ptx/mma.cuh"
 
@@ -9,26 +12,49 @@ namespace draft::gpu {
 
 inline constexpr int kTileKeys = 64;      // keys of a tile
 inline constexpr int kCopyThreads = 128;  // threads that copy a tile
-inline constexpr int kTileBits = 4;       // more than the tiles from the one being read to the one being written
+inline constexpr int kTileTerms = 4;      // more than the tiles from the one being read to the one being written
 
 /// The token of each row of a tile of keys, so that a copy reads one number a row and does no index arithmetic.
 struct KeyTile {
   int tokens[kTileKeys];  // rows past the block's end repeat a token of the block; the kernel gives them weight 0
-  int keys;               // rows that are keys; 0: there are no more tiles
-  int pooled;             // -1, or the tile's index among the tiles of pooled rows: then `tokens` are regions
+  /// Rows that are keys; 0: there are no more tiles. Above kTileKeys: `tokens` are regions, of the tile of pooled rows
+  /// that pooled_tile() names. One number for both, since the main loop has no register for two.
+  int keys;
+  const std::uint16_t *k, *v;  // with a remainder: what `tokens` count from
+
+  __device__ static int pooled_tile(int keys) { return keys - kTileKeys - 1; }
 };
+inline constexpr int kMostKeys = kTileKeys + (kMostBlocks + kTileKeys - 1) / kTileKeys;  // of KeyTile
 
-/// The pooled rows behind a block row's keys. In shared memory, as KeyWalk is.
+/// The pooled rows behind a block row's keys: those of the regions that it drops. In shared memory, as KeyWalk is.
 struct PooledTiles {
-  int rows;                  // of the head; 0 without a remainder, and for rows that drop nothing
-  const uint2* from[3];      // [tiles of 64]: DroppedBlocks' bits of this block row, and of both edges
-  bool ragged;               // the edges' are needed
-  uint2 bits[kTileBits][3];  // of tile t in bits[t % kTileBits]: they arrive with the copies of a tile before it
+  int rows;                            // dropped regions; 0 for rows that drop nothing
+  const std::uint16_t *k, *v;          // the head's pooled rows
+  const std::uint16_t *key_k, *key_v;  // the head's keys and values
+  const std::uint16_t* list;           // DroppedLists' of this block row
+  float whole, narrow, low;            // DroppedLists'
+  std::uint16_t ahead[2][kTileKeys];   // the list's entries of tile t in ahead[t % 2], once they have arrived
+  float terms[kTileTerms][kTileKeys];  // what a tile's logits lack, of tile t in terms[t % kTileTerms]; -inf: no key
 
-  /// Starts copying a tile's bits. Called by one whole warp.
-  __device__ void copy_bits(int tile) {
-    const int kind = static_cast<int>(threadIdx.x) % 32;
-    if (kind < (ragged ? 3 : 1)) copy_8_async(shared_address(&bits[tile % kTileBits][kind]), from[kind] + tile);
+  /// Starts copying the list's entries of a tile, which arrive with the copies of the next one. Called by one whole
+  /// warp; a lane reads those alone that it has copied.
+  __device__ void copy_list(int tile) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, entry = tile * kTileKeys + 2 * lane;
+    if (entry < rows) copy_4_async(shared_address(&ahead[tile % 2][2 * lane]), list + entry);
+  }
+  /// Writes the regions and the terms of a tile.
+  __device__ void write(int tile, int (&tokens)[kTileKeys]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    float* own_terms = terms[tile % kTileTerms];
+#pragma unroll
+    for (int row = 2 * lane; row < 2 * lane + 2; ++row) {
+      const bool is_key = tile * kTileKeys + row < rows;
+      const int entry = is_key ? ahead[tile % 2][row] : 0;
+      tokens[row] = entry & (kNarrowRegion - 1);
+      const float term =
+          whole + ((entry & kNarrowRegion) != 0 ? narrow : 0.0F) + ((entry & kLowRegion) != 0 ? low : 0.0F);
+      own_terms[row] = is_key ? term : -std::numeric_limits<float>::infinity();
+    }
   }
 };
 
@@ -54,21 +80,26 @@ struct KeyWalk {
   /// Writes the next tile and advances. Behind the blocks come the tiles of `pooled`; null without a remainder.
   __device__ void write_next(const BlockMap& map, KeyTile& tile, PooledTiles* pooled) {
     const bool any = place < blocks;
-    const int pooled_tile = any ? -1 : place - blocks;
-    const int pooled_left = any || pooled == nullptr ? 0 : pooled->rows - pooled_tile * kTileKeys;
+    const int pooled_tile = place - blocks;
+    const bool any_pooled = pooled != nullptr && !any && pooled_tile * kTileKeys < pooled->rows;
+    if (any_pooled) {
+      pooled->write(pooled_tile, tile.tokens);
+      pooled->copy_list(pooled_tile + 1);
+    } else {
 #pragma unroll
-    for (int row = 0; row < kTileKeys; row += 32) {
-      const int own = start + row + lane();
-      tile.tokens[row + lane()] = any               ? rows.token(own < rows.count ? own : 0)
-                                  : pooled_left > 0 ? pooled_tile * kTileKeys + min(row + lane(), pooled_left - 1)
-                                                    : 0;
+      for (int row = 0; row < kTileKeys; row += 32) {
+        const int own = start + row + lane();
+        tile.tokens[row + lane()] = any ? rows.token(own < rows.count ? own : 0) : 0;
+      }
     }
     if (lane() == 0) {
-      tile.keys = any ? min(kTileKeys, rows.count - start) : max(min(kTileKeys, pooled_left), 0);
-      tile.pooled = pooled_tile;
+      tile.keys = any ? min(kTileKeys, rows.count - start) : any_pooled ? kTileKeys + 1 + pooled_tile : 0;
+      if (pooled != nullptr) {
+        tile.k = any ? pooled->key_k : pooled->k;
+        tile.v = any ? pooled->key_v : pooled->v;
+      }
     }
-    if (!any && pooled_left <= 0) return;
-    if (!any) pooled->copy_bits(pooled_tile);
+    if (!any && !any_pooled) return;
     const bool goes_on = any && start + kTileKeys < rows.count;
     __syncwarp();  // all lanes have read the state that changes below
     if (!goes_on) {

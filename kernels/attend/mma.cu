@@ -6,7 +6,7 @@
 // Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k, v, o in token or region order, aligned to 16 bytes;
 //           lists as write_lists makes them, or none for dense; pooled rows for a remainder, or none.
 // Costs:    4 * 128 * 128 * head_dim FLOPs for each kept block of 128 x 128; each block row of queries reads its K and
-//           V once. A remainder adds a tile of pooled rows for every 64 regions to each block row of video.
+//           V once. A remainder adds a tile of pooled rows for every 64 dropped regions to each block row of video.
 // Numerics: S, the softmax and O in fp32, base 2; P rounded to the element type before P V. Rows of a tile past the
 //           block's end get weight 0 whatever the logits are. A row without a key has output 0 and lse = -inf. The
 //           lists fix the order of sums: same input, same bits.
@@ -47,39 +47,20 @@ __device__ void copy_queries(std::uint32_t to, const std::uint16_t* head, const 
   }
 }
 
-/// Products of 64 pooled rows become logits of whole regions; -inf where a region is not dropped. `bits`: of the tile's
-/// dropped regions and of those at both edges.
+/// Products of 64 pooled rows become logits of whole regions. `terms`: what each lacks; -inf past the last one.
 template <int kTiles>
-__device__ void weigh_pooled(float (&s)[kTiles][kKeys / 8][4], const DroppedBlocks& dropped, const uint2 (&bits)[3],
-                             int lane) {
-  const auto each_column = [&](auto&& visit) {
+__device__ void weigh_pooled(float (&s)[kTiles][kKeys / 8][4], const float (&terms)[kKeys], int lane) {
 #pragma unroll
-    for (int n = 0; n < kKeys / 8; ++n) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int bit = (n * 8 + (lane & 3) * 2 + i) & 31;
-        visit(n, i, [&](const uint2& words) { return ((n < 4 ? words.x : words.y) >> bit & 1U) != 0; });
-      }
-    }
-  };
-  const uint2 chosen = bits[0];
-  each_column([&](int n, int i, auto has) {
+  for (int n = 0; n < kKeys / 8; ++n) {
+    const float2 term = *reinterpret_cast<const float2*>(terms + n * 8 + (lane & 3) * 2);
 #pragma unroll
     for (int t = 0; t < kTiles; ++t) {
-      s[t][n][i] = has(chosen) ? s[t][n][i] + dropped.whole : -kInfinity;
-      s[t][n][i + 2] = has(chosen) ? s[t][n][i + 2] + dropped.whole : -kInfinity;
+      s[t][n][0] += term.x;
+      s[t][n][1] += term.y;
+      s[t][n][2] += term.x;
+      s[t][n][3] += term.y;
     }
-  });
-  if (!dropped.ragged) return;  // uniform over the grid
-  const uint2 narrow = bits[1], low = bits[2];
-  each_column([&](int n, int i, auto has) {
-    const float term = (has(narrow) ? dropped.narrow : 0.0F) + (has(low) ? dropped.low : 0.0F);
-#pragma unroll
-    for (int t = 0; t < kTiles; ++t) {
-      s[t][n][i] += term;
-      s[t][n][i + 2] += term;
-    }
-  });
+  }
 }
 
 /// A warp has kTiles * 16 queries. scale2: softmax scale * log2 e, since exponentials are taken to base 2. `dropped` is
@@ -87,7 +68,7 @@ __device__ void weigh_pooled(float (&s)[kTiles][kKeys / 8][4], const DroppedBloc
 template <Element kElement, int kDim, int kTiles, bool kRemainder>
 __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     attend_kernel(const __grid_constant__ Attention call, const __grid_constant__ BlockMap map, float scale2,
-                  const __grid_constant__ DroppedBlocks dropped) {
+                  const __grid_constant__ DroppedLists dropped) {
   constexpr int kQueries = kWarps * kTiles * 16;
   extern __shared__ __align__(256) unsigned char shared[];
   const std::uint32_t q_tile = shared_address(shared);
@@ -122,27 +103,34 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     if constexpr (kRemainder) {
       if (lane == 0) {
         const std::int64_t row = static_cast<std::int64_t>(head) * layout.regions() + block;
-        pooled->rows = kept < blocks ? layout.regions() : 0;  // a text row drops nothing
-        pooled->from[0] = reinterpret_cast<const uint2*>(dropped.bits + row * pooled_tiles(layout));
-        pooled->from[1] = reinterpret_cast<const uint2*>(dropped.narrow_bits);
-        pooled->from[2] = reinterpret_cast<const uint2*>(dropped.low_bits);
-        pooled->ragged = dropped.ragged;
+        const std::int64_t first = static_cast<std::int64_t>(head) * layout.regions() * kDim;
+        pooled->rows = kept < blocks ? dropped.counts[row] : 0;  // a text row drops nothing
+        pooled->list = dropped.regions + row * dropped.length;
+        pooled->k = static_cast<const std::uint16_t*>(call.pooled_k) + first;
+        pooled->v = static_cast<const std::uint16_t*>(call.pooled_v) + first;
+        pooled->key_k = k_head;
+        pooled->key_v = v_head;
+        pooled->whole = dropped.whole;
+        pooled->narrow = dropped.narrow;
+        pooled->low = dropped.low;
       }
       __syncwarp();
+      pooled->copy_list(0);
     }
-    walk.write_next(map, tiles[0], pooled);
-    walk.write_next(map, tiles[1], pooled);
+    // A tile's list has arrived with an earlier tile's copies, but for these.
+    const auto write_first = [&](KeyTile& tile) {
+      if constexpr (kRemainder) {
+        commit_copies();
+        wait_for_copies();
+      }
+      walk.write_next(map, tile, pooled);
+    };
+    write_first(tiles[0]);
+    write_first(tiles[1]);
   }
   __syncthreads();
   const KeyCopy<kDim> copy;
-  // The first element of K or V that a tile's `tokens` count from.
-  const auto source = [&](const std::uint16_t* tokens, const void* pooled_rows, const KeyTile& tile) {
-    if constexpr (!kRemainder) return tokens;
-    return tile.pooled < 0 ? tokens
-                           : static_cast<const std::uint16_t*>(pooled_rows) +
-                                 static_cast<std::int64_t>(blockIdx.y) * layout.regions() * kDim;
-  };
-  const std::uint16_t* from = source(k_head, call.pooled_k, tiles[0]);
+  const std::uint16_t* from = kRemainder ? tiles[0].k : k_head;
 #pragma unroll
   for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, k_tile, from, tiles[0]);
   commit_copies();
@@ -167,15 +155,15 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     __syncthreads();  // K has arrived, and all warps have read V
     const int valid = tiles[parity].keys;
     if (valid == 0) break;
-    const int pooled_tile = kRemainder ? tiles[parity].pooled : -1;
-    from = source(v_head, call.pooled_v, tiles[parity]);
+    from = kRemainder ? tiles[parity].v : v_head;
 #pragma unroll
     for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, v_tile, from, tiles[parity]);
     commit_copies();
 
     // Always 0, but the compiler cannot know it. With a constant it would keep all of K's addresses in registers
     // through the loop and spill others.
-    const std::uint32_t unknown_zero = kTiles > 1 ? static_cast<unsigned>(valid) / (2 * kKeys) : 0;
+    static_assert(kMostKeys < 4 * kKeys);
+    const std::uint32_t unknown_zero = kTiles > 1 ? static_cast<unsigned>(valid) / (4 * kKeys) : 0;
     float s[kTiles][kKeys / 8][4];
 #pragma unroll
     for (int d = 0; d < kDim / 16; ++d) {
@@ -216,9 +204,7 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
       }
     }
     if constexpr (kRemainder) {
-      if (pooled_tile >= 0) {
-        weigh_pooled(s, dropped, pooled->bits[pooled_tile % kTileBits], lane);
-      }
+      if (valid > kKeys) weigh_pooled(s, pooled->terms[KeyTile::pooled_tile(valid) % kTileTerms], lane);
     }
     float highest[kTiles][2];
     bool rises = false;
@@ -257,7 +243,7 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
 #pragma unroll
     for (int t = 0; t < kTiles; ++t) {
       if (t == kTiles - 1) {  // not earlier: while all of S is live, registers do not suffice for the addresses too
-        from = source(k_head, call.pooled_k, tiles[parity ^ 1]);
+        from = kRemainder ? tiles[parity ^ 1].k : k_head;
 #pragma unroll
         for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, k_tile, from, tiles[parity ^ 1]);
         commit_copies();
@@ -332,7 +318,7 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
 }
 
 template <Element kElement, int kDim, int kTiles, bool kRemainder>
-void launch(const Attention& call, const DroppedBlocks& dropped, cudaStream_t stream) {
+void launch(const Attention& call, const DroppedLists& dropped, cudaStream_t stream) {
   constexpr int kQueries = kWarps * kTiles * 16;
   constexpr int kShared = (kQueries + 2 * kKeys) * kDim * 2;
   const auto kernel = attend_kernel<kElement, kDim, kTiles, kRemainder>;
@@ -344,7 +330,7 @@ void launch(const Attention& call, const DroppedBlocks& dropped, cudaStream_t st
 }
 
 template <Element kElement, int kDim, bool kRemainder>
-void launch_for_region(const Attention& call, const DroppedBlocks& dropped, cudaStream_t stream) {
+void launch_for_region(const Attention& call, const DroppedLists& dropped, cudaStream_t stream) {
   call.layout.region_tokens() <= 64 ? launch<kElement, kDim, 1, kRemainder>(call, dropped, stream)
                                     : launch<kElement, kDim, 2, kRemainder>(call, dropped, stream);
 }
@@ -352,7 +338,7 @@ void launch_for_region(const Attention& call, const DroppedBlocks& dropped, cuda
 template <Element kElement, int kDim>
 void launch_for_remainder(const Attention& call, void* workspace, cudaStream_t stream) {
   if (!call.has_remainder()) return launch_for_region<kElement, kDim, false>(call, {}, stream);
-  launch_for_region<kElement, kDim, true>(call, write_dropped_blocks(call, workspace, stream), stream);
+  launch_for_region<kElement, kDim, true>(call, write_dropped_lists(call, workspace, stream), stream);
 }
 
 template <Element kElement>
@@ -382,7 +368,7 @@ void launch_mma(const Attention& call, const Resources& resources, cudaStream_t 
 }  // namespace
 
 AttentionKernel mma_kernel() {
-  return {"mma", "fused, mma.sync and cp.async: sm_80 on, head_dim 64 and 128", unsupported, dropped_blocks_workspace,
+  return {"mma", "fused, mma.sync and cp.async: sm_80 on, head_dim 64 and 128", unsupported, dropped_lists_workspace,
           launch_mma};
 }
 

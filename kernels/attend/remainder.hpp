@@ -6,6 +6,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <cstdint>
 
 #include "kernels/attend/attention.hpp"
 
@@ -34,5 +35,21 @@ struct DroppedBlocks {
 std::size_t dropped_blocks_workspace(const Attention& call);
 /// Enqueues the writing of `call`'s DroppedBlocks to `workspace`, aligned to 16 bytes.
 DroppedBlocks write_dropped_blocks(const Attention& call, void* workspace, cudaStream_t stream);
+
+/// The same as lists, for kernels that gather their keys row by row: a tile then holds dropped regions alone. An entry
+/// is the region, and kNarrowRegion and kLowRegion if an edge cuts it.
+struct DroppedLists {
+  std::uint16_t* regions;  // [heads, regions, length]: a row's dropped regions, rising
+  std::int32_t* counts;    // [heads, regions]
+  int length;              // of a row's list: regions, rounded up to whole tiles of 64
+  float whole, narrow, low;
+};
+inline constexpr int kNarrowRegion = 1 << 14, kLowRegion = 1 << 15;
+static_assert(kMostBlocks <= kNarrowRegion);
+
+/// Bytes of scratch; 0 for a call without a remainder.
+std::size_t dropped_lists_workspace(const Attention& call);
+/// Enqueues the writing of `call`'s DroppedLists to `workspace`, aligned to 16 bytes.
+DroppedLists write_dropped_lists(const Attention& call, void* workspace, cudaStream_t stream);
 
 }  // namespace draft::gpu
