@@ -13,6 +13,7 @@ namespace draft::gpu {
 inline constexpr int kTileKeys = 64;      // keys of a tile
 inline constexpr int kCopyThreads = 128;  // threads that copy a tile
 inline constexpr int kTileTerms = 4;      // more than the tiles from the one being read to the one being written
+inline constexpr float kNoKey = -std::numeric_limits<float>::infinity();  // added to a logit: weight 0
 
 /// The token of each row of a tile of keys, so that a copy reads one number a row and does no index arithmetic.
 struct KeyTile {
@@ -53,7 +54,7 @@ struct PooledTiles {
       tokens[row] = entry & (kNarrowRegion - 1);
       const float term =
           whole + ((entry & kNarrowRegion) != 0 ? narrow : 0.0F) + ((entry & kLowRegion) != 0 ? low : 0.0F);
-      own_terms[row] = is_key ? term : -std::numeric_limits<float>::infinity();
+      own_terms[row] = is_key ? term : kNoKey;
     }
   }
 };
