@@ -34,8 +34,10 @@ struct PooledTiles {
   const std::uint16_t *key_k, *key_v;  // the head's keys and values
   const std::uint16_t* list;           // DroppedLists' of this block row
   float whole, narrow, low;            // DroppedLists'
-  std::uint16_t ahead[2][kTileKeys];   // the list's entries of tile t in ahead[t % 2], once they have arrived
-  float terms[kTileTerms][kTileKeys];  // what a tile's logits lack, of tile t in terms[t % kTileTerms]; -inf: no key
+  /// The list's entries of tile t in ahead[t % 2], once they have arrived; copied in pairs.
+  alignas(4) std::uint16_t ahead[2][kTileKeys];
+  /// What a tile's logits lack, of tile t in terms[t % kTileTerms]; kNoKey past the last region. Read in pairs.
+  alignas(8) float terms[kTileTerms][kTileKeys];
 
   /// Starts copying the list's entries of a tile, which arrive with the copies of the next one. Called by one whole
   /// warp; a lane reads those alone that it has copied.

@@ -20,6 +20,8 @@ OTHERS = ("attention_recall_p05", "attention_recall_min", "empty_rows", "choosin
 OTHERS += ("kept_area",)  # the share that is computed, where blocks are of many sizes
 DRAFT = "draft"
 ENDS = ("oracle", "random")
+REMAINDER = " + remainder"
+OWN_REMAINDER = f"sol_attn{REMAINDER}"  # as it was published
 CHEAP = 0.01  # of dense attention's FLOPs: what choosing may cost and still not matter beside 10% of the blocks
 COLUMNS = {
     "policy": "variant",
@@ -71,7 +73,7 @@ def judge(records, paper, plots):
         shown=60,
         columns_shown=12 if board["psnr"].isna().all() else 13,
     )
-    rivals = board[~board["variant"].str.startswith((DRAFT, *ENDS))]
+    rivals = board[[_is_rival(name) for name in board["variant"]]]
     own = board[board["variant"] == DRAFT].iloc[0]
     less_error, more_recall = rivals["gain"].astype(float) < 0, rivals["recall_gain"].astype(float) > 0
     ahead = rivals[less_error & more_recall]
@@ -104,6 +106,11 @@ def judge(records, paper, plots):
     return Judged(verdict, facts, [table], pictures)
 
 
+def _is_rival(variant):
+    """Neither the draft's own, nor an end of the scale, nor with a remainder that its authors do not have."""
+    return not variant.startswith((DRAFT, *ENDS)) and (REMAINDER not in variant or variant == OWN_REMAINDER)
+
+
 def variant_of(cell):
     """What the table calls a policy: rule and pooling of the draft where they are not the paper's, and the remainder."""
     words = [cell.policy]
@@ -111,7 +118,7 @@ def variant_of(cell):
         words += [f"{cell.pool} pooling"] if cell.pool not in ("", "avg") else []
         words += [f"rule {cell.rule}"] if cell.rule not in ("", "softmax") else []
     words += ["budget of the call"] if cell.config.get("budget") == "call" else []
-    return ", ".join(words) + (" + remainder" if cell.config.get("remainder") else "")
+    return ", ".join(words) + (REMAINDER if cell.config.get("remainder") else "")
 
 
 def _cells(records):
@@ -184,7 +191,7 @@ def _least(values):
 def _remainder(found):
     """What the remainder does to the draft's error, of the heads that have both: means, and over the most diffuse third,
     the heads in which the draft keeps the least mass. None without."""
-    plain, pooled = found.get(DRAFT), found.get(f"{DRAFT} + remainder")
+    plain, pooled = found.get(DRAFT), found.get(f"{DRAFT}{REMAINDER}")
     if plain is None or pooled is None:
         return None
     both = pd.DataFrame(
@@ -223,10 +230,11 @@ def _draw_costs(at, board, folder):
     heads, at = _at_most_budgets(at)
     figure, axes = style.panels(1, 1, 4.6)
     axis = axes[0][0]
-    named = [name for name in board["variant"] if not name.startswith((DRAFT, *ENDS))][:NAMED]
+    drawn = {name for found in at.values() for name in found}
+    named = [name for name in board["variant"] if name in drawn and not name.startswith((DRAFT, *ENDS))][:NAMED]
     colours = dict(zip(named, style.shades(len(named))))
     looks = {DRAFT: (style.BLUE, "-", "o"), "oracle": (style.GREEN, "--", "^"), "random": (style.GREY, ":", "D")}
-    looks |= {f"{DRAFT} + remainder": (style.ORANGE, "-", "s"), f"{DRAFT}, rule row + remainder": (style.RED, "-", "P")}
+    looks |= {f"{DRAFT}{REMAINDER}": (style.ORANGE, "-", "s"), f"{DRAFT}, rule row{REMAINDER}": (style.RED, "-", "P")}
     for name in board["variant"]:
         points = []
         for _, found in sorted(at.items()):
@@ -239,7 +247,7 @@ def _draw_costs(at, board, folder):
             points.append((cost.mean(), own["output_rel_l2"].mean()))
         points = [point for point in points if point[1] > style.SMALLEST_DRAWN and point[0] <= MOST_COST]
         if not points:
-            beyond += [name] if any(name in found for found in at.values()) else []
+            beyond += [name] if name in drawn else []
             continue
         known = name in looks or name in colours
         colour, line, marker = looks.get(name, (colours.get(name, "#D0D0D0"), "-", "."))
