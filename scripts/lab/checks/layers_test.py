@@ -15,7 +15,19 @@ FOLDERS = {
     "reference": ["", "bounds"],
     "kernels": ["core", "ptx", "draft", "attend", "attend/wgmma", "sweep", "", "testing", "python"],
     "harness": ["", "numbers", "dump", "record", "compare", "timing"],
-    "experiments": ["policies", "input", "device", "study", "questions", "timing", "tools", "verify", "flops", ""],
+    "experiments": [
+        "policies",
+        "input",
+        "device",
+        "study",
+        "study/gpu",
+        "questions",
+        "timing",
+        "tools",
+        "verify",
+        "flops",
+        "",
+    ],
 }
 # Of reference/ what kernels/ include beside their tests: pip builds them without Eigen and the rest of it.
 WITHOUT_EIGEN = {"reference/choices.hpp", "reference/kept_count.hpp"}

@@ -1,4 +1,4 @@
-#include "experiments/study/sweeps_gpu.hpp"
+#include "experiments/study/gpu/sweeps.hpp"
 
 #include <fmt/format.h>
 

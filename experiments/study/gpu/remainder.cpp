@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "experiments/study/sweeps_gpu.hpp"
+#include "experiments/study/gpu/sweeps.hpp"
 #include "reference/norm.hpp"
 #include "reference/parallel.hpp"
 

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "experiments/study/sweeps_gpu.hpp"
+#include "experiments/study/gpu/sweeps.hpp"
 
 namespace draft {
 namespace {

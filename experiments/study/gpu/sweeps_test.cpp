@@ -1,5 +1,5 @@
 // A head study on the GPU against the same study on the CPU: every metric.
-#include "experiments/study/sweeps_gpu.hpp"
+#include "experiments/study/gpu/sweeps.hpp"
 
 #include <gtest/gtest.h>
 

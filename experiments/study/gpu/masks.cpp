@@ -1,9 +1,9 @@
-// The second sweep on the GPU: dense output, then one family after the other (gpu_remainder.cpp adds what they have for
+// The second sweep on the GPU: dense output, then one family after the other (remainder.cpp adds what they have for
 // dropped blocks), then step 1 element by element.
 #include <algorithm>
 #include <cmath>
 
-#include "experiments/study/sweeps_gpu.hpp"
+#include "experiments/study/gpu/sweeps.hpp"
 #include "reference/parallel.hpp"
 
 namespace draft {
