@@ -4,9 +4,8 @@
 // Map:      one thread for each row for the norms, one CTA of 256 threads for each mask for the sums; the dense
 //           output's sums by 256 CTAs a head and one that adds their results.
 // Needs:    the mask sweep's LevelRows; sm_80 on.
-// Costs:    reads 40 video (masks + 1) bytes a head twice, writes 32 video masks, 16 more for a remainder; the dense
-// output
-//           once.
+// Costs:    reads 40 video (masks + 1) bytes a head twice and the dense output once; writes 32 video masks, 16 more for
+//           a remainder.
 // Numerics: fp64. Dropped mass is the sum of what is dropped: 1 - kept would lose the digits of a small mu. Sums over
 //           rows in a fixed order: same input, same bits.
 

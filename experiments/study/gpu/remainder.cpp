@@ -3,7 +3,6 @@
 // each region, so that the host computes it, in fp64.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "experiments/study/gpu/sweeps.hpp"
 #include "reference/norm.hpp"
@@ -40,15 +39,18 @@ void add_row(const Place& place, Index row, const CoarseRegions& regions, MaskEf
   const double log_kept = std::log(effect.kept[token]);  // -infinity if nothing is
   double highest = log_kept;
   for (const Index j : place.dropped) highest = std::max(highest, place.logs(row, j));
-  double total = std::exp(log_kept - highest);
-  for (const Index j : place.dropped) total += std::exp(place.logs(row, j) - highest);
-  const double kept = std::exp(log_kept - highest) / total;
+  const double kept_weight = std::exp(log_kept - highest);
+  std::vector<double> weights;  // of place.dropped
+  double total = kept_weight;
+  for (const Index j : place.dropped) total += weights.emplace_back(std::exp(place.logs(row, j) - highest));
+  const double kept = kept_weight / total;
   // Over kept columns P - P' = P^M (kept mass - its share); over a dropped block sum (P - P')^2 is expanded.
   double probs_error2 = place.sharpness[static_cast<std::size_t>(token)] * std::pow(effect.kept[token] - kept, 2) +
                         place.dropped_square[static_cast<std::size_t>(token)];
   Eigen::RowVectorXd output = kept * place.kept_output.row(token).cast<double>();
-  for (const Index j : place.dropped) {
-    const double share = std::exp(place.logs(row, j) - highest) / total, each = share / regions.sizes[j];
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const Index j = place.dropped[i];
+    const double share = weights[i] / total, each = share / regions.sizes[j];
     output += share * regions.values.row(j);
     probs_error2 += each * (share - 2.0 * static_cast<double>(place.masses(token, j)));
   }

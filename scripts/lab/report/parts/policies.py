@@ -146,11 +146,9 @@ def _row(name, own, draft, best, released, videos):
     both = draft[["prompt"]].assign(sha=draft.index.get_level_values("sha"))
     pairs = both.assign(first=own["output_rel_l2"], second=draft["output_rel_l2"]).dropna(subset=["first", "second"])
     over = None if name == DRAFT or pairs.empty else over_prompts(pairs)
-    better = (own["output_rel_l2"] < draft["output_rel_l2"].reindex(own.index)) & (
-        own["attention_recall"] > draft["attention_recall"].reindex(own.index)
-    )
+    more_recall = own["attention_recall"] - draft["attention_recall"].reindex(own.index)
+    better = (own["output_rel_l2"] < draft["output_rel_l2"].reindex(own.index)) & (more_recall > 0)
     gain = None if name == DRAFT or pairs.empty else mean(pairs["first"] - pairs["second"])
-    recall_gain = (own["attention_recall"] - draft["attention_recall"].reindex(own.index)).mean()
     return {
         "variant": name,
         "heads": len(own),
@@ -161,7 +159,7 @@ def _row(name, own, draft, best, released, videos):
         "empty": _mean(own["empty_rows"]),
         "choosing": _mean(own["choosing_flops_share"]) or 0.0,
         "gain": gain,
-        "recall_gain": None if gain is None else recall_gain,
+        "recall_gain": None if gain is None else more_recall.mean(),
         "interval": f"{over['low']:.3g} to {over['high']:.3g}" if over else None,
         "surely": over is not None and over["high"] < 0,
         "wins": None if name == DRAFT else f"{int(better.sum())} of {len(pairs)}",
