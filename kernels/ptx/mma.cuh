@@ -119,6 +119,23 @@ __device__ inline std::uint32_t pack(float low, float high) {
   }
 }
 
+/// Rounds four floats to E4M3, to nearest; beyond 448 to 448. The first is in the lowest byte. Needs sm_89.
+__device__ inline std::uint32_t pack_e4m3(float a, float b, float c, float d) {
+  std::uint32_t packed;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
+  __trap();
+  packed = __float_as_uint(a + b + c + d);
+#else
+  asm("{\n.reg .b16 low, high;\n"
+      "cvt.rn.satfinite.e4m3x2.f32 low, %2, %1;\n"
+      "cvt.rn.satfinite.e4m3x2.f32 high, %4, %3;\n"
+      "mov.b32 %0, {low, high};\n}"
+      : "=r"(packed)
+      : "f"(a), "f"(b), "f"(c), "f"(d));
+#endif
+  return packed;
+}
+
 /// Byte offset of a 16-byte chunk in a tile whose rows are kDim 2-byte elements. Chunks are permuted by row % 8, so
 /// that the eight rows that ldmatrix reads at once lie in different banks.
 template <int kDim>

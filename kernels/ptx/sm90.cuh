@@ -75,6 +75,16 @@ __device__ inline void load_box_for_pair(std::uint32_t to, const CUtensorMap* ma
       "h"(static_cast<std::uint16_t>(3))
       : "memory");
 }
+/// Starts the copy of consecutive bytes to shared memory, both ends aligned to 16 and a multiple of 16. They arrive at
+/// `barrier`.
+__device__ inline void load_bytes(std::uint32_t to, const void* from, int bytes, std::uint32_t barrier,
+                                  std::uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
+          to),
+      "l"(from), "r"(bytes), "r"(barrier), "l"(policy)
+      : "memory");
+}
 /// Starts the copy of a box from shared memory to global memory; rows outside the map are not written.
 __device__ inline void store_box(const CUtensorMap* map, int channel, int x, int y, int z, int head,
                                  std::uint32_t from) {

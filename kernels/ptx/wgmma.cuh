@@ -103,6 +103,53 @@ __device__ inline void multiply_left(float (&sums)[32], const std::uint32_t (&a)
   }
 }
 
+// 8-bit products: 32 channels or keys at a time; B always with the summed axis contiguous, there is no transposed read.
+
+#define DRAFT_INTEGER_SUMS_8(sums, i)                                                                           \
+  "+r"(sums[i]), "+r"(sums[i + 1]), "+r"(sums[i + 2]), "+r"(sums[i + 3]), "+r"(sums[i + 4]), "+r"(sums[i + 5]), \
+      "+r"(sums[i + 6]), "+r"(sums[i + 7])
+#define DRAFT_INTEGER_SUMS_32(sums, i)                                                             \
+  DRAFT_INTEGER_SUMS_8(sums, i), DRAFT_INTEGER_SUMS_8(sums, i + 8), DRAFT_INTEGER_SUMS_8(sums, i + 16), \
+      DRAFT_INTEGER_SUMS_8(sums, i + 24)
+
+/// sums[64 x 128] (+)= A[64 x 32] B[128 x 32]^T of INT8 numbers, exact; A in registers, B in shared memory.
+__device__ inline void multiply_int8(std::int32_t (&sums)[64], const std::uint32_t (&a)[4], std::uint64_t b,
+                                     int accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {" DRAFT_NAMES_64
+      "}, {%64, %65, %66, %67}, %68, p;\n}"
+      : DRAFT_INTEGER_SUMS_32(sums, 0), DRAFT_INTEGER_SUMS_32(sums, 32)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+}
+template <int kOpen>
+__device__ inline void wait_for_products(std::int32_t (&sums)[64]) {
+  asm volatile("wgmma.wait_group.sync.aligned %64;"
+               : DRAFT_INTEGER_SUMS_32(sums, 0), DRAFT_INTEGER_SUMS_32(sums, 32)
+               : "n"(kOpen)
+               : "memory");
+}
+
+#define DRAFT_SUMS_4(sums, i) "+f"(sums[i]), "+f"(sums[i + 1]), "+f"(sums[i + 2]), "+f"(sums[i + 3])
+
+/// sums[64 x 136] (+)= A[64 x 32] B[136 x 32]^T of E4M3 numbers; A in registers, B in shared memory. The hardware keeps
+/// about 13 fraction bits of a sum.
+__device__ inline void multiply_e4m3(float (&sums)[68], const std::uint32_t (&a)[4], std::uint64_t b, int accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %73, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n136k32.f32.e4m3.e4m3 {" DRAFT_NAMES_64
+      ", %64, %65, %66, %67}, {%68, %69, %70, %71}, %72, p, 1, 1;\n}"
+      : DRAFT_SUMS_64(sums), DRAFT_SUMS_4(sums, 64)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+}
+/// Waits for all groups; then `sums` may be used and `left`, the A registers, may be overwritten.
+__device__ inline void wait_for_products(float (&sums)[68], const std::uint32_t (&left)[4][4]) {
+  asm volatile("wgmma.wait_group.sync.aligned 0;"
+               : DRAFT_SUMS_64(sums), DRAFT_SUMS_4(sums, 64)
+               : DRAFT_LEFT_8(left, 0), DRAFT_LEFT_8(left, 2)
+               : "memory");
+}
+
 /// sums[64 x 128] (+)= A[64 x 8] B[128 x 8]^T in TF32; A in registers, B in shared memory with contiguous channels.
 __device__ inline void multiply_tf32(float (&sums)[64], const std::uint32_t (&a)[4], std::uint64_t b, int accumulate) {
   asm volatile(
@@ -113,6 +160,9 @@ __device__ inline void multiply_tf32(float (&sums)[64], const std::uint32_t (&a)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
 }
 
+#undef DRAFT_SUMS_4
+#undef DRAFT_INTEGER_SUMS_32
+#undef DRAFT_INTEGER_SUMS_8
 #undef DRAFT_LEFT_IN_REGISTERS
 #undef DRAFT_LEFT_8
 #undef DRAFT_SUMS_64

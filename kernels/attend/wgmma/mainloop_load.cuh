@@ -6,11 +6,6 @@
 
 namespace draft::gpu {
 
-/// The load warp lets the scheduler fetch the next work tile when this many blocks of the current one are still to be
-/// loaded. Late is good for balance: a CTA should not hold a work tile that an idle one could start. But the
-/// scheduler's three dependent reads of global memory must be done before the current tile's loads are.
-inline constexpr int kTileLookahead = 8;
-
 /// A bit for each of a tile's 128 rows: 1 if it is a token. Called by a whole warp; all lanes get the same result.
 __device__ inline uint4 token_rows(const TileGrid& grid, std::uint32_t shape, int lane) {
   const int map = static_cast<int>(shape & 0xff), columns = static_cast<int>(shape >> 8 & 0xff);

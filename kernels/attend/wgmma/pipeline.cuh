@@ -61,16 +61,25 @@ struct WgmmaCall {
   CUtensorMap pooled_k, pooled_v;
   int regions, pooled_tiles;
   DroppedBlocks dropped;
+
+  /// How many work tiles this launch has, and which is the one at `position` of its order.
+  __device__ int tiles_to_do() const { return only_recompute ? *recompute.count : work_tiles; }
+  __device__ int tile_at(int position) const { return only_recompute ? recompute.tiles[position] : position; }
 };
 
 /// A block row's tiles of keys: the `kept` blocks of its list, then with a remainder tiles of pooled rows. A row that
 /// keeps every block, as text rows do, has no remainder. -1 (no more work tiles) stays -1.
-template <bool kRemainder>
-__device__ inline int key_tiles(const WgmmaCall& call, int kept) {
+template <bool kRemainder, typename Call>
+__device__ inline int key_tiles(const Call& call, int kept) {
   return kRemainder && kept >= 0 && kept < call.blocks ? kept + call.pooled_tiles : kept;
 }
 
 inline constexpr int kConsumerWarps = 8;
+
+/// The load warp lets the scheduler fetch the next work tile when this many blocks of the current one are still to be
+/// loaded. Late is good for balance: a CTA should not hold a work tile that an idle one could start. But the
+/// scheduler's three dependent reads of global memory must be done before the current tile's loads are.
+inline constexpr int kTileLookahead = 8;
 
 template <int kDim>
 struct TileSizes {

@@ -11,12 +11,13 @@ namespace draft::gpu {
 /// the CTA's index; the others come from a counter. A pair has two block rows of a head and strides through the list,
 /// since all rows of a dense call are equally long. If a head has an odd number of block rows, both CTAs of the last
 /// pair compute its last one, to the same bits.
-template <bool kPair>
+template <bool kPair, typename Call>
 struct TileScheduler {
-  const WgmmaCall& call;
+  const Call& call;
   int lane;
   int position = static_cast<int>(kPair ? blockIdx.x / 2 : blockIdx.x);
-  int work_tiles = call.only_recompute ? *call.recompute.count : call.work_tiles;
+  int work_tiles = call.tiles_to_do();
+
 
   __device__ void advance() {
     if constexpr (kPair) {
@@ -33,15 +34,15 @@ struct TileScheduler {
       const int row = min(position % pairs * 2 + static_cast<int>(blockIdx.x) % 2, call.blocks - 1);
       return position < call.work_tiles / call.blocks * pairs ? head * call.blocks + row : -1;
     } else {
-      return position >= work_tiles ? -1 : call.only_recompute ? call.recompute.tiles[position] : position;
+      return position >= work_tiles ? -1 : call.tile_at(position);
     }
   }
 };
 
 /// Gives out the work tiles until there are none.
-template <bool kPair>
-__device__ inline void schedule_tiles(const WgmmaCall& call, PipelineState& state, int lane) {
-  TileScheduler<kPair> scheduler{call, lane};
+template <bool kPair, typename Call, typename State>
+__device__ inline void schedule_tiles(const Call& call, State& state, int lane) {
+  TileScheduler<kPair, Call> scheduler{call, lane};
   for (int n = 0;; ++n) {
     const Slot slot(n);
     wait_for_phase(shared_address(&state.tile_empty[slot.index]), slot.parity ^ 1);

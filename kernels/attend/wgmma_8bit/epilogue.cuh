@@ -1,0 +1,93 @@
+#pragma once
+// The epilogue of an attend_8bit CTA: each consumer warp writes its 16 rows of O and their log-sum-exp to global memory.
+// Conventions: pipeline.cuh.
+
+#include "kernels/attend/wgmma_8bit/mainloop_mma.cuh"
+
+namespace draft::gpu {
+
+/// Where the rows of a work tile stand: its token, or -1 for a row that is none.
+struct RowPlaces {
+  const TileBox& box;
+  int width;
+  __device__ int operator()(int row) const {
+    if (row >= box.rows * box.columns) return -1;
+    return box.first + row / box.columns * width + row % box.columns;
+  }
+};
+
+template <Element kElement, bool kRemainder>
+__device__ void EightBitConsumer<kElement, kRemainder>::finish(float (&o)[68], EightBitSoftmax& softmax,
+                                                               Slot slot) {
+  constexpr float kLn2 = 0.6931471805599453F;
+  const WorkTile& tile = state.tiles[slot.index];
+  float total[2] = {o[64], o[66]};
+  if (any_aside) {
+    const float2 factor = softmax.take_factor();
+#pragma unroll
+    for (int n = 0; n < 16; ++n) {
+      const float4 earlier = aside[n * 32 + lane];
+      o[4 * n] = fmaf(earlier.x, factor.x, o[4 * n]);
+      o[4 * n + 1] = fmaf(earlier.y, factor.x, o[4 * n + 1]);
+      o[4 * n + 2] = fmaf(earlier.z, factor.y, o[4 * n + 2]);
+      o[4 * n + 3] = fmaf(earlier.w, factor.y, o[4 * n + 3]);
+    }
+    total[0] = fmaf(aside_total[0], factor.x, total[0]);
+    total[1] = fmaf(aside_total[1], factor.y, total[1]);
+  }
+  const float v_scale = call.operands.heads[tile.head].v_scale();
+  const float2 shift = softmax.shift();
+  const RowPlaces place{tile.box, call.layout.width};
+  float* const lse = call.lse + static_cast<std::int64_t>(tile.head) * call.layout.tokens();
+  const auto* const terms = reinterpret_cast<const RowTerms*>(
+      call.operands.q + static_cast<std::int64_t>(tile.head * call.blocks + tile.row) * kQueryBytes + kOperandBytes);
+  float inverse[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    inverse[half] = __fdividef(1.0F, total[half] * v_scale);
+    const int token = lane % 4 == 0 ? place(first_row() + half * 8 + lane / 4) : -1;
+    const float base2 = (half == 0 ? shift.x : shift.y) - EightBitSoftmax::kOffset;
+    if (token >= 0) {
+      lse[token] = fmaf(base2, kLn2, logf(total[half])) + terms->lse_term[first_row() + half * 8 + lane / 4];
+    }
+  }
+  // Through this warp's part of shared memory, so that a token's 256 bytes are written together. Chunks of 16 bytes are
+  // permuted by the row, so that eight rows lie in different banks.
+  __syncwarp();  // all lanes have read what was put aside
+  const std::uint32_t memory = shared_address(aside);
+  const auto at = [](int row, int chunk) { return static_cast<std::uint32_t>(row * 256 + ((chunk ^ (row & 7)) << 4)); };
+#pragma unroll
+  for (int c = 0; c < 8; ++c) {
+    const float *left = o + 8 * c, upper = inverse[0], lower = inverse[1];
+    store_matrices(memory + at(lane % 16, 2 * c + lane / 16), pack<kElement>(left[0] * upper, left[1] * upper),
+                   pack<kElement>(left[2] * lower, left[3] * lower), pack<kElement>(left[4] * upper, left[5] * upper),
+                   pack<kElement>(left[6] * lower, left[7] * lower));
+  }
+  __syncwarp();
+  auto* const out = static_cast<uint4*>(call.o) + call.layout.offset(tile.head, 0) / 8;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int row = 2 * i + lane / 16, chunk = lane % 16, token = place(first_row() + row);
+    const uint4 channels = *reinterpret_cast<const uint4*>(reinterpret_cast<const char*>(aside) + at(row, chunk));
+    if (token >= 0) out[static_cast<std::int64_t>(token) * 16 + chunk] = channels;
+  }
+  __syncwarp();  // all lanes have read before the next work tile puts something aside
+  arrive_lanes(state.tile_empty[slot.index]);
+}
+
+/// A work tile without a key: O is 0, the log-sum-exp -inf.
+template <Element kElement, bool kRemainder>
+__device__ void EightBitConsumer<kElement, kRemainder>::finish_empty(Slot slot) {
+  const WorkTile& tile = state.tiles[slot.index];
+  const RowPlaces place{tile.box, call.layout.width};
+  auto* const out = static_cast<uint4*>(call.o) + call.layout.offset(tile.head, 0) / 8;
+  for (int row = 0; row < 16; ++row) {
+    const int token = place(first_row() + row);
+    if (token < 0) break;
+    if (lane < 16) out[static_cast<std::int64_t>(token) * 16 + lane] = make_uint4(0, 0, 0, 0);
+    if (lane == 0) call.lse[static_cast<std::int64_t>(tile.head) * call.layout.tokens() + token] = kMinusInfinity;
+  }
+  arrive_lanes(state.tile_empty[slot.index]);
+}
+
+}  // namespace draft::gpu
