@@ -7,6 +7,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "reference/eight_bit.hpp"
 #include "reference/exponential.hpp"
 
 namespace draft {
@@ -52,6 +53,7 @@ std::vector<Columns> kept_columns(const Stripes& stripes, const BlockMask& mask,
 
 /// The pooled rows of the blocks that a block row drops, and what their sizes add to a logit.
 struct Dropped {
+  std::vector<Index> columns;
   Matrix k, v;   // [dropped, head_dim]
   Vector terms;  // ln |R_j|, [dropped]
 };
@@ -61,7 +63,7 @@ Dropped dropped_rows(const Partition& partition, const BlockMask& mask, Index bl
   std::vector<Index> columns;
   if (remainder != nullptr && block < partition.regions()) columns = mask.dropped(block);
   const auto count = static_cast<Index>(columns.size());
-  Dropped dropped{Matrix(count, dim), Matrix(count, dim), Vector(count)};
+  Dropped dropped{columns, Matrix(count, dim), Matrix(count, dim), Vector(count)};
   for (Index i = 0; i < count; ++i) {
     const Index column = columns[static_cast<std::size_t>(i)];
     dropped.k.row(i) = remainder->k.row(column);
@@ -79,13 +81,15 @@ double ratio(double found, double allowed) { return found == 0.0 ? 0.0 : found /
 
 }  // namespace
 
-KernelTruth::KernelTruth(const Problem& problem, RegionSize region, KernelFormat format)
+KernelTruth::KernelTruth(const Problem& problem, RegionSize region, KernelFormat format, Arithmetic arithmetic)
     : region_tokens_(region.height * region.width),
       text_blocks_((problem.grid.text + region_tokens_ - 1) / region_tokens_),
       format_(format),
       stripes_((require_valid(problem), problem), Partition(problem.grid, region)),
       absolute_v_(stripes_.v.cwiseAbs()),
-      longest_k_(problem.k.rowwise().norm().maxCoeff()) {}
+      longest_k_(problem.k.rowwise().norm().maxCoeff()) {
+  if (arithmetic == Arithmetic::eight_bit) eight_bit_ = std::make_shared<EightBitHead>(stripes_, region_tokens_);
+}
 
 RowsTruth KernelTruth::rows(const BlockMask& mask, Index block, const PooledRows* remainder) const {
   const Index regions = partition().regions();
@@ -112,7 +116,8 @@ RowsTruth KernelTruth::rows(const BlockMask& mask, Index block, const PooledRows
                   Vector::Constant(count, -kInfinity),
                   Matrix::Zero(count, dim),
                   Vector::Zero(count),
-                  Vector::Zero(count)};
+                  Vector::Zero(count),
+                  Vector::Zero(eight_bit_ ? count : 0)};
   for (Index r = 0; r < count; ++r) truth.tokens.push_back(text ? first + r : partition().order()[first + r]);
   if (keys == 0) return truth;
 
@@ -135,6 +140,20 @@ RowsTruth KernelTruth::rows(const BlockMask& mask, Index block, const PooledRows
     exponentiate(p.row(r).array());
     total[r] = row.sum();
     truth.lse[r] = highest + std::log(total[r]);
+  }
+
+  if (eight_bit_) {
+    EightBitColumns attended{{}, dropped.columns, remainder, dropped.terms};
+    at = 0;
+    for (const Columns& piece : columns) {
+      truth.o.noalias() += p.middleCols(at, piece.size) * stripes_.v.middleRows(piece.first, piece.size);
+      for (Index i = 0; i < piece.size; ++i) attended.kept.push_back(piece.first + i);
+      at += piece.size;
+    }
+    if (at < keys) truth.o.noalias() += p.rightCols(keys - at) * dropped.v;
+    for (Index r = 0; r < count; ++r) truth.o.row(r) /= total[r];
+    eight_bit_->bound(stripes_.q.middleRows(first, count), attended, p, total, format_, truth);
+    return truth;
   }
 
   Matrix weight = Matrix::Zero(count, dim);  // P |V|
@@ -184,6 +203,15 @@ std::optional<double> KernelError::rel_l2() const {
   return std::sqrt(square_error_ / square_);
 }
 
+double KernelError::total_over_expected() const {
+  if (found_ == 0.0) return 0.0;
+  constexpr double kRare = 18.0;        // e^-18
+  constexpr double kLeast = 1.5 * 1.5;  // of the mean square
+  const double n = expected_ * expected_ / expected_square_;
+  const double limit = std::max(kLeast, 1.0 + 2.0 * std::sqrt(kRare / n) + 2.0 * kRare / n);
+  return std::sqrt(found_ / (limit * expected_));
+}
+
 void KernelError::add(const RowsTruth& truth, Index block, const Matrix& o, const Vector& lse) {
   double block_error = 0.0, block_square = 0.0;
   for (Index r = 0; r < truth.o.rows(); ++r) {
@@ -199,6 +227,11 @@ void KernelError::add(const RowsTruth& truth, Index block, const Matrix& o, cons
       max_abs = larger(max_abs, off[c]);
       element_over_bound = larger(element_over_bound, ratio(off[c], truth.o_bound(r, c)));
     }
+    if (truth.row_expected.size() == 0) continue;
+    const double expected = truth.row_expected[r] * truth.row_expected[r];
+    found_ += off.squaredNorm();
+    expected_ += expected;
+    expected_square_ += expected * expected;
   }
   rows += truth.o.rows();
   square_error_ += block_error;

@@ -1,0 +1,319 @@
+#include "reference/eight_bit.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "reference/exponential.hpp"
+
+namespace draft {
+namespace {
+
+constexpr double kFloat = 1.0 / (1 << 24);      // fp32's unit roundoff
+constexpr double kUnit = 1.0 / 16;              // E4M3's unit roundoff
+constexpr double kMeanSquare = 0.54;            // of the spacing of a floating-point format relative to its largest
+constexpr double kSubnormal = 1.0 / (1 << 17);  // half of E4M3's smallest spacing, relative to a row's largest p
+constexpr double kLost = 1.0 / (1 << 16);       // below this p may round to 0: twice that, for the logits' errors
+constexpr double kRelevant = 1.0 / (1 << 10);   // p whose logit's error counts when errors are large
+constexpr double kSums = 1.0 / (1 << 7);        // largest relative error of sums in truncated accumulators
+constexpr double kTypicalSums = kSums / 4.0;    // and the typical one
+constexpr double kSampleMean = 1.25;            // a block's step at most grows by this if m is a sample's mean
+constexpr double kSigmas = 6.0;
+constexpr double kCoherent = 0.3;       // least error of the lse relative to no averaging at all; times 6: 1.8 sigma
+constexpr double kMostExponent = 60.0;  // e^60: any tolerance is larger than what it is capped with, and fits float
+constexpr Index kMostRows = 128;        // rows at a time: bounds the memory
+constexpr Index kFlushed = 1024;        // keys between two additions to fp32
+constexpr int kPhases = 6;              // shifts, over an octave, at which P's rounding is tried for the lse
+constexpr double kStale[EightBitHead::kDraws] = {0.0, 0.6, 1.2};  // octaves that shift is below the maximum
+
+}  // namespace
+
+double to_e4m3(double x) {
+  const double size = std::abs(x);
+  double rounded;
+  if (size < 1.0 / 64) {
+    constexpr double kMagic = 1.5 * (std::int64_t{1} << 43);  // one unit in its last place: 2^-9
+    rounded = (size + kMagic) - kMagic;
+  } else {
+    constexpr int kDropped = 49;
+    const auto bits = std::bit_cast<std::uint64_t>(size);
+    const std::uint64_t odd = (bits >> kDropped) & 1;
+    const std::uint64_t half = (std::uint64_t{1} << (kDropped - 1)) - 1 + odd;
+    rounded = std::min(std::bit_cast<double>((bits + half) >> kDropped << kDropped), 448.0);
+  }
+  return std::isnan(x) ? x : std::copysign(rounded, x);
+}
+
+int value_exponent(const Matrix& v) {
+  const double largest = v.size() == 0 ? 0.0 : v.cwiseAbs().maxCoeff();
+  if (!(largest > 0.0) || std::isinf(largest)) return 0;
+  const double rms = largest * std::sqrt((v / largest).squaredNorm() / static_cast<double>(v.size()));
+  const int exponent = std::ilogb(rms);
+  return largest > std::ldexp(448.0, exponent) ? std::ilogb(largest) - 7 : exponent;
+}
+
+std::vector<Index> key_blocks(const Partition& partition, Index region_tokens) {
+  std::vector<Index> sizes;
+  for (Index region = 0; region < partition.regions(); ++region) sizes.push_back(partition.size(region));
+  for (Index left = partition.grid().text; left > 0; left -= region_tokens) {
+    sizes.push_back(std::min(left, region_tokens));
+  }
+  return sizes;
+}
+
+EightBitHead::Keys EightBitHead::Keys::rows(const std::vector<Index>& chosen) const {
+  Keys out;
+  for (int i = 0; i < kDraws; ++i) {
+    out.k[i] = k[i](chosen, Eigen::all);
+    out.step[i] = step[i](chosen);
+  }
+  out.length = length(chosen);
+  out.sum = sum(chosen);
+  out.v = v(chosen, Eigen::all);
+  out.v_error = v_error(chosen, Eigen::all);
+  out.v_length = v_length(chosen);
+  return out;
+}
+
+void EightBitHead::Keys::append(const Keys& other) {
+  const auto join = [](auto& one, const auto& two) {
+    one.conservativeResize(one.rows() + two.rows(), two.cols());
+    one.bottomRows(two.rows()) = two;
+  };
+  const auto extend = [](Vector& one, const Vector& two) {
+    one.conservativeResize(one.size() + two.size());
+    one.tail(two.size()) = two;
+  };
+  for (int i = 0; i < kDraws; ++i) {
+    join(k[i], other.k[i]);
+    extend(step[i], other.step[i]);
+  }
+  extend(length, other.length);
+  extend(sum, other.sum);
+  join(v, other.v);
+  join(v_error, other.v_error);
+  extend(v_length, other.v_length);
+}
+
+/// Rows in consecutive blocks of these sizes.
+EightBitHead::Keys EightBitHead::rounded(const Matrix& k, const Matrix& v, const std::vector<Index>& blocks) const {
+  Keys out;
+  for (int i = 0; i < kDraws; ++i) {
+    const Matrix centred = k.rowwise() - mean_[i].transpose();
+    out.k[i].resize(k.rows(), k.cols());
+    out.step[i].resize(k.rows());
+    Index first = 0;
+    for (const Index size : blocks) {
+      const auto block = centred.middleRows(first, size);
+      const double step = int8_step(block.cwiseAbs().maxCoeff());
+      out.step[i].segment(first, size).setConstant(step);
+      out.k[i].middleRows(first, size) = (block / (step > 0.0 ? step : 1.0)).array().round().matrix().cast<float>();
+      first += size;
+    }
+    if (i > 0) continue;
+    out.length = centred.rowwise().norm();
+    out.sum = centred.cwiseAbs().rowwise().sum();
+  }
+  const Matrix scaled = v * std::ldexp(1.0, -exponent_);
+  const Matrix nearest = scaled.unaryExpr([](double x) { return to_e4m3(x); });
+  out.v = nearest.cast<float>();
+  out.v_error = (nearest - scaled).cast<float>();
+  out.v_length = nearest.rowwise().norm();
+  return out;
+}
+
+EightBitHead::EightBitHead(const Stripes& stripes, Index region_tokens)
+    : scale_(stripes.scale), exponent_(value_exponent(stripes.v)) {
+  const Matrix& k = stripes.k;
+  mean_[0] = k.colwise().mean().transpose();
+  for (Index start = 0; start < 2; ++start) {
+    const Index count = (k.rows() - start + 1) / 2;
+    mean_[1 + start] = mean_[0];
+    const Matrix every_other = k(Eigen::seqN(start, count, 2), Eigen::all);
+    if (count > 0) mean_[1 + start] = every_other.colwise().mean().transpose();
+  }
+  keys_ = rounded(k, stripes.v, key_blocks(stripes.atoms, region_tokens));
+}
+
+/// Up to kMostRows rows: weights of keys, and what is summed over keys, by row.
+struct EightBitHead::Work {
+  Index first;                 // in truth
+  Keys keys;                   // of the block row
+  Matrix q;                    // unscaled
+  Vector step;                 // of q
+  Floats p;                    // normalised, [rows, keys]
+  Floats square;               // variance of p, from logits and from its own rounding
+  Floats most;                 // largest error of p
+  Vector random, random_v;     // sum of `square`, and times |v|^2
+  Vector term_v;               // sum of (P_j |v_j|)^2
+  Vector lost, lost_v;         // sum of the P_j that may round to 0, and times |v_j|
+  Vector spread, largest;      // sum of P_j s_j; largest s_j of a key that matters
+  Vector largest_most, least;  // sum of `most`; least row sum relative to the exact one
+  Vector drawn, drawn_most;    // square error of O in the draws: mean, largest
+  Vector lse_drawn;            // largest square error of the lse
+
+  void resize(Index rows, Index count) {
+    for (Floats* weights : {&p, &square, &most}) weights->resize(rows, count);
+    for (Vector* sums : {&step, &random, &random_v, &term_v, &lost, &lost_v, &spread, &largest, &largest_most, &least,
+                         &drawn, &drawn_most, &lse_drawn}) {
+      sums->setZero(rows);
+    }
+  }
+};
+
+void EightBitHead::weigh(const Matrix& q, const Matrix& p, const Vector& total, Work& work) const {
+  const Keys& keys = work.keys;
+  const Index count = keys.length.size();
+  work.resize(q.rows(), count);
+  work.q = q;
+  const double dim = static_cast<double>(q.cols());
+  const Eigen::ArrayXd length = keys.length.array(), steps = keys.step[0].array(), sum = keys.sum.array();
+  const Eigen::ArrayXd v_square = keys.v_length.array().square();
+  const double longest_sum = count > 0 ? sum.maxCoeff() : 0.0;
+  Eigen::ArrayXd relative, normalised, square, spread, most, rounding;
+  for (Index r = 0; r < q.rows(); ++r) {
+    const double step = int8_step(q.row(r).cwiseAbs().maxCoeff()), norm = q.row(r).norm();
+    work.step[r] = step;
+    relative = p.row(work.first + r).transpose().array();
+    normalised = relative / total[work.first + r];
+    square = scale_ * scale_ / 12.0 *
+             ((step * step + std::pow(8.0 * kFloat * norm, 2)) * length.square() +
+              (norm * norm + dim * step * step / 12.0) * steps.square());
+    spread = square.sqrt();
+    rounding = (kMeanSquare * kUnit * kUnit * relative.square()).max(kSubnormal * kSubnormal) / 3.0;
+    rounding = rounding.min(relative.square()) / std::pow(total[work.first + r], 2);
+    // e^x - 1 by its first terms where x is small: Eigen's expm1 is slow.
+    square = (square < 1e-4).select(square + 0.5 * square.square(), square.min(kMostExponent).exp() - 1.0);
+    square = normalised.square() * square + rounding;
+    work.random[r] = square.sum();
+    work.random_v[r] = (square * v_square).sum();
+    work.term_v[r] = (normalised.square() * v_square).sum();
+    work.lost[r] = (relative < kLost).select(normalised, 0.0).sum();
+    work.lost_v[r] = (relative < kLost).select(normalised * keys.v_length.array(), 0.0).sum();
+    work.spread[r] = (normalised * spread).sum();
+    work.largest[r] = (relative >= kRelevant).select(spread, 0.0).maxCoeff();
+
+    for (int i = 0; i < kPhases; ++i) {
+      const double phase = std::exp2(7.0 + static_cast<double>(i) / kPhases);
+      const double sum_of_rounded = relative.unaryExpr([&](double x) { return to_e4m3(x * phase); }).sum();
+      const double error = sum_of_rounded / (phase * total[work.first + r]) - 1.0;
+      work.lse_drawn[r] = std::max(work.lse_drawn[r], error * error);
+    }
+
+    const double worst_steps = kSampleMean * (q.row(r).lpNorm<1>() / 2.0 + dim * step / 4.0);
+    const double fp32 = kFloat * (16.0 + 8.0 * scale_ * norm * longest_sum);
+    most = (scale_ * (step / 2.0 * sum + worst_steps * steps) + fp32).min(kMostExponent).exp();
+    const double subnormal = kSubnormal * most.maxCoeff() / total[work.first + r];
+    work.least[r] = (normalised / most * (1.0 - kUnit) - normalised.min(subnormal)).sum();
+    most = normalised * (most * (1.0 + kUnit) - 1.0) + (normalised * most).min(subnormal);
+    work.largest_most[r] = most.sum();
+    work.p.row(r) = normalised.matrix().transpose().cast<float>();
+    work.square.row(r) = square.matrix().transpose().cast<float>();
+    work.most.row(r) = most.matrix().transpose().cast<float>();
+  }
+}
+
+/// One kernel's errors: `which` chooses m and how stale the maximum is.
+void EightBitHead::draw(int which, Work& work, const Vector& terms, const RowsTruth& truth) const {
+  Floats numbers(work.q.rows(), work.q.cols());
+  for (Index r = 0; r < work.q.rows(); ++r) {
+    numbers.row(r) = (work.q.row(r) / (work.step[r] > 0.0 ? work.step[r] : 1.0)).array().round().matrix().cast<float>();
+  }
+  Floats weights = numbers * work.keys.k[which].transpose();
+  const Vector& steps = work.keys.step[which];
+  Eigen::ArrayXd row;
+  for (Index r = 0; r < weights.rows(); ++r) {
+    row = weights.row(r).transpose().cast<double>().array() * steps.array() * (work.step[r] * scale_);
+    row.tail(terms.size()) += terms.array();
+    const double highest = row.maxCoeff();
+    const double shift = highest - (7.0 + kStale[which]) * std::numbers::ln2;
+    row -= shift;
+    exponentiate(row.head(row.size()));
+    row = row.unaryExpr([](double x) { return to_e4m3(x); });
+    const double total = row.sum();
+    const double lse = shift + std::log(total) + scale_ * work.q.row(r).dot(mean_[which]);
+    work.lse_drawn[r] = std::max(work.lse_drawn[r], std::pow(lse - truth.lse[work.first + r], 2));
+    weights.row(r) =
+        (row / total - work.p.row(r).transpose().cast<double>().array()).matrix().transpose().cast<float>();
+  }
+  const Vector error = (weights * work.keys.v).cast<double>().rowwise().squaredNorm();
+  work.drawn += error / static_cast<double>(kDraws);
+  work.drawn_most = work.drawn_most.cwiseMax(error);
+}
+
+void EightBitHead::finish(const Work& work, KernelFormat element, RowsTruth& truth) const {
+  const Keys& keys = work.keys;
+  const Index count = keys.v.rows(), rows = work.q.rows();
+  const double n = static_cast<double>(count), unit = std::ldexp(1.0, exponent_), u = element.unit_roundoff();
+  const double dim = static_cast<double>(work.q.cols()), smallest = std::ldexp(1.0, element.lowest - 1);
+  const Floats sizes = keys.v.cwiseAbs();
+  const Matrix weight = (work.p * sizes).cast<double>(), most = (work.most * sizes).cast<double>();
+  const Matrix centre = (work.square * keys.v).cast<double>();
+  const Vector v_part = (work.p * keys.v_error).cast<double>().rowwise().norm();
+  Vector accumulators = Vector::Zero(rows);  // squares
+  for (Index first = 0; first < count; first += kFlushed) {
+    const Index size = std::min(kFlushed, count - first);
+    accumulators +=
+        (work.p.middleCols(first, size) * keys.v.middleRows(first, size)).cast<double>().rowwise().squaredNorm();
+  }
+  const Eigen::RowVectorXd largest_v = sizes.colwise().maxCoeff().cast<double>();
+  const double longest_v = keys.v_length.maxCoeff(), longest_k = keys.length.maxCoeff();
+  for (Index r = 0; r < rows; ++r) {
+    const Index at = work.first + r;
+    const Eigen::RowVectorXd o = truth.o.row(at) / unit;
+    const double length = o.norm(), cap = longest_v * (1.0 + kUnit) + length;
+    const double independent =
+        std::max(0.0, work.random_v[r] - 2.0 * o.dot(centre.row(r)) + work.random[r] * o.squaredNorm());
+    const double sums = kTypicalSums * kTypicalSums * (accumulators[r] + work.term_v[r] + o.squaredNorm());
+    const double expected = std::sqrt(std::max(independent, work.drawn[r]) + sums + v_part[r] * v_part[r] +
+                                      kMeanSquare * u * u / 3.0 * o.squaredNorm());
+    truth.row_expected[at] = unit * std::min(expected, cap);
+
+    const double largest = kSigmas * work.largest[r];
+    const double growth = largest > 0.0 ? std::expm1(std::min(largest, kMostExponent)) / largest : 1.0;
+    const double random = std::sqrt(growth * growth * std::max(independent, work.drawn_most[r]) + sums);
+    const double tolerance = kSigmas * random + 1.25 * v_part[r] + work.lost_v[r] + work.lost[r] * length +
+                             kFloat * (4.0 * std::sqrt(n) + 64.0) * weight.row(r).norm();
+    truth.row_tolerance[at] = unit * (std::min(tolerance, cap) + 2.0 * u * length) + std::sqrt(dim) * smallest;
+
+    const double least = std::max(work.least[r] * (1.0 - kSums), 1e-30), all = work.largest_most[r];
+    const Eigen::ArrayXd bound =
+        ((most.row(r) + all * weight.row(r)).array() / least +
+         (kUnit + 2.0 * kSums * (1.0 + all) / least + kFloat * (n + 64.0)) * weight.row(r).array() + 1.0 / (1 << 10))
+            .transpose();
+    const Eigen::ArrayXd limit = (largest_v.array() * (1.0 + kUnit) + o.array().abs()).transpose() + 1.0 / (1 << 10);
+    truth.o_bound.row(at) =
+        (unit * ((1.0 + u) * bound.min(limit) + u * o.array().abs().transpose()) + smallest).matrix().transpose();
+
+    const double mean_dot = scale_ * work.q.row(r).cwiseAbs().dot(mean_[0].cwiseAbs());
+    const double fp32 = kFloat * (64.0 + n + dim * mean_dot + 16.0 * scale_ * work.q.row(r).norm() * longest_k +
+                                  4.0 * std::abs(truth.lse[at]));
+    const double lse_square = std::max({work.random[r], work.lse_drawn[r], std::pow(kCoherent * work.spread[r], 2)});
+    const double lost = -std::log1p(-std::min(work.lost[r], 1.0 - 1e-9));
+    const double worst = std::max(std::log1p(all), -std::log(std::max(work.least[r], 1e-30)));
+    truth.lse_bound[at] = std::min(kSigmas * growth * std::sqrt(lse_square) + lost, worst) + kSums + fp32;
+  }
+}
+
+void EightBitHead::bound(const Matrix& q, const EightBitColumns& columns, const Matrix& p, const Vector& total,
+                         KernelFormat element, RowsTruth& truth) const {
+  truth.row_expected = Vector::Zero(q.rows());
+  Work work;
+  work.keys = keys_.rows(columns.kept);
+  if (!columns.dropped.empty()) {
+    const Index regions = columns.remainder->k.rows();
+    std::vector<Index> tiles;
+    for (Index left = regions; left > 0; left -= kPooledTile) tiles.push_back(std::min(left, kPooledTile));
+    work.keys.append(rounded(columns.remainder->k, columns.remainder->v, tiles).rows(columns.dropped));
+  }
+  if (work.keys.length.size() == 0) return;
+  for (work.first = 0; work.first < q.rows(); work.first += kMostRows) {
+    weigh(q.middleRows(work.first, std::min(kMostRows, q.rows() - work.first)), p, total, work);
+    for (int i = 0; i < kDraws; ++i) draw(i, work, columns.terms, truth);
+    finish(work, element, truth);
+  }
+}
+
+}  // namespace draft

@@ -1,0 +1,113 @@
+#pragma once
+// The errors of an attention kernel that computes with 8-bit numbers: what KernelTruth allows under
+// Arithmetic::eight_bit. For each head such a kernel does this:
+//
+//   Q     INT8, one step for each token: sq = max_c |q_c| / 127, to nearest.
+//   K     minus a vector m (about the mean of all keys; softmax does not see it, the lse gets scale <q, m> back), then
+//         INT8 with one step for each block of keys: sk = max |k - m| / 127. A text block has as many tokens as a
+//         region that no edge cuts. Pooled rows: one step for 128 consecutive regions.
+//   P     2^(x - shift + 7) to the nearest E4M3, x in base 2. `shift` is the row's running maximum, or up to 1.75 less.
+//   sums  of the rounded P.
+//   V     E4M3 of v / 2^e, with one e for the head: value_exponent(). Pooled rows too.
+//   P V   and the row sums in accumulators of about 13 fraction bits that are truncated after every 32 keys and added
+//         to fp32 after every 16 blocks.
+//   O     rounded once to the element type. Everything else is fp32.
+//
+// The error of a row of O, with normalised P, u = 2^-4 (E4M3), and p = P relative to the row's largest:
+//
+//   logits   Rounding errors are uniform and independent. Those of q_u and k_j give the logit, in nats, the variance
+//            s^2 = scale^2 (sq^2/12 |k_j - m|^2 + sk^2/12 |q_u|^2 + head_dim sq^2 sk^2 / 144), and at most
+//            D = scale (sq/2 |k_j - m|_1 + sk/2 |q_u|_1 + head_dim sq sk / 4). The error of O is the sum of
+//            P_j (e^x - 1) (v_j - o): to first order numerator and denominator cancel but for v_j - o. Its square is
+//            the sum of P_j^2 (e^(s^2) - 1) |v_j - o|^2 on average.
+//   P        likewise, with the variance max(0.54 u^2 p^2, 2^-34) / 3 of p, at most p^2: half of E4M3's spacing is
+//            between u p and u p / 2, the mean of its square 0.54 u^2 p^2; below p = 2^-13 it is 2^-17.
+//   draws    Errors are not independent where keys are alike or correlate with values. So the errors of logits and P
+//            are also computed for three kernels: m the mean of all keys, of every other key, and of the rest;
+//            shift 0, 0.6 and 1.2 below the maximum. Their mean square stands in for the above where it is larger.
+//   V        is known: |P (round(V) - V)|.
+//   sums     2^-9 of the accumulators: of each 1024 keys' sum, of its terms' root of the sum of squares, and of o for
+//            the row sums. At most 2^-7 of the sum of P_j |v_j|.
+//   O        u of the element type, likewise 0.54 u^2 / 3.
+//
+// row_expected   the root of the sum of these squares.
+// row_tolerance  six times the part that is random (the largest of the draws in place of their mean), 1.25 of V's part,
+//                which is known, and 2 u |O|. A uniform error is at most 1.7 of its sigma and a sum of many is nearly
+//                normal: 6 sigma are not met once in 10^8 rows, and there is room where the draws missed a correlation.
+//                Where s is large an error of 6 s changes a weight by e^(6s) - 1 and not 6 s: it is scaled by their
+//                ratio. To it comes what may be lost at once: P_j (|v_j| + |o|) of all p_j < 2^-16, which may round to
+//                0.
+// o_bound        no more than D, u and so on allow; sk 1.25 times as large, since m may be a sample's mean.
+// lse_bound      six sigma of the sum of P_j times the errors of logits and P, as above; or six times the error in the
+//                worst of the draws and of six more shifts over an octave (many equal p round alike); or 1.8 times the
+//                sum of P_j s (a single channel's rounding that all keys share is at most 1.7 sigma); whichever is
+//                largest. 2^-7 for the sums; what may be lost; fp32. Never above what D and u allow.
+// All are finite: an output is a mean of values, so no tolerance exceeds the largest |v_j| and |o| together.
+
+#include <vector>
+
+#include "reference/kernel_error.hpp"
+
+namespace draft {
+
+/// Nearest number of E4M3: 4 significant bits, ties to even, smallest normal number 2^-6, spacing 2^-9 below, and 448
+/// in place of all that is larger. NaN stays NaN.
+double to_e4m3(double x);
+
+/// e of V's scale 2^e: floor(log2(root mean square)), or floor(log2(max |v|)) - 7 where max |v| > 448 * 2^e. 0 if V is
+/// 0.
+int value_exponent(const Matrix& v);
+
+/// The sizes of the blocks of consecutive keys that share a step, in region order: regions, then text blocks.
+std::vector<Index> key_blocks(const Partition& partition, Index region_tokens);
+inline constexpr Index kPooledTile = 128;  // pooled rows of as many regions share a step
+
+/// INT8's step for numbers of which `largest` is the largest absolute one.
+inline double int8_step(double largest) { return largest / 127.0; }
+
+/// What a block row attends to.
+struct EightBitColumns {
+  std::vector<Index> kept;                // tokens, in region order
+  std::vector<Index> dropped;             // regions whose pooled rows take part
+  const PooledRows* remainder = nullptr;  // null: none
+  Vector terms;                           // ln |R_j| of the dropped, added to their logits
+};
+
+/// One head as such a kernel has it.
+class EightBitHead {
+ public:
+  /// `region_tokens`: of a region that no edge cuts.
+  EightBitHead(const Stripes& stripes, Index region_tokens);
+
+  /// Sets o_bound, row_tolerance, lse_bound and row_expected of rows whose o and lse are set. `q` [rows, head_dim],
+  /// unscaled; `p` [rows, kept and dropped] relative to each row's largest, and its row sums.
+  void bound(const Matrix& q, const EightBitColumns& columns, const Matrix& p, const Vector& total,
+             KernelFormat element, RowsTruth& truth) const;
+
+  static constexpr int kDraws = 3;
+
+ private:
+  using Floats = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  /// Keys and values after rounding. INT8 numbers and their products are exact in float.
+  struct Keys {
+    Floats k[kDraws];     // INT8, [keys, head_dim]
+    Vector step[kDraws];  // of each key
+    Vector length, sum;   // |k - m| in the 2-norm and the 1-norm
+    Floats v, v_error;    // rounded, and that minus the exact one, in units of 2^e
+    Vector v_length;      // |v|, rounded, in these units
+    [[nodiscard]] Keys rows(const std::vector<Index>& chosen) const;
+    void append(const Keys& other);
+  };
+  struct Work;
+  [[nodiscard]] Keys rounded(const Matrix& k, const Matrix& v, const std::vector<Index>& blocks) const;
+  void weigh(const Matrix& q, const Matrix& p, const Vector& total, Work& work) const;
+  void draw(int which, Work& work, const Vector& terms, const RowsTruth& truth) const;
+  void finish(const Work& work, KernelFormat element, RowsTruth& truth) const;
+
+  double scale_;
+  Vector mean_[kDraws];
+  int exponent_;  // of V's scale
+  Keys keys_;     // region order
+};
+
+}  // namespace draft
