@@ -1,0 +1,152 @@
+#include "reference/eight_bit_kernel.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+namespace draft {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr Index kTruncated = 32;  // keys
+constexpr Index kFlushed = 16;    // blocks
+
+/// Toward zero to `bits` significant bits.
+double truncated(double x, int bits) {
+  if (x == 0.0 || !std::isfinite(x)) return x;
+  const int exponent = std::ilogb(x) - bits + 1;
+  return std::ldexp(std::trunc(std::ldexp(x, -exponent)), exponent);
+}
+
+/// Nearest number of `bits` significant bits that is a multiple of 2^lowest, ties to even.
+double nearest(double x, int bits, int lowest) {
+  if (x == 0.0 || !std::isfinite(x)) return x;
+  const int exponent = std::max(std::ilogb(x) - bits + 1, lowest);
+  return std::ldexp(std::nearbyint(std::ldexp(x, -exponent)), exponent);
+}
+
+}  // namespace
+
+/// Rows while their keys are walked.
+struct EightBitKernel::Rows {
+  Matrix q;
+  Vector shift;            // base 2
+  Matrix sums, kept_sums;  // of P V, and of P in the last column; what was added to fp32
+  Index blocks = 0;        // since then
+};
+
+/// Rows that share one step, rounded and multiplied by it again.
+Matrix EightBitKernel::quantised(const Matrix& rows) const {
+  if (choices_.queries_and_keys == EightBitChoices::Operands::exact || rows.size() == 0) return rows;
+  if (rows.hasNaN()) return Matrix::Constant(rows.rows(), rows.cols(), std::numeric_limits<double>::quiet_NaN());
+  const bool int8 = choices_.queries_and_keys == EightBitChoices::Operands::int8;
+  const double step = rows.cwiseAbs().maxCoeff() / (int8 ? 127.0 : 448.0);
+  if (step == 0.0) return rows;
+  return rows.unaryExpr([&](double x) { return step * (int8 ? std::nearbyint(x / step) : nearest(x / step, 4, -9)); });
+}
+
+Matrix EightBitKernel::rounded_v(const Matrix& v) const {
+  if (!choices_.rounds_v) return v;
+  const double unit = std::ldexp(1.0, exponent_);
+  return v.unaryExpr([&](double x) { return unit * std::clamp(nearest(x / unit, 4, -9), -448.0, 448.0); });
+}
+
+EightBitKernel::EightBitKernel(const Problem& problem, RegionSize region, EightBitChoices choices)
+    : partition_((require_valid(problem), problem.grid), region),
+      region_tokens_(region.height * region.width),
+      choices_(std::move(choices)),
+      scale_(problem.scale),
+      exponent_(value_exponent(problem.v)),
+      blocks_(key_blocks(partition_, region_tokens_)),
+      mean_(choices_.mean.size() > 0 ? choices_.mean : Vector(problem.k.colwise().mean().transpose())),
+      exact_q_(reorder(problem.q, partition_)),
+      q_(exact_q_),
+      k_(reorder(problem.k, partition_).rowwise() - mean_.transpose()),
+      v_(rounded_v(reorder(problem.v, partition_))) {
+  for (Index r = 0; r < q_.rows(); ++r) q_.row(r) = quantised(exact_q_.row(r));
+  Index first = 0;
+  for (std::size_t b = 0; b < blocks_.size(); ++b) {
+    const double wrong = static_cast<Index>(b) == choices_.wrong_block ? choices_.wrong_step : 1.0;
+    k_.middleRows(first, blocks_[b]) = wrong * quantised(k_.middleRows(first, blocks_[b]));
+    first += blocks_[b];
+  }
+}
+
+/// One block of keys with what is added to their logits, in nats.
+void EightBitKernel::attend_block(const Matrix& k, const Matrix& v, const Vector& terms, Rows& rows) const {
+  constexpr double kOctave = 0.693147180559945309;  // ln 2
+  Matrix p = scale_ * (rows.q * k.transpose());
+  p.rowwise() += terms.transpose();
+  p /= kOctave;
+  for (Index r = 0; r < p.rows(); ++r) {
+    const double highest = p.row(r).maxCoeff();
+    if (!(highest - rows.shift[r] <= choices_.slack)) {
+      const double shrink = std::isinf(rows.shift[r]) ? 0.0 : std::exp2(rows.shift[r] - highest);
+      rows.sums.row(r) *= shrink;
+      rows.kept_sums.row(r) *= shrink;
+      rows.shift[r] = highest;
+    }
+    for (Index c = 0; c < p.cols(); ++c) {
+      const double weight = std::exp2(p(r, c) - rows.shift[r] + 7.0);
+      p(r, c) = choices_.rounds_p ? std::min(nearest(weight, choices_.p_bits, -9), 448.0) : weight;
+      if (std::isnan(weight)) p(r, c) = weight;
+    }
+  }
+  for (Index first = 0; first < k.rows(); first += kTruncated) {
+    const Index size = std::min(kTruncated, k.rows() - first);
+    rows.sums.leftCols(v.cols()) += p.middleCols(first, size) * v.middleRows(first, size);
+    rows.sums.rightCols(1) += p.middleCols(first, size).rowwise().sum();
+    if (choices_.rounds_sums) rows.sums = rows.sums.unaryExpr([](double x) { return truncated(x, 14); });
+  }
+  if (++rows.blocks < kFlushed) return;
+  rows.kept_sums += rows.sums;
+  rows.sums.setZero();
+  rows.blocks = 0;
+}
+
+Output EightBitKernel::rows(const BlockMask& mask, Index block, const PooledRows* remainder) const {
+  const Index regions = partition_.regions();
+  if (mask.regions() != regions || block < 0 || block >= static_cast<Index>(blocks_.size())) {
+    throw std::invalid_argument("eight-bit kernel: a mask or a block of other regions");
+  }
+  std::vector<Index> offsets{0};
+  for (const Index size : blocks_) offsets.push_back(offsets.back() + size);
+  const Index first = offsets[static_cast<std::size_t>(block)], count = blocks_[static_cast<std::size_t>(block)];
+  const Index dim = q_.cols();
+  Rows rows{q_.middleRows(first, count), Vector::Constant(count, -kInfinity), Matrix::Zero(count, dim + 1),
+            Matrix::Zero(count, dim + 1)};
+  for (std::size_t b = 0; b < blocks_.size(); ++b) {
+    if (block < regions && static_cast<Index>(b) < regions && !mask.kept(block, static_cast<Index>(b))) continue;
+    attend_block(k_.middleRows(offsets[b], blocks_[b]), v_.middleRows(offsets[b], blocks_[b]), Vector::Zero(blocks_[b]),
+                 rows);
+  }
+  for (Index tile = 0; remainder != nullptr && block < regions && tile < regions; tile += kPooledTile) {
+    const Index size = std::min(kPooledTile, regions - tile);
+    const Matrix k = quantised(remainder->k.middleRows(tile, size).rowwise() - mean_.transpose());
+    const Matrix v = rounded_v(remainder->v.middleRows(tile, size));
+    std::vector<Index> dropped;
+    Vector terms = Vector::Zero(size);
+    for (Index i = 0; i < size; ++i) {
+      if (!mask.kept(block, tile + i)) dropped.push_back(i);
+      terms[i] = std::log(static_cast<double>(partition_.size(tile + i)));
+    }
+    if (!dropped.empty()) attend_block(k(dropped, Eigen::all), v(dropped, Eigen::all), terms(dropped), rows);
+  }
+  const Matrix sums = rows.sums + rows.kept_sums;
+  Output out{Matrix::Zero(count, dim), Vector::Constant(count, -kInfinity)};
+  for (Index r = 0; r < count; ++r) {
+    const double total = sums(r, dim);
+    if (total == 0.0) continue;
+    out.o.row(r) = sums.row(r).head(dim) / total;
+    if (choices_.rounds_o) {
+      out.o.row(r) =
+          out.o.row(r).unaryExpr([&](double x) { return nearest(x, choices_.element.bits, choices_.element.lowest); });
+    }
+    out.lse[r] = (rows.shift[r] - 7.0 + std::log2(total)) * std::log(2.0);
+    if (!choices_.forgets_mean) out.lse[r] += scale_ * exact_q_.row(first + r).dot(mean_);
+  }
+  return out;
+}
+
+}  // namespace draft
