@@ -49,9 +49,10 @@ std::string failure(const JudgedRun& run, const KernelError& error) {
   if (!run.repeats) return "a second run on the same input gave other bits";
   if (!error.fine()) {
     return fmt::format(
-        "wanted at most 1 of what rounding explains, found {:.3g} (element), {:.3g} (row), {:.3g} (lse); "
-        "worst block row {}",
-        error.element_over_bound, error.row_over_tolerance, error.lse_over_bound, error.worst_block);
+        "wanted at most 1 of what rounding explains, found {:.3g} (element), {:.3g} (row), {:.3g} (lse), "
+        "{:.3g} (all rows); worst block row {}",
+        error.element_over_bound, error.row_over_tolerance, error.lse_over_bound, error.total_over_expected(),
+        error.worst_block);
   }
   return "";
 }

@@ -225,8 +225,9 @@ KernelError judge(const TestCall& setup, const Truths& truths, const Result& fou
 
 std::string to_string(const KernelError& error) {
   return "element " + std::to_string(error.element_over_bound) + ", row " + std::to_string(error.row_over_tolerance) +
-         ", lse " + std::to_string(error.lse_over_bound) + " of what is allowed; worst block " +
-         std::to_string(error.worst_block) + ", relative error " + std::to_string(error.rel_l2().value_or(0.0));
+         ", lse " + std::to_string(error.lse_over_bound) + ", all rows " + std::to_string(error.total_over_expected()) +
+         " of what is allowed; worst block " + std::to_string(error.worst_block) + ", relative error " +
+         std::to_string(error.rel_l2().value_or(0.0));
 }
 
 // Claim: dense and block-sparse attention agree with the reference on ragged grids, with text, with rows that keep
