@@ -6,7 +6,7 @@
 #
 # BUILD: a build folder with draftbench and, for the capture and the peers, kernels/python/draftattention.
 # OUT: the folder of the records, which are appended to; what is there is not measured again.
-# SHAPE: some of wan_512p, wan_768p, hunyuan_768p (default: all). Needs PyTorch.
+# SHAPE: some of wan_512p, wan_768p, hunyuan_768p (default: all). Needs PyTorch. The peers are those that Python finds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# -lt 2 ]; then

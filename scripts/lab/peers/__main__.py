@@ -1,11 +1,13 @@
 """Times this project's attention kernels beside their peers: the same tensors, the same masks, one run.
 
-The kernels are wgmma and mma of the module draftattention; cuDNN, FlashAttention-2 and FlexAttention through PyTorch;
-and where they are installed Block Sparse Attention, FlashAttention-3 and FlashAttention-4. Every output is held to
-ours before it is timed. A kernel that is not there or cannot do the call is a skipped record with the reason.
+The kernels are wgmma, mma and wgmma_8bit of the module draftattention; cuDNN, FlashAttention-2 and FlexAttention through
+PyTorch; and where they are installed those of contenders/: FlashAttention-3 and -4, cudnn-frontend, FastVideo, Block
+Sparse Attention, SageAttention, SpargeAttn, flex-block-attn, MagiAttention. Every output is held to ours before it is
+timed. A kernel that is not there or cannot do the call is a skipped record with the reason. Kernels of 8-bit operands
+say so in their records, and whether quantising is in their time.
 
-Exit status 0: fine; 1: a kernel's output disagrees or its run broke down, or none ran; 2: bad usage, no GPU, or a file
-that cannot be read or written, one line on stderr. Without a GPU nothing is recorded.
+Exit status 0: fine; 1: a kernel's output disagrees, its run broke down or it wrote into the shared tensors, or none ran;
+2: bad usage, no GPU, or a file that cannot be read or written, one line on stderr. Without a GPU nothing is recorded.
 """
 
 import argparse
@@ -71,7 +73,10 @@ def parse(arguments):
         type=list_of(str, "names"),
         metavar="LIST",
         default=[],
-        help="kernels by name (default: wgmma, mma and all peers)",
+        help="kernels by name (default: wgmma, mma, wgmma_8bit and all peers)",
+    )
+    parser.add_argument(
+        "--without", type=list_of(str, "names"), metavar="LIST", default=[], help="kernels to leave out (default none)"
     )
     parser.add_argument("--rule", choices=RULES, default="softmax", help="how blocks are selected (default softmax)")
     parser.add_argument("--pool", choices=POOLS, default="avg", help="how regions are pooled (default avg)")
@@ -126,7 +131,7 @@ def run(options):
     from lab.shared import timing
 
     try:
-        chosen = contenders.choose(library, options.kernels)
+        chosen = contenders.choose(library, options.kernels, options.without)
         if inputs.parse_shape(options.input) is not None:
             if options.captures or options.heads:
                 raise ValueError(f"--captures, --heads: wanted a dump, found the shape {options.input}")
@@ -145,7 +150,7 @@ def run(options):
             comparison.time_all(jobs, matmul, options.rounds, options.seed, timer)
         except ValueError as error:  # our own kernels refuse the call
             raise Refused(str(error)) from error
-        except comparison.DeviceLost as error:
+        except (comparison.DeviceLost, comparison.InputsChanged) as error:
             print(f"peers: {error}", file=sys.stderr)
             return 1
         made = comparison.records_of(call, jobs, matmul, reference, timer, machine, build)

@@ -129,6 +129,63 @@ class Comparisons(unittest.TestCase):
             self.assertEqual("timing" in record, name == "wgmma")
             self.assertTrue(record.get("reason", "").startswith(words.get(name, "")), record)
 
+    def test_eight_bits_have_a_tolerance_of_their_own(self):
+        def off_by(error):
+            return lambda out: (out * (1 + error)).to(out.dtype)
+
+        eight = {"operands": "fp8", "quantising": "timed"}
+        chosen = [changed("narrow", off_by(0.12), **eight), changed("far", off_by(0.2), **eight)]
+        made = self.compare([*chosen, changed("wide", off_by(0.12))])
+        found = {record["config"]["kernel"]: record for record in made if record["config"]["sparsity"]}
+        self.assertEqual(
+            {name: record["status"] for name, record in found.items()}, dict(narrow="ok", far="failed", wide="failed")
+        )
+        self.assertAlmostEqual(found["narrow"]["metrics"]["output_rel_l2"], 0.12, delta=0.01)
+        self.assertEqual(found["narrow"]["notes"]["tolerance"], "output_rel_l2 of at most 0.15")
+        self.assertRegex(found["far"]["reason"], "output_rel_l2: wanted at most 0.15, found ")
+        self.assertEqual({name: found["narrow"]["config"][name] for name in eight}, eight)
+        self.assertFalse(eight.keys() & found["wide"]["config"].keys())
+
+    def test_a_kernel_of_ours_with_eight_bits_is_known_by_its_name(self):
+        with mock.patch.object(stand_in, "kernels", lambda: [{"name": "wgmma"}, {"name": "wgmma_8bit"}]):
+            chosen = contenders.choose(stand_in, [])
+            made = self.compare(chosen[:2], ())
+        self.assertEqual(
+            [(each.name, each.operands, each.quantising) for each in chosen[:2]],
+            [("wgmma", "", ""), ("wgmma_8bit", "8 bit", "timed")],
+        )
+        self.assertEqual([record["status"] for record in made], ["ok", "ok"])
+
+    def test_only_run_is_timed_and_its_notes_are_recorded(self):
+        calls = []
+
+        def prepare(call, case):
+            good = own(stand_in, "wgmma").prepare(call, case)
+
+            def output(result):
+                calls.append("output")
+                return result / 2
+
+            return contenders.Prepared(lambda: good() * 2, output, {"which": "one"})
+
+        package = {"package": "no-such-package", "module": "peer", "install": "pip install peer"}
+        with mock.patch.dict(sys.modules, {"peer": mock.Mock(__version__="3.1")}):
+            (record,) = self.compare([Contender("peer", "token", True, prepare, "", **package)], ())
+        self.assertEqual((record["status"], calls), ("ok", ["output"]))
+        notes = {name: record["notes"][name] for name in ("which", "package", "version", "install")}
+        self.assertEqual(notes, dict(which="one", package="no-such-package", version="3.1", install="pip install peer"))
+
+    def test_a_kernel_that_writes_into_the_shared_tensors_ends_the_run(self):
+        def prepare(call, case):
+            def work():
+                call.k.sub_(call.k.mean(1, keepdim=True))
+                return call.q
+
+            return work
+
+        with self.assertRaisesRegex(comparison.InputsChanged, "^bad: wrote into Q, K or V$"):
+            self.compare([Contender("bad", "token", True, prepare, "")], ())
+
     def test_who_throws_is_skipped_or_failed_with_the_first_line(self):
         def throw(error):
             def prepare(call, case):
@@ -184,7 +241,11 @@ class Comparisons(unittest.TestCase):
 
     def test_names_are_chosen(self):
         everybody = [contender.name for contender in contenders.choose(stand_in, [])]
-        self.assertEqual(everybody[:2] + everybody[-1:], ["wgmma", "mma", "flash_attention_4"])
+        self.assertEqual(everybody, ["wgmma", "mma", *(peer.name for peer in contenders.PEERS)])
+        self.assertEqual(len(set(everybody)), len(everybody))
+        without = [contender.name for contender in contenders.choose(stand_in, [], ["mma", "cudnn"])]
+        self.assertEqual(without, [name for name in everybody if name not in ("mma", "cudnn")])
         self.assertEqual([contender.name for contender in contenders.choose(stand_in, ["blas", "blas"])], ["blas"])
-        with self.assertRaisesRegex(ValueError, "wanted some of blas, mma, wgmma, cudnn.*found fa9"):
-            contenders.choose(stand_in, ["fa9"])
+        for option, asked in (("--kernels", (["fa9"],)), ("--without", ([], ["fa9"]))):
+            with self.assertRaisesRegex(ValueError, f"{option}: wanted some of blas, mma, wgmma, cudnn.*found fa9"):
+                contenders.choose(stand_in, *asked)

@@ -35,9 +35,9 @@ def kept_columns(mask):
     return mask.sum(-1, dtype=torch.int32), columns.to(torch.int32).contiguous()
 
 
-def flex_block_mask(mask, tokens):
+def flex_block_mask(mask, tokens, function=None):
     """FlexAttention's form of [heads, slices, slices] for a sequence of `tokens`: kept blocks are whole ones, so that
-    no mask function runs; the kernel itself cuts the last slice at the sequence's end."""
+    no mask function runs, `function` neither; the kernel itself cuts the last slice at the sequence's end."""
     from torch.nn.attention.flex_attention import BlockMask
 
     slices = -(-tokens // BLOCK)
@@ -52,6 +52,7 @@ def flex_block_mask(mask, tokens):
         counts,
         columns,
         BLOCK_SIZE=BLOCK,
+        mask_mod=function,
         seq_lengths=(tokens, tokens),
         compute_q_blocks=False,
     )

@@ -1,16 +1,12 @@
 """Tests of the masks' forms against plain loops and explicit attention."""
 
-import shutil
-import sys
-import types
 import unittest
-from unittest import mock
 
 import pytest
 
 torch = pytest.importorskip("torch")
 from lab.peers import contenders, masks, stand_in
-from lab.peers.contenders import PEERS, Case, Unsupported
+from lab.peers.contenders import Case, Unsupported
 from lab.peers.inputs import BLOCK, REGION, Call
 
 GRID, TEXT, HEADS, DIM = (2, 16, 32), 16, 2, 32  # 8 regions and a text block of 16 tokens
@@ -105,78 +101,3 @@ class Forms(unittest.TestCase):
         with self.assertRaisesRegex(Unsupported, "wanted a frame that 8 x 16 divides, found 12 x 32"):
             contenders.slices_of(call, Case(0.5, "softmax", "avg", small_mask(call)))
         self.assertEqual(contenders.slices_of(call, Case()).shape, (HEADS, 4, 4))  # 400 tokens, dense
-
-
-class Outputs(unittest.TestCase):
-    """Given the small call and a mask with an empty row, claim: a peer computes explicit attention under that mask,
-    within what float32 explains; and not under the mask with one block less."""
-
-    def check(self, name):
-        call = small_call()
-        mask = small_mask(call)
-        less = mask.clone()
-        less[1, 0, int(mask[1, 0].nonzero()[0])] = False
-        (peer,) = (peer for peer in PEERS if peer.name == name)
-        with torch.no_grad():
-            for case, its_mask in ((Case(0.5, "softmax", "avg", mask), mask), (Case(), torch.ones_like(mask))):
-                found = peer.prepare(in_region_order(call), case)()
-                self.assertEqual(found.shape, call.q.shape)
-                self.assertLessEqual(relative(found, wanted_output(call, its_mask)), rounding(call))
-                self.assertGreater(relative(found, wanted_output(call, less)), rounding(call))
-
-    @unittest.skipIf(shutil.which("g++") is None, "PyTorch compiles FlexAttention for the CPU with g++, not found")
-    def test_compiled_flex_attention(self):
-        self.check("flex_attention")
-
-    def test_block_sparse_attention_in_the_released_packages_parts(self):
-        def forward(q, k, v, ends, _, m, n, kinds, streaming, rows, longest, longest_k, dropout, scale, *rest):
-            self.assertEqual((m, n, dropout, scale, rest), (128, 128, 0.0, DIM**-0.5, (False, False, False, -1, -1)))
-            return run_blocks(q, k, v, ends, kinds, streaming, rows), None
-
-        parts = types.SimpleNamespace(
-            _wrapped_block_sparse_attn_forward=forward,
-            convert_blockmask_row_reverse=falling,
-            replace_ones_with_count=lambda kinds: (kinds.cumsum(0), kinds.sum()),
-        )
-        with mock.patch.dict(
-            sys.modules,
-            {"block_sparse_attn": types.SimpleNamespace(), "block_sparse_attn.block_sparse_attn_interface": parts},
-        ):
-            self.check("block_sparse_attention")
-
-    def test_block_sparse_attention_prepared(self):
-        package = types.SimpleNamespace(
-            prepare_masks=lambda kinds, mask: (kinds.cumsum(0), falling(mask)),
-            fwd_prepared=lambda q, k, v, ends, _, kinds, streaming, rows, longest, longest_k: (
-                run_blocks(q, k, v, ends, kinds, streaming, rows),
-                None,
-            ),
-        )
-        with mock.patch.dict(sys.modules, {"block_sparse_attn": package}):
-            self.check("block_sparse_attention")
-
-    def test_block_sparse_attention_by_its_public_function_alone(self):
-        def function(q, k, v, ends, _, kinds, streaming, mask, longest, longest_k, dropout):
-            return run_blocks(q, k, v, ends, kinds.cumsum(0), streaming, falling(mask))
-
-        package = types.SimpleNamespace(block_sparse_attn_func=function)
-        with mock.patch.dict(sys.modules, {"block_sparse_attn": package}):
-            self.check("block_sparse_attention")
-
-
-def falling(mask):
-    """Block Sparse Attention's form of a mask: each row's kept columns, falling, then -1."""
-    columns = torch.arange(mask.shape[-1]).expand(mask.shape)
-    return torch.where(mask, columns, -1).sort(-1, descending=True).values.int()
-
-
-def run_blocks(q, k, v, ends, kinds, streaming, rows):
-    """Explicit attention on [tokens, heads, head_dim] under falling(mask) of a whole batch of one sequence."""
-    tokens, heads, _ = q.shape
-    assert ends.tolist() == [0, tokens] and kinds.tolist() == list(range(1, heads + 1)) and len(streaming) == 2 * heads
-    mask = torch.zeros((heads, rows.shape[2], rows.shape[3]), dtype=torch.bool)
-    for head in range(heads):
-        for row in range(rows.shape[2]):
-            mask[head, row, [column for column in rows[0, head, row].tolist() if column >= 0]] = True
-    full = mask.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)[:, :tokens, :tokens]
-    return stand_in.explicit_attention(*(x.transpose(0, 1) for x in (q, k, v)), full).to(q.dtype).transpose(0, 1)

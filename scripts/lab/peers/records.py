@@ -17,7 +17,21 @@ def config_of(contender, case):
         "region": list(REGION),
         "sparsity": case.sparsity,
     }
+    if contender.operands:
+        config |= {"operands": contender.operands, "quantising": contender.quantising}
     return config | ({"pool": case.pool, "rule": case.rule} if case.sparsity else {})
+
+
+def notes_of(contender, tolerance):
+    """A record's `notes` on the kernel: what it is, where it comes from, and how near to ours its output had to be."""
+    notes = {
+        "kernel": contender.note,
+        "package": contender.package,
+        "version": contender.version(),
+        "install": contender.install,
+        "tolerance": f"output_rel_l2 of at most {tolerance:g}",
+    }
+    return {name: note for name, note in notes.items() if note}
 
 
 def timing_of(call, blocks, samples, l2_flush):

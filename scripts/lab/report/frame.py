@@ -24,6 +24,7 @@ VIDEOS = ("video", "video_heads", "video_contrast", "video_feedback", "video_tim
 OF_INPUT = ("model", "layer", "step", "steps", "layers", "heads", "head_dim", "text_tokens", "tokens", "clips")
 OF_INPUT += ("resolution", "shape", "data", "prompt")
 OF_CONFIG = ("kernel", "order", "part", "element", "seed", "sparsity", "seconds", "method", "counting", "dense_steps")
+OF_CONFIG += ("operands", "quantising")
 OF_TIMING = ("median_ms", "p10_ms", "p90_ms", "tflops_kept", "samples_ms")
 COLUMNS = ["experiment", "status", "reason", "time", "run", "source", "not_applicable", "drawable", "dump", "sha"]
 COLUMNS += ["input", "config", "machine", "build", "notes", "arrays", "timing", "metrics"]

@@ -48,6 +48,7 @@ RULE_STYLES = {
 KERNEL_STYLES = {
     "wgmma": (BLUE, "-", "o"),
     "mma": (SKY, "-", "s"),
+    "wgmma_8bit": ("#004C7A", "-", "h"),
     "blas": (GREY, "-", "^"),
     "cudnn": (GREEN, "-", "D"),
     "flash_attention_2": (ORANGE, "-", "v"),
@@ -94,6 +95,13 @@ def variant_style(variant):
 def kernel_style(kernel):
     """Style of a kernel by its name in the records."""
     return KERNEL_STYLES.get(kernel, (BLACK, "-", "*"))
+
+
+def kernel_colours(names):
+    """{name: colour}; those without a style of their own get different ones."""
+    others = [name for name in names if name not in KERNEL_STYLES]
+    colours = dict(zip(others, plt.get_cmap("tab20b")(np.linspace(0, 1, max(len(others), 1)))))
+    return {name: colours.get(name, kernel_style(name)[0]) for name in names}
 
 
 def above(axis, x, y, text, size=8):

@@ -5,10 +5,22 @@ from statistics import median
 import pandas as pd
 
 from .. import style
-from ..calls import OWN_KERNELS, calls, kernels, newest, of_main_kernel, panel_titles, paper_masks, provenance, ratio
+from ..calls import (
+    OWN_KERNELS,
+    calls,
+    kernels,
+    newest,
+    of_main_kernel,
+    panel_titles,
+    paper_masks,
+    provenance,
+    rank_of,
+    ratio,
+)
 from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, percent, table_of
 from ..frame import drawable, having, left_out, rows, where, with_columns, with_metrics, with_shown
 
+NARROW = {"operands": "operands", "quantising": "quantising"}  # columns of their own where there are 8-bit kernels
 COLUMNS = {
     "call, data": "label",
     "sparsity": "sparsity",
@@ -27,7 +39,7 @@ COLUMNS = {
     "GPU": "gpu",
     "commit": "commit",
 }
-MOST_CALLS, MOST_KERNELS, MOST_GROUPS = 6, 12, 12
+MOST_CALLS, MOST_KERNELS, MOST_GROUPS = 6, 24, 12
 PRODUCT = "matrix product, 8192$^3$"
 
 
@@ -36,7 +48,7 @@ def judge(records, paper, plots):
     cells = paper_masks(cells)
     cells = where(cells, [bool(time) for time in cells["median_ms"]])
     gone = records.of("peers", status="skipped")
-    facts = {"cells": len(cells), "judged": 0, "by_peer": {}, "left_out": ""}
+    facts = {"cells": len(cells), "judged": 0, "by_peer": {}, "left_out": "", "narrow": []}
     facts["gone"] = sorted({(row.kernel or "", row.reason or "no reason given") for row in rows(gone)})
     if cells.empty:
         return Judged(NOT_TESTABLE, facts)
@@ -49,18 +61,13 @@ def judge(records, paper, plots):
     if others.empty:
         return Judged(NOT_TESTABLE, facts, tables, pictures)
     facts["by_peer"] = {name: (min(group["middle"]), max(group["middle"])) for name, group in others.groupby("kernel")}
-    facts["ours"] = others["ours"].iat[0]
+    facts["ours"] = " and ".join(sorted(set(others["ours"]), key=rank_of))
+    facts["narrow"] = _narrow(others)
     facts["closest"] = next(
         rows(others[others["middle"] == min(others["middle"])].sort_values(["call", "sparsity"], kind="stable"))
     )
     facts["moved"] = sorted(set(cells["kernel"][~cells["kernel"].isin(OWN_KERNELS) & (cells["order"] == "region")]))
-    notes = {
-        f"{cell.kernel}: {note}" if name == "kernel" else f"{name}: {note}"
-        for cell in rows(cells)
-        for name, note in cell.notes.items()
-        if note
-    }
-    facts["notes"] = [note.rstrip(".") + "." for note in sorted(notes)]
+    facts["notes"] = [note.rstrip(".") + "." for note in sorted(_notes(cells))]
     faster = any((group["high"] < 1).all() for _, group in others.groupby("kernel"))
     verdict = CONTRADICTED if faster else CONFIRMED if (others["middle"] >= 1).all() else CAVEAT
     return Judged(verdict, facts, tables, pictures)
@@ -70,20 +77,59 @@ def left_out_words(gone):
     return f" Left out: {'; '.join(f'{name} ({reason})' for name, reason in gone)}." if gone else ""
 
 
+def _notes(cells):
+    """What the records say of each kernel, in one text a kernel, and of the run."""
+    found = set()
+    for cell in rows(cells):
+        notes = dict(cell.notes)
+        for name in ("reference", "method"):
+            if note := notes.pop(name, ""):
+                found.add(f"{name}: {note}")
+        origin = " ".join(notes.pop(name) for name in ("package", "version") if notes.get(name))
+        texts = [notes.pop("kernel", ""), origin, *(f"{name}: {note}" for name, note in notes.items())]
+        if any(texts):
+            found.add(f"{cell.kernel}: {'; '.join(text.rstrip('.') for text in texts if text)}")
+    return found
+
+
+def _narrow(others):
+    """[(kernel, whether its quantising is timed, ours that it is set against)] of those with 8-bit operands."""
+    narrow = where(others, [bool(operands) for operands in others["operands"]])
+    return sorted({(cell.kernel, cell.quantising or "timed", cell.ours) for cell in rows(narrow)})
+
+
 def _with_ratios(cells):
-    """Columns ours, middle, low and high: for others' cells of one run and mask with this project's main kernel of the call,
-    that kernel, and their time over its."""
+    """Columns ours, middle, low and high: for others' cells of one run and mask with a kernel of this project, that kernel,
+    and their time over its. It is the project's main kernel of the call; for those with 8-bit operands the one with such
+    operands too whose time has as much of the quantising in it, or all of it, where that ran."""
     ours = {}
     for call, group in cells[cells["kernel"].isin(OWN_KERNELS)].groupby("call"):
-        ours |= {(call, cell.sparsity): cell for cell in rows(newest(of_main_kernel(group), "sparsity"))}
+        for kind, members in group.groupby(_kind(group)):
+            chosen = rows(newest(of_main_kernel(members), "sparsity"))
+            ours |= {(call, cell.sparsity, kind): cell for cell in chosen}
     found = []
-    for cell in rows(cells):
-        own = ours.get((cell.call, cell.sparsity))
-        judged = own and cell.kernel not in OWN_KERNELS and own.run and own.run == cell.run
-        found.append((own.kernel, *ratio(cell, own)) if judged else (None,) * 4)
+    for cell, kind in zip(rows(cells), _kind(cells)):
+        wanted = (kind, "timed", "") if kind else ("",)
+        own = next(
+            (own for each in wanted if _of_one_run(own := ours.get((cell.call, cell.sparsity, each)), cell)), None
+        )
+        found.append((own.kernel, *ratio(cell, own)) if own and cell.kernel not in OWN_KERNELS else (None,) * 4)
     names = ("ours", "middle", "low", "high")
     columns = {name: [row[place] for row in found] for place, name in enumerate(names)}
     return with_columns(cells, **columns)
+
+
+def _kind(cells):
+    """ "" of cells whose operands are the tensors' own, else what their time has of quantising."""
+    kinds = [
+        (quantising or "timed") if operands else ""
+        for operands, quantising in zip(cells["operands"], cells["quantising"])
+    ]
+    return pd.Series(kinds, index=cells.index, dtype=object)
+
+
+def _of_one_run(own, cell):
+    return own is not None and own.run and own.run == cell.run
 
 
 def _table(cells):
@@ -98,7 +144,9 @@ def _table(cells):
         place=[ranks[name] for name in cells["kernel"]], samples=[len(each or ()) for each in cells["samples_ms"]]
     )
     placed = placed.sort_values(["call", "sparsity", "place"], kind="stable")
-    return table_of("peers", caption, placed, COLUMNS, shown=80, columns_shown=13)
+    narrow = any(cells["operands"])
+    columns = COLUMNS | NARROW if narrow else COLUMNS
+    return table_of("peers", caption, placed, columns, shown=80, columns_shown=13)
 
 
 def _draw(cells, folder, gone):
@@ -107,6 +155,7 @@ def _draw(cells, folder, gone):
     more, groups = style.left_out(len(groups), MOST_CALLS), groups[:MOST_CALLS]
     figure, axes = style.panels(len(groups), 1, 0.7 + 2.1 * len(groups), sharex=False)
     titles, handles = panel_titles(pd.concat(groups)), {}
+    colours = style.kernel_colours(kernels(cells))
     for (axis,), members in zip(axes, groups):
         names = kernels(members)[:MOST_KERNELS]
         start, ticks = 0.0, []
@@ -114,7 +163,7 @@ def _draw(cells, folder, gone):
             there = newest(members[members["sparsity"] == sparsity], "kernel").set_index("kernel")
             found = [name for name in names if name in there.index]
             for number, name in enumerate(found):
-                _bar(axis, start + number, there.loc[name], name)
+                _bar(axis, start + number, there.loc[name], name, colours[name])
             ticks.append((start + (len(found) - 1) / 2, "dense" if not sparsity else percent(sparsity, 0)))
             start += len(found) + 1.2
         products = list(members["matmul_tflops"].dropna())
@@ -137,10 +186,10 @@ def _draw(cells, folder, gone):
     return style.save(figure, folder, "peers"), caption
 
 
-def _bar(axis, x, cell, name):
+def _bar(axis, x, cell, name, colour):
     rate, middle = cell["tflops_kept"] or 0.0, cell["median_ms"]
     low, high = (cell[edge] or middle for edge in ("p90_ms", "p10_ms"))
     around = [[max(0.0, rate - rate * middle / low)], [max(0.0, rate * middle / high - rate)]]
-    axis.bar(x, rate, 0.9, color=style.kernel_style(name)[0], label=name)
+    axis.bar(x, rate, 0.9, color=colour, label=name)
     axis.errorbar(x, rate, around, color=style.BLACK, linewidth=0.9, capsize=1.5)
     style.above(axis, x, rate, f"{rate:.0f}", 7.5)

@@ -238,6 +238,54 @@ class Peers(Timed):
         self.assertEqual(nearly.verdict, CAVEAT)
         self.assertEqual(self.peers(lambda item: None).measured, NOT_MEASURED)
 
+    def test_eight_bits_are_set_against_eight_bits(self):
+        def with_narrow(*added):
+            """The finding with wgmma's records once more as those of each (kernel, factor on its times, quantising)."""
+            ours = [item for item in self.items if item["experiment"] == "peers" and at(item, kernel="wgmma")]
+            narrow = [
+                slower(
+                    {**item, "config": {**item["config"], "kernel": name, "operands": "fp8", "quantising": when}},
+                    factor,
+                )
+                for name, factor, when in added
+                for item in ours
+            ]
+            self.items, kept = self.items + narrow, self.items
+            try:
+                return self.peers()
+            finally:
+                self.items = kept
+
+        def ratios(found, kernel):
+            return {round(row[9], 9) for row in found.tables[0].rows if row[2] == kernel}
+
+        found = with_narrow(("fast", 0.7, "timed"))  # nobody of ours has eight bits: it counts against the main kernel
+        self.assertEqual((found.verdict, ratios(found, "fast")), (CONTRADICTED, {0.7}))
+        self.assertIn("fast (quantising in its time; set against wgmma).", " ".join(found.why))
+        self.assertIn("count like all others", found.rule)
+        self.assertIn("operands", found.tables[0].columns)
+        found = with_narrow(("fast", 0.7, "timed"), ("bare", 0.6, "untimed"), ("wgmma_8bit", 0.5, "timed"))
+        self.assertEqual((found.verdict, ratios(found, "fast"), ratios(found, "bare")), (CONFIRMED, {1.4}, {1.2}))
+        self.assertIn("over that of wgmma and wgmma_8bit,", found.measured)
+        self.assertEqual(ratios(found, "flash_attention_3"), ratios(self.peers(), "flash_attention_3"))
+        other = ("wgmma_8bit_bare", 0.55, "untimed")  # not one of ours by its name: a rival
+        found = with_narrow(("fast", 0.7, "timed"), ("wgmma_8bit", 0.8, "timed"), other)
+        self.assertEqual(found.verdict, CONTRADICTED)
+        self.assertNotIn("operands", self.peers().tables[0].columns)
+        self.assertNotIn("8-bit", self.peers().rule)
+
+    def test_what_is_known_of_a_kernel_is_said_once(self):
+        notes = {
+            "kernel": "dense alone.",
+            "package": "fa",
+            "version": "3.1",
+            "install": "pip install fa",
+            "reference": "wgmma",
+        }
+        found = self.peers(lambda item: dict(item, notes=notes) if at(item, kernel="flash_attention_3") else item)
+        self.assertIn("flash_attention_3: dense alone; fa 3.1; install: pip install fa.", " ".join(found.why))
+        self.assertEqual(" ".join(found.why).count("pip install fa"), 1)
+
     def test_only_one_run_is_compared(self):
         found = self.peers(lambda item: item if at(item, kernel="wgmma") else other_run(item))
         self.assertEqual(found.verdict, NOT_TESTABLE)
