@@ -133,7 +133,7 @@ def check(job, call, reference, timer):
     disagreement, largest = relative_l2(out, reference), tolerance_of(job.contender)
     job.metrics["output_rel_l2"] = disagreement
     if not disagreement <= largest:  # NaN too
-        job.status = "failed"
+        job.status, job.work = "failed", None
         job.reason = f"output_rel_l2: wanted at most {largest:g}, found {disagreement:g}"
 
 
