@@ -112,8 +112,16 @@ void Verification::run_kernels(const std::vector<HeadTask>& tasks, std::vector<J
     for (const gpu::AttentionKernel& kernel : kernels_) {
       for (const bool region_order : {false, true}) {
         const KernelRun run = guarded_run(call, kernel, masks, region_order);
-        JudgedRun& kept = runs.emplace_back(JudgedRun{
-            c, kernel.name, region_order, run.unsupported, run.guard_bytes, run.unwritten, run.repeats, {}, {}});
+        JudgedRun& kept = runs.emplace_back(JudgedRun{c,
+                                                      kernel.name,
+                                                      kernel.eight_bit ? Arithmetic::eight_bit : Arithmetic::element,
+                                                      region_order,
+                                                      run.unsupported,
+                                                      run.guard_bytes,
+                                                      run.unwritten,
+                                                      run.repeats,
+                                                      {},
+                                                      {}});
         if (run.unsupported.empty()) keep_judged(masks, own, run, kept);
       }
     }
@@ -124,24 +132,40 @@ void Verification::judge_head(const HeadTask& task, std::size_t head, const std:
                               const std::vector<JudgedRun>& runs, ProgressLine& progress) {
   const Problem problem = rounded_head(task);
   const KernelFormat format = element_ == Element::bfloat16 ? kBfloat16Format : kFloat16Format;
-  std::unique_ptr<KernelTruth> truth;
-  RegionSize prepared{0, 0};
-  for (std::size_t c = 0; c < cases_.size(); ++c) {
-    if (prepared != cases_[c].region) {
-      truth = std::make_unique<KernelTruth>(problem, cases_[c].region, format);
-      prepared = cases_[c].region;
+  // A kernel's truth is the same whatever it multiplies; what it may be off by is not.
+  for (const Arithmetic arithmetic : {Arithmetic::element, Arithmetic::eight_bit}) {
+    const auto is_judged = [&](const JudgedRun& run) {
+      return run.arithmetic == arithmetic && run.unsupported.empty();
+    };
+    if (std::none_of(runs.begin(), runs.end(), is_judged)) continue;
+    std::unique_ptr<KernelTruth> truth;
+    RegionSize prepared{0, 0};
+    for (std::size_t c = 0; c < cases_.size(); ++c) {
+      const auto of_case = [&](const JudgedRun& run) { return run.the_case == c && is_judged(run); };
+      if (std::none_of(runs.begin(), runs.end(), of_case)) continue;
+      if (prepared != cases_[c].region) {
+        truth = std::make_unique<KernelTruth>(problem, cases_[c].region, format, arithmetic);
+        prepared = cases_[c].region;
+      }
+      const std::vector<Index>& blocks = judged[c].blocks[head];
+      const PooledRows* remainder = judged[c].pooled.empty() ? nullptr : &judged[c].pooled[head];
+      std::vector<RowsTruth> rows(blocks.size());
+      parallel_for(static_cast<Index>(blocks.size()), options_.threads, [&] {
+        return [&](Index i) {
+          rows[static_cast<std::size_t>(i)] =
+              truth->rows(judged[c].masks[head], blocks[static_cast<std::size_t>(i)], remainder);
+        };
+      });
+      for (const JudgedRun& run : runs) {
+        if (of_case(run)) record(task, run, judged[c].masks[head], blocks, rows, head);
+      }
     }
-    const std::vector<Index>& blocks = judged[c].blocks[head];
-    const PooledRows* remainder = judged[c].pooled.empty() ? nullptr : &judged[c].pooled[head];
-    std::vector<RowsTruth> rows(blocks.size());
-    parallel_for(static_cast<Index>(blocks.size()), options_.threads, [&] {
-      return [&](Index i) {
-        rows[static_cast<std::size_t>(i)] =
-            truth->rows(judged[c].masks[head], blocks[static_cast<std::size_t>(i)], remainder);
-      };
-    });
+  }
+  for (std::size_t c = 0; c < cases_.size(); ++c) {
     for (const JudgedRun& run : runs) {
-      if (run.the_case == c) record(task, run, judged[c].masks[head], blocks, rows, head);
+      if (run.the_case == c && !run.unsupported.empty()) {
+        record(task, run, judged[c].masks[head], judged[c].blocks[head], {}, head);
+      }
     }
     progress.advance();
   }

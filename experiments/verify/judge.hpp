@@ -16,6 +16,7 @@ namespace draft {
 struct JudgedRun {
   std::size_t the_case;
   std::string kernel;
+  Arithmetic arithmetic;
   bool region_order;
   std::string unsupported;
   std::size_t guard_bytes, unwritten;

@@ -52,6 +52,8 @@ struct AttentionKernel {
   std::size_t (*workspace)(const Attention& call);
   /// Enqueues the work; the same input gives the same bits. Throws std::invalid_argument or Error.
   void (*launch)(const Attention& call, const Resources& resources, cudaStream_t stream);
+  /// It multiplies INT8 and E4M3 numbers, as reference/eight_bit.hpp has them; else numbers of the element type.
+  bool eight_bit = false;
 };
 
 /// Every kernel of this build, in the order of kernels.inc.

@@ -2,6 +2,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -31,6 +32,15 @@ class Attending : public GpuTest, public ::testing::WithParamInterface<Attention
     return GetParam().unsupported(call, device_capability()).empty();
   }
   [[nodiscard]] const Blas& blas() const { return *blas_; }
+  [[nodiscard]] static Arithmetic arithmetic() {
+    return GetParam().eight_bit ? Arithmetic::eight_bit : Arithmetic::element;
+  }
+  /// Two frames of 4 regions with text, of head_dim 64 if the kernel can do that, else of 128.
+  [[nodiscard]] static Layout small_layout(Element element, bool remainder = false) {
+    Layout layout{.heads = 1, .frames = 2, .height = 16, .width = 32, .text = 5, .head_dim = 64};
+    if (!supports(layout, element, false, remainder)) layout.head_dim = 128;
+    return layout;
+  }
 
  private:
   std::unique_ptr<Blas> blas_;
@@ -183,12 +193,12 @@ Result run(const AttentionKernel& kernel, const Blas& blas, const TestCall& setu
 /// The reference's output for every block row of every head.
 using Truths = std::vector<std::vector<RowsTruth>>;  // [heads][blocks]
 
-Truths truths_of(const TestCall& setup) {
+Truths truths_of(const TestCall& setup, Arithmetic arithmetic) {
   const Layout& layout = setup.layout;
   Truths truths(static_cast<std::size_t>(layout.heads));
   for (std::size_t head = 0; head < truths.size(); ++head) {
     const KernelTruth truth(problem_of(setup, head), {layout.region_height, layout.region_width},
-                            setup.element == Element::bfloat16 ? kBfloat16Format : kFloat16Format);
+                            setup.element == Element::bfloat16 ? kBfloat16Format : kFloat16Format, arithmetic);
     truths[head].resize(static_cast<std::size_t>(truth.blocks()));
     parallel_for(truth.blocks(), 0, [&] {
       return [&](Index block) {
@@ -200,10 +210,19 @@ Truths truths_of(const TestCall& setup) {
   return truths;
 }
 
-KernelError judge(const TestCall& setup, const Truths& truths, const Result& found, bool region_order) {
+/// Each head's errors: what all rows together may be off by holds for one head.
+struct Errors {
+  std::vector<KernelError> heads;
+  [[nodiscard]] bool fine() const {
+    return std::ranges::all_of(heads, [](const KernelError& error) { return error.fine(); });
+  }
+};
+
+Errors judge(const TestCall& setup, const Truths& truths, const Result& found, bool region_order) {
   const Layout& layout = setup.layout;
-  KernelError error;
+  Errors errors;
   for (int head = 0; head < layout.heads; ++head) {
+    KernelError& error = errors.heads.emplace_back();
     const auto& blocks = truths[static_cast<std::size_t>(head)];
     for (std::size_t block = 0; block < blocks.size(); ++block) {
       const RowsTruth& truth = blocks[block];
@@ -220,14 +239,20 @@ KernelError judge(const TestCall& setup, const Truths& truths, const Result& fou
       error.add(truth, static_cast<Index>(block), o, lse);
     }
   }
-  return error;
+  return errors;
 }
 
-std::string to_string(const KernelError& error) {
-  return "element " + std::to_string(error.element_over_bound) + ", row " + std::to_string(error.row_over_tolerance) +
-         ", lse " + std::to_string(error.lse_over_bound) + ", all rows " + std::to_string(error.total_over_expected()) +
-         " of what is allowed; worst block " + std::to_string(error.worst_block) + ", relative error " +
-         std::to_string(error.rel_l2().value_or(0.0));
+std::string to_string(const Errors& errors) {
+  std::string text;
+  for (std::size_t head = 0; head < errors.heads.size(); ++head) {
+    const KernelError& error = errors.heads[head];
+    if (error.fine() && !(head + 1 == errors.heads.size() && text.empty())) continue;
+    text += "head " + std::to_string(head) + ": element " + std::to_string(error.element_over_bound) + ", row " +
+            std::to_string(error.row_over_tolerance) + ", lse " + std::to_string(error.lse_over_bound) + ", all rows " +
+            std::to_string(error.total_over_expected()) + " of what is allowed; worst block " +
+            std::to_string(error.worst_block) + ", relative error " + std::to_string(error.rel_l2().value_or(0.0)) + "; ";
+  }
+  return text;
 }
 
 // Claim: dense and block-sparse attention agree with the reference on ragged grids, with text, with rows that keep
@@ -239,11 +264,11 @@ TEST_P(Attending, IsTheReferencesOnEveryLayout) {
       for (const bool sparse : {false, true}) {
         if (!supports(layout, element, false) && !supports(layout, element, true)) continue;
         const TestCall setup = make_call(layout, element, sparse, 3);
-        const Truths truths = truths_of(setup);
+        const Truths truths = truths_of(setup, arithmetic());
         for (const bool region_order : {false, true}) {
           if (!supports(layout, element, region_order)) continue;
           ++calls;
-          const KernelError error = judge(setup, truths, run(GetParam(), blas(), setup, region_order), region_order);
+          const Errors error = judge(setup, truths, run(GetParam(), blas(), setup, region_order), region_order);
           EXPECT_TRUE(error.fine()) << to_string(error) << "; " << to_string(layout)
                                     << (sparse ? ", sparse" : ", dense") << (region_order ? ", region order" : "")
                                     << (element == Element::bfloat16 ? ", bf16" : ", fp16");
@@ -264,11 +289,11 @@ TEST_P(Attending, TheRemainderIsTheReferencesOnEveryLayout) {
         if (!supports(layout, element, false, true) && !supports(layout, element, true, true)) continue;
         TestCall setup = make_call(layout, element, sparse, 3, 0.2);
         add_remainder(setup);
-        const Truths truths = truths_of(setup);
+        const Truths truths = truths_of(setup, arithmetic());
         for (const bool region_order : {false, true}) {
           if (!supports(layout, element, region_order, true)) continue;
           ++calls;
-          const KernelError error = judge(setup, truths, run(GetParam(), blas(), setup, region_order), region_order);
+          const Errors error = judge(setup, truths, run(GetParam(), blas(), setup, region_order), region_order);
           EXPECT_TRUE(error.fine()) << to_string(error) << "; " << to_string(layout)
                                     << (sparse ? ", sparse" : ", dense") << (region_order ? ", region order" : "")
                                     << (element == Element::bfloat16 ? ", bf16" : ", fp16");
@@ -284,18 +309,18 @@ TEST_P(Attending, TheRemainderIsTheReferencesOnEveryLayout) {
 // Given a remainder with weights in all of a row's blocks, claim: the check sees one that is left out, one whose blocks
 // have the weight of a single token, and one that has kept blocks in it.
 TEST_P(Attending, TheRemaindersCheckCanFail) {
-  const Layout layout{.heads = 1, .frames = 2, .height = 16, .width = 32, .text = 5, .head_dim = 64};
+  const Layout layout = small_layout(Element::float16, true);
   if (!supports(layout, Element::float16, false, true)) GTEST_SKIP() << "has no remainder";
   TestCall setup = make_call(layout, Element::float16, true, 9);
   const Result without = run(GetParam(), blas(), setup, false);
   add_remainder(setup);
-  const Truths truths = truths_of(setup);
+  const Truths truths = truths_of(setup, arithmetic());
   const Result with = run(GetParam(), blas(), setup, false);
   ASSERT_TRUE(judge(setup, truths, with, false).fine());
   EXPECT_FALSE(judge(setup, truths, without, false).fine());
   TestCall other = setup;
   other.masks[0] = BlockMask(layout.regions(), false);  // the truth of rows that drop everything
-  EXPECT_FALSE(judge(setup, truths_of(other), with, false).fine());
+  EXPECT_FALSE(judge(setup, truths_of(other, arithmetic()), with, false).fine());
 }
 
 constexpr Layout kStronglyNegative{.heads = 2, .frames = 2, .height = 9, .width = 17, .text = 77, .head_dim = 128};
@@ -304,7 +329,7 @@ constexpr Layout kStronglyNegative{.heads = 2, .frames = 2, .height = 9, .width 
 TEST_P(Attending, PaddingHasNoWeightWhereAllLogitsAreStronglyNegative) {
   if (!supports(kStronglyNegative, Element::bfloat16, false)) GTEST_SKIP() << "unsupported here";
   const TestCall setup = make_call(kStronglyNegative, Element::bfloat16, true, 5, 3.0);
-  const KernelError error = judge(setup, truths_of(setup), run(GetParam(), blas(), setup, false), false);
+  const Errors error = judge(setup, truths_of(setup, arithmetic()), run(GetParam(), blas(), setup, false), false);
   EXPECT_TRUE(error.fine()) << to_string(error);
 }
 
@@ -342,7 +367,7 @@ TEST_P(Attending, LogitsMayRiseFromBlockToBlock) {
       if (!supports(layout, element, false)) continue;
       for (const std::vector<double>& levels : kRisingLevels) {
         const TestCall setup = make_levels(layout, element, levels, 17);
-        const KernelError error = judge(setup, truths_of(setup), run(GetParam(), blas(), setup, false), false);
+        const Errors error = judge(setup, truths_of(setup, arithmetic()), run(GetParam(), blas(), setup, false), false);
         EXPECT_TRUE(error.fine()) << to_string(error) << "; head_dim " << head_dim << ", levels from " << levels[0]
                                   << ", " << levels[1] << (element == Element::bfloat16 ? ", bf16" : ", fp16");
       }
@@ -364,7 +389,7 @@ TEST_P(Attending, TheRemaindersLogitsMayRise) {
         for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = i % 8 == 0 ? 1.0F : 0.0F;  // column 0
         keep(setup, Rule::row, 0.9, scores);
         add_remainder(setup);
-        const KernelError error = judge(setup, truths_of(setup), run(GetParam(), blas(), setup, false), false);
+        const Errors error = judge(setup, truths_of(setup, arithmetic()), run(GetParam(), blas(), setup, false), false);
         EXPECT_TRUE(error.fine()) << to_string(error) << "; head_dim " << head_dim << ", levels from " << levels[0]
                                   << ", " << levels[1] << (element == Element::bfloat16 ? ", bf16" : ", fp16");
       }
@@ -403,16 +428,16 @@ TEST_P(Attending, RunsAreBitIdentical) {
 
 // Given a NaN in one key, claim: exactly the rows that keep the key's block have NaN in their output.
 TEST_P(Attending, NaNShows) {
-  const Layout layout{.heads = 1, .frames = 2, .height = 16, .width = 32, .text = 5, .head_dim = 64};
+  const Layout layout = small_layout(Element::bfloat16);
   if (!supports(layout, Element::bfloat16, false)) GTEST_SKIP() << "unsupported here";
   TestCall setup = make_call(layout, Element::bfloat16, true, 11);
   constexpr int kKey = 3;  // of block 0
-  setup.k.bits[kKey * 64] = 0x7fc0;
+  setup.k.bits[static_cast<std::size_t>(layout.offset(0, kKey))] = 0x7fc0;
   const Result found = run(GetParam(), blas(), setup, false);
   for (int token = 0; token < layout.tokens(); ++token) {
     const int block = layout.block_of(token);
     const bool keeps = block >= layout.regions() || setup.masks[0].kept(block, 0);
-    EXPECT_EQ(std::isnan(decode(Element::bfloat16, found.o[static_cast<std::size_t>(token) * 64])), keeps) << token;
+    EXPECT_EQ(std::isnan(decode(Element::bfloat16, found.o[static_cast<std::size_t>(layout.offset(0, token))])), keeps) << token;
     EXPECT_EQ(std::isnan(found.lse[static_cast<std::size_t>(token)]), keeps) << token;
   }
 }
@@ -461,24 +486,25 @@ TEST_P(Attending, TensorsBeyond2To31Elements) {
   EXPECT_TRUE(attend(one, size - own, lse.data()) == among_many);
 }
 
-// Negative control: the check fails on one wrong block and on one row scaled by 1.02.
+// Negative control: the check fails on one wrong block and on one row scaled by 1.02, by 1.5 with 8-bit numbers.
 TEST_P(Attending, TheCheckCanFail) {
-  const Layout layout{.heads = 1, .frames = 2, .height = 16, .width = 32, .text = 5, .head_dim = 64};
+  const Layout layout = small_layout(Element::float16);
   if (!supports(layout, Element::float16, false)) GTEST_SKIP() << "unsupported here";
   TestCall setup = make_call(layout, Element::float16, true, 9);
   Result found = run(GetParam(), blas(), setup, false);
-  const Truths truths = truths_of(setup);
+  const Truths truths = truths_of(setup, arithmetic());
   ASSERT_TRUE(judge(setup, truths, found, false).fine());
   const Result good = found;
-  for (std::size_t d = 0; d < 64; ++d) {  // row 0
+  const float factor = GetParam().eight_bit ? 1.5F : 1.02F;
+  for (std::size_t d = 0; d < static_cast<std::size_t>(layout.head_dim); ++d) {  // row 0
     const float value = static_cast<float>(decode(Element::float16, found.o[d]));
-    found.o[d] = __half_raw(__float2half_rn(value * 1.02F)).x;
+    found.o[d] = __half_raw(__float2half_rn(value * factor)).x;
   }
   EXPECT_FALSE(judge(setup, truths, found, false).fine());
   for (Index column = 0; column < 8; ++column) {
     if (!setup.masks[0].kept(7, column)) {
       setup.masks[0].set(7, column, true);
-      EXPECT_FALSE(judge(setup, truths_of(setup), good, false).fine());
+      EXPECT_FALSE(judge(setup, truths_of(setup, arithmetic()), good, false).fine());
       return;
     }
   }

@@ -9,7 +9,7 @@
 // Costs:    4 * 128 * 128 * 128 operations for each kept block, at twice the rate of bf16. Scratch: 3 bytes a token and
 //           channel.
 // Numerics: operands.hpp; S exact in 32-bit integers, exponents in fp32; P in E4M3, with weights from 2^-17 of the row's
-//           largest up; sums of P V for 16 blocks in the tensor cores, which keep 13 fraction bits, beyond that in fp32.
+//           largest up; sums of P V for 4 blocks in the tensor cores, which keep 13 fraction bits, beyond that in fp32.
 //           A row without a key has output 0 and lse = -inf. Same input, same bits.
 
 #include <algorithm>
@@ -168,7 +168,8 @@ AttentionKernel wgmma_8bit_kernel() {
           [](const Attention& call, const Resources& resources, cudaStream_t stream) {
             quantise_for_8bit(call, resources.workspace, stream);
             attend_8bit(call, resources.workspace, stream);
-          }};
+          },
+          true};
 }
 
 }  // namespace draft::gpu

@@ -46,7 +46,7 @@ struct EightBitConsumer {
   float aside_total[2];  // sums of P that belong to `aside`
 
   /// The hardware's sums keep 13 fraction bits, so that after this many blocks they are put aside in fp32.
-  static constexpr int kBlocksInO = 16;
+  static constexpr int kBlocksInO = 4;
 
   __device__ int first_row() const { return turns.group * 64 + warp * 16; }
   __device__ std::uint64_t staged(int stage) const {

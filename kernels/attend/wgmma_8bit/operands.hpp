@@ -47,14 +47,16 @@ struct HeadScales {
   float sampled_scale;         // scale_for(rms of the sampled v, 0); NaN if that is 0
   std::uint32_t largest_bits;  // the largest |v| of all tokens, as an integer: non-negative floats keep their order
 
-  /// The power of two that brings x to 2^to up to 2^(to + 1); 1 for 0.
-  static __device__ float scale_for(float x, int to) {
+  /// The power of two that brings x >= 0 to 2^to up to 2^(to + 1); 1 for 0.
+  static DRAFT_HOST_DEVICE float scale_for(float x, int to) {
     if (x == 0.0F) return 1.0F;
-    const int exponent = static_cast<int>(__float_as_uint(x) >> 23) - 127;
-    return __uint_as_float(static_cast<std::uint32_t>(127 + to - max(min(exponent, 100), -100)) << 23);
+    constexpr int kMost = 100;
+    int exponent = static_cast<int>(__builtin_bit_cast(std::uint32_t, x) >> 23) - 127;
+    exponent = exponent > kMost ? kMost : exponent < -kMost ? -kMost : exponent;
+    return __builtin_bit_cast(float, static_cast<std::uint32_t>(127 + to - exponent) << 23);
   }
-  __device__ float v_scale() const {
-    const float largest = __uint_as_float(largest_bits);
+  DRAFT_HOST_DEVICE float v_scale() const {
+    const auto largest = __builtin_bit_cast(float, largest_bits);
     return largest * sampled_scale <= kLargestE4M3 ? sampled_scale : scale_for(largest, 7);
   }
 };
