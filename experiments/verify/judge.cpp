@@ -114,7 +114,7 @@ void Verification::run_kernels(const std::vector<HeadTask>& tasks, std::vector<J
         const KernelRun run = guarded_run(call, kernel, masks, region_order);
         JudgedRun& kept = runs.emplace_back(JudgedRun{c,
                                                       kernel.name,
-                                                      kernel.eight_bit ? Arithmetic::eight_bit : Arithmetic::element,
+                                                      kernel.eight_bit() ? Arithmetic::eight_bit : Arithmetic::element,
                                                       region_order,
                                                       run.unsupported,
                                                       run.guard_bytes,

@@ -33,7 +33,7 @@ class Attending : public GpuTest, public ::testing::WithParamInterface<Attention
   }
   [[nodiscard]] const Blas& blas() const { return *blas_; }
   [[nodiscard]] static Arithmetic arithmetic() {
-    return GetParam().eight_bit ? Arithmetic::eight_bit : Arithmetic::element;
+    return GetParam().eight_bit() ? Arithmetic::eight_bit : Arithmetic::element;
   }
   /// Two frames of 4 regions with text, of head_dim 64 if the kernel can do that, else of 128.
   [[nodiscard]] static Layout small_layout(Element element, bool remainder = false) {
@@ -495,7 +495,7 @@ TEST_P(Attending, TheCheckCanFail) {
   const Truths truths = truths_of(setup, arithmetic());
   ASSERT_TRUE(judge(setup, truths, found, false).fine());
   const Result good = found;
-  const float factor = GetParam().eight_bit ? 1.5F : 1.02F;
+  const float factor = GetParam().eight_bit() ? 1.5F : 1.02F;
   for (std::size_t d = 0; d < static_cast<std::size_t>(layout.head_dim); ++d) {  // row 0
     const float value = static_cast<float>(decode(Element::float16, found.o[d]));
     found.o[d] = __half_raw(__float2half_rn(value * factor)).x;

@@ -138,19 +138,31 @@ class Call {
   [[nodiscard]] std::size_t workspace(const std::string& kernel) const { return kernel_of(kernel).workspace(call_); }
 
   void launch(const std::string& name, const Scratch& workspace, Handle stream) const {
-    const AttentionKernel& kernel = kernel_of(name);
+    run(name, kernel_of(name).launch, workspace, stream);
+  }
+  /// The two steps of a kernel of 8-bit operands.
+  void quantise(const std::string& name, const Scratch& workspace, Handle stream) const {
+    run(name, kernel_of(name).quantise, workspace, stream);
+  }
+  void attend_quantised(const std::string& name, const Scratch& workspace, Handle stream) const {
+    run(name, kernel_of(name).attend, workspace, stream);
+  }
+
+ private:
+  using Step = void (*)(const Attention& call, const Resources& resources, cudaStream_t stream);
+  void run(const std::string& name, Step step, const Scratch& workspace, Handle stream) const {
+    if (step == nullptr) throw std::invalid_argument("attention: kernel " + name + " does not quantise");
     use_device(q_);
     const int device = q_.device_id();
     int major = 0, minor = 0;
     check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
     check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "cudaDeviceGetAttribute");
-    if (const std::string why = kernel.unsupported(call_, major * 10 + minor); !why.empty()) {
+    if (const std::string why = kernel_of(name).unsupported(call_, major * 10 + minor); !why.empty()) {
       throw std::invalid_argument("attention: kernel " + name + " " + why);
     }
-    kernel.launch(call_, {blas_of(device), workspace.data()}, stream_of(stream));
+    step(call_, {blas_of(device), workspace.data()}, stream_of(stream));
   }
 
- private:
   Rows q_, k_, v_, o_;
   Tensor<float, 2> lse_;
   Shorts columns_;
@@ -207,7 +219,9 @@ NB_MODULE(_kernels, m) {
            optional("columns"), optional("counts"), optional("order"), optional("pooled_k") = nb::none(),
            optional("pooled_v") = nb::none())
       .def("workspace", &Call::workspace, "kernel"_a)
-      .def("launch", &Call::launch, "kernel"_a, tensor("workspace"), "stream"_a);
+      .def("launch", &Call::launch, "kernel"_a, tensor("workspace"), "stream"_a)
+      .def("quantise", &Call::quantise, "kernel"_a, tensor("workspace"), "stream"_a)
+      .def("attend_quantised", &Call::attend_quantised, "kernel"_a, tensor("workspace"), "stream"_a);
 
   m.def(
       "pool",

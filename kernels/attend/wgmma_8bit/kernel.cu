@@ -125,9 +125,9 @@ std::string attend_8bit_unsupported(const Attention& call, int capability) {
 
 std::size_t attend_8bit_workspace(const Attention& call) { return counter_offset(call) + sizeof(int); }
 
-void quantise_for_8bit(const Attention& call, void* workspace, cudaStream_t stream) {
+void quantise_for_8bit(const Attention& call, void* workspace, cudaStream_t stream, const RegionMeans& means) {
   require_supported(call, workspace);
-  quantise(call, place_operands(call, workspace), stream);
+  quantise(call, place_operands(call, workspace), means, stream);
 }
 
 void attend_8bit(const Attention& call, void* workspace, cudaStream_t stream) {
@@ -163,13 +163,20 @@ void attend_8bit(const Attention& call, void* workspace, cudaStream_t stream) {
 }
 
 AttentionKernel wgmma_8bit_kernel() {
-  return {"wgmma_8bit", "fused, wgmma on INT8 queries and keys and E4M3 weights and values: Hopper",
-          attend_8bit_unsupported, attend_8bit_workspace,
+  return {"wgmma_8bit",
+          "fused, wgmma on INT8 queries and keys and E4M3 weights and values: Hopper",
+          attend_8bit_unsupported,
+          attend_8bit_workspace,
           [](const Attention& call, const Resources& resources, cudaStream_t stream) {
             quantise_for_8bit(call, resources.workspace, stream);
             attend_8bit(call, resources.workspace, stream);
           },
-          true};
+          [](const Attention& call, const Resources& resources, cudaStream_t stream) {
+            quantise_for_8bit(call, resources.workspace, stream);
+          },
+          [](const Attention& call, const Resources& resources, cudaStream_t stream) {
+            attend_8bit(call, resources.workspace, stream);
+          }};
 }
 
 }  // namespace draft::gpu

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "kernels/attend/attention.hpp"
+#include "kernels/attend/wgmma_8bit/operands.hpp"
 
 namespace draft::gpu {
 
@@ -18,9 +19,9 @@ std::string attend_8bit_unsupported(const Attention& call, int capability);
 std::size_t attend_8bit_workspace(const Attention& call);
 
 /// Enqueues the writing of the call's operands to `workspace`, aligned to 128 bytes: reads q, k, v and with a remainder
-/// the pooled rows. Throws std::invalid_argument if the call is not valid or not supported, and Error if CUDA reports
-/// one.
-void quantise_for_8bit(const Attention& call, void* workspace, cudaStream_t stream);
+/// the pooled rows. The draft's means of q and k come out of the same pass, if they are wanted. Throws
+/// std::invalid_argument if the call is not valid or not supported, and Error if CUDA reports one.
+void quantise_for_8bit(const Attention& call, void* workspace, cudaStream_t stream, const RegionMeans& means = {});
 
 /// Enqueues the attention of `call` on the operands in `workspace`, which quantise_for_8bit wrote for this call; masks
 /// and outputs may be others. q, k and v are not read. The same input gives the same bits. Throws as above.

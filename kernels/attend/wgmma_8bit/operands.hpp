@@ -75,12 +75,23 @@ struct EightBitOperands {
   int key_tiles;      // blocks and tiles of pooled rows
 };
 
+/// Where quantise() puts the mean of each region's q and k, as pool() makes them but for the order of sums; null: nowhere.
+struct RegionMeans {
+  float* q = nullptr;  // [heads, regions, head_dim]
+  float* k = nullptr;  // [heads, regions, head_dim]
+  /// Where a region's mean goes: null if `block` is none, or nothing is wanted.
+  static DRAFT_HOST_DEVICE float* of(float* means, const Layout& layout, int head, int block) {
+    if (means == nullptr || block >= layout.regions()) return nullptr;
+    return means + (static_cast<std::int64_t>(head) * layout.regions() + block) * kTileSide;
+  }
+};
+
 /// Bytes of the operands of `call`, a multiple of 16.
 std::size_t eight_bit_bytes(const Attention& call);
 /// The operands of `call` in `memory`, aligned to 128 bytes. Host arithmetic only.
 EightBitOperands place_operands(const Attention& call, void* memory);
 /// Enqueues the writing of the operands: q, k and v are read once, and a sample of k and v before. Regions of at most
 /// 128 tokens, head_dim 128.
-void quantise(const Attention& call, const EightBitOperands& to, cudaStream_t stream);
+void quantise(const Attention& call, const EightBitOperands& to, const RegionMeans& means, cudaStream_t stream);
 
 }  // namespace draft::gpu

@@ -1,11 +1,11 @@
 // Idea:     q, k and v as 8-bit operands (operands.hpp), in one pass over each.
 // Map:      sample_kernel: one CTA a head takes the mean of k and the rms of v over about 2,048 tokens. quantise_kernel:
-//           one CTA of 256 threads for each tile of q, of k and of v. A thread has 8 channels of 8 tokens, those that
-//           stand at two runs of four places of a V row, so that V needs one exchange through shared memory and Q and K
-//           none. repeat_kernel: writes V again where a number was too large for the sample's scale; mostly it only
-//           looks.
+//           one CTA of 512 threads for each tile of q, of k and of v. A thread has 8 channels of 4 tokens, those of four
+//           places of a V row, so that V needs one exchange through shared memory and Q and K none. repeat_kernel:
+//           writes V again where a number was too large for the sample's scale; mostly it only looks.
 // Needs:    head_dim 128; regions of at most 128 tokens; bf16 or fp16; 16-byte aligned pointers; sm_89 on.
-// Costs:    reads 6 bytes and writes 3 for each token and channel; the sample 2 % of that at 126,976 tokens.
+// Costs:    reads 6 bytes and writes 3 for each token and channel; the sample 2 % of that at 126,976 tokens. The draft's
+//           means of q and k come out of the same pass.
 // Numerics: INT8 to nearest, ties to even. E4M3 to nearest. A NaN or infinity in a row of q makes the row's factor NaN,
 //           in k the block's step, in v E4M3's NaN: what they touch becomes NaN. Same input, same bits.
 
@@ -22,9 +22,9 @@
 namespace draft::gpu {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 512;
 constexpr int kVectors = kTileSide / kVector;  // 16-byte vectors of a token's row, and threads that share a token
-constexpr int kOwn = kTileSide / (kThreads / kVectors);  // tokens of a thread: 8
+constexpr int kOwn = kTileSide / (kThreads / kVectors);  // tokens of a thread: 4, as many as a word has keys
 constexpr int kSampleThreads = 1024;
 constexpr float kLog2E = 1.4426950408889634F;
 constexpr float kSteps = 127.0F;  // INT8's largest number
@@ -53,6 +53,7 @@ struct QuantiseCall {
   float scale;
   const void *q, *k, *v, *pooled_k, *pooled_v;
   EightBitOperands to;
+  RegionMeans means;
 
   /// Tile `tile` of a head: a block, or behind them pooled rows.
   __device__ TileRows rows(const void* tensor, const void* pooled, int head, int tile) const {
@@ -68,12 +69,10 @@ struct QuantiseCall {
   }
 };
 
-/// This thread's share of a tile: 8 channels of 8 tokens.
+/// This thread's share of a tile: 8 channels of the 4 tokens at places 4 group to 4 group + 3 of V's rows.
 struct Share {
-  int vector = static_cast<int>(threadIdx.x) % kVectors;
-  int group = static_cast<int>(threadIdx.x) / kVectors;  // its tokens stand at places 32 (group / 4) + 4 (group % 4) ...
-  /// Places 0 to 3 of the share are consecutive in a row of V, and so are 4 to 7, 16 places further.
-  __device__ int row(int i) const { return key_at_place(group / 4 * 32 + group % 4 * 4 + i / 4 * 16 + i % 4); }
+  int vector = static_cast<int>(threadIdx.x) % kVectors, group = static_cast<int>(threadIdx.x) / kVectors;
+  __device__ int row(int i) const { return key_at_place(kOwn * group + i); }
 };
 
 /// Sums or maxima over the 16 threads that share a token.
@@ -82,6 +81,31 @@ __device__ float over_token(float x, Join join) {
 #pragma unroll
   for (int step = 1; step < kVectors; step *= 2) x = join(x, __shfl_xor_sync(0xffffffffU, x, step));
   return x;
+}
+
+/// The mean over a region's `count` rows to `to`, unless that is null. `parts` is kThreads / kVectors rows of shared
+/// memory. Sums in a fixed order.
+template <Element kElement>
+__device__ void write_mean(const uint4 (&packed)[kOwn], float* parts, int count, float* to) {
+  if (to == nullptr) return;
+  const Share share;
+  float sum[kVector] = {};
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) {
+    float wide[kVector];
+    widen<kElement>(packed[i], wide);
+#pragma unroll
+    for (int c = 0; c < kVector; ++c) sum[c] += wide[c];
+  }
+#pragma unroll
+  for (int c = 0; c < kVector; ++c) parts[share.group * kTileSide + share.vector * kVector + c] = sum[c];
+  __syncthreads();
+  const int channel = static_cast<int>(threadIdx.x);
+  if (channel >= kTileSide) return;
+  float total = 0.0F;
+#pragma unroll 4
+  for (int group = 0; group < kThreads / kVectors; ++group) total += parts[group * kTileSide + channel];
+  to[channel] = total / static_cast<float>(count);
 }
 
 /// Eight numbers x / step as INT8. The bits of x + 1.5 * 2^23 end with x rounded to an integer.
@@ -103,7 +127,7 @@ __device__ float step_for(float largest) {
 }
 
 template <Element kElement>
-__device__ void quantise_q(const QuantiseCall& call, int head, int block) {
+__device__ void quantise_q(const QuantiseCall& call, int head, int block, float* memory) {
   const TileRows rows = call.rows(call.q, nullptr, head, block);
   const Share share;
   uint4 packed[kOwn];
@@ -136,10 +160,11 @@ __device__ void quantise_q(const QuantiseCall& call, int head, int block) {
       terms->lse_term[row] = call.scale * along_mean;
     }
   }
+  write_mean<kElement>(packed, memory, rows.count, call.means.of(call.means.q, call.layout, head, block));
 }
 
 template <Element kElement>
-__device__ void quantise_k(const QuantiseCall& call, int head, int number, float (&parts)[kThreads / 32]) {
+__device__ void quantise_k(const QuantiseCall& call, int head, int number, float* memory) {
   const TileRows rows = call.rows(call.k, call.pooled_k, head, number);
   const Share share;
   uint4 packed[kOwn];
@@ -164,10 +189,19 @@ __device__ void quantise_k(const QuantiseCall& call, int head, int number, float
   }
   most = over_token(most, larger);
   most = larger(most, __shfl_xor_sync(0xffffffffU, most, 16));
-  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = most;
+  if (threadIdx.x % 32 == 0) memory[threadIdx.x / 32] = most;
   __syncthreads();
 #pragma unroll
-  for (float part : parts) most = larger(most, part);
+  for (int warp = 0; warp < kThreads / 32; ++warp) most = larger(most, memory[warp]);
+  __syncthreads();  // write_mean() uses the memory again
+  // Widened again: kept from the maximum on, the numbers would not fit the registers.
+#pragma unroll
+  for (uint4& vector : packed) {
+    not_ahead(vector.x);
+    not_ahead(vector.y);
+    not_ahead(vector.z);
+    not_ahead(vector.w);
+  }
   const float step = step_for(most), inverse = __fdividef(1.0F, step);
   const std::int64_t at = static_cast<std::int64_t>(head) * call.to.key_tiles + number;
   std::uint8_t* const tile = call.to.k + at * kOperandBytes;
@@ -179,6 +213,7 @@ __device__ void quantise_k(const QuantiseCall& call, int head, int number, float
         to_int8(wide, inverse);
   }
   if (threadIdx.x == 0) call.to.k_steps[at] = step;
+  write_mean<kElement>(packed, memory, rows.count, call.means.of(call.means.k, call.layout, head, number));
 }
 
 /// Writes a tile of V times `scale`. `laid_out` is kOperandBytes of shared memory.
@@ -186,19 +221,14 @@ template <Element kElement>
 __device__ void write_v(const QuantiseCall& call, int head, int number, float scale, const uint4 (&packed)[kOwn],
                         std::uint32_t* laid_out) {
   const Share share;
-  // Places are words of a channel's row: four keys each. Words are permuted by the vector, so that the 32 lanes of a
-  // store hit each bank twice at most.
-  const int word = share.group / 4 * 8 + share.group % 4;
+  // Words are permuted by the vector, so that the 32 lanes of a store hit each bank twice at most.
+  float wide[kOwn][kVector];
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    float wide[4][kVector];
+  for (int i = 0; i < kOwn; ++i) widen<kElement>(packed[i], wide[i]);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) widen<kElement>(packed[half * 4 + i], wide[i]);
-#pragma unroll
-    for (int c = 0; c < kVector; ++c) {
-      laid_out[(share.vector * kVector + c) * 32 + ((word + half * 4) ^ (share.vector % 8 * 4))] =
-          pack_e4m3(wide[0][c] * scale, wide[1][c] * scale, wide[2][c] * scale, wide[3][c] * scale);
-    }
+  for (int c = 0; c < kVector; ++c) {
+    laid_out[(share.vector * kVector + c) * 32 + (share.group ^ (share.vector % 8 * 4))] =
+        pack_e4m3(wide[0][c] * scale, wide[1][c] * scale, wide[2][c] * scale, wide[3][c] * scale);
   }
   __syncthreads();
   std::uint8_t* const tile = call.to.v + (static_cast<std::int64_t>(head) * call.to.key_tiles + number) * kOperandBytes;
@@ -237,18 +267,13 @@ __device__ void quantise_v(const QuantiseCall& call, int head, int number, std::
 
 enum class Operand { q, k, v };
 
-template <Element kElement>
-__global__ void __launch_bounds__(kThreads) quantise_kernel(QuantiseCall call) {
-  __shared__ __align__(16) std::uint32_t laid_out[kOperandBytes / 4];
-  __shared__ float parts[kThreads / 32];
+template <Element kElement, Operand kOperand>
+__global__ void __launch_bounds__(kThreads, 2) quantise_kernel(QuantiseCall call) {
+  __shared__ __align__(16) std::uint32_t memory[kOperandBytes / 4];
   const int tile = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
-  switch (static_cast<Operand>(blockIdx.z)) {
-    case Operand::q:
-      if (tile < call.layout.blocks()) quantise_q<kElement>(call, head, tile);
-      return;
-    case Operand::k: return quantise_k<kElement>(call, head, tile, parts);
-    case Operand::v: return quantise_v<kElement>(call, head, tile, laid_out);
-  }
+  if constexpr (kOperand == Operand::q) quantise_q<kElement>(call, head, tile, reinterpret_cast<float*>(memory));
+  if constexpr (kOperand == Operand::k) quantise_k<kElement>(call, head, tile, reinterpret_cast<float*>(memory));
+  if constexpr (kOperand == Operand::v) quantise_v<kElement>(call, head, tile, memory);
 }
 
 /// V again with the scale of its largest number, in heads where the sample's was too large.
@@ -328,8 +353,13 @@ void launch(const QuantiseCall& call, cudaStream_t stream) {
   sample_kernel<kElement><<<layout.heads, kSampleThreads, 0, stream>>>(
       call, std::max(layout.tokens() / kSampledTokens, 1));
   check_launch("sample_kernel");
-  quantise_kernel<kElement><<<dim3(call.to.key_tiles, layout.heads, 3), kThreads, 0, stream>>>(call);
-  check_launch("quantise_kernel");
+  const dim3 keys(call.to.key_tiles, layout.heads);
+  quantise_kernel<kElement, Operand::q><<<dim3(layout.blocks(), layout.heads), kThreads, 0, stream>>>(call);
+  check_launch("quantise_kernel of q");
+  quantise_kernel<kElement, Operand::k><<<keys, kThreads, 0, stream>>>(call);
+  check_launch("quantise_kernel of k");
+  quantise_kernel<kElement, Operand::v><<<keys, kThreads, 0, stream>>>(call);
+  check_launch("quantise_kernel of v");
   repeat_kernel<kElement><<<dim3(std::min(call.to.key_tiles, 64), layout.heads), kThreads, 0, stream>>>(call);
   check_launch("repeat_kernel");
 }
@@ -368,7 +398,7 @@ EightBitOperands place_operands(const Attention& call, void* memory) {
   return operands;
 }
 
-void quantise(const Attention& call, const EightBitOperands& to, cudaStream_t stream) {
+void quantise(const Attention& call, const EightBitOperands& to, const RegionMeans& means, cudaStream_t stream) {
   const QuantiseCall own{.layout = call.layout,
                          .grid = TileGrid(call.layout, call.region_order),
                          .scale = call.scale,
@@ -377,7 +407,8 @@ void quantise(const Attention& call, const EightBitOperands& to, cudaStream_t st
                          .v = call.v,
                          .pooled_k = call.pooled_k,
                          .pooled_v = call.pooled_v,
-                         .to = to};
+                         .to = to,
+                         .means = means};
   call.element == Element::bfloat16 ? launch<Element::bfloat16>(own, stream) : launch<Element::float16>(own, stream);
 }
 

@@ -14,13 +14,14 @@ q, k and v must then be bfloat16 or float16, contiguous and on one GPU."""
 
 import torch  # first: it loads the cuBLAS that the compiled module needs  # noqa: F401
 
-from ._attention import attention, kernels
+from ._attention import QuantisedAttention, attention, kernels
 from ._dropin import block_attention, draft_attention, draft_mask
 from ._lists import BlockLists, draft_lists, lists_from_mask
 from ._order import from_region_order, to_region_order
 
 __all__ = [
     "BlockLists",
+    "QuantisedAttention",
     "attention",
     "block_attention",
     "draft_attention",

@@ -136,3 +136,43 @@ def attention(
         workspace = torch.empty(max(1, call.workspace(kernel)), dtype=torch.uint8, device=q.device)
         call.launch(kernel, _checks.capsule(workspace), stream)
     return o, lse
+
+
+class QuantisedAttention:
+    """attention() of a kernel of 8-bit operands in two steps: making one quantises q, k and v, and each call attends.
+    The operands are 3 bytes a token and channel.
+
+    q, k, v, grid, region, lists, kernel, scale   as attention() takes them
+
+    Raises ValueError as attention() does, and for a kernel that does not quantise."""
+
+    def __init__(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        grid: tuple[int, int, int],
+        region: tuple[int, int] = (8, 16),
+        lists: BlockLists | None = None,
+        kernel: str = "wgmma_8bit",
+        *,
+        scale: float | None = None,
+    ) -> None:
+        q, k, v = _checks.require_shared_rows(q, False, k=k, v=v)
+        layout = _checks.layout_of("q", q, grid, region)
+        if lists is not None:
+            lists.require_fit(layout, grid, region, q.device)
+        self._kernel, self._device = kernel, q.device
+        self._o, self._lse = _outputs(q, None, {"q": q, "k": k, "v": v})
+        kept = (None, None, None) if lists is None else (lists.columns, lists.counts, lists.order)
+        with _checks.launching_on(q.device) as stream:
+            tensors = [None if x is None else _checks.capsule(x) for x in (q, k, v, self._o, self._lse, *kept)]
+            self._call = _checks.compiled().Call(layout, _checks.scale_of(scale, layout), False, *tensors)
+            self._workspace = torch.empty(self._call.workspace(kernel), dtype=torch.uint8, device=q.device)
+            self._call.quantise(kernel, _checks.capsule(self._workspace), stream)
+
+    def __call__(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(o, lse), the same tensors in every call."""
+        with _checks.launching_on(self._device) as stream:
+            self._call.attend_quantised(self._kernel, _checks.capsule(self._workspace), stream)
+        return self._o, self._lse

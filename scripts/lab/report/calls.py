@@ -14,7 +14,7 @@ PAPER_SHAPES = {  # as the records name them: the model and resolution as the pa
     "hunyuan_768p": ("HunyuanVideo", "768p"),
 }
 PAPER_NAMES = {shape: " ".join(names) for shape, names in PAPER_SHAPES.items()}
-OWN_KERNELS = ("wgmma", "mma", "wgmma_8bit", "blas")
+OWN_KERNELS = ("wgmma", "mma", "wgmma_8bit", "wgmma_8bit_attend", "blas")
 ELEMENT_BYTES = {"float32": 4, "float64": 8}  # the others have 2
 PREFERRED = ("avg", "softmax", "8x16")  # the paper's pooling, rule and region
 POLICIES = ("draft", "random", "uneven", "worst")

@@ -1,9 +1,9 @@
 """This project's kernels, as the module draftattention lists them."""
 
 from ..inputs import REGION
-from .contender import TIMED, Contender
+from .contender import TIMED, UNTIMED, Contender
 
-BY_DEFAULT = ("wgmma", "mma", "wgmma_8bit")
+BY_DEFAULT = ("wgmma", "mma", "wgmma_8bit", "wgmma_8bit_attend")
 EIGHT_BITS = "_8bit"  # how the names of kernels end that quantise what they multiply
 
 
@@ -28,11 +28,31 @@ def own(library, kernel):
     )
 
 
+def quantised(library, kernel):
+    """A kernel of 8 bits whose operands are quantised before the clock starts."""
+
+    def prepare(call, case):
+        attend = library.QuantisedAttention(
+            call.q, call.k, call.v, grid=call.grid, region=REGION, lists=case.lists, kernel=kernel
+        )
+        return lambda: attend()[0]
+
+    return Contender(
+        f"{kernel}_attend",
+        "token",
+        True,
+        prepare,
+        "operands quantised before: the attention alone",
+        operands="8 bit",
+        quantising=UNTIMED,
+        ours=True,
+    )
+
+
 def variants(library, kernel):
-    """The contenders that a kernel makes. One of 8 bits whose quantising is done before the clock starts
-    (quantising=UNTIMED, the tensors quantised in its `prepare`) stands here beside the first as soon as the library has
-    the two steps apart; the report wants its name in OWN_KERNELS of lab/report/calls.py."""
-    return [own(library, kernel)]
+    """The contenders that a kernel makes: one of 8 bits with and without quantising."""
+    made = [own(library, kernel)]
+    return [*made, quantised(library, kernel)] if kernel.endswith(EIGHT_BITS) else made
 
 
 def contenders_of(library):
