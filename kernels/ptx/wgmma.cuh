@@ -112,15 +112,25 @@ __device__ inline void multiply_left(float (&sums)[32], const std::uint32_t (&a)
   DRAFT_INTEGER_SUMS_8(sums, i), DRAFT_INTEGER_SUMS_8(sums, i + 8), DRAFT_INTEGER_SUMS_8(sums, i + 16), \
       DRAFT_INTEGER_SUMS_8(sums, i + 24)
 
-/// sums[64 x 128] (+)= A[64 x 32] B[128 x 32]^T of INT8 numbers, exact; A in registers, B in shared memory.
-__device__ inline void multiply_int8(std::int32_t (&sums)[64], const std::uint32_t (&a)[4], std::uint64_t b,
-                                     int accumulate) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {" DRAFT_NAMES_64
-      "}, {%64, %65, %66, %67}, %68, p;\n}"
-      : DRAFT_INTEGER_SUMS_32(sums, 0), DRAFT_INTEGER_SUMS_32(sums, 32)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+/// sums[64 x 128] += A[64 x 32] B[128 x 32]^T of INT8 numbers, exact; A in registers, B in shared memory.
+__device__ inline void multiply_int8(std::int32_t (&sums)[64], const std::uint32_t (&a)[4], std::uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {" DRAFT_NAMES_64
+               "}, {%64, %65, %66, %67}, %68, 1;"
+               : DRAFT_INTEGER_SUMS_32(sums, 0), DRAFT_INTEGER_SUMS_32(sums, 32)
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+/// Sets sums to the bits of 1.5 * 2^23, two at a time: products added to it by multiply_int8() are then, as a float, this
+/// number plus their sum, exactly, as long as that is below 2^22. Conversions take as many instructions again.
+/// `zero`: 0, which the compiler must not know to be 0.
+inline constexpr float kIntegerBias = 12582912.0F;
+__device__ inline void bias_sums(std::int32_t (&sums)[64], std::uint32_t zero) {
+#pragma unroll
+  for (int i = 0; i < 64; i += 2) {
+    std::uint64_t two;
+    asm volatile("mad.wide.u32 %0, %1, %1, %2;" : "=l"(two) : "r"(zero), "l"(0x4B4000004B400000ULL));
+    sums[i] = static_cast<std::int32_t>(two);
+    sums[i + 1] = static_cast<std::int32_t>(two >> 32);
+  }
 }
 template <int kOpen>
 __device__ inline void wait_for_products(std::int32_t (&sums)[64]) {

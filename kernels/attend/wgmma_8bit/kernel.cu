@@ -67,7 +67,10 @@ __global__ void __launch_bounds__(kThreads, 1) attend_8bit_kernel(const __grid_c
   } else {
     take_registers<kConsumerRegisters>();
     auto* const aside = reinterpret_cast<float4*>(ring + Sizes::kStages * Sizes::kStageBytes) + (warp - 4) * 16 * 32;
-    EightBitConsumer<kElement, kRemainder>{call, state, q_tiles, aside, {warp / 4 - 1}, warp % 4, lane, {}}.consume();
+    const std::uint32_t zero = call.blocks < 0 ? 1 : 0;
+    EightBitConsumer<kElement, kRemainder>{call,     state, q_tiles, aside, {warp / 4 - 1},
+                                           warp % 4, lane,  zero,    {}}
+        .consume();
   }
 #else
   __trap();  // never reached: attend_8bit() refuses other GPUs

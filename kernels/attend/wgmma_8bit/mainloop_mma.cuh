@@ -14,11 +14,12 @@ using LeftOperand = std::uint32_t[4][4];
 /// 32 bytes further in every row: the next 32 channels of K, or places of V.
 __device__ constexpr std::uint64_t eight_bit_step(int index) { return index * 32 / kDescriptorUnit; }
 
-/// S = Q K^T of a warpgroup's 64 queries and 128 keys.
-__device__ inline void start_scores(std::int32_t (&s)[64], const LeftOperand& q, std::uint64_t k) {
+/// S = Q K^T of a warpgroup's 64 queries and 128 keys, biased (bias_sums).
+__device__ inline void start_scores(std::int32_t (&s)[64], const LeftOperand& q, std::uint64_t k, std::uint32_t zero) {
+  bias_sums(s, zero);
   begin_products();
 #pragma unroll
-  for (int d = 0; d < 4; ++d) multiply_int8(s, q[d], k + eight_bit_step(d), d > 0 ? 1 : 0);
+  for (int d = 0; d < 4; ++d) multiply_int8(s, q[d], k + eight_bit_step(d));
   commit_products();
 }
 /// O += P V, and behind it the sums of P; O = P V if `fresh`.
@@ -40,6 +41,7 @@ struct EightBitConsumer {
   // Products of both at once would take the tensor cores in turns, and then both would wait for exponentials at once.
   TensorCoreOrder turns;
   int warp, lane;  // warp: 0 to 3 within the warpgroup
+  std::uint32_t zero;  // bias_sums' 0
   StageRing<Sizes::kStages> ring;
   bool fresh, any_aside;  // o holds nothing yet; something was put aside
   int blocks_in_o;
@@ -118,7 +120,7 @@ struct EightBitConsumer {
     const int k_stage = next_tile();
     const EightBitState::Keys keys = keys_of(k_stage);
     turns.wait();
-    start_scores(s, q, staged(k_stage));
+    start_scores(s, q, staged(k_stage), zero);
     wait_for_products<0>(s);
     free_tile(k_stage);
     exponents<true>(s, keys, tile, softmax);
@@ -135,7 +137,7 @@ struct EightBitConsumer {
     const int k_stage = next_tile();
     const EightBitState::Keys keys = keys_of(k_stage);
     turns.wait();
-    start_scores(s, q, staged(k_stage));
+    start_scores(s, q, staged(k_stage), zero);
     const int v_stage = next_tile();
     start_outputs(o, p, staged(v_stage), fresh);
     wait_for_products<1>(s);

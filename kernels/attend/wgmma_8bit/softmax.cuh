@@ -1,5 +1,5 @@
 #pragma once
-// The running softmax of a warpgroup's 64 rows of integer products with a block's 128 keys, in the registers that wgmma
+// The running softmax of a warpgroup's 64 rows of integer products with a block's 128 keys, biased, in the registers that wgmma
 // leaves them in: a thread holds parts of two rows, as in wgmma/softmax.cuh.
 //
 // Weights go to E4M3, whose numbers are 2^-9 to 448. They are 2^(x - shift + kOffset) for a base-2 logit x; the shift is
@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/attend/wgmma/softmax.cuh"
+#include "kernels/ptx/wgmma.cuh"
 
 namespace draft::gpu {
 
@@ -37,17 +38,17 @@ class EightBitSoftmax {
       }
     }
     const float factor[2] = {factor_[0] * step, factor_[1] * step};
-    float top[2] = {static_cast<float>(most(s, 0)) * factor[0], static_cast<float>(most(s, 1)) * factor[1]};
+    const float top[2] = {unbiased(most(s, 0)) * factor[0], unbiased(most(s, 1)) * factor[1]};
     if constexpr (kFirst) {
       float rise[2];
       raise(top, rise);
       begin();
     }
     // Later blocks first take the shift as it is, and mostly it stays: the maximum is found meanwhile.
+    const float offset[2] = {fmaf(-kIntegerBias, factor[0], kOffset - shift_[0]),
+                             fmaf(-kIntegerBias, factor[1], kOffset - shift_[1])};
 #pragma unroll
-    for (int i = 0; i < 64; ++i) {
-      x[i] = fmaf(static_cast<float>(s[i]), factor[i / 2 % 2], kOffset - shift_[i / 2 % 2]);
-    }
+    for (int i = 0; i < 64; ++i) x[i] = fmaf(__int_as_float(s[i]), factor[i / 2 % 2], offset[i / 2 % 2]);
     if (keys < kTileRows) {
 #pragma unroll
       for (int i = 0; i < 64; ++i) {
@@ -81,7 +82,7 @@ class EightBitSoftmax {
 #pragma unroll
       for (int i = 16 * word; i < 16 * word + 16; ++i) {
         const int bit = i / 4 % 4 * 8 + i % 2;
-        float logit = fmaf(static_cast<float>(s[i]), factor_[i / 2 % 2] * step, terms.whole);
+        float logit = fmaf(unbiased(s[i]), factor_[i / 2 % 2] * step, terms.whole);
         if ((narrow >> bit & 1) != 0) logit += terms.narrow;
         if ((low >> bit & 1) != 0) logit += terms.low;
         x[i] = (chosen >> bit & 1) != 0 ? logit : kMinusInfinity;
@@ -132,6 +133,8 @@ class EightBitSoftmax {
   static constexpr float kLowest = -1.0e30F;  // a shift below all logits
 
   __device__ static float (&as_floats(std::int32_t (&s)[64]))[64] { return reinterpret_cast<float(&)[64]>(s); }
+  /// The sum of products that a biased integer stands for.
+  __device__ static float unbiased(std::int32_t s) { return __int_as_float(s) - kIntegerBias; }
   /// The block's column of number i of a thread.
   __device__ static int column(int i, int lane) { return i / 4 * 8 + lane % 4 * 2 + i % 2; }
 
