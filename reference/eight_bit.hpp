@@ -9,8 +9,9 @@
 //   P     2^(x - shift + 7) to the nearest E4M3, x in base 2. `shift` is the row's running maximum, or up to 1.75 less.
 //   sums  of the rounded P.
 //   V     E4M3 of v / 2^e, with one e for the head: value_exponent(). Pooled rows too.
-//   P V   and the row sums in accumulators of about 13 fraction bits that are truncated after every 32 keys and added
-//         to fp32 after every 16 blocks.
+//   P V   and the row sums are added 32 keys at a time, in order: the 32 products and the accumulator are truncated
+//         toward zero to multiples of 2^(E - 13), E = floor(log2(the largest of them)). After every 4 blocks, of 128
+//         keys at most, the accumulators are added to fp32 and begin at 0.
 //   O     rounded once to the element type. Everything else is fp32.
 //
 // The error of a row of O, with normalised P, u = 2^-4 (E4M3), and p = P relative to the row's largest:
@@ -25,23 +26,33 @@
 //   draws    Errors are not independent where keys are alike or correlate with values. So the errors of logits and P
 //            are also computed for three kernels: m the mean of all keys, of every other key, and of the rest;
 //            shift 0, 0.6 and 1.2 below the maximum. Their mean square stands in for the above where it is larger.
+//            What changes if their sums are truncated as the accumulators are is kept apart, for O and for the lse.
+//   channels INT8's errors are not independent either where a key is nearly constant over channels: e, in all of them,
+//            moves a logit by scale e |sum_c q_uc|, sk / 2 at most for e, where independent ones give about |q_u|. e
+//            is measured: the mean over channels of the error, at the worst of 8 levels added to the key. q likewise.
 //   V        is known: |P (round(V) - V)|.
-//   sums     2^-9 of the accumulators: of each 1024 keys' sum, of its terms' root of the sum of squares, and of o for
-//            the row sums. At most 2^-7 of the sum of P_j |v_j|.
+//   sums     the largest in the draws: O's and the row sums' errors are not independent. At most: an addend loses less
+//            than 2^-13 of the accumulator or of the largest product, which are no more than the sum of P_j |v_j| so
+//            far; with 33 addends a step, a key's P_j |v_j| counts 33 * 2^-13 for each step that remains until fp32,
+//            its own included. That is 2^-4 for the first of 16 steps and 2^-5 on average over equal keys. Numbers of
+//            few bits lose less: of equal p, 512 keys' row sums lose nothing.
 //   O        u of the element type, likewise 0.54 u^2 / 3.
 //
 // row_expected   the root of the sum of these squares.
-// row_tolerance  six times the part that is random (the largest of the draws in place of their mean), 1.25 of V's part,
-//                which is known, and 2 u |O|. A uniform error is at most 1.7 of its sigma and a sum of many is nearly
-//                normal: 6 sigma are not met once in 10^8 rows, and there is room where the draws missed a correlation.
-//                Where s is large an error of 6 s changes a weight by e^(6s) - 1 and not 6 s: it is scaled by their
-//                ratio. To it comes what may be lost at once: P_j (|v_j| + |o|) of all p_j < 2^-16, which may round to
-//                0.
+// row_tolerance  six times the part that is random (the largest of the draws in place of their mean; errors that all
+//                channels share, the same for a block's keys, to four sigma where larger), 1.25 of V's part, which is
+//                known, twice the sums' largest of the draws (as if they kept a bit less), and 2 u |O|. A uniform error
+//                is at most 1.7 of its sigma and a sum of many is nearly normal: 6 sigma are not met once in 10^8 rows,
+//                and there is room where the draws missed a correlation. Where s is large an error of 6 s changes a
+//                weight by e^(6s) - 1 and not 6 s: it is scaled by their ratio. To it comes what may be lost at once:
+//                P_j
+//                (|v_j| + |o|) of all p_j < 2^-16, which may round to 0.
 // o_bound        no more than D, u and so on allow; sk 1.25 times as large, since m may be a sample's mean.
 // lse_bound      six sigma of the sum of P_j times the errors of logits and P, as above; or six times the error in the
 //                worst of the draws and of six more shifts over an octave (many equal p round alike); or 1.8 times the
-//                sum of P_j s (a single channel's rounding that all keys share is at most 1.7 sigma); whichever is
-//                largest. 2^-7 for the sums; what may be lost; fp32. Never above what D and u allow.
+//                sum of P_j s (a single channel's rounding that all keys share is at most 1.7 sigma); or what
+//                all channels and keys share (sk 1.25 times as large) and three sigma; whichever is largest. Twice what
+//                the draws' sums lose and 2^-9; what may be lost; fp32. Never above what D, u and the sums allow.
 // All are finite: an output is a mean of values, so no tolerance exceeds the largest |v_j| and |o| together.
 
 #include <vector>
@@ -93,10 +104,15 @@ class EightBitHead {
     Floats k[kDraws];     // INT8, [keys, head_dim]
     Vector step[kDraws];  // of each key
     Vector length, sum;   // |k - m| in the 2-norm and the 1-norm
+    Vector common;        // what all channels of k's rounding error may share
+    Vector drift;         // |sum of k - m over channels|
     Floats v, v_error;    // rounded, and that minus the exact one, in units of 2^e
     Vector v_length;      // |v|, rounded, in these units
     [[nodiscard]] Keys rows(const std::vector<Index>& chosen) const;
     void append(const Keys& other);
+  };
+  struct Place {
+    Index block, index;  // index: within the block
   };
   struct Work;
   [[nodiscard]] Keys rounded(const Matrix& k, const Matrix& v, const std::vector<Index>& blocks) const;
@@ -108,6 +124,7 @@ class EightBitHead {
   Vector mean_[kDraws];
   int exponent_;  // of V's scale
   Keys keys_;     // region order
+  std::vector<Place> places_;
 };
 
 }  // namespace draft

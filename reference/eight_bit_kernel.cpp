@@ -9,15 +9,8 @@ namespace draft {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr Index kTruncated = 32;  // keys
-constexpr Index kFlushed = 16;    // blocks
-
-/// Toward zero to `bits` significant bits.
-double truncated(double x, int bits) {
-  if (x == 0.0 || !std::isfinite(x)) return x;
-  const int exponent = std::ilogb(x) - bits + 1;
-  return std::ldexp(std::trunc(std::ldexp(x, -exponent)), exponent);
-}
+constexpr Index kStep = 32, kTile = 128;  // keys that are added at once, and that a tile has at most
+constexpr int kFraction = 13;             // bits that an addend keeps below the largest one's leading bit
 
 /// Nearest number of `bits` significant bits that is a multiple of 2^lowest, ties to even.
 double nearest(double x, int bits, int lowest) {
@@ -33,7 +26,7 @@ struct EightBitKernel::Rows {
   Matrix q;
   Vector shift;            // base 2
   Matrix sums, kept_sums;  // of P V, and of P in the last column; what was added to fp32
-  Index blocks = 0;        // since then
+  Index tiles = 0;         // since then
 };
 
 /// Rows that share one step, rounded and multiplied by it again.
@@ -73,6 +66,28 @@ EightBitKernel::EightBitKernel(const Problem& problem, RegionSize region, EightB
   }
 }
 
+void EightBitKernel::add_products(const Matrix& p, const Matrix& v, Matrix& sums) const {
+  const Index dim = v.cols();
+  if (!choices_.rounds_sums) {
+    sums.leftCols(dim) += p * v;
+    sums.rightCols(1) += p.rowwise().sum();
+    return;
+  }
+  Matrix columns(v.rows(), dim + 1), addends(v.rows() + 1, dim + 1);
+  columns << v, Vector::Ones(v.rows());
+  for (Index r = 0; r < p.rows(); ++r) {
+    addends.topRows(v.rows()) = columns.array().colwise() * p.row(r).transpose().array();
+    addends.bottomRows(1) = sums.row(r);
+    for (Index c = 0; c <= dim; ++c) {
+      const double largest = addends.col(c).cwiseAbs().maxCoeff();
+      if (largest == 0.0 || !std::isfinite(largest)) continue;
+      const double quantum = std::ldexp(1.0, std::ilogb(largest) - kFraction), inverse = 1.0 / quantum;
+      for (Index j = 0; j < addends.rows(); ++j) addends(j, c) = quantum * std::trunc(addends(j, c) * inverse);
+    }
+    sums.row(r) = addends.colwise().sum();
+  }
+}
+
 /// One block of keys with what is added to their logits, in nats.
 void EightBitKernel::attend_block(const Matrix& k, const Matrix& v, const Vector& terms, Rows& rows) const {
   constexpr double kOctave = 0.693147180559945309;  // ln 2
@@ -93,16 +108,15 @@ void EightBitKernel::attend_block(const Matrix& k, const Matrix& v, const Vector
       if (std::isnan(weight)) p(r, c) = weight;
     }
   }
-  for (Index first = 0; first < k.rows(); first += kTruncated) {
-    const Index size = std::min(kTruncated, k.rows() - first);
-    rows.sums.leftCols(v.cols()) += p.middleCols(first, size) * v.middleRows(first, size);
-    rows.sums.rightCols(1) += p.middleCols(first, size).rowwise().sum();
-    if (choices_.rounds_sums) rows.sums = rows.sums.unaryExpr([](double x) { return truncated(x, 14); });
+  for (Index first = 0; first < k.rows(); first += kStep) {
+    const Index size = std::min(kStep, k.rows() - first);
+    add_products(p.middleCols(first, size), v.middleRows(first, size), rows.sums);
+    const bool ends_tile = (first + kStep) % kTile == 0 || first + kStep >= k.rows();
+    if (!ends_tile || ++rows.tiles < choices_.tiles_in_sums) continue;
+    rows.kept_sums += rows.sums;
+    rows.sums.setZero();
+    rows.tiles = 0;
   }
-  if (++rows.blocks < kFlushed) return;
-  rows.kept_sums += rows.sums;
-  rows.sums.setZero();
-  rows.blocks = 0;
 }
 
 Output EightBitKernel::rows(const BlockMask& mask, Index block, const PooledRows* remainder) const {
@@ -125,13 +139,11 @@ Output EightBitKernel::rows(const BlockMask& mask, Index block, const PooledRows
     const Index size = std::min(kPooledTile, regions - tile);
     const Matrix k = quantised(remainder->k.middleRows(tile, size).rowwise() - mean_.transpose());
     const Matrix v = rounded_v(remainder->v.middleRows(tile, size));
-    std::vector<Index> dropped;
-    Vector terms = Vector::Zero(size);
+    Vector terms = Vector::Constant(size, -kInfinity);
     for (Index i = 0; i < size; ++i) {
-      if (!mask.kept(block, tile + i)) dropped.push_back(i);
-      terms[i] = std::log(static_cast<double>(partition_.size(tile + i)));
+      if (!mask.kept(block, tile + i)) terms[i] = std::log(static_cast<double>(partition_.size(tile + i)));
     }
-    if (!dropped.empty()) attend_block(k(dropped, Eigen::all), v(dropped, Eigen::all), terms(dropped), rows);
+    if (terms.maxCoeff() > -kInfinity) attend_block(k, v, terms, rows);
   }
   const Matrix sums = rows.sums + rows.kept_sums;
   Output out{Matrix::Zero(count, dim), Vector::Constant(count, -kInfinity)};

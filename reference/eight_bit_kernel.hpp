@@ -13,11 +13,12 @@ struct EightBitChoices {
   KernelFormat element = kBfloat16Format;  // of O
   Operands queries_and_keys = Operands::int8;
   bool rounds_p = true, rounds_v = true;
-  bool rounds_sums = true;  // accumulators keep 13 fraction bits: truncated after 32 keys, emptied after 16 blocks
+  bool rounds_sums = true;  // the addends of 32 keys and the accumulator are truncated
   bool rounds_o = true;
   double slack = 1.75;  // octaves; the running maximum is raised only if it grew by more
   Vector mean = {};     // m; empty: the mean of all keys
 
+  Index tiles_in_sums = 4;    // before they are added to fp32
   int p_bits = 4;             // significant bits of P, at most E4M3's 4
   Index wrong_block = -1;     // of keys, in the order of key_blocks(); -1: none
   double wrong_step = 1.0;    // its step in place of the right one, relative
@@ -37,6 +38,8 @@ class EightBitKernel {
   struct Rows;
   [[nodiscard]] Matrix quantised(const Matrix& rows) const;
   [[nodiscard]] Matrix rounded_v(const Matrix& v) const;
+  /// P V and the sums of P of at most 32 keys onto `sums`.
+  void add_products(const Matrix& p, const Matrix& v, Matrix& sums) const;
   void attend_block(const Matrix& k, const Matrix& v, const Vector& terms, Rows& rows) const;
 
   Partition partition_;

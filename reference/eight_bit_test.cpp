@@ -101,6 +101,34 @@ Problem one_key() {
 
 Problem diffuse() { return normal({1, 150, 200, 0}); }
 
+/// Sums of 16,384 products of about the same size, in blocks of 128 keys.
+Problem long_rows() {
+  Problem problem = normal({1, 128, 128, 0});
+  problem.q *= 0.05;
+  problem.v.array() += 1.0;
+  return problem;
+}
+
+/// Keys are constant over channels but for little noise, queries have a mean, and the second frame's logits are 300
+/// above the others: all channels share K's errors.
+Problem two_levels() {
+  Problem problem = normal();
+  problem.q.array() += 1.0;
+  problem.k *= 0.1;
+  const Index frame = kRagged.height * kRagged.width;
+  problem.k.middleRows(frame, frame).array() += 300.0 / (problem.scale * kDim);
+  return problem;
+}
+
+/// The same with a level for each row of the latent, a nat apart: blocks of the same step have keys of many levels.
+Problem many_levels() {
+  Problem problem = two_levels();
+  for (Index i = 0; i < kRagged.video(); ++i) {
+    problem.k.row(i).array() += static_cast<double>(i / kRagged.width % 7) / (problem.scale * kDim);
+  }
+  return problem;
+}
+
 Problem one_block() { return naive::one_block_holds_all(kRagged, kDim, 9.0); }
 
 void PrintTo(const Case& a, std::ostream* out) { *out << a.name; }
@@ -119,7 +147,11 @@ const Case kCases[] = {{"normal", [] { return normal(); }},
                        {"alike_queries", alike_queries},
                        {"one_block", one_block},
                        {"one_key", one_key, kRegion, -1.0, 1},
-                       {"diffuse", diffuse, kRegion, -1.0, 1}};
+                       {"diffuse", diffuse, kRegion, -1.0, 1},
+                       {"long_rows", long_rows, {8, 16}, -1.0, 1},
+                       {"two_levels", two_levels},
+                       {"two_levels_dense", two_levels, kRegion, -1.0},
+                       {"many_levels", many_levels}};
 
 /// A case made: masks, truth, the blocks to judge.
 struct Call {
@@ -298,6 +330,16 @@ TEST_F(EightBitMistakes, AForgottenRemainderIsSeen) {
   EXPECT_FALSE(call.judge([&](Index block) { return kernel.rows(call.mask, block); }, true).fine());
   const PooledRows pooled = pooled_rows(call.problem, call.truth.partition());
   EXPECT_FALSE(call.judge([&](Index block) { return kernel.rows(call.mask, block, &pooled); }, false).fine());
+}
+
+// Sums of 8,192 keys in accumulators of 13 fraction bits lose what is not noise.
+TEST_F(EightBitMistakes, SumsThatAreTooLongAreSeen) {
+  const Call other({"long_rows", long_rows, {8, 16}, -1.0, 1});
+  EightBitChoices choices;
+  choices.tiles_in_sums = 64;
+  const KernelError error = other.judge(choices);
+  EXPECT_GT(error.lse_over_bound, 1.0) << to_string(error);
+  RecordProperty("error", to_string(error));
 }
 
 TEST_F(EightBitMistakes, NaNIsSeen) {
