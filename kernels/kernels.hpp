@@ -13,7 +13,7 @@
 // | reorder, restore    | draft/reorder.cu               | token order <-> region order (Algorithms 1 and 2)          |
 // | attention_kernels   | attend/kernels.inc             | the table of: Q, K, V, lists -> O, log-sum-exp (eqs. 1, 5) |
 // | wgmma_kernel        | attend/wgmma/kernel.cu         | fused, wgmma and TMA: Hopper                               |
-// | wgmma_8bit_kernel   | attend/wgmma_8bit/kernel.cu    | the same on INT8 and E4M3 numbers; quantises first          |
+// | wgmma_8bit_kernel   | attend/wgmma_8bit/kernel.cu    | the same on INT8 and E4M3 numbers: Hopper                  |
 // | mma_kernel          | attend/mma.cu                  | fused, mma.sync: sm_80 on                                  |
 // | blas_kernel         | attend/blas.cu                 | cuBLAS and a softmax: the plain one                        |
 // | sweep_logits, ...   | sweep/sweeps.hpp               | the bounds' sweeps over all of a head's logits             |

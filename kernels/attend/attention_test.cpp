@@ -250,7 +250,8 @@ std::string to_string(const Errors& errors) {
     text += "head " + std::to_string(head) + ": element " + std::to_string(error.element_over_bound) + ", row " +
             std::to_string(error.row_over_tolerance) + ", lse " + std::to_string(error.lse_over_bound) + ", all rows " +
             std::to_string(error.total_over_expected()) + " of what is allowed; worst block " +
-            std::to_string(error.worst_block) + ", relative error " + std::to_string(error.rel_l2().value_or(0.0)) + "; ";
+            std::to_string(error.worst_block) + ", relative error " + std::to_string(error.rel_l2().value_or(0.0)) +
+            "; ";
   }
   return text;
 }
@@ -378,11 +379,13 @@ TEST_P(Attending, LogitsMayRiseFromBlockToBlock) {
 // Given rows that keep one block alone and a dropped block whose logits are higher or lower by any amount, claim: the
 // remainder has its weight, also where exponents overflow on the way.
 TEST_P(Attending, TheRemaindersLogitsMayRise) {
+  int calls = 0;
   for (const int head_dim : {64, 128}) {
     for (const Element element : {Element::bfloat16, Element::float16}) {
       Layout layout = kEightRegions;
       layout.head_dim = head_dim;
-      if (!supports(layout, element, false, true)) GTEST_SKIP() << "has no remainder";
+      if (!supports(layout, element, false, true)) continue;
+      ++calls;
       for (const std::vector<double>& levels : kRisingLevels) {
         TestCall setup = make_levels(layout, element, levels, 17);
         std::vector<float> scores(static_cast<std::size_t>(layout.map_offset(1)));
@@ -395,6 +398,7 @@ TEST_P(Attending, TheRemaindersLogitsMayRise) {
       }
     }
   }
+  if (calls == 0) GTEST_SKIP() << "has no remainder";
 }
 
 class AttendWgmma : public GpuTest {};
@@ -437,7 +441,8 @@ TEST_P(Attending, NaNShows) {
   for (int token = 0; token < layout.tokens(); ++token) {
     const int block = layout.block_of(token);
     const bool keeps = block >= layout.regions() || setup.masks[0].kept(block, 0);
-    EXPECT_EQ(std::isnan(decode(Element::bfloat16, found.o[static_cast<std::size_t>(layout.offset(0, token))])), keeps) << token;
+    EXPECT_EQ(std::isnan(decode(Element::bfloat16, found.o[static_cast<std::size_t>(layout.offset(0, token))])), keeps)
+        << token;
     EXPECT_EQ(std::isnan(found.lse[static_cast<std::size_t>(token)]), keeps) << token;
   }
 }

@@ -80,8 +80,8 @@ __device__ inline void load_box_for_pair(std::uint32_t to, const CUtensorMap* ma
 __device__ inline void load_bytes(std::uint32_t to, const void* from, int bytes, std::uint32_t barrier,
                                   std::uint64_t policy) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
-          to),
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::
+          "r"(to),
       "l"(from), "r"(bytes), "r"(barrier), "l"(policy)
       : "memory");
 }

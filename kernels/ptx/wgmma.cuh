@@ -108,19 +108,18 @@ __device__ inline void multiply_left(float (&sums)[32], const std::uint32_t (&a)
 #define DRAFT_INTEGER_SUMS_8(sums, i)                                                                           \
   "+r"(sums[i]), "+r"(sums[i + 1]), "+r"(sums[i + 2]), "+r"(sums[i + 3]), "+r"(sums[i + 4]), "+r"(sums[i + 5]), \
       "+r"(sums[i + 6]), "+r"(sums[i + 7])
-#define DRAFT_INTEGER_SUMS_32(sums, i)                                                             \
+#define DRAFT_INTEGER_SUMS_32(sums, i)                                                                  \
   DRAFT_INTEGER_SUMS_8(sums, i), DRAFT_INTEGER_SUMS_8(sums, i + 8), DRAFT_INTEGER_SUMS_8(sums, i + 16), \
       DRAFT_INTEGER_SUMS_8(sums, i + 24)
 
 /// sums[64 x 128] += A[64 x 32] B[128 x 32]^T of INT8 numbers, exact; A in registers, B in shared memory.
 __device__ inline void multiply_int8(std::int32_t (&sums)[64], const std::uint32_t (&a)[4], std::uint64_t b) {
-  asm volatile("wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {" DRAFT_NAMES_64
-               "}, {%64, %65, %66, %67}, %68, 1;"
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {" DRAFT_NAMES_64 "}, {%64, %65, %66, %67}, %68, 1;"
                : DRAFT_INTEGER_SUMS_32(sums, 0), DRAFT_INTEGER_SUMS_32(sums, 32)
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
-/// Sets sums to the bits of 1.5 * 2^23, two at a time: products added to it by multiply_int8() are then, as a float, this
-/// number plus their sum, exactly, as long as that is below 2^22. Conversions take as many instructions again.
+/// Sets sums to the bits of 1.5 * 2^23, two at a time: products added to it by multiply_int8() are then, as a float,
+/// this number plus their sum, exactly, as long as that is below 2^22. Conversions take as many instructions again.
 /// `zero`: 0, which the compiler must not know to be 0.
 inline constexpr float kIntegerBias = 12582912.0F;
 __device__ inline void bias_sums(std::int32_t (&sums)[64], std::uint32_t zero) {

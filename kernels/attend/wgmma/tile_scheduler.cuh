@@ -18,7 +18,6 @@ struct TileScheduler {
   int position = static_cast<int>(kPair ? blockIdx.x / 2 : blockIdx.x);
   int work_tiles = call.tiles_to_do();
 
-
   __device__ void advance() {
     if constexpr (kPair) {
       position += static_cast<int>(gridDim.x) / 2;

@@ -1,6 +1,6 @@
 #pragma once
-// The epilogue of an attend_8bit CTA: each consumer warp writes its 16 rows of O and their log-sum-exp to global memory.
-// Conventions: pipeline.cuh.
+// The epilogue of an attend_8bit CTA: each consumer warp writes its 16 rows of O and their log-sum-exp to global
+// memory. Conventions: pipeline.cuh.
 
 #include "kernels/attend/wgmma_8bit/mainloop_mma.cuh"
 
@@ -17,8 +17,7 @@ struct RowPlaces {
 };
 
 template <Element kElement, bool kRemainder>
-__device__ void EightBitConsumer<kElement, kRemainder>::finish(float (&o)[68], EightBitSoftmax& softmax,
-                                                               Slot slot) {
+__device__ void EightBitConsumer<kElement, kRemainder>::finish(float (&o)[68], EightBitSoftmax& softmax, Slot slot) {
   constexpr float kLn2 = 0.6931471805599453F;
   const WorkTile& tile = state.tiles[slot.index];
   float total[2] = {o[64], o[66]};

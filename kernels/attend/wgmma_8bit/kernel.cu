@@ -1,14 +1,17 @@
-// Idea:     O = softmax(scale Q K^T) V over the kept blocks of each block row (eq. 5) with 8-bit operands: Q K^T of INT8
+// Idea:     O = softmax(scale Q K^T) V over the kept blocks of each block row (eq. 5) with 8-bit operands: Q K^T of
+// INT8
 //           numbers, exact; P V of E4M3 numbers. Quantising is part of the call (quantise.cu).
 // Map:      as attend_wgmma's (wgmma/kernel.cu): persistent CTAs, a load warp, a scheduler's warp and two consumer
 //           warpgroups that take turns on the tensor cores. A block of K or V is one plain copy. P has two sets of
 //           registers, so that a block's exponentials need not wait for P V of the block before. The tensor cores sum P
 //           too: V has eight columns of ones behind it.
-// Needs:    sm_90a; head_dim 128; bf16 or fp16; regions of at most 128 tokens, in either order; lists as write_lists makes
+// Needs:    sm_90a; head_dim 128; bf16 or fp16; regions of at most 128 tokens, in either order; lists as write_lists
+// makes
 //           them, or none for dense; pooled rows for a remainder, or none.
 // Costs:    4 * 128 * 128 * 128 operations for each kept block, at twice the rate of bf16. Scratch: 3 bytes a token and
 //           channel.
-// Numerics: operands.hpp; S exact in 32-bit integers, exponents in fp32; P in E4M3, with weights from 2^-17 of the row's
+// Numerics: operands.hpp; S exact in 32-bit integers, exponents in fp32; P in E4M3, with weights from 2^-17 of the
+// row's
 //           largest up; sums of P V for 4 blocks in the tensor cores, which keep 13 fraction bits, beyond that in fp32.
 //           A row without a key has output 0 and lse = -inf. Same input, same bits.
 
@@ -68,8 +71,7 @@ __global__ void __launch_bounds__(kThreads, 1) attend_8bit_kernel(const __grid_c
     take_registers<kConsumerRegisters>();
     auto* const aside = reinterpret_cast<float4*>(ring + Sizes::kStages * Sizes::kStageBytes) + (warp - 4) * 16 * 32;
     const std::uint32_t zero = call.blocks < 0 ? 1 : 0;
-    EightBitConsumer<kElement, kRemainder>{call,     state, q_tiles, aside, {warp / 4 - 1},
-                                           warp % 4, lane,  zero,    {}}
+    EightBitConsumer<kElement, kRemainder>{call, state, q_tiles, aside, {warp / 4 - 1}, warp % 4, lane, zero, {}}
         .consume();
   }
 #else

@@ -40,7 +40,7 @@ struct EightBitConsumer {
   // A warpgroup has its turn until it has its exponents, so that the other one's products run during its exponentials.
   // Products of both at once would take the tensor cores in turns, and then both would wait for exponentials at once.
   TensorCoreOrder turns;
-  int warp, lane;  // warp: 0 to 3 within the warpgroup
+  int warp, lane;      // warp: 0 to 3 within the warpgroup
   std::uint32_t zero;  // bias_sums' 0
   StageRing<Sizes::kStages> ring;
   bool fresh, any_aside;  // o holds nothing yet; something was put aside

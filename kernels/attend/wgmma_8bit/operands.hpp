@@ -25,7 +25,7 @@ inline constexpr int kOperandBytes = kTileSide * kTileSide;
 
 /// What a row of Q has beside its numbers, behind the tile.
 struct RowTerms {
-  float factor[kTileSide];    // softmax scale * log2 e * the row's step; times a block's step: products to base-2 logits
+  float factor[kTileSide];  // softmax scale * log2 e * the row's step; times a block's step: products to base-2 logits
   float lse_term[kTileSide];  // softmax scale * q . mean of K
 };
 inline constexpr int kQueryBytes = kOperandBytes + static_cast<int>(sizeof(RowTerms));
@@ -40,8 +40,9 @@ DRAFT_HOST_DEVICE constexpr int key_at_place(int place) {
 
 inline constexpr float kLargestE4M3 = 448.0F;
 
-/// One head's statistics. V is stored times a power of two that brings the rms of a sample to 1 to 2: E4M3 then has full
-/// precision from 1/128 to 224 times the rms. If a number is larger than that, the scale follows the largest number.
+/// One head's statistics. V is stored times a power of two that brings the rms of a sample to 1 to 2: E4M3 then has
+/// full precision from 1/128 to 224 times the rms. If a number is larger than that, the scale follows the largest
+/// number.
 struct HeadScales {
   float mean_k[kTileSide];     // of a sample of the tokens
   float sampled_scale;         // scale_for(rms of the sampled v, 0); NaN if that is 0
@@ -75,7 +76,8 @@ struct EightBitOperands {
   int key_tiles;      // blocks and tiles of pooled rows
 };
 
-/// Where quantise() puts the mean of each region's q and k, as pool() makes them but for the order of sums; null: nowhere.
+/// Where quantise() puts the mean of each region's q and k, as pool() makes them but for the order of sums; null:
+/// nowhere.
 struct RegionMeans {
   float* q = nullptr;  // [heads, regions, head_dim]
   float* k = nullptr;  // [heads, regions, head_dim]

@@ -10,9 +10,9 @@
 namespace draft::gpu {
 namespace {
 
-// Claim: lane l of a quad holds columns 8 n + 2 l and 8 n + 2 l + 1 of a product Q K^T (wgmma.cuh); as a left operand of
-// 8-bit numbers it holds, of every 32 columns, 4 l to 4 l + 3 and 16 + 4 l to 16 + 4 l + 3. With V's rows in this order
-// each weight meets its own key.
+// Claim: lane l of a quad holds columns 8 n + 2 l and 8 n + 2 l + 1 of a product Q K^T (wgmma.cuh); as a left operand
+// of 8-bit numbers it holds, of every 32 columns, 4 l to 4 l + 3 and 16 + 4 l to 16 + 4 l + 3. With V's rows in this
+// order each weight meets its own key.
 TEST(EightBitOperands, PlacesAreWhereTheWeightsStand) {
   std::set<int> seen;
   for (int k = 0; k < kTileSide / 32; ++k) {

@@ -1,10 +1,12 @@
 // Idea:     q, k and v as 8-bit operands (operands.hpp), in one pass over each.
-// Map:      sample_kernel: one CTA a head takes the mean of k and the rms of v over about 2,048 tokens. quantise_kernel:
-//           one CTA of 512 threads for each tile of q, of k and of v. A thread has 8 channels of 4 tokens, those of four
-//           places of a V row, so that V needs one exchange through shared memory and Q and K none. repeat_kernel:
+// Map:      sample_kernel: one CTA a head takes the mean of k and the rms of v over about 2,048 tokens.
+// quantise_kernel:
+//           one CTA of 512 threads for each tile of q, of k and of v. A thread has 8 channels of 4 tokens, those of
+//           four places of a V row, so that V needs one exchange through shared memory and Q and K none. repeat_kernel:
 //           writes V again where a number was too large for the sample's scale; mostly it only looks.
 // Needs:    head_dim 128; regions of at most 128 tokens; bf16 or fp16; 16-byte aligned pointers; sm_89 on.
-// Costs:    reads 6 bytes and writes 3 for each token and channel; the sample 2 % of that at 126,976 tokens. The draft's
+// Costs:    reads 6 bytes and writes 3 for each token and channel; the sample 2 % of that at 126,976 tokens. The
+// draft's
 //           means of q and k come out of the same pass.
 // Numerics: INT8 to nearest, ties to even. E4M3 to nearest. A NaN or infinity in a row of q makes the row's factor NaN,
 //           in k the block's step, in v E4M3's NaN: what they touch becomes NaN. Same input, same bits.
@@ -137,8 +139,7 @@ __device__ void quantise_q(const QuantiseCall& call, int head, int block, float*
   const float* mean_k = call.to.heads[head].mean_k + share.vector * kVector;
 #pragma unroll
   for (int c = 0; c < kVector; ++c) mean[c] = mean_k[c];
-  std::uint8_t* const tile =
-      call.to.q + (static_cast<std::int64_t>(head) * call.layout.blocks() + block) * kQueryBytes;
+  std::uint8_t* const tile = call.to.q + (static_cast<std::int64_t>(head) * call.layout.blocks() + block) * kQueryBytes;
   auto* const terms = reinterpret_cast<RowTerms*>(tile + kOperandBytes);
 #pragma unroll
   for (int i = 0; i < kOwn; ++i) {
@@ -350,8 +351,8 @@ __global__ void __launch_bounds__(kSampleThreads) sample_kernel(QuantiseCall cal
 template <Element kElement>
 void launch(const QuantiseCall& call, cudaStream_t stream) {
   const Layout& layout = call.layout;
-  sample_kernel<kElement><<<layout.heads, kSampleThreads, 0, stream>>>(
-      call, std::max(layout.tokens() / kSampledTokens, 1));
+  sample_kernel<kElement>
+      <<<layout.heads, kSampleThreads, 0, stream>>>(call, std::max(layout.tokens() / kSampledTokens, 1));
   check_launch("sample_kernel");
   const dim3 keys(call.to.key_tiles, layout.heads);
   quantise_kernel<kElement, Operand::q><<<dim3(layout.blocks(), layout.heads), kThreads, 0, stream>>>(call);

@@ -43,8 +43,8 @@ std::vector<int> tokens_of(const Layout& layout, int block) {
 }
 
 // Given a ragged grid with text, keys with a large mean, and in the second head one value far above the others that the
-// sample misses, claim: every number of Q, K and V is within its rounding of what it stands for, rows that are no tokens
-// are 0, and the second head's V follows its largest number.
+// sample misses, claim: every number of Q, K and V is within its rounding of what it stands for, rows that are no
+// tokens are 0, and the second head's V follows its largest number.
 TEST_F(Quantising, EveryNumberIsWithinItsRounding) {
   const Layout layout{.heads = 2, .frames = 2, .height = 45, .width = 80, .text = 77, .head_dim = 128};
   const int stride = layout.tokens() / kSampledTokens;
@@ -100,7 +100,8 @@ TEST_F(Quantising, EveryNumberIsWithinItsRounding) {
             const double found_q = static_cast<std::int8_t>(q8[at]), found_k = static_cast<std::int8_t>(k8[at]);
             const double wanted_q = real ? q.heads[h](tokens[static_cast<std::size_t>(row)], c) : 0.0;
             const double wanted_k =
-                real ? k.heads[h](tokens[static_cast<std::size_t>(row)], c) - static_cast<double>(scales.mean_k[c]) : 0.0;
+                real ? k.heads[h](tokens[static_cast<std::size_t>(row)], c) - static_cast<double>(scales.mean_k[c])
+                     : 0.0;
             ASSERT_NEAR(found_q * q_step, wanted_q, 0.5001 * q_step) << head << " " << block << " " << row << " " << c;
             ASSERT_NEAR(found_k * step, wanted_k, 0.5001 * step) << head << " " << block << " " << row << " " << c;
             along_mean += wanted_q * static_cast<double>(scales.mean_k[c]);

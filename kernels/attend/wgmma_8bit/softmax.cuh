@@ -1,10 +1,10 @@
 #pragma once
-// The running softmax of a warpgroup's 64 rows of integer products with a block's 128 keys, biased, in the registers that wgmma
-// leaves them in: a thread holds parts of two rows, as in wgmma/softmax.cuh.
+// The running softmax of a warpgroup's 64 rows of integer products with a block's 128 keys, biased, in the registers
+// that wgmma leaves them in: a thread holds parts of two rows, as in wgmma/softmax.cuh.
 //
-// Weights go to E4M3, whose numbers are 2^-9 to 448. They are 2^(x - shift + kOffset) for a base-2 logit x; the shift is
-// a maximum of the row so far, raised once a logit is more than kSlack above it. So no weight is above 448, and a weight
-// of 2^-17 of the row's largest is still above 0.
+// Weights go to E4M3, whose numbers are 2^-9 to 448. They are 2^(x - shift + kOffset) for a base-2 logit x; the shift
+// is a maximum of the row so far, raised once a logit is more than kSlack above it. So no weight is above 448, and a
+// weight of 2^-17 of the row's largest is still above 0.
 
 #include <cstdint>
 
@@ -15,8 +15,8 @@ namespace draft::gpu {
 
 class EightBitSoftmax {
  public:
-  /// What a tile of pooled rows adds to its products' logits. Words of 32 rows: a bit of `chosen` for each that is a key;
-  /// its term is `whole`, and `narrow` and `low` where those have a bit, which they have only if `ragged`.
+  /// What a tile of pooled rows adds to its products' logits. Words of 32 rows: a bit of `chosen` for each that is a
+  /// key; its term is `whole`, and `narrow` and `low` where those have a bit, which they have only if `ragged`.
   struct PooledTerms {
     const std::uint32_t *chosen, *narrow_bits, *low_bits;
     float whole, narrow, low;
@@ -94,7 +94,7 @@ class EightBitSoftmax {
       raise(top, rise);
     }
     if constexpr (kFirst) begin();
-    // Without any key so far the shift is -inf, and so is every logit.
+      // Without any key so far the shift is -inf, and so is every logit.
 #pragma unroll
     for (int i = 0; i < 64; ++i) x[i] += kOffset - fmaxf(shift_[i / 2 % 2], kLowest);
   }

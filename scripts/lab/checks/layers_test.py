@@ -13,7 +13,18 @@ LAYERS = ["reference", "kernels", "harness", "experiments"]
 # Folders of a layer, lowest first: each includes itself and what stands before it. "" is the layer's own folder.
 FOLDERS = {
     "reference": ["", "bounds"],
-    "kernels": ["core", "ptx", "draft", "attend", "attend/wgmma", "sweep", "", "testing", "python"],
+    "kernels": [
+        "core",
+        "ptx",
+        "draft",
+        "attend",
+        "attend/wgmma",
+        "attend/wgmma_8bit",
+        "sweep",
+        "",
+        "testing",
+        "python",
+    ],
     "harness": ["", "numbers", "dump", "record", "compare", "timing"],
     "experiments": [
         "policies",
