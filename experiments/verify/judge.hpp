@@ -8,7 +8,7 @@
 #include "experiments/verify/kernels.hpp"
 #include "experiments/verify/verify.hpp"
 #include "harness/progress.hpp"
-#include "reference/kernel_error.hpp"
+#include "reference/rounding/kernel_error.hpp"
 
 namespace draft {
 

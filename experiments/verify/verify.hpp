@@ -2,7 +2,7 @@
 // Question: does every attention kernel compute on this dump what the reference computes?
 // Command:  draftbench verify DUMP [--kernel NAMES] [--baseline FILE] --out FILE.jsonl
 // Output:   records "verify": each kernel's error under the same mask and inputs, as a share of what rounding
-//           explains (reference/kernel_error.hpp); exit status 1 on any failure.
+//           explains (reference/rounding/kernel_error.hpp); exit status 1 on any failure.
 
 #include <functional>
 #include <string>

@@ -52,9 +52,9 @@ struct AttentionKernel {
   std::size_t (*workspace)(const Attention& call);
   /// Enqueues the work; the same input gives the same bits. Throws std::invalid_argument or Error.
   void (*launch)(const Attention& call, const Resources& resources, cudaStream_t stream);
-  /// launch() in two steps, for a kernel that multiplies INT8 and E4M3 numbers as reference/eight_bit.hpp has them:
-  /// quantise() writes these to the workspace, attend() reads them there and not q, k and v. Null for kernels that
-  /// multiply numbers of the element type.
+  /// launch() in two steps, for a kernel that multiplies INT8 and E4M3 numbers as reference/rounding/eight_bit.hpp has
+  /// them: quantise() writes these to the workspace, attend() reads them there and not q, k and v. Null for kernels
+  /// that multiply numbers of the element type.
   void (*quantise)(const Attention& call, const Resources& resources, cudaStream_t stream) = nullptr;
   void (*attend)(const Attention& call, const Resources& resources, cudaStream_t stream) = nullptr;
   [[nodiscard]] bool eight_bit() const { return quantise != nullptr; }

@@ -9,8 +9,8 @@
 
 #include "kernels/attend/wgmma/kernel.hpp"
 #include "kernels/testing/gpu_test.hpp"
-#include "reference/kernel_error.hpp"
 #include "reference/parallel.hpp"
+#include "reference/rounding/kernel_error.hpp"
 
 namespace draft::gpu {
 namespace {

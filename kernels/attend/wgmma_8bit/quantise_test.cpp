@@ -4,7 +4,7 @@
 #include "kernels/attend/wgmma_8bit/kernel.hpp"
 #include "kernels/attend/wgmma_8bit/operands.hpp"
 #include "kernels/testing/gpu_test.hpp"
-#include "reference/eight_bit.hpp"
+#include "reference/rounding/eight_bit.hpp"
 
 namespace draft::gpu {
 namespace {

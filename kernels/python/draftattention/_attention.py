@@ -168,7 +168,7 @@ class QuantisedAttention:
         with _checks.launching_on(q.device) as stream:
             tensors = [None if x is None else _checks.capsule(x) for x in (q, k, v, self._o, self._lse, *kept)]
             self._call = _checks.compiled().Call(layout, _checks.scale_of(scale, layout), False, *tensors)
-            self._workspace = torch.empty(self._call.workspace(kernel), dtype=torch.uint8, device=q.device)
+            self._workspace = torch.empty(max(1, self._call.workspace(kernel)), dtype=torch.uint8, device=q.device)
             self._call.quantise(kernel, _checks.capsule(self._workspace), stream)
 
     def __call__(self) -> tuple[torch.Tensor, torch.Tensor]:

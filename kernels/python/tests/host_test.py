@@ -104,7 +104,7 @@ class Lists(unittest.TestCase):
 class Kernels(unittest.TestCase):
     def test_table(self):
         table = {row["name"]: row for row in da.kernels()}
-        self.assertLessEqual({"mma", "wgmma", "blas"}, set(table))
+        self.assertLessEqual({"mma", "wgmma", "wgmma_8bit", "blas"}, set(table))
         self.assertEqual(table["mma"]["supports"]["8.0"], (64, 128))
         self.assertLessEqual(set(table["wgmma"]["supports"]), {"9.0"})
         self.assertIn(96, table["blas"]["supports"]["12.0"])
@@ -114,7 +114,7 @@ class Kernels(unittest.TestCase):
 
     def test_unknown_names_are_refused_with_the_known_ones(self):
         layout = _checks.make_layout(1, (1, 8, 16), (8, 16), 0, 64)
-        with self.assertRaisesRegex(ValueError, "kernel: wanted one of mma, wgmma, blas.*, found fast"):
+        with self.assertRaisesRegex(ValueError, "kernel: wanted one of mma, wgmma, wgmma_8bit, blas.*, found fast"):
             _kernels.unsupported("fast", layout, False, 90)
 
     def test_a_kernel_without_a_remainder_says_so(self):

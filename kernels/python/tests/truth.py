@@ -1,5 +1,5 @@
 """Attention and the draft mask in float64 by PyTorch, with plain index arithmetic of their own, and how far rounding
-may take a kernel from them: the same bounds as reference/kernel_error.hpp, in its words."""
+may take a kernel from them: the same bounds as reference/rounding/kernel_error.hpp, in its words."""
 
 import dataclasses
 

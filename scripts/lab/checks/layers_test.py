@@ -12,7 +12,7 @@ from lab.shared.files import ROOT
 LAYERS = ["reference", "kernels", "harness", "experiments"]
 # Folders of a layer, lowest first: each includes itself and what stands before it. "" is the layer's own folder.
 FOLDERS = {
-    "reference": ["", "bounds"],
+    "reference": ["", "bounds", "rounding"],
     "kernels": [
         "core",
         "ptx",

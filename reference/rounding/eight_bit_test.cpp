@@ -1,6 +1,6 @@
 // The tolerances of 8-bit kernels against simulated ones, right and wrong.
 
-#include "reference/eight_bit.hpp"
+#include "reference/rounding/eight_bit.hpp"
 
 #include <gtest/gtest.h>
 
@@ -8,8 +8,8 @@
 #include <functional>
 #include <limits>
 
-#include "reference/eight_bit_kernel.hpp"
 #include "reference/naive.hpp"
+#include "reference/rounding/eight_bit_kernel.hpp"
 
 namespace draft {
 namespace {

@@ -57,7 +57,7 @@
 
 #include <vector>
 
-#include "reference/kernel_error.hpp"
+#include "reference/rounding/kernel_error.hpp"
 
 namespace draft {
 

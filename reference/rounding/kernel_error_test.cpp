@@ -1,4 +1,4 @@
-#include "reference/kernel_error.hpp"
+#include "reference/rounding/kernel_error.hpp"
 
 #include <gtest/gtest.h>
 

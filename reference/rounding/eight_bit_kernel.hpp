@@ -2,7 +2,7 @@
 // A kernel of 8-bit numbers simulated on the CPU: what eight_bit.hpp describes, step by step, with float64 in place of
 // fp32. For tests of its tolerances, and to see what each kind of rounding costs.
 
-#include "reference/eight_bit.hpp"
+#include "reference/rounding/eight_bit.hpp"
 
 namespace draft {
 

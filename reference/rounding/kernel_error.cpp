@@ -1,4 +1,4 @@
-#include "reference/kernel_error.hpp"
+#include "reference/rounding/kernel_error.hpp"
 
 #include <fmt/format.h>
 
@@ -7,8 +7,8 @@
 #include <limits>
 #include <stdexcept>
 
-#include "reference/eight_bit.hpp"
 #include "reference/exponential.hpp"
+#include "reference/rounding/eight_bit.hpp"
 
 namespace draft {
 namespace {

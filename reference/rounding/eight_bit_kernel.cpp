@@ -1,4 +1,4 @@
-#include "reference/eight_bit_kernel.hpp"
+#include "reference/rounding/eight_bit_kernel.hpp"
 
 #include <algorithm>
 #include <cmath>

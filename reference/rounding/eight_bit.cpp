@@ -1,4 +1,4 @@
-#include "reference/eight_bit.hpp"
+#include "reference/rounding/eight_bit.hpp"
 
 #include <algorithm>
 #include <bit>
