@@ -44,16 +44,17 @@ inline constexpr float kLargestE4M3 = 448.0F;
 /// full precision from 1/128 to 224 times the rms. If a number is larger than that, the scale follows the largest
 /// number.
 struct HeadScales {
-  float mean_k[kTileSide];     // of a sample of the tokens
-  float sampled_scale;         // scale_for(rms of the sampled v, 0); NaN if that is 0
-  std::uint32_t largest_bits;  // the largest |v| of all tokens, as an integer: non-negative floats keep their order
+  float mean_k[kTileSide];  // of a sample of the tokens
+  float sampled_scale;      // scale_for(rms of the sampled v, 0); NaN if that is 0
+  std::uint32_t
+      largest_bits;  // the largest finite |v| of all tokens, as an integer: non-negative floats keep their order
 
   /// The power of two that brings x >= 0 to 2^to up to 2^(to + 1); 1 for 0.
   static DRAFT_HOST_DEVICE float scale_for(float x, int to) {
     if (x == 0.0F) return 1.0F;
-    constexpr int kMost = 100;
+    constexpr int kMost = 126, kLeast = -100;  // the scale and a row's sum times it stay normal numbers
     int exponent = static_cast<int>(__builtin_bit_cast(std::uint32_t, x) >> 23) - 127;
-    exponent = exponent > kMost ? kMost : exponent < -kMost ? -kMost : exponent;
+    exponent = exponent > kMost ? kMost : exponent < kLeast ? kLeast : exponent;
     return __builtin_bit_cast(float, static_cast<std::uint32_t>(127 + to - exponent) << 23);
   }
   DRAFT_HOST_DEVICE float v_scale() const {

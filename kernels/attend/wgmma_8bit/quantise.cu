@@ -30,6 +30,7 @@ constexpr int kOwn = kTileSide / (kThreads / kVectors);  // tokens of a thread: 
 constexpr int kSampleThreads = 1024;
 constexpr float kLog2E = 1.4426950408889634F;
 constexpr float kSteps = 127.0F;  // INT8's largest number
+constexpr float kLargestFinite = 0x1.fffffep127F;
 
 /// Larger of two; NaN if either is.
 __device__ float larger(float a, float b) {
@@ -125,7 +126,7 @@ __device__ uint2 to_int8(const float (&x)[kVector], float inverse) {
 /// The step for a largest number, and its inverse. All zeros: steps of 1. NaN and infinity: NaN.
 __device__ float step_for(float largest) {
   if (largest == 0.0F) return 1.0F;
-  return largest <= 3.4e38F ? fmaxf(largest, 0x1p-110F) * (1.0F / kSteps) : __int_as_float(0x7fffffff);
+  return largest <= kLargestFinite ? fmaxf(largest, 0x1p-110F) * (1.0F / kSteps) : __int_as_float(0x7fffffff);
 }
 
 template <Element kElement>
@@ -217,15 +218,22 @@ __device__ void quantise_k(const QuantiseCall& call, int head, int number, float
   write_mean<kElement>(packed, memory, rows.count, call.means.of(call.means.k, call.layout, head, number));
 }
 
-/// Writes a tile of V times `scale`. `laid_out` is kOperandBytes of shared memory.
+/// Writes a tile of V times `scale`; if `infinities`, with those among this thread's numbers as NaN, which the
+/// conversion would make 448. `laid_out` is kOperandBytes of shared memory.
 template <Element kElement>
 __device__ void write_v(const QuantiseCall& call, int head, int number, float scale, const uint4 (&packed)[kOwn],
-                        std::uint32_t* laid_out) {
+                        bool infinities, std::uint32_t* laid_out) {
   const Share share;
   // Words are permuted by the vector, so that the 32 lanes of a store hit each bank twice at most.
   float wide[kOwn][kVector];
 #pragma unroll
-  for (int i = 0; i < kOwn; ++i) widen<kElement>(packed[i], wide[i]);
+  for (int i = 0; i < kOwn; ++i) {
+    widen<kElement>(packed[i], wide[i]);
+    if (infinities) {
+#pragma unroll
+      for (float& x : wide[i]) x = fabsf(x) <= kLargestFinite ? x : __int_as_float(0x7fffffff);
+    }
+  }
 #pragma unroll
   for (int c = 0; c < kVector; ++c) {
     laid_out[(share.vector * kVector + c) * 32 + (share.group ^ (share.vector % 8 * 4))] =
@@ -258,12 +266,24 @@ __device__ void quantise_v(const QuantiseCall& call, int head, int number, std::
 #pragma unroll
     for (int c = 0; c < kVector; ++c) most = larger(most, fabsf(wide[c]));
   }
+  // The scale follows finite numbers.
+  const bool odd = !(most <= kLargestFinite);
+  if (odd) {
+    most = 0.0F;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      float wide[kVector];
+      widen<kElement>(packed[i], wide);
+#pragma unroll
+      for (int c = 0; c < kVector; ++c) most = fabsf(wide[c]) <= kLargestFinite ? fmaxf(most, fabsf(wide[c])) : most;
+    }
+  }
   most = over_token(most, larger);
   most = larger(most, __shfl_xor_sync(0xffffffffU, most, 16));
   // A warp that would not raise the maximum leaves it alone: otherwise thousands of warps would queue for one address.
   if (threadIdx.x % 32 == 0 && __float_as_uint(most) > *reinterpret_cast<volatile std::uint32_t*>(&scales.largest_bits))
     atomicMax(&scales.largest_bits, __float_as_uint(most));
-  write_v<kElement>(call, head, number, scales.sampled_scale, packed, laid_out);
+  write_v<kElement>(call, head, number, scales.sampled_scale, packed, odd, laid_out);
 }
 
 enum class Operand { q, k, v };
@@ -292,7 +312,7 @@ __global__ void __launch_bounds__(kThreads) repeat_kernel(QuantiseCall call) {
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) packed[i] = rows.load(share.row(i), share.vector);
     __syncthreads();  // the tile before has left shared memory
-    write_v<kElement>(call, head, tile, scale, packed, laid_out);
+    write_v<kElement>(call, head, tile, scale, packed, true, laid_out);
   }
 }
 
@@ -322,10 +342,10 @@ __global__ void __launch_bounds__(kSampleThreads) sample_kernel(QuantiseCall cal
       float wide[kVector];
       widen<kElement>(packed_k[i], wide);
 #pragma unroll
-      for (int c = 0; c < kVector; ++c) sum[c] += fabsf(wide[c]) <= 3.4e38F ? wide[c] : 0.0F;
+      for (int c = 0; c < kVector; ++c) sum[c] += fabsf(wide[c]) <= kLargestFinite ? wide[c] : 0.0F;
       widen<kElement>(packed_v[i], wide);
 #pragma unroll
-      for (int c = 0; c < kVector; ++c) square += fabsf(wide[c]) <= 3.4e38F ? wide[c] * wide[c] : 0.0F;
+      for (int c = 0; c < kVector; ++c) square += fabsf(wide[c]) <= kLargestFinite ? wide[c] * wide[c] : 0.0F;
     }
   }
 #pragma unroll

@@ -44,7 +44,8 @@ std::vector<int> tokens_of(const Layout& layout, int block) {
 
 // Given a ragged grid with text, keys with a large mean, and in the second head one value far above the others that the
 // sample misses, claim: every number of Q, K and V is within its rounding of what it stands for, rows that are no
-// tokens are 0, and the second head's V follows its largest number.
+// tokens are 0, the second head's V follows its largest number, and what is not finite in the first one's becomes NaN
+// alone.
 TEST_F(Quantising, EveryNumberIsWithinItsRounding) {
   const Layout layout{.heads = 2, .frames = 2, .height = 45, .width = 80, .text = 77, .head_dim = 128};
   const int stride = layout.tokens() / kSampledTokens;
@@ -58,6 +59,12 @@ TEST_F(Quantising, EveryNumberIsWithinItsRounding) {
     const auto far = static_cast<std::size_t>(layout.offset(1, 200));  // 200 % 3 is not 0
     v.bits[far] = encode(element, 30000.0F);
     v.heads[1](200, 0) = decode(element, v.bits[far]);
+    for (const int token : {300, 301}) {  // an infinity and a NaN in the first head
+      const int nan = token - 300;
+      const auto odd = static_cast<std::size_t>(layout.offset(0, token)) + 5;
+      v.bits[odd] = static_cast<std::uint16_t>((element == Element::bfloat16 ? 0x7f80 : 0x7c00) + nan);
+      v.heads[0](token, 5) = decode(element, v.bits[odd]);
+    }
     const DeviceBuffer<std::uint16_t> dq{std::span(q.bits)}, dk{std::span(k.bits)}, dv{std::span(v.bits)};
     const DeviceBuffer<std::uint16_t> o(q.bits.size());
     const DeviceBuffer<float> lse(q.bits.size() / 128);
@@ -114,6 +121,10 @@ TEST_F(Quantising, EveryNumberIsWithinItsRounding) {
             const double value =
                 row < static_cast<int>(tokens.size()) ? v.heads[h](tokens[static_cast<std::size_t>(row)], c) : 0.0;
             const auto at = swizzled_offset(c, place / 16) + static_cast<std::uint32_t>(place % 16);
+            if (!std::isfinite(value)) {
+              ASSERT_EQ(v8[at] & 0x7f, 0x7f) << "wanted NaN, found " << from_e4m3(v8[at]);
+              continue;
+            }
             ASSERT_EQ(from_e4m3(v8[at]), to_e4m3(value * scale))
                 << head << " " << block << " " << place << " " << c << ", value " << value;
           }
