@@ -70,4 +70,18 @@ int device_capability() {
 bool built_for_sm90a() { return DRAFT_BUILT_FOR_SM90A != 0; }  // kernels/CMakeLists.txt
 bool runs_sm90a() { return built_for_sm90a() && device_capability() == 90; }
 
+std::string why_not_sm90a(int capability) {
+  if (!built_for_sm90a()) return "this build holds no code for sm_90a (DRAFT_CUDA_ARCHITECTURES)";
+  if (capability == 90) return "";
+  return "needs compute capability 9.0, found " + std::to_string(capability / 10) + "." +
+         std::to_string(capability % 10);
+}
+
+int multiprocessors() {
+  int device = 0, count = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
+  return count;
+}
+
 }  // namespace draft::gpu

@@ -1,6 +1,8 @@
 #pragma once
 // Checks of arguments that all launchers use.
 
+#include <string>
+
 #include "kernels/core/layout.hpp"
 #include "reference/choices.hpp"
 
@@ -16,5 +18,10 @@ void require_half(const char* name, Element element);
 bool built_for_sm90a();
 /// Whether it does and the current device runs that code.
 bool runs_sm90a();
+/// "", or why sm_90a's code cannot run on a GPU of this compute capability (90: 9.0).
+std::string why_not_sm90a(int capability);
+
+/// Multiprocessors of the current device.
+int multiprocessors();
 
 }  // namespace draft::gpu

@@ -78,13 +78,6 @@ __global__ void __launch_bounds__(kThreads, 1) attend_wgmma_kernel(const __grid_
 #endif
 }
 
-int multiprocessors() {
-  int device = 0, count = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
-  return count;
-}
-
 /// One launch over the work tiles of `call`.
 template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair, bool kRemainder>
 void launch(const WgmmaCall& call, cudaStream_t stream) {
@@ -167,11 +160,7 @@ std::size_t bytes_of_integers(const Layout& layout) {
 
 std::string attend_wgmma_unsupported(const Attention& call, int capability) {
   const Layout& layout = call.layout;
-  if (!built_for_sm90a()) return "this build holds no code for sm_90a (DRAFT_CUDA_ARCHITECTURES)";
-  if (capability != 90) {
-    return "needs compute capability 9.0, found " + std::to_string(capability / 10) + "." +
-           std::to_string(capability % 10);
-  }
+  if (std::string reason = why_not_sm90a(capability); !reason.empty()) return reason;
   if (layout.head_dim != 64 && layout.head_dim != 128) {
     return "head_dim must be 64 or 128, found " + std::to_string(layout.head_dim);
   }

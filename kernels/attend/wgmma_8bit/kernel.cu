@@ -79,13 +79,6 @@ __global__ void __launch_bounds__(kThreads, 1) attend_8bit_kernel(const __grid_c
 #endif
 }
 
-int multiprocessors() {
-  int device = 0, count = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
-  return count;
-}
-
 template <Element kElement, bool kRemainder>
 void launch(const EightBitCall& call, cudaStream_t stream) {
   const auto kernel = attend_8bit_kernel<kElement, kRemainder>;
@@ -115,11 +108,7 @@ void require_supported(const Attention& call, const void* workspace) {
 
 std::string attend_8bit_unsupported(const Attention& call, int capability) {
   const Layout& layout = call.layout;
-  if (!built_for_sm90a()) return "this build holds no code for sm_90a (DRAFT_CUDA_ARCHITECTURES)";
-  if (capability != 90) {
-    return "needs compute capability 9.0, found " + std::to_string(capability / 10) + "." +
-           std::to_string(capability % 10);
-  }
+  if (std::string reason = why_not_sm90a(capability); !reason.empty()) return reason;
   if (layout.head_dim != kTileSide) return "head_dim must be 128, found " + std::to_string(layout.head_dim);
   if (layout.region_tokens() > kTileRows) {
     return "regions may have 128 tokens at most, found " + std::to_string(layout.region_height) + " x " +
