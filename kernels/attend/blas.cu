@@ -16,6 +16,7 @@
 #include "kernels/attend/attention.hpp"
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/blas_library.hpp"
+#include "kernels/core/logarithms.hpp"
 #include "kernels/core/reduce.cuh"
 
 namespace draft::gpu {
@@ -24,7 +25,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr std::size_t kScratch = std::size_t{512} << 20;
 constexpr int kFewestRows = 64;
-constexpr float kLog2E = 1.4426950408889634F;
 
 /// Where the parts of the scratch lie, all aligned to 256 bytes.
 struct Scratch {
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kThreads)
     if (dense || kept[blocks[key]] != 0) highest = Larger{}(highest, own[key]);
   }
   highest = reduce_block(highest, Larger{}, highest_parts);
-  const float scale2 = call.scale * kLog2E;
+  const float scale2 = call.scale * static_cast<float>(kLog2E);
   float sum = 0.0F;
   for (int key = static_cast<int>(threadIdx.x); key < tokens; key += kThreads) {
     const bool keep = dense || kept[blocks[key]] != 0;  // false for every key if the maximum is -inf: no inf - inf

@@ -20,6 +20,7 @@
 #include "kernels/attend/remainder.hpp"
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
+#include "kernels/core/logarithms.hpp"
 #include "kernels/ptx/mma.cuh"
 
 namespace draft::gpu {
@@ -30,7 +31,6 @@ constexpr int kThreads = 32 * kWarps;
 static_assert(kThreads == kCopyThreads);
 constexpr int kKeys = kTileKeys;
 constexpr float kSlack = 8.0F;  // O is scaled down once weights exceed 2^kSlack, far below fp16's largest number
-constexpr float kLog2E = 1.4426950408889634F;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 /// Starts copying the queries of a block from row `start` on; rows past its end are filled with zeros.
@@ -325,7 +325,7 @@ void launch(const Attention& call, const DroppedLists& dropped, cudaStream_t str
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "cudaFuncSetAttribute");
   const int tiles_a_block = (call.layout.region_tokens() + kQueries - 1) / kQueries;
   kernel<<<dim3(call.layout.blocks() * tiles_a_block, call.layout.heads), kThreads, kShared, stream>>>(
-      call, BlockMap(call.layout, call.region_order), call.scale * kLog2E, dropped);
+      call, BlockMap(call.layout, call.region_order), call.scale * static_cast<float>(kLog2E), dropped);
   check_launch("attend_kernel");
 }
 

@@ -14,6 +14,7 @@
 
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
+#include "kernels/core/logarithms.hpp"
 #include "kernels/core/reduce.cuh"
 #include "kernels/draft/draft.hpp"
 #include "kernels/draft/product_sm90.cuh"
@@ -23,7 +24,6 @@ namespace draft::gpu {
 namespace {
 
 constexpr int kMostTiles = 8;
-constexpr float kLog2E = 1.4426950408889634F;
 
 /// The softmax state of some columns of a row: the largest entry, and the sum of 2^((s - largest) * scale).
 struct RowPart {
@@ -145,8 +145,8 @@ void draft_probabilities(const Layout& layout, float scale, const float* pooled_
   config.stream = stream;
   config.attrs = &cluster;
   config.numAttrs = 1;
-  check(cudaLaunchKernelEx(&config, draft_probabilities_kernel, layout.regions(), layout.head_dim, scale * kLog2E,
-                           pooled_q, pooled_k, probabilities),
+  check(cudaLaunchKernelEx(&config, draft_probabilities_kernel, layout.regions(), layout.head_dim,
+                           scale * static_cast<float>(kLog2E), pooled_q, pooled_k, probabilities),
         "draft_probabilities_kernel");
 }
 

@@ -119,6 +119,9 @@ __device__ inline std::uint32_t pack(float low, float high) {
   }
 }
 
+/// 1.5 * 2^23: the bits of this number plus an integer below 2^22 are its bits plus the integer.
+inline constexpr float kIntegerBias = 12582912.0F;
+
 /// Rounds four floats to E4M3, to nearest; beyond 448 to 448. The first is in the lowest byte. Needs sm_89.
 __device__ inline std::uint32_t pack_e4m3(float a, float b, float c, float d) {
   std::uint32_t packed;

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "kernels/ptx/mma.cuh"
 #include "reference/choices.hpp"
 
 namespace draft::gpu {
@@ -118,10 +119,9 @@ __device__ inline void multiply_int8(std::int32_t (&sums)[64], const std::uint32
                : DRAFT_INTEGER_SUMS_32(sums, 0), DRAFT_INTEGER_SUMS_32(sums, 32)
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
-/// Sets sums to the bits of 1.5 * 2^23, two at a time: products added to it by multiply_int8() are then, as a float,
+/// Sets sums to the bits of kIntegerBias, two at a time: products added to it by multiply_int8() are then, as a float,
 /// this number plus their sum, exactly, as long as that is below 2^22. Conversions take as many instructions again.
 /// `zero`: 0, which the compiler must not know to be 0.
-inline constexpr float kIntegerBias = 12582912.0F;
 __device__ inline void bias_sums(std::int32_t (&sums)[64], std::uint32_t zero) {
 #pragma unroll
   for (int i = 0; i < 64; i += 2) {

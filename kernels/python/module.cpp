@@ -6,14 +6,15 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
-#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <map>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -172,9 +173,12 @@ class Call {
   Attention call_;
 };
 
-std::vector<std::pair<std::string, std::string>> kernel_names() {
-  std::vector<std::pair<std::string, std::string>> names;
-  for (const AttentionKernel& kernel : attention_kernels()) names.emplace_back(kernel.name, kernel.summary);
+/// (name, summary, whether it multiplies 8-bit numbers)
+std::vector<std::tuple<std::string, std::string, bool>> kernel_names() {
+  std::vector<std::tuple<std::string, std::string, bool>> names;
+  for (const AttentionKernel& kernel : attention_kernels()) {
+    names.emplace_back(kernel.name, kernel.summary, kernel.eight_bit());
+  }
   return names;
 }
 

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/core/block_rows.cuh"
+#include "kernels/core/logarithms.hpp"
 #include "kernels/ptx/mma.cuh"
 #include "kernels/sweep/arguments.hpp"
 
@@ -16,8 +17,6 @@ inline constexpr int kSweepThreads = 128;
 inline constexpr int kWarpRows = kTile / (kSweepThreads / 32);
 inline constexpr int kAhead = 3;  // SweepTiles: the current one, the one being copied, and the one being written
 inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
-inline constexpr double kLn2 = 0.69314718055994530942;
-inline constexpr double kLog2E = 1.44269504088896340736;
 
 /// Tiles of queries of the largest region.
 __host__ __device__ inline int tiles_a_region(const Layout& layout) {

@@ -37,17 +37,8 @@
 namespace draft::gpu {
 namespace {
 
-constexpr int kThreads = 3 * kGroup;
-
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-// A launch of 384 threads gives each of them 168 registers; 384 * 168 = 128 * 24 + 256 * 240.
-constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
-
-#endif
-
 template <Element kElement, int kDim, MaximumTracking kMaximum, bool kPair, bool kRemainder>
-__global__ void __launch_bounds__(kThreads, 1) attend_wgmma_kernel(const __grid_constant__ WgmmaCall call) {
+__global__ void __launch_bounds__(kCtaThreads, 1) attend_wgmma_kernel(const __grid_constant__ WgmmaCall call) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) unsigned char tiles[];  // two tiles of Q, then the ring of K and V tiles
   __shared__ PipelineState state;
@@ -90,7 +81,7 @@ void launch(const WgmmaCall& call, cudaStream_t stream) {
   pair.val.clusterDim.y = pair.val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(std::min(multiprocessors(), call.work_tiles));
-  config.blockDim = dim3(kThreads);
+  config.blockDim = dim3(kCtaThreads);
   config.dynamicSmemBytes = kShared;
   config.stream = stream;
   if constexpr (kPair) {

@@ -9,6 +9,10 @@
 namespace draft::gpu {
 
 inline constexpr int kGroup = 128;  // threads of a warpgroup
+// A CTA: a warpgroup of producers, two of consumers. A launch of 384 threads gives each of them 168 registers; 384 *
+// 168 = 128 * 24 + 256 * 240.
+inline constexpr int kCtaThreads = 3 * kGroup;
+inline constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 
 /// S = Q K^T of a warpgroup's 64 queries and 128 keys.
 template <Element kElement, int kDim>

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "kernels/core/logarithms.hpp"
 #include "kernels/ptx/mma.cuh"
 
 namespace draft::gpu {
@@ -88,7 +89,7 @@ enum class MaximumTracking {
 template <MaximumTracking kMaximum>
 class RowSoftmax {
  public:
-  __device__ explicit RowSoftmax(float scale) : scale2_(scale * kLog2E) {}
+  __device__ explicit RowSoftmax(float scale) : scale2_(scale * static_cast<float>(kLog2E)) {}
 
   /// The first block's logits become exponents, 0 at each row's maximum.
   __device__ void begin(float (&s)[64]) {
@@ -160,7 +161,7 @@ class RowSoftmax {
       const float sum = quad_sum(total_[half]);  // if the row has a key: at least 1, its maximum's weight, or NaN
       const bool none = sum == 0.0F;
       const float inverse = none ? 0.0F : __fdividef(1.0F, sum);
-      lse[half] = none ? kMinusInfinity : fmaf(shift_[half], kLn2, logf(sum));
+      lse[half] = none ? kMinusInfinity : fmaf(shift_[half], static_cast<float>(kLn2), logf(sum));
       float zero = 0.0F;  // NaN if a number of O is not finite
 #pragma unroll
       for (int i = 0; i < kSums / 4; ++i) {
@@ -175,7 +176,6 @@ class RowSoftmax {
   }
 
  private:
-  static constexpr float kLog2E = 1.4426950408889634F, kLn2 = 0.6931471805599453F;
   static constexpr float kMostExponent = 8.0F;  // 2^8: far below fp16's largest number
   static constexpr float kMostSum = 0x1p24F;
   static constexpr float kLargestSum = 0x1p126F;  // __fdividef gives 0 for a larger divisor

@@ -18,22 +18,9 @@ struct RowPlaces {
 
 template <Element kElement, bool kRemainder>
 __device__ void EightBitConsumer<kElement, kRemainder>::finish(float (&o)[68], EightBitSoftmax& softmax, Slot slot) {
-  constexpr float kLn2 = 0.6931471805599453F;
   const WorkTile& tile = state.tiles[slot.index];
-  float total[2] = {o[64], o[66]};
-  if (any_aside) {
-    const float2 factor = softmax.take_factor();
-#pragma unroll
-    for (int n = 0; n < 16; ++n) {
-      const float4 earlier = aside[n * 32 + lane];
-      o[4 * n] = fmaf(earlier.x, factor.x, o[4 * n]);
-      o[4 * n + 1] = fmaf(earlier.y, factor.x, o[4 * n + 1]);
-      o[4 * n + 2] = fmaf(earlier.z, factor.y, o[4 * n + 2]);
-      o[4 * n + 3] = fmaf(earlier.w, factor.y, o[4 * n + 3]);
-    }
-    total[0] = fmaf(aside_total[0], factor.x, total[0]);
-    total[1] = fmaf(aside_total[1], factor.y, total[1]);
-  }
+  add_aside(o, softmax);
+  const float total[2] = {o[64], o[66]};  // sums of P
   const float v_scale = call.operands.heads[tile.head].v_scale();
   const float2 shift = softmax.shift();
   const RowPlaces place{tile.box, call.layout.width};
@@ -47,7 +34,8 @@ __device__ void EightBitConsumer<kElement, kRemainder>::finish(float (&o)[68], E
     const int token = lane % 4 == 0 ? place(first_row() + half * 8 + lane / 4) : -1;
     const float base2 = (half == 0 ? shift.x : shift.y) - EightBitSoftmax::kOffset;
     if (token >= 0) {
-      lse[token] = fmaf(base2, kLn2, logf(total[half])) + terms->lse_term[first_row() + half * 8 + lane / 4];
+      lse[token] =
+          fmaf(base2, static_cast<float>(kLn2), logf(total[half])) + terms->lse_term[first_row() + half * 8 + lane / 4];
     }
   }
   // Through this warp's part of shared memory, so that a token's 256 bytes are written together. Chunks of 16 bytes are

@@ -2,12 +2,10 @@
 // INT8
 //           numbers, exact; P V of E4M3 numbers. Quantising is part of the call (quantise.cu).
 // Map:      as attend_wgmma's (wgmma/kernel.cu): persistent CTAs, a load warp, a scheduler's warp and two consumer
-//           warpgroups that take turns on the tensor cores. A block of K or V is one plain copy. P has two sets of
-//           registers, so that a block's exponentials need not wait for P V of the block before. The tensor cores sum P
+//           warpgroups that take turns on the tensor cores. A block of K or V is one plain copy. The tensor cores sum P
 //           too: V has eight columns of ones behind it.
 // Needs:    sm_90a; head_dim 128; bf16 or fp16; regions of at most 128 tokens, in either order; lists as write_lists
-// makes
-//           them, or none for dense; pooled rows for a remainder, or none.
+//           makes them, or none for dense; pooled rows for a remainder, or none.
 // Costs:    4 * 128 * 128 * 128 operations for each kept block, at twice the rate of bf16. Scratch: 3 bytes a token and
 //           channel.
 // Numerics: operands.hpp; S exact in 32-bit integers, exponents in fp32; P in E4M3, with weights from 2^-17 of the
@@ -26,21 +24,13 @@
 #include "kernels/attend/wgmma_8bit/mainloop_mma.cuh"
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
+#include "kernels/core/logarithms.hpp"
 
 namespace draft::gpu {
 namespace {
 
-constexpr int kThreads = 3 * kGroup;
-
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-// A launch of 384 threads gives each of them 168 registers; 384 * 168 = 128 * 24 + 256 * 240.
-constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
-
-#endif
-
 template <Element kElement, bool kRemainder>
-__global__ void __launch_bounds__(kThreads, 1) attend_8bit_kernel(const __grid_constant__ EightBitCall call) {
+__global__ void __launch_bounds__(kCtaThreads, 1) attend_8bit_kernel(const __grid_constant__ EightBitCall call) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using Sizes = EightBitSizes;
   extern __shared__ __align__(1024) unsigned char memory[];  // two tiles of Q, the ring of K and V tiles, O in fp32
@@ -48,7 +38,7 @@ __global__ void __launch_bounds__(kThreads, 1) attend_8bit_kernel(const __grid_c
   const std::uint32_t q_tiles = shared_address(memory);
   if (q_tiles % 1024 != 0) __trap();  // the swizzle is a function of address bits, so tiles must be aligned to it
   unsigned char* const ring = memory + 2 * Sizes::kStageBytes;
-  for (int i = static_cast<int>(threadIdx.x); i < Sizes::kStages * Sizes::kOnesBytes / 16; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < Sizes::kStages * Sizes::kOnesBytes / 16; i += kCtaThreads) {
     constexpr int kChunks = Sizes::kOnesBytes / 16;
     constexpr std::uint32_t kOnes = 0x38383838U;  // E4M3: 1.0
     unsigned char* const to = ring + i / kChunks * Sizes::kStageBytes + kOperandBytes + i % kChunks * 16;
@@ -84,7 +74,7 @@ void launch(const EightBitCall& call, cudaStream_t stream) {
   const auto kernel = attend_8bit_kernel<kElement, kRemainder>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, EightBitSizes::kSharedBytes),
         "cudaFuncSetAttribute");
-  kernel<<<std::min(multiprocessors(), call.work_tiles), kThreads, EightBitSizes::kSharedBytes, stream>>>(call);
+  kernel<<<std::min(multiprocessors(), call.work_tiles), kCtaThreads, EightBitSizes::kSharedBytes, stream>>>(call);
   check_launch("attend_8bit_kernel");
 }
 
@@ -145,12 +135,12 @@ void attend_8bit(const Attention& call, void* workspace, cudaStream_t stream) {
                         .low = 0.0F};
   check(cudaMemsetAsync(launched.next_tile, 0, sizeof(int), stream), "cudaMemsetAsync of the counter");
   if (call.has_remainder()) {
-    constexpr float kLog2E = 1.4426950408889634F;
+    const float to_base_2 = call.scale * static_cast<float>(kLog2E);
     launched.pooled_tiles = pooled_tiles(call.layout);
     launched.dropped = write_dropped_blocks(call, bytes + eight_bit_bytes(call), stream);
-    launched.whole = launched.dropped.whole * call.scale * kLog2E;
-    launched.narrow = launched.dropped.narrow * call.scale * kLog2E;
-    launched.low = launched.dropped.low * call.scale * kLog2E;
+    launched.whole = launched.dropped.whole * to_base_2;
+    launched.narrow = launched.dropped.narrow * to_base_2;
+    launched.low = launched.dropped.low * to_base_2;
   }
   call.element == Element::bfloat16 ? launch_for_remainder<Element::bfloat16>(launched, stream)
                                     : launch_for_remainder<Element::float16>(launched, stream);

@@ -160,21 +160,28 @@ struct EightBitConsumer {
     free_tile(v_stage);
   }
 
-  /// Adds `o` to what was put aside.
-  __device__ void put_aside(const float (&o)[68], EightBitSoftmax& softmax) {
+  /// Adds to `o` what was put aside, if anything was.
+  __device__ void add_aside(float (&o)[68], EightBitSoftmax& softmax) const {
     const float2 factor = softmax.take_factor();
+    if (!any_aside) return;
 #pragma unroll
     for (int n = 0; n < 16; ++n) {
-      float4 sum = make_float4(o[4 * n], o[4 * n + 1], o[4 * n + 2], o[4 * n + 3]);
-      if (any_aside) {
-        const float4 earlier = aside[n * 32 + lane];
-        sum = make_float4(fmaf(earlier.x, factor.x, sum.x), fmaf(earlier.y, factor.x, sum.y),
-                          fmaf(earlier.z, factor.y, sum.z), fmaf(earlier.w, factor.y, sum.w));
-      }
-      aside[n * 32 + lane] = sum;
+      const float4 earlier = aside[n * 32 + lane];
+      o[4 * n] = fmaf(earlier.x, factor.x, o[4 * n]);
+      o[4 * n + 1] = fmaf(earlier.y, factor.x, o[4 * n + 1]);
+      o[4 * n + 2] = fmaf(earlier.z, factor.y, o[4 * n + 2]);
+      o[4 * n + 3] = fmaf(earlier.w, factor.y, o[4 * n + 3]);
     }
-    aside_total[0] = fmaf(any_aside ? aside_total[0] : 0.0F, factor.x, o[64]);
-    aside_total[1] = fmaf(any_aside ? aside_total[1] : 0.0F, factor.y, o[66]);
+    o[64] = fmaf(aside_total[0], factor.x, o[64]);
+    o[66] = fmaf(aside_total[1], factor.y, o[66]);
+  }
+  /// Puts `o` and what was there before aside.
+  __device__ void put_aside(float (&o)[68], EightBitSoftmax& softmax) {
+    add_aside(o, softmax);
+#pragma unroll
+    for (int n = 0; n < 16; ++n) aside[n * 32 + lane] = make_float4(o[4 * n], o[4 * n + 1], o[4 * n + 2], o[4 * n + 3]);
+    aside_total[0] = o[64];
+    aside_total[1] = o[66];
     any_aside = true;
     fresh = true;
     blocks_in_o = 0;

@@ -1,13 +1,11 @@
 // Idea:     q, k and v as 8-bit operands (operands.hpp), in one pass over each.
 // Map:      sample_kernel: one CTA a head takes the mean of k and the rms of v over about 2,048 tokens.
-// quantise_kernel:
-//           one CTA of 512 threads for each tile of q, of k and of v. A thread has 8 channels of 4 tokens, those of
-//           four places of a V row, so that V needs one exchange through shared memory and Q and K none. repeat_kernel:
-//           writes V again where a number was too large for the sample's scale; mostly it only looks.
+//           quantise_kernel: one CTA of 512 threads for each tile of q, of k and of v. A thread has 8 channels of 4
+//           tokens, those of four places of a V row, so that V needs one exchange through shared memory, Q and K none.
+//           repeat_kernel: writes V again where a number was too large for the sample's scale; mostly it only looks.
 // Needs:    head_dim 128; regions of at most 128 tokens; bf16 or fp16; 16-byte aligned pointers; sm_89 on.
-// Costs:    reads 6 bytes and writes 3 for each token and channel; the sample 2 % of that at 126,976 tokens. The
-// draft's
-//           means of q and k come out of the same pass.
+// Costs:    reads 6 bytes and writes 3 for each token and channel; the sample 2% of that at 126,976 tokens.
+//           The draft's means of q and k come out of the same pass.
 // Numerics: INT8 to nearest, ties to even. E4M3 to nearest. A NaN or infinity in a row of q makes the row's factor NaN,
 //           in k the block's step, in v E4M3's NaN: what they touch becomes NaN. Same input, same bits.
 
@@ -19,6 +17,8 @@
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
 #include "kernels/core/element.cuh"
+#include "kernels/core/logarithms.hpp"
+#include "kernels/core/reduce.cuh"
 #include "kernels/ptx/mma.cuh"
 
 namespace draft::gpu {
@@ -28,16 +28,8 @@ constexpr int kThreads = 512;
 constexpr int kVectors = kTileSide / kVector;  // 16-byte vectors of a token's row, and threads that share a token
 constexpr int kOwn = kTileSide / (kThreads / kVectors);  // tokens of a thread: 4, as many as a word has keys
 constexpr int kSampleThreads = 1024;
-constexpr float kLog2E = 1.4426950408889634F;
 constexpr float kSteps = 127.0F;  // INT8's largest number
 constexpr float kLargestFinite = 0x1.fffffep127F;
-
-/// Larger of two; NaN if either is.
-__device__ float larger(float a, float b) {
-  float most;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(most) : "f"(a), "f"(b));
-  return most;
-}
 
 /// Rows of a tile in a tensor of rows of 128 elements.
 struct TileRows {
@@ -76,6 +68,10 @@ struct QuantiseCall {
 struct Share {
   int vector = static_cast<int>(threadIdx.x) % kVectors, group = static_cast<int>(threadIdx.x) / kVectors;
   __device__ int row(int i) const { return key_at_place(kOwn * group + i); }
+  __device__ void load(uint4 (&packed)[kOwn], const TileRows& rows) const {
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) packed[i] = rows.load(row(i), vector);
+  }
 };
 
 /// Sums or maxima over the 16 threads that share a token.
@@ -111,11 +107,11 @@ __device__ void write_mean(const uint4 (&packed)[kOwn], float* parts, int count,
   to[channel] = total / static_cast<float>(count);
 }
 
-/// Eight numbers x / step as INT8. The bits of x + 1.5 * 2^23 end with x rounded to an integer.
+/// Eight numbers x / step as INT8. The bits of x + kIntegerBias end with x rounded to an integer.
 __device__ uint2 to_int8(const float (&x)[kVector], float inverse) {
   std::uint32_t bits[kVector];
 #pragma unroll
-  for (int c = 0; c < kVector; ++c) bits[c] = __float_as_uint(fmaf(x[c], inverse, 12582912.0F));
+  for (int c = 0; c < kVector; ++c) bits[c] = __float_as_uint(fmaf(x[c], inverse, kIntegerBias));
   const auto pack4 = [&](int c) {
     return __byte_perm(__byte_perm(bits[c], bits[c + 1], 0x0040), __byte_perm(bits[c + 2], bits[c + 3], 0x0040),
                        0x5410);
@@ -123,7 +119,7 @@ __device__ uint2 to_int8(const float (&x)[kVector], float inverse) {
   return make_uint2(pack4(0), pack4(4));
 }
 
-/// The step for a largest number, and its inverse. All zeros: steps of 1. NaN and infinity: NaN.
+/// The step for a largest number. All zeros: steps of 1. NaN and infinity: NaN.
 __device__ float step_for(float largest) {
   if (largest == 0.0F) return 1.0F;
   return largest <= kLargestFinite ? fmaxf(largest, 0x1p-110F) * (1.0F / kSteps) : __int_as_float(0x7fffffff);
@@ -134,8 +130,7 @@ __device__ void quantise_q(const QuantiseCall& call, int head, int block, float*
   const TileRows rows = call.rows(call.q, nullptr, head, block);
   const Share share;
   uint4 packed[kOwn];
-#pragma unroll
-  for (int i = 0; i < kOwn; ++i) packed[i] = rows.load(share.row(i), share.vector);
+  share.load(packed, rows);
   float mean[kVector];
   const float* mean_k = call.to.heads[head].mean_k + share.vector * kVector;
 #pragma unroll
@@ -148,17 +143,17 @@ __device__ void quantise_q(const QuantiseCall& call, int head, int block, float*
     widen<kElement>(packed[i], wide);
 #pragma unroll
     for (int c = 0; c < kVector; ++c) {
-      most = larger(most, fabsf(wide[c]));
+      most = Larger{}(most, fabsf(wide[c]));
       along_mean = fmaf(wide[c], mean[c], along_mean);
     }
-    most = over_token(most, larger);
-    along_mean = over_token(along_mean, [](float a, float b) { return a + b; });
+    most = over_token(most, Larger{});
+    along_mean = over_token(along_mean, Plus{});
     const float step = step_for(most);
     const int row = share.row(i);
     *reinterpret_cast<uint2*>(tile + swizzled_offset(row, share.vector / 2) + share.vector % 2 * 8) =
         to_int8(wide, __fdividef(1.0F, step));
     if (share.vector == 0) {
-      terms->factor[row] = call.scale * kLog2E * step;
+      terms->factor[row] = call.scale * static_cast<float>(kLog2E) * step;
       terms->lse_term[row] = call.scale * along_mean;
     }
   }
@@ -167,11 +162,11 @@ __device__ void quantise_q(const QuantiseCall& call, int head, int block, float*
 
 template <Element kElement>
 __device__ void quantise_k(const QuantiseCall& call, int head, int number, float* memory) {
+  __shared__ float parts[kThreads / 32];
   const TileRows rows = call.rows(call.k, call.pooled_k, head, number);
   const Share share;
   uint4 packed[kOwn];
-#pragma unroll
-  for (int i = 0; i < kOwn; ++i) packed[i] = rows.load(share.row(i), share.vector);
+  share.load(packed, rows);
   float mean[kVector], most = 0.0F;
   const float* mean_k = call.to.heads[head].mean_k + share.vector * kVector;
 #pragma unroll
@@ -187,15 +182,9 @@ __device__ void quantise_k(const QuantiseCall& call, int head, int number, float
     float wide[kVector];
     less_mean(i, wide);
 #pragma unroll
-    for (int c = 0; c < kVector; ++c) most = larger(most, fabsf(wide[c]));
+    for (int c = 0; c < kVector; ++c) most = Larger{}(most, fabsf(wide[c]));
   }
-  most = over_token(most, larger);
-  most = larger(most, __shfl_xor_sync(0xffffffffU, most, 16));
-  if (threadIdx.x % 32 == 0) memory[threadIdx.x / 32] = most;
-  __syncthreads();
-#pragma unroll
-  for (int warp = 0; warp < kThreads / 32; ++warp) most = larger(most, memory[warp]);
-  __syncthreads();  // write_mean() uses the memory again
+  most = reduce_block(most, Larger{}, parts);
   // Widened again: kept from the maximum on, the numbers would not fit the registers.
 #pragma unroll
   for (uint4& vector : packed) {
@@ -255,8 +244,7 @@ __device__ void quantise_v(const QuantiseCall& call, int head, int number, std::
   const TileRows rows = call.rows(call.v, call.pooled_v, head, number);
   const Share share;
   uint4 packed[kOwn];
-#pragma unroll
-  for (int i = 0; i < kOwn; ++i) packed[i] = rows.load(share.row(i), share.vector);
+  share.load(packed, rows);
   HeadScales& scales = call.to.heads[head];
   float most = 0.0F;
 #pragma unroll
@@ -264,7 +252,7 @@ __device__ void quantise_v(const QuantiseCall& call, int head, int number, std::
     float wide[kVector];
     widen<kElement>(packed[i], wide);
 #pragma unroll
-    for (int c = 0; c < kVector; ++c) most = larger(most, fabsf(wide[c]));
+    for (int c = 0; c < kVector; ++c) most = Larger{}(most, fabsf(wide[c]));
   }
   // The scale follows finite numbers.
   const bool odd = !(most <= kLargestFinite);
@@ -278,8 +266,7 @@ __device__ void quantise_v(const QuantiseCall& call, int head, int number, std::
       for (int c = 0; c < kVector; ++c) most = fabsf(wide[c]) <= kLargestFinite ? fmaxf(most, fabsf(wide[c])) : most;
     }
   }
-  most = over_token(most, larger);
-  most = larger(most, __shfl_xor_sync(0xffffffffU, most, 16));
+  most = reduce_warp(most, Larger{});
   // A warp that would not raise the maximum leaves it alone: otherwise thousands of warps would queue for one address.
   if (threadIdx.x % 32 == 0 && __float_as_uint(most) > *reinterpret_cast<volatile std::uint32_t*>(&scales.largest_bits))
     atomicMax(&scales.largest_bits, __float_as_uint(most));
@@ -307,10 +294,8 @@ __global__ void __launch_bounds__(kThreads) repeat_kernel(QuantiseCall call) {
   if (scale == scales.sampled_scale) return;
   for (int tile = static_cast<int>(blockIdx.x); tile < call.to.key_tiles; tile += static_cast<int>(gridDim.x)) {
     const TileRows rows = call.rows(call.v, call.pooled_v, head, tile);
-    const Share share;
     uint4 packed[kOwn];
-#pragma unroll
-    for (int i = 0; i < kOwn; ++i) packed[i] = rows.load(share.row(i), share.vector);
+    Share{}.load(packed, rows);
     __syncthreads();  // the tile before has left shared memory
     write_v<kElement>(call, head, tile, scale, packed, true, laid_out);
   }
@@ -350,8 +335,7 @@ __global__ void __launch_bounds__(kSampleThreads) sample_kernel(QuantiseCall cal
   }
 #pragma unroll
   for (int c = 0; c < kVector; ++c) sums[own][vector * kVector + c] = sum[c];
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) square += __shfl_xor_sync(0xffffffffU, square, step);
+  square = reduce_warp(square, Plus{});
   if (thread % 32 == 0) squares[thread / 32] = square;
   __syncthreads();
   HeadScales& scales = call.to.heads[head];

@@ -21,6 +21,7 @@ def kernels() -> list[dict[str, Any]]:
 
     name      what attention(kernel=...) takes
     summary   one line
+    eight_bit whether it quantises q, k and v and multiplies 8-bit numbers
     supports  compute capability ("9.0") -> which of the head dims 32, 64, 96, 128, 192 and 256 it supports there, with
               regions of 8 x 16 tokens; capabilities with none are left out
     here      "" if it can run on PyTorch's current GPU with a head dim of 128, else the reason; None without a GPU
@@ -36,7 +37,7 @@ def kernels() -> list[dict[str, Any]]:
         major, minor = torch.cuda.get_device_capability()
         current = 10 * major + minor
     table = []
-    for name, summary in _checks.compiled().kernels() if _checks.has_kernels() else ():
+    for name, summary, eight_bit in _checks.compiled().kernels() if _checks.has_kernels() else ():
         supports = {
             f"{number // 10}.{number % 10}": tuple(dim for dim in _HEAD_DIMS if not why(name, dim, number))
             for number in _CAPABILITIES
@@ -45,6 +46,7 @@ def kernels() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "summary": summary,
+                "eight_bit": eight_bit,
                 "supports": {key: dims for key, dims in supports.items() if dims},
                 "here": None if current is None else why(name, 128, current),
             }
@@ -74,6 +76,25 @@ def pooled_rows(layout: _kernels.Layout, rows: torch.Tensor, stream: int) -> tor
     pooled = torch.empty((layout.heads, layout.regions, layout.head_dim), dtype=rows.dtype, device=rows.device)
     _checks.compiled().pool_elements(layout, "avg", _checks.capsule(rows), _checks.capsule(pooled), stream)
     return pooled
+
+
+def _call(
+    layout: _kernels.Layout,
+    scale: float,
+    kernel: str,
+    tensors: tuple[torch.Tensor, ...],
+    lists: BlockLists | None,
+    pooled: list[torch.Tensor] | None = None,
+    region_order: bool = False,
+) -> tuple[_kernels.Call, torch.Tensor]:
+    """A call of the compiled module on q, k, v, o and lse, and its workspace. PyTorch aligns memory to 512 bytes. It
+    reuses freed memory on the same stream alone, behind this call's kernels, so that the workspace may be freed before
+    they have run."""
+    kept = (None, None, None) if lists is None else (lists.columns, lists.counts, lists.order)
+    capsules = [None if x is None else _checks.capsule(x) for x in (*tensors, *kept, *(pooled or ()))]
+    call = _checks.compiled().Call(layout, scale, region_order, *capsules)
+    # At least one byte, since an empty tensor has no pointer.
+    return call, torch.empty(max(1, call.workspace(kernel)), dtype=torch.uint8, device=tensors[0].device)
 
 
 def attention(
@@ -119,21 +140,17 @@ def attention(
     _checks.require_remainder(remainder)
     if remainder is not None and region_order:
         raise _checks.refuse("region_order", "False with a remainder, whose blocks are pooled in token order", True)
-    compiled = _checks.compiled()
+    _checks.compiled()  # a package without kernels says so before it looks at tensors
     q, k, v = _checks.require_shared_rows(q, enable_gqa, k=k, v=v)
     layout = _checks.layout_of("q", q, grid, region)
     if lists is not None:
         lists.require_fit(layout, grid, region, q.device)
     o, lse = _outputs(q, out, {"q": q, "k": k, "v": v})
-    kept = (None, None, None) if lists is None else (lists.columns, lists.counts, lists.order)
     with _checks.launching_on(q.device) as stream:
         pooled = [pooled_rows(layout, x, stream) for x in (k, v)] if remainder and lists is not None else []
-        tensors = [None if tensor is None else _checks.capsule(tensor) for tensor in (q, k, v, o, lse, *kept, *pooled)]
-        call = compiled.Call(layout, _checks.scale_of(scale, layout), region_order, *tensors)
-        # At least one byte, since an empty tensor has no pointer. PyTorch aligns memory to 512 bytes. It reuses freed
-        # memory on the same stream alone, behind this kernel, so that `workspace` may be freed before the kernel has
-        # run.
-        workspace = torch.empty(max(1, call.workspace(kernel)), dtype=torch.uint8, device=q.device)
+        call, workspace = _call(
+            layout, _checks.scale_of(scale, layout), kernel, (q, k, v, o, lse), lists, pooled, region_order
+        )
         call.launch(kernel, _checks.capsule(workspace), stream)
     return o, lse
 
@@ -164,11 +181,9 @@ class QuantisedAttention:
             lists.require_fit(layout, grid, region, q.device)
         self._kernel, self._device = kernel, q.device
         self._o, self._lse = _outputs(q, None, {"q": q, "k": k, "v": v})
-        kept = (None, None, None) if lists is None else (lists.columns, lists.counts, lists.order)
+        tensors = (q, k, v, self._o, self._lse)
         with _checks.launching_on(q.device) as stream:
-            tensors = [None if x is None else _checks.capsule(x) for x in (q, k, v, self._o, self._lse, *kept)]
-            self._call = _checks.compiled().Call(layout, _checks.scale_of(scale, layout), False, *tensors)
-            self._workspace = torch.empty(max(1, self._call.workspace(kernel)), dtype=torch.uint8, device=q.device)
+            self._call, self._workspace = _call(layout, _checks.scale_of(scale, layout), kernel, tensors, lists)
             self._call.quantise(kernel, _checks.capsule(self._workspace), stream)
 
     def __call__(self) -> tuple[torch.Tensor, torch.Tensor]:

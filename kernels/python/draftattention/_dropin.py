@@ -24,7 +24,7 @@ def choose_kernel(
     """The kernel for a call: a name of kernels(), or "torch". `kernel` is what the caller asked for, `sizes` the
     arguments of _checks.make_layout, `remainder` whether dropped blocks take part. Raises ValueError for a kernel that is unknown or does not support the call,
     RuntimeError for one that was not built."""
-    names = [name for name, _ in _checks.compiled().kernels()] if _checks.has_kernels() else _PREFERRED
+    names = [name for name, *_ in _checks.compiled().kernels()] if _checks.has_kernels() else _PREFERRED
     _checks.require_choice("kernel", kernel, ("auto", "torch", *names))
     auto = kernel == "auto"
     if kernel == "torch" or auto and (device.type != "cuda" or not _checks.has_kernels()):

@@ -23,8 +23,7 @@ class GpuTest(unittest.TestCase):
         if not torch.cuda.is_available():
             raise unittest.SkipTest("no GPU is visible to PyTorch")
         # Those that multiply numbers of the element type; gpu_8bit_test.py has the others.
-        names = [row["name"] for row in da.kernels() if row["here"] == ""]
-        cls.here = [name for name in names if not name.endswith("_8bit")]
+        cls.here = [row["name"] for row in da.kernels() if row["here"] == "" and not row["eight_bit"]]
 
 
 def inputs(case, seed=0):

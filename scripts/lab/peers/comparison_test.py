@@ -146,8 +146,9 @@ class Comparisons(unittest.TestCase):
         self.assertEqual({name: found["narrow"]["config"][name] for name in eight}, eight)
         self.assertFalse(eight.keys() & found["wide"]["config"].keys())
 
-    def test_a_kernel_of_ours_with_eight_bits_is_known_by_its_name(self):
-        with mock.patch.object(stand_in, "kernels", lambda: [{"name": "wgmma"}, {"name": "wgmma_8bit"}]):
+    def test_a_kernel_of_ours_with_eight_bits_is_known_by_its_row(self):
+        rows = [{"name": "wgmma", "eight_bit": False}, {"name": "wgmma_8bit", "eight_bit": True}]
+        with mock.patch.object(stand_in, "kernels", lambda: rows):
             chosen = contenders.choose(stand_in, [])
             made = self.compare(chosen[:2], ())
         self.assertEqual(

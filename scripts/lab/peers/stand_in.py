@@ -38,7 +38,7 @@ def explicit_attention(q, k, v, mask):
 
 
 def kernels():
-    return [{"name": "blas"}, {"name": "mma"}, {"name": "wgmma"}]
+    return [{"name": name, "eight_bit": False} for name in ("blas", "mma", "wgmma")]
 
 
 def attention(q, k, v, grid, region=(8, 16), lists=None, kernel="wgmma", region_order=False, out=None):

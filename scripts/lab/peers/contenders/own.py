@@ -4,10 +4,9 @@ from ..inputs import REGION
 from .contender import TIMED, UNTIMED, Contender
 
 BY_DEFAULT = ("wgmma", "mma", "wgmma_8bit", "wgmma_8bit_attend")
-EIGHT_BITS = "_8bit"  # how the names of kernels end that quantise what they multiply
 
 
-def own(library, kernel):
+def own(library, kernel, eight=False):
     """One of them, from tensors as the model has them. One of 8 bits quantises within the call, and the clock sees it."""
 
     def prepare(call, case):
@@ -15,7 +14,6 @@ def own(library, kernel):
             call.q, call.k, call.v, grid=call.grid, region=REGION, lists=case.lists, kernel=kernel
         )[0]
 
-    eight = kernel.endswith(EIGHT_BITS)
     return Contender(
         kernel,
         "token",
@@ -49,13 +47,14 @@ def quantised(library, kernel):
     )
 
 
-def variants(library, kernel):
-    """The contenders that a kernel makes: one of 8 bits with and without quantising."""
-    made = [own(library, kernel)]
-    return [*made, quantised(library, kernel)] if kernel.endswith(EIGHT_BITS) else made
+def variants(library, row):
+    """The contenders that a kernel, a row of library.kernels(), makes: one of 8 bits with and without quantising."""
+    kernel, eight = row["name"], row["eight_bit"]
+    made = [own(library, kernel, eight)]
+    return [*made, quantised(library, kernel)] if eight else made
 
 
 def contenders_of(library):
     """{name: contender} of all kernels of the library, in its order."""
-    made = [each for row in library.kernels() for each in variants(library, row["name"])]
+    made = [each for row in library.kernels() for each in variants(library, row)]
     return {each.name: each for each in made}
