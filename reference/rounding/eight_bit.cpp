@@ -92,10 +92,17 @@ Matrix truncated_sums(const FloatRows& rounded, const FloatRows& v, const std::v
       sums.setZero();
     }
     values.topLeftCorner(step.size, dim) = v.middleRows(step.first, step.size);
-    const Eigen::RowVectorXf largest = values.topRows(step.size).cwiseAbs().colwise().maxCoeff();
+    const auto v_step = values.topRows(step.size);
+    const Eigen::RowVectorXf largest = v_step.cwiseAbs().colwise().maxCoeff();
+    const bool finite_v = v_step.allFinite();
     for (Index r = 0; r < rows; ++r) {
       const float* p = &rounded(r, step.first);
-      const float most = rounded.row(r).segment(step.first, step.size).maxCoeff();
+      const auto p_step = rounded.row(r).segment(step.first, step.size);
+      if (!finite_v || !p_step.allFinite()) {  // NaN has no exponent to truncate at: it is passed on
+        sums.row(r) += p_step * v_step;
+        continue;
+      }
+      const float most = p_step.maxCoeff();
       if (most == 0.0F) continue;
       for (Index c = 0; c < width; c += kLanes) {
         add_truncated(p, step.size, most, &values(0, c), &largest[c], width, &sums(r, c));
