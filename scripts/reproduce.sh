@@ -78,6 +78,10 @@ done
 if [ -d "$ROOT/results/video/pictures" ] && ! [ "$results" -ef "$ROOT/results" ]; then
   mkdir -p "$results/video" && cp -r "$ROOT/results/video/pictures" "$results/video/"
 fi
+if [ -f "$ROOT/results/masks.jsonl.gz" ] && ! [ "$results" -ef "$ROOT/results" ]; then
+  cp "$ROOT/results/masks.jsonl.gz" "$results/"  # of the site's explorer of heads
+fi
 say "writing the report"
 PYTHONPATH=$ROOT/scripts "$PYTHON" -m lab.report "$results/records.jsonl" ${timed[@]+"${timed[@]}"} --out "$results"
 say "done in $((SECONDS - started)) s: $results/report.md"
+say "as a site (a minute more): PYTHONPATH=scripts $PYTHON -m lab.site --results $results --out $results/site"

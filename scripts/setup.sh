@@ -1,5 +1,5 @@
 # Sourced by the two commands of the README: installs what is missing, finds Python, builds.
-# Sets ROOT, VENV and PYTHON; defines say, fail, has_gpu, install_missing, need_venv, install_torch (which sets TORCH_PYTHON),
+# Sets ROOT, VENV and PYTHON; defines say, fail, has_gpu, install_missing, install_site, need_venv, install_torch (which sets TORCH_PYTHON),
 # build_tree, install_tree.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -69,6 +69,18 @@ install_missing() {
   fi
   apt_install "${missing[@]}"
   find_python || fail "no python3 with $TEST_MODULES, though their packages are installed"
+}
+
+# What lab.site and its tests want: D3, markdown-it-py, and a Chromium that opens the pages. Where one cannot be had, which
+# is said, the tests that need it are skipped.
+install_site() {
+  local missing=() each
+  compgen -G '/usr/share/nodejs/d3/dist/d3.min.js' >/dev/null || missing+=(node-d3)
+  "$PYTHON" -c 'import markdown_it' 2>/dev/null || missing+=(python3-markdown-it)
+  command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium)
+  for each in "${missing[@]}"; do
+    (apt_install "$each") || say "without $each tests of the site are skipped"
+  done
 }
 
 # Has python3 make virtual environments with pip in them; where it cannot, with these packages too.

@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 
-from lab.shared.files import ROOT
+from lab.shared.files import OF_REPORT, ROOT
 from lab.shared.record_file import read_all
 from lab.shared.record_format import identity
 
@@ -22,17 +22,6 @@ RESULTS = ROOT / "results"
 RELATIVE = 1e-12  # of numbers in texts: what is left of another order of summation
 NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?")
 MAKE_AGAIN = "if it is meant: PYTHONPATH=scripts python3 -m lab.checks.golden --report"
-OF_GPUS = (  # as reproduce.sh has them, those that are there
-    "gpu/all_heads.jsonl.gz",
-    "gpu/policies.jsonl.gz",
-    "gpu/latency.jsonl",
-    "gpu/remainder.jsonl",
-    "gpu/overhead.jsonl",
-    "gpu/peers.jsonl",
-    "video/minidit.jsonl.gz",
-    "video/videos.jsonl",
-    "video/video_times.jsonl",
-)
 
 
 def help_text(program):
@@ -67,7 +56,7 @@ def _are_close(old, new):
 
 def report(folder):
     """Makes the report of the shipped records in `folder`."""
-    records = [RESULTS / "records.jsonl", *(RESULTS / name for name in OF_GPUS if (RESULTS / name).exists())]
+    records = [path for name in OF_REPORT if (path := RESULTS / name).exists()]
     program = [sys.executable, "-m", "lab.report"]
     subprocess.run([*program, *records, "--out", folder], check=True, capture_output=True, cwd=ROOT / "scripts")
 

@@ -63,6 +63,8 @@ PACKAGES = {
     "peers": set(),
     "videos": {"model"},
     "report": set(),
+    "dataset": set(),
+    "site": {"report", "dataset"},
     "fuzzing": {"report"},
     "checks": {"fuzzing"},
 }

@@ -1,9 +1,9 @@
 """Runs every command and program that the README shows, with draftbench installed as `cmake --install` does it, in a
-virtual environment `build/venv` of a folder with the repository's data and scripts: ```sh and ```python blocks, in
-order; ```gpu blocks likewise, where there is a GPU; ```torch programs and ```video blocks where there is PyTorch, and
-```gpu-python programs where the module draftattention was built for that Python and there is a GPU, too. The two set-up
-commands stand in a plain block: CI runs those. ```diffusers and ```capture blocks want models of many gigabytes: tests
-beside the code do the same with tiny ones."""
+virtual environment `build/venv` of a folder with the repository's data, results and scripts: ```sh and ```python blocks,
+in order; ```site blocks where lab.site has what it needs; ```gpu blocks, where there is a GPU; ```torch programs and
+```video blocks where there is PyTorch, and ```gpu-python programs where the module draftattention was built for that
+Python and there is a GPU, too. The two set-up commands stand in a plain block: CI runs those. ```diffusers and ```capture
+blocks want models of many gigabytes: tests beside the code do the same with tiny ones."""
 
 import functools
 import os
@@ -17,6 +17,7 @@ import unittest
 from lab.checks.program import PROGRAM
 from lab.shared.files import ROOT
 
+SITE = "import markdown_it, PIL, lab.site.pages; lab.site.pages.find_d3()"
 TORCH_PYTHON = os.environ.get("TORCH_PYTHON") or sys.executable
 
 
@@ -57,6 +58,19 @@ class Readme(unittest.TestCase):
         done = subprocess.run([folder / "bin" / "python3", "-c", probe], capture_output=True, text=True)
         return "" if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
 
+    def test_every_site_block_runs(self):
+        """Of a few records: lab.site's tests make the whole site."""
+        done = subprocess.run([sys.executable, "-c", SITE], capture_output=True, text=True, env=os.environ)
+        if done.returncode != 0:
+            self.skipTest(done.stderr.strip().splitlines()[-1])
+
+        def smaller(text):
+            few = "mkdir -p few/gpu; cp -r results/plots few; cp results/gpu/peers.jsonl few/gpu"
+            text = text.replace("--results results", "--results few").replace("--out results/site", "--out site")
+            return f"{few}\n{text}test -s site/index.html && test -s build/dataset/records.csv\n"
+
+        self.run_blocks("site", least=1, change=smaller)
+
     def test_every_gpu_python_block_runs(self):
         probe = "import draftattention, sys, torch; torch.cuda.is_available() or sys.exit('PyTorch sees no GPU')"
         if why := self.why_not(probe):
@@ -95,7 +109,7 @@ class Readme(unittest.TestCase):
         self.assertGreaterEqual(len(blocks), least)
         _, installed = environment(python)
         with tempfile.TemporaryDirectory() as folder:
-            for name in ("data", "scripts"):
+            for name in ("data", "results", "scripts"):
                 os.symlink(ROOT / name, os.path.join(folder, name))
             os.mkdir(os.path.join(folder, "build"))
             os.symlink(installed, os.path.join(folder, "build", "venv"))

@@ -6,6 +6,18 @@ import os
 import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]  # of the checkout, or of an installation's share/draftbench
+OF_REPORT = (  # files of records in results/ that the report is made of, those that are there: as reproduce.sh has them
+    "records.jsonl",
+    "gpu/all_heads.jsonl.gz",
+    "gpu/policies.jsonl.gz",
+    "gpu/latency.jsonl",
+    "gpu/remainder.jsonl",
+    "gpu/overhead.jsonl",
+    "gpu/peers.jsonl",
+    "video/minidit.jsonl.gz",
+    "video/videos.jsonl",
+    "video/video_times.jsonl",
+)
 
 
 def sha256_of(path):
