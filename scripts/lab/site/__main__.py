@@ -4,7 +4,7 @@ elsewhere. Needs what the report needs, markdown-it-py, Pillow and the library D
 The folder has files of records, and plots that lab.report made of them. Verdicts, boards, heads, times and videos are made
 of the records; every number links to its record.
 
-Exit status 0: fine; 2: nothing was written: one line on stderr.
+Exit status 0: fine; 1: the site is written, but a record failed, a last line is not whole or the site is too large; 2: nothing was written: one line on stderr.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main(arguments=None):
         found = sources.load(options.results)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of libraries about odd numbers
-            size = pages.write(found, Paper(options.paper), options.results, options.out, d3)
+            size, problems = pages.write(found, Paper(options.paper), options.results, options.out, d3)
     except (OSError, Malformed, pages.Unfit) as error:
         from lab.report.foreign import inert, plain
 
@@ -70,10 +70,12 @@ def main(arguments=None):
         return 2
     index = os.path.join(options.out, "index.html")
     print(f"{len(found.every.frame)} records -> {index}: {size / 1e6:.1f} MB; open it in a browser")
+    for text, _ in problems:
+        print(f"site: {text}", file=sys.stderr)
     if size > MOST_BYTES:
         print(f"site: wanted at most {MOST_BYTES / 1e6:g} MB, found {size / 1e6:.1f}", file=sys.stderr)
         return 1
-    return 0
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

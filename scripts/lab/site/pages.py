@@ -54,20 +54,20 @@ def require_own(out):
 
 
 def write(sources, paper, results, out, d3):
-    """Makes the site in `out`; returns its size in bytes. Raises Unfit, OSError; then `out` is as it was."""
+    """Makes the site in `out`; returns its size in bytes, and what pages.problems_of says. Raises Unfit, OSError; then `out` is as it was."""
     results, out = Path(results), Path(out)
     require_own(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=out.parent))
     try:
         unfinished.chmod(0o755)
-        _make(sources, paper, results, unfinished, os.path.relpath(results, out), d3)
+        problems = _make(sources, paper, results, unfinished, os.path.relpath(results, out), d3)
         if out.exists():
             shutil.rmtree(out)
         unfinished.rename(out)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in out.rglob("*") if path.is_file()), problems
 
 
 def _make(sources, paper, results, folder, back, d3):
@@ -107,6 +107,7 @@ def _make(sources, paper, results, folder, back, d3):
         "heads": len(of_heads),
         "stills": stills,
         "strip": strip,
+        "problems": problems_of(every, index),
         "significant": store.SIGNIFICANT,
         "results": back,
         "records": len(every.frame),
@@ -124,6 +125,14 @@ def _make(sources, paper, results, folder, back, d3):
         text = environment.get_template(f"{name}.j2").render(page=name, **context)
         text = text.replace('href="../', f'href="{back}/../')  # the report's words link as results/report.md does
         (folder / name).write_text(text, encoding="utf-8")
+    return context["problems"]
+
+
+def problems_of(records, index):
+    """[(words, link or "")] on failed records and lines that a stopped run left."""
+    failed = index.loc[records.of(status="failed").index]
+    found = [(f"{len(failed)} failed records", store.records_link(failed, {"status": "failed"}))] if len(failed) else []
+    return found + [(f"unreadable: {plain(text)}", "") for text in records.incomplete]
 
 
 def _write_script(data, name, value):

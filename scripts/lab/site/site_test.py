@@ -269,6 +269,21 @@ def test_few_records_make_a_site_too_and_twice_the_same(small, capsys):
     assert first == {path.relative_to(small[1]): path.read_bytes() for path in small[1].rglob("*") if path.is_file()}
 
 
+def test_failed_records_are_said(small, capsys):
+    results, out, _ = small
+    lines = (results / "gpu" / "remainder.jsonl").read_text().splitlines(keepends=True)
+    first = json.loads(lines[0]) | {"status": "failed", "reason": "<b>wrong</b>"}
+    (results / "gpu" / "remainder.jsonl").write_text(json.dumps(first) + "\n" + "".join(lines[1:])[:-20])
+    status, said, err = made(small, capsys)
+    assert status == 1 and "68 records" not in said
+    assert "site: 1 failed records" in err and "remainder.jsonl:8: an incomplete last line" in err
+    index = (out / "index.html").read_text()
+    assert 'role="alert"' in index and "1 failed records" in index
+    assert Catalogue(out).count(Links(index[index.index('role="alert"') :]).found[0]) == 1
+    shard = data_of(out, "records/latency")
+    assert "<b>wrong</b>" in column(shard["fields"]["reason"])
+
+
 def refused(small, capsys, *more):
     before = sorted(small[1].rglob("*")) if small[1].exists() else None
     status, out, err = made(small, capsys, *more)

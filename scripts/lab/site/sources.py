@@ -66,7 +66,9 @@ def load(results):
     """The Sources of a folder. Raises Malformed where a line is no record, OSError."""
     reported, others, masks = (_load(files) for files in files_of(results))
     traced = Traced(reported.frame, reported.broken, reported.incomplete, reported.superseded)
-    every = Records(pd.concat([reported.frame, others.frame], ignore_index=True))
+    every = Records(
+        pd.concat([reported.frame, others.frame], ignore_index=True), incomplete=reported.incomplete + others.incomplete
+    )
     every.frame = _named(every, "{experiment}", len(reported.frame))
     masks.frame = _named(masks, "{experiment}_masks")
     traced.frame = every.frame.iloc[: len(traced.frame)]

@@ -6,6 +6,7 @@ const BOARDS = {
     name: "Policies",
     words:
       "Attention-level quality of every policy's masks, means over heads; in brackets 95% intervals over prompts (Student's t), where a dump has two prompts or more. Output error: sparse against dense output of the same head.",
+    first: ["dump", (row) => `${row.policy} ${row.sparsity} ${row.heads}`],
     filters: ["dump", "sparsity", "policy"],
     start: { sparsity: "0.9", sort: "error" },
     columns: [
@@ -23,6 +24,7 @@ const BOARDS = {
     name: "Kernels",
     words:
       "Attention calls on a GPU: the median of the samples; in brackets their 10% and 90% quantiles. Rates count kept blocks only. This project's kernels are bold. Calls of different runs were not timed side by side.",
+    first: ["call", (row) => row.kernel],
     filters: ["call", "gpu", "sparsity", "kernel", "mask", "order", "timing"],
     start: { sparsity: "0.9", sort: "time" },
     columns: [
@@ -43,6 +45,7 @@ const BOARDS = {
     name: "Videos",
     words:
       "Sparse clips against dense clips of the same prompt and noise: means over clips; in brackets 95% bootstrap intervals.",
+    first: ["model", (row) => row.choice],
     filters: ["model", "gpu", "sparsity", "policy"],
     start: { sparsity: "0.9", sort: "psnr", down: "1" },
     columns: [
@@ -70,6 +73,7 @@ const cellOf = (row, column, scale) => {
   if (column.head) {
     return site.el("th", { scope: "row" }, site.el("a", { href: row.link, class: row.ours ? "ours" : null }, value || "–"));
   }
+  if (column.key === "sparsity") return site.el("td", { "data-value": value }, site.sparsity(value));
   if (!Array.isArray(value)) return site.el("td", {}, value || "–");
   const [middle, low, high] = value;
   const digits = column.digits ?? 3;
@@ -95,17 +99,23 @@ const scaleOf = (rows, key) => {
   return [low > 0 && low < 0.6 * high ? 0 : low, high];
 };
 
+// The value of a column under which most kinds of rows stand, of policies those with the most heads: what is compared
+// side by side unless the reader asks for something else.
+const richest = (rows, key, kind) => {
+  const kinds = {};
+  for (const row of rows) (kinds[row[key]] ??= new Set()).add(kind(row));
+  const heads = (value) => Math.max(0, ...rows.filter((row) => row[key] === value && row.heads).map((row) => row.heads[0]));
+  return Object.keys(kinds).sort((a, b) => heads(b) - heads(a) || kinds[b].size - kinds[a].size || site.compare(a, b))[0];
+};
+
 const show = (place, boards) => {
   const state = site.state();
   const name = BOARDS[state.board] ? state.board : "policies";
   const board = BOARDS[name];
   const all = boards[name];
   const given = { ...board.start, ...(state.board ? state : {}) };
-  if (!("dump" in given) && name === "policies" && all.length) {
-    const count = {};
-    for (const row of all) count[row.dump] = Math.max(count[row.dump] ?? 0, row.heads[0]);
-    given.dump = Object.keys(count).sort((a, b) => count[b] - count[a])[0];
-  }
+  const [first, kind] = board.first;
+  given[first] ??= richest(all, first, kind);
   const change = (changes) => {
     site.keep({ ...given, board: name, ...changes });
     show(place, boards);
@@ -143,7 +153,7 @@ const show = (place, boards) => {
   const lists = board.filters
     .map((key) => [key, site.unique(all.map((row) => row[key]).filter((value) => value !== ""))])
     .filter(([, values]) => values.length > 1)
-    .map(([key, values]) => site.choice(NAMES[key], [["all", `all (${values.length})`], ...values], chosen(key), (value) => change({ [key]: value })));
+    .map(([key, values]) => site.choice(NAMES[key], [["all", `all (${values.length})`], ...values.map((value) => [value, key === "sparsity" ? site.sparsity(value) : value])], chosen(key), (value) => change({ [key]: value })));
   const find = site.el("input", { type: "search", value: given.find ?? "", placeholder: "any text", onchange: (event) => change({ find: event.target.value }) });
   const header = (column) => {
     const here = column.key === sort;
@@ -155,7 +165,7 @@ const show = (place, boards) => {
   const table = site.el(
     "table",
     { class: "sticky" },
-    site.el("caption", {}, board.words),
+    site.caption(board.words),
     site.el("thead", {}, site.el("tr", {}, ...columns.map(header))),
     site.el("tbody", {}, ...shown.map((row) => site.el("tr", {}, ...columns.map((column) => cellOf(row, column, scales[column.key]))))),
   );

@@ -63,9 +63,11 @@ const ramp = (head, value) => {
   return d3.color(d3.interpolateViridis(Math.log(value / head.low) / Math.log(head.top / head.low))).rgb();
 };
 
-const drawMap = (canvas, head, colour, at) => {
-  // Twice the pixels that are shown: the browser's scaling keeps thin lines and square blocks.
-  const cell = Math.ceil((2 * (canvas.clientWidth || 300)) / head.side);
+// A map as a picture of its own, for a width on the page. Twice the pixels that are shown: the browser's scaling then keeps
+// thin lines and square blocks.
+const groundOf = (head, colour, shown) => {
+  const cell = Math.ceil((2 * shown) / head.side);
+  const canvas = document.createElement("canvas");
   canvas.width = canvas.height = cell * head.side;
   const context = canvas.getContext("2d");
   for (let i = 0; i < head.side; i++) {
@@ -80,7 +82,15 @@ const drawMap = (canvas, head, colour, at) => {
     context.fillRect(edge - 1, 0, 2, canvas.height);
     context.fillRect(0, edge - 1, canvas.width, 2);
   }
-  if (!at) return;
+  return canvas;
+};
+
+// The map with the pointed row and column outlined.
+const drawMap = (canvas, head, ground, at) => {
+  if (canvas.width !== ground.width) canvas.width = canvas.height = ground.width;
+  const cell = ground.width / head.side;
+  const context = canvas.getContext("2d");
+  context.drawImage(ground, 0, 0);
   context.strokeStyle = css("--theirs");
   context.lineWidth = Math.max(3, cell / 6);
   context.strokeRect(at[1] * cell, 0, cell, canvas.height);

@@ -47,8 +47,13 @@ const showHeads = (heads) => {
     ["blocks that a row's mass spreads over", site.short(head.blocks), head.link],
   ].filter(([, text]) => text !== null && text !== "–");
 
+  const grounds = []; // the maps without the pointer's lines, drawn once a width
   const paint = () => {
-    canvases.forEach((canvas, place) => drawMap(canvas, head, maps[place][2], at));
+    canvases.forEach((canvas, place) => {
+      const shown = canvas.clientWidth || 300;
+      if (grounds[place]?.shown !== shown) grounds[place] = Object.assign(groundOf(head, maps[place][2], shown), { shown });
+      drawMap(canvas, head, grounds[place], at);
+    });
     drawFrames(frames, head, bits, at[0]);
     const [i, j] = at;
     const place = i * head.side + j;
@@ -100,7 +105,7 @@ const showHeads = (heads) => {
         site.choice("dump: capture", captures, capture, change("capture")),
         site.choice("head", ofCapture.map((each) => [String(each.head), `head ${each.head}`]), number, change("head")),
         site.choice("policy", policies, policy, change("policy")),
-        site.choice("sparsity", sparsities.map((text) => [text, `${site.short(100 * Number(text))}%`]), sparsity, change("sparsity"))),
+        site.choice("sparsity", sparsities.map((text) => [text, site.sparsity(text)]), sparsity, change("sparsity"))),
       site.el("dl", { class: "readout" }, ...summary.map(([name, text, link]) => site.el("div", {}, site.el("dt", {}, name), site.el("dd", {}, site.el("a", { href: link }, text)))))),
     site.el("div", { class: "panel" },
       site.el("div", { class: "maps" }, ...maps.map(([name, words], place) => site.el("div", {}, site.el("h3", {}, name), canvases[place], site.el("p", {}, words)))),

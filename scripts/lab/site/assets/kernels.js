@@ -41,12 +41,11 @@ const showTimes = (cells) => {
       `${cell.name}\nsample ${number + 1} of ${cell.samples.length}: ${sample.toFixed(4)} ms\nmedian ${cell.median.toFixed(4)} ms`,
   }));
   const chart = site.el("div");
-  const percent = (text) => [text, text === "0" ? "dense" : `${100 * Number(text)}%`];
   const clocks = (cell) => cell.clock.map((each) => (each === null ? "–" : Math.round(each))).join(" → ");
   const table = site.el(
     "table",
     { class: "sticky" },
-    site.el("caption", {}, "In brackets the 10% and 90% quantiles. SM clock before and after the samples; power after them; what NVML says slowed the clock."),
+    site.caption("In brackets the 10% and 90% quantiles. SM clock before and after the samples; power after them; what NVML says slowed the clock."),
     site.el("thead", {}, site.el("tr", {}, ...["what", "mask", "median (ms)", "samples in the order taken (ms)", "SM clock (MHz)", "power (W)", "slowed by", "commit"].map((text, place) =>
       site.el("th", { scope: "col", class: [2, 4, 5].includes(place) ? "number" : null }, text)))),
     site.el("tbody", {}, ...chosen.map((cell, place) => site.el("tr", {},
@@ -66,7 +65,7 @@ const showTimes = (cells) => {
         site.choice("what", sets, set, change("set")),
         ...(gpus.length > 1 ? [site.choice("GPU", gpus, gpu, change("gpu"))] : []),
         site.choice("call", calls, call, change("call")),
-        site.choice("sparsity", sparsities.map(percent), sparsity, change("sparsity")),
+        site.choice("sparsity", sparsities.map((text) => [text, site.sparsity(text)]), sparsity, change("sparsity")),
         ...(masks.length > 1 ? [site.choice("mask", ["all", ...masks], mask, change("mask"))] : []),
         site.choice("axis", [["", "from 0"], ["log", "logarithmic"]], log ? "log" : "", change("axis"))),
       site.el("p", { class: "status", role: "status" }, `${chosen.length} timed cells on ${gpu}, ${chosen.reduce((sum, cell) => sum + cell.samples.length, 0)} samples, ${runs.length === 1 ? "all of one run" : `of ${runs.length} runs, not timed side by side`}. Bold and blue: this project's.`),

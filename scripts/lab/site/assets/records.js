@@ -61,7 +61,7 @@ const listOf = (found, given, fields) => {
   const header = (text, number) => site.el("th", { scope: "col", class: number ? "number" : null }, text);
   const label = (name) => (fields[name]?.meaning && name.startsWith("metrics.") ? fields[name].meaning : name.split(".")[1]) + (fields[name]?.unit ? ` (${fields[name].unit})` : "");
   const table = site.el("table", { class: "sticky" },
-    site.el("caption", {}, `${shown.length} of ${found.length.toLocaleString("en-US")} records; columns in which they differ, and some of their numbers.`),
+    site.caption(`${shown.length} of ${found.length.toLocaleString("en-US")} records; columns in which they differ, and some of their numbers.`),
     site.el("thead", {}, site.el("tr", {}, header("record"), header("experiment"), ...numbers.map((name) => header(label(name), true)), ...columns.map((name) => header(name)))),
     site.el("tbody", {}, ...shown.map(({ name, shard, row }) => {
       const id = `${at(shard.index.file, row)}:${at(shard.index.line, row)}`;

@@ -82,6 +82,12 @@ site.choice = (label, choices, value, change) => {
   return site.el("label", {}, label, select);
 };
 
+// A share as a person would say it, "released" and the like as they are.
+site.sparsity = (text) => (text === "0" ? "dense" : Number.isNaN(Number(text)) ? text : `${site.short(100 * Number(text))}%`);
+
+// Stays in sight where a wide table scrolls under it.
+site.caption = (text) => site.el("caption", {}, site.el("span", {}, text));
+
 site.unique = (values) => [...new Set(values)].sort(site.compare);
 
 site.fail = (place, error) => {

@@ -43,7 +43,7 @@ const showClips = (cells) => {
   clipsPage.replaceChildren(
     site.el("div", { class: "controls" },
       site.choice("model", models, model, change("model")),
-      site.choice("sparsity", sparsities.map((text) => [text, `${100 * Number(text)}%`]), sparsity, change("sparsity")),
+      site.choice("sparsity", sparsities.map((text) => [text, site.sparsity(text)]), sparsity, change("sparsity")),
       site.choice("metric", metrics.map((name) => [name, name.toUpperCase()]), metric, change("metric"))),
     site.el("p", { class: "status", role: "status" }, `${Math.min(ranked.length, MOST_CHOICES)} of ${ranked.length} choices of blocks, best first; a mark a clip, the line is the mean, the band the 95% bootstrap interval of the mean. Blue: DraftAttention.`),
     chart,
