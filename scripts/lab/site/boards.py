@@ -80,6 +80,7 @@ def kernels(records):
                 "ours": (cell.kernel or "") in OWN_KERNELS,
                 "call": plain(cell.call or ""),
                 "gpu": plain(cell.gpu or cell.cpu or ""),
+                "commit": plain(cell.commit),
                 "sparsity": as_text(cell.sparsity or 0),
                 "mask": "dense" if dense else plain(cell.policy) + (" + remainder" if cell.remainder else ""),
                 "order": plain(cell.order or ""),

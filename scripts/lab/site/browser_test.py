@@ -60,6 +60,15 @@ def test_pages_fit(page, name, size):
     assert page.problems == []
 
 
+def test_pictures_keep_their_places(page):
+    """A plot that loads late moves nothing: links within the page lead to where they say."""
+    opened(page, "index")
+    before = page.value("document.documentElement.scrollHeight")
+    page.value("document.querySelectorAll('img').forEach((each) => (each.loading = 'eager'))")
+    page.until("[...document.querySelectorAll('img')].every((each) => each.complete && each.naturalWidth > 0)")
+    assert abs(page.value("document.documentElement.scrollHeight") - before) < 60  # 30 pictures, rounded sides
+
+
 def test_wide_and_nameless_elements_would_be_seen(page):
     opened(page, "records", size=PHONE)
     page.value(

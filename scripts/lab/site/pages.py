@@ -1,6 +1,7 @@
 """Writes the site: pages of templates, data as scripts, the report's plots and the videos' pictures; all of it or nothing."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -28,6 +29,7 @@ PAGES = (
 )
 D3 = (ROOT / "node_modules/d3/dist/d3.min.js", Path("/usr/share/nodejs/d3/dist/d3.min.js"))  # npm's, Debian's
 MARK = 'name="generator" content="lab.site"'
+SVG_SIZE = re.compile(r'width="([\d.]+)pt" height="([\d.]+)pt"')
 MOVING, STRIP = "dense_beside_draft.gif", "dense_beside_draft_frames.png"
 
 
@@ -75,7 +77,7 @@ def _make(sources, paper, results, folder, back, d3):
     found = verdicts.findings(sources.reported, index.loc[sources.reported.frame.index], paper)
     shutil.copytree(HERE / "assets", folder / "assets")
     shutil.copyfile(d3, folder / "assets" / "d3.min.js")
-    _copy_plots(found, results, folder)
+    sizes = _copy_plots(found, results, folder)
     stills, strip = _copy_pictures(results / "video" / "pictures", folder / "pictures")
     every = sources.every
     of_heads = heads.heads(every.of("maps"), sources.masks.of("policies"))
@@ -105,6 +107,7 @@ def _make(sources, paper, results, folder, back, d3):
         "findings": found,
         "counts": verdicts.counts(found),
         "heads": len(of_heads),
+        "sizes": sizes,
         "stills": stills,
         "strip": strip,
         "problems": problems_of(every, index),
@@ -150,6 +153,8 @@ def _described(fields):
 
 
 def _copy_plots(found, results, folder):
+    """{stem: (width, height)}, so that a page knows the plots' places before it loads them."""
+    sizes = {}
     (folder / "plots").mkdir()
     for stem in sorted({stem for section in found for stem, _, _ in section.pictures}):
         source = results / "plots" / f"{stem}.svg"
@@ -158,10 +163,14 @@ def _copy_plots(found, results, folder):
                 f"{source}: wanted the report's plot, found none: python3 -m lab.report makes it of these records"
             )
         shutil.copyfile(source, folder / "plots" / source.name)
+        with open(source, encoding="utf-8") as stream:
+            size = SVG_SIZE.search(stream.read(2000))
+        sizes[stem] = [round(float(side) * 2) for side in size.groups()] if size else (1152, 576)
+    return sizes
 
 
 def _copy_pictures(source, target):
-    """Stills as [(file, words)], and the moving clips as one picture of all frames, one below the other; None without."""
+    """Stills as [(file, words, size)], and the moving clips as one picture of all frames, one below the other; None without."""
     target.mkdir()
     stills, strip = [], None
     for name, words in CLIPS:
@@ -169,7 +178,8 @@ def _copy_pictures(source, target):
             continue
         if name != MOVING:
             shutil.copyfile(source / name, target / name)
-            stills.append((name, words))
+            with Image.open(source / name) as still:
+                stills.append((name, words, still.size))
             continue
         with Image.open(source / name) as moving:
             width, height, frames = *moving.size, moving.n_frames

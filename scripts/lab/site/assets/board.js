@@ -23,7 +23,7 @@ const BOARDS = {
   kernels: {
     name: "Kernels",
     words:
-      "Attention calls on a GPU: the median of the samples; in brackets their 10% and 90% quantiles. Rates count kept blocks only. This project's kernels are bold. Calls of different runs were not timed side by side.",
+      "Attention calls on a GPU: the median of the samples; in brackets their 10% and 90% quantiles. Rates count kept blocks only. This project's kernels are bold. Calls of different commits or runs were not timed side by side; the page of kernels tells runs apart.",
     first: ["call", (row) => row.kernel],
     filters: ["call", "gpu", "sparsity", "kernel", "mask", "order", "timing"],
     start: { sparsity: "0.9", sort: "time" },
@@ -39,6 +39,7 @@ const BOARDS = {
       { key: "samples", label: "samples" },
       { key: "call", label: "call" },
       { key: "gpu", label: "GPU" },
+      { key: "commit", label: "commit" },
     ],
   },
   videos: {
