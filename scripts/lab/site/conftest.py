@@ -8,9 +8,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shipped(tmp_path_factory):
-    """Its folder. DRAFT_SITE names one that was made already, for quick turns on the pages."""
-    if os.environ.get("DRAFT_SITE"):
-        return pathlib.Path(os.environ["DRAFT_SITE"])
+    """Its folder: that of DRAFT_SITE if it names one that was made already, as CTest's site_made does."""
     pytest.importorskip("markdown_it")
     pytest.importorskip("PIL")
     from lab.shared.files import ROOT
@@ -21,6 +19,9 @@ def shipped(tmp_path_factory):
         pages.find_d3()
     except pages.Unfit as error:
         pytest.skip(str(error))
+    if made := os.environ.get("DRAFT_SITE"):
+        assert os.path.isfile(os.path.join(made, "index.html")), f"DRAFT_SITE: wanted a site, found none in {made}"
+        return pathlib.Path(made)
     out = tmp_path_factory.mktemp("results") / "site"
     assert main(["--results", str(ROOT / "results"), "--out", str(out)]) == 0
     return out
