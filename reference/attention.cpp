@@ -36,16 +36,20 @@ struct Worker {
 
   void piece(const RowPiece& rows);
   void add_kept(const RowPiece& rows);
-  void add_dropped(Index region);
-  void segment(const Matrix& k, const Matrix& v, Index first, Index size, const Vector* times);
+  void add_dropped(const RowPiece& rows);
+  void segment(const Matrix& k, const Matrix& v, Index first, Index size, const Vector* times, Index first_row);
 };
 
-/// Columns [first, first + size) of all keys and values `k`, `v`, each `times` over; null: once.
-void Worker::segment(const Matrix& k, const Matrix& v, Index first, Index size, const Vector* times) {
+/// Columns [first, first + size) of all keys and values `k`, `v`, each `times` over; null: once, as far as the row's
+/// token may attend to them. `first_row`: the token of the first row.
+void Worker::segment(const Matrix& k, const Matrix& v, Index first, Index size, const Vector* times, Index first_row) {
   logits.resize(scaled_q.rows(), size);
   logits.noalias() = scaled_q * k.middleRows(first, size).transpose();
   for (Index r = 0; r < logits.rows(); ++r) {
-    auto s = logits.row(r).array();
+    const Index seen = times == nullptr ? stripes.grid.seen(first_row + r, first, size) : size;
+    logits.row(r).tail(size - seen).setZero();  // as weights
+    if (seen == 0) continue;
+    auto s = logits.row(r).head(seen).array();
     const double risen = std::max(highest[r], s.maxCoeff());
     if (risen > highest[r]) {
       const double shrink = std::exp(highest[r] - risen);  // 0 for the first columns
@@ -54,7 +58,7 @@ void Worker::segment(const Matrix& k, const Matrix& v, Index first, Index size, 
       highest[r] = risen;
     }
     s -= risen;
-    exponentiate(logits.row(r).array());
+    exponentiate(logits.row(r).head(seen).array());
     // Not as + log(times) of the logit: beside a large logit that would be rounded away.
     if (times != nullptr) s *= times->segment(first, size).transpose().array();
     total[r] += s.sum();
@@ -68,7 +72,7 @@ void Worker::piece(const RowPiece& rows) {
   total.setZero(rows.size);
   highest.setConstant(rows.size, kMinusInfinity);
   add_kept(rows);
-  if (remainder != nullptr && rows.region >= 0) add_dropped(rows.region);
+  if (remainder != nullptr && rows.region >= 0) add_dropped(rows);
   for (Index r = 0; r < rows.size; ++r) {
     const bool keeps = total[r] != 0.0;  // its largest weight is 1; NaN is passed on
     o.row(rows.first + r) = keeps ? (sum.row(r) / total[r]).eval() : Eigen::RowVectorXd::Zero(sum.cols()).eval();
@@ -88,23 +92,25 @@ void Worker::add_kept(const RowPiece& rows) {
       ++b;
       continue;
     }
-    const Index end = stripes.atom_first(last - 1) + stripes.atom_size(last - 1);
+    const Index end =
+        stripes.grid.seen(rows.first + rows.size - 1, 0, stripes.atom_first(last - 1) + stripes.atom_size(last - 1));
     for (Index first = stripes.atom_first(b); first < end; first += kMostColumns) {
-      segment(stripes.k, stripes.v, first, std::min(kMostColumns, end - first), nullptr);
+      segment(stripes.k, stripes.v, first, std::min(kMostColumns, end - first), nullptr, rows.first);
     }
     b = last;
   }
 }
 
-void Worker::add_dropped(Index region) {
-  const std::vector<Index> dropped = mask.dropped(region);
+void Worker::add_dropped(const RowPiece& rows) {
+  std::vector<Index> dropped = mask.dropped(rows.region);
+  std::erase_if(dropped, [&](Index column) { return column >= stripes.atoms.free_columns(rows.region); });
   const Matrix k = remainder->k(dropped, Eigen::all), v = remainder->v(dropped, Eigen::all);
   Vector sizes(static_cast<Index>(dropped.size()));
   for (std::size_t i = 0; i < dropped.size(); ++i) {
     sizes[static_cast<Index>(i)] = static_cast<double>(stripes.atom_size(dropped[i]));
   }
   for (Index first = 0; first < sizes.size(); first += kMostColumns) {
-    segment(k, v, first, std::min(kMostColumns, sizes.size() - first), &sizes);
+    segment(k, v, first, std::min(kMostColumns, sizes.size() - first), &sizes, rows.first);
   }
 }
 

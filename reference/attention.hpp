@@ -17,6 +17,7 @@ struct Output {
 };
 
 /// Video rows attend to the blocks that the mask keeps and to all text; text rows attend to everything.
+/// On a causal grid a token attends to itself and those before it, within the kept blocks.
 /// Only kept blocks are computed; memory O(tokens * head_dim), all cores unless `threads` says otherwise.
 /// Throws std::invalid_argument if the mask's or the partition's shape does not fit the problem.
 Output attend(const Problem& problem, const Partition& partition, const BlockMask& mask, int threads = 0);
@@ -29,8 +30,9 @@ struct PooledRows {
 PooledRows pooled_rows(const Problem& problem, const Partition& partition);
 
 /// The same, with `remainder` in place of dropped blocks: region j adds |R_j| exp(scale <Q_u, k_j>) to the denominator
-/// of every row u that drops it, and that weight times v_j to the numerator. `remainder` may be rounded or any other
-/// rows; null: none. Throws std::invalid_argument also if its shape does not fit.
+/// of every row u that drops it, and that weight times v_j to the numerator; on a causal grid those regions alone that
+/// end before u's. `remainder` may be rounded or any other rows; null: none. Throws std::invalid_argument also if its
+/// shape does not fit.
 Output attend(const Problem& problem, const Partition& partition, const BlockMask& mask, const PooledRows* remainder,
               int threads = 0);
 

@@ -44,17 +44,20 @@ TEST_P(AttentionShapes, LogSumExpIsTheDefinition) {
   const Problem problem = naive::random_problem(GetParam().grid, GetParam().dim, 1.5, 12);
   const Output output = attend_dense(problem);
   const Matrix logits = problem.scale * (problem.q * problem.k.transpose());
-  const Vector wanted = logits.array().exp().rowwise().sum().log();
+  const Vector wanted = (logits.array().exp() * naive::seen(problem.grid).array()).rowwise().sum().log();
   EXPECT_LE(distance(output.lse, wanted), tolerance(problem) + 1e3 * kEpsilon);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionShapes,
-                         testing::Values(Shape{{1, 1, 1, 0}, {8, 16}, 4},      // one token
-                                         Shape{{1, 8, 16, 0}, {8, 16}, 8},     // one block
-                                         Shape{{2, 9, 17, 0}, {8, 16}, 8},     // block + 1
-                                         Shape{{2, 7, 15, 5}, {8, 16}, 8},     // block - 1, text
-                                         Shape{{3, 13, 21, 77}, {4, 8}, 16},   // ragged, text
-                                         Shape{{1, 32, 40, 300}, {32, 40}, 8}  // a region longer than a row piece
+                         testing::Values(Shape{{1, 1, 1, 0}, {8, 16}, 4},       // one token
+                                         Shape{{1, 8, 16, 0}, {8, 16}, 8},      // one block
+                                         Shape{{2, 9, 17, 0}, {8, 16}, 8},      // block + 1
+                                         Shape{{2, 7, 15, 5}, {8, 16}, 8},      // block - 1, text
+                                         Shape{{3, 13, 21, 77}, {4, 8}, 16},    // ragged, text
+                                         Shape{{1, 32, 40, 300}, {32, 40}, 8},  // a region longer than a row piece
+                                         Shape{{1, 1, 1, 0, true}, {1, 16}, 4},
+                                         Shape{{1, 1, 700, 0, true}, {1, 16}, 8},  // longer than a column piece
+                                         Shape{{1, 1, 601, 0, true}, {1, 300}, 8}  // both
                                          ));
 
 // Given a mask that drops a whole block row and no text, claim: output 0, lse = -inf, other rows untouched.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <span>
 #include <stdexcept>
@@ -36,12 +37,14 @@ Matrix softmax_rows(Matrix logits) {
   return logits;
 }
 
-Matrix DraftMap::probabilities() const { return softmax_rows(logits * scale); }
+Matrix DraftMap::probabilities() const {
+  return softmax_rows(causal ? causal_scores(logits * scale) : Matrix(logits * scale));
+}
 
 DraftMap draft_scores(const Problem& problem, const Partition& partition, Pool pool) {
   const Matrix q = pool_regions(problem.q, partition, pool);
   const Matrix k = pool_regions(problem.k, partition, pool);
-  return {q * k.transpose(), problem.scale};
+  return {q * k.transpose(), problem.scale, problem.grid.causal};
 }
 
 Ranking rank_blocks(const Matrix& scores, bool by_row) {
@@ -69,23 +72,67 @@ Ranking random_ranking(Index regions, std::uint64_t seed, std::uint64_t stream) 
   return ranking;
 }
 
+Ranking causal_ranking(Ranking ranking) {
+  const Index regions = ranking.regions, all = block_count(regions, true);
+  const auto never = static_cast<std::uint32_t>(all);
+  std::vector<std::size_t> below;  // the diagonal, row-major
+  for (Index i = 0; i < regions; ++i) {
+    for (Index j = 0; j < i; ++j) below.push_back(static_cast<std::size_t>(i * regions + j));
+  }
+  std::ranges::stable_sort(below, {}, [&](std::size_t block) { return ranking.rank[block]; });
+  std::vector<Index> taken(static_cast<std::size_t>(regions), 0);  // of a row
+  std::vector<std::uint32_t> rank(ranking.rank.size(), never);
+  for (Index i = 0; i < regions; ++i) rank[static_cast<std::size_t>(i * regions + i)] = 0;
+  Index next = regions;
+  for (const std::size_t block : below) {
+    const Index row = static_cast<Index>(block) / regions, place = ++taken[static_cast<std::size_t>(row)];
+    // The least cut c for which c (i + 1) / all is place + 1/2, which rounds to place + 1, is one more.
+    const Index by_row = ((2 * place + 1) * all + 2 * row + 1) / (2 * (row + 1)) - 1;
+    rank[block] = static_cast<std::uint32_t>(ranking.by_row ? by_row : next++);
+  }
+  ranking.rank = std::move(rank);
+  return ranking;
+}
+
+BlockMask causal_mask(BlockMask mask) {
+  for (Index i = 0; i < mask.regions(); ++i) {
+    mask.set(i, i, true);
+    for (Index j = i + 1; j < mask.regions(); ++j) mask.set(i, j, false);
+  }
+  return mask;
+}
+
+Matrix causal_scores(Matrix scores) {
+  for (Index i = 0; i < scores.rows(); ++i) {
+    scores.row(i).tail(scores.cols() - i - 1).setConstant(-std::numeric_limits<double>::infinity());
+  }
+  return scores;
+}
+
 Ranking rank_by_rule(const DraftMap& map, Rule rule) {
   const bool after_softmax = rule == Rule::softmax || rule == Rule::released;
-  return rank_blocks(after_softmax ? map.probabilities() : map.logits, rule == Rule::row);
+  Ranking ranking = rank_blocks(after_softmax ? map.probabilities() : map.logits, rule == Rule::row);
+  return map.causal ? causal_ranking(std::move(ranking)) : ranking;
 }
 
 Index rule_cut(const DraftMap& map, Rule rule, double sparsity) {
   const Index regions = map.logits.rows();
-  if (rule == Rule::row) return kept_count(sparsity, regions);
-  const Index blocks = regions * regions;
+  if (rule == Rule::row && !map.causal) return kept_count(sparsity, regions);
+  const Index blocks = block_count(regions, map.causal);
   if (rule != Rule::released) return kept_count(sparsity, blocks);
 
   const Matrix scores = map.probabilities();
-  std::vector<double> falling(scores.data(), scores.data() + blocks);
-  const Index count = released_kept_count(sparsity, blocks);
+  std::vector<double> falling;
+  for (Index i = 0; i < regions; ++i) {
+    const double* row = scores.data() + i * regions;
+    falling.insert(falling.end(), row, row + (map.causal ? i : regions));
+  }
+  const Index always = map.causal ? regions : 0;  // the diagonal
+  const Index count = released_kept_count(sparsity, blocks) - always;
+  if (count < 1) return always;
   std::nth_element(falling.begin(), falling.begin() + (count - 1), falling.end(), std::greater<>());
   const double threshold = falling[static_cast<std::size_t>(count - 1)];
-  return std::count_if(falling.begin(), falling.end(), [&](double score) { return score >= threshold; });
+  return always + std::count_if(falling.begin(), falling.end(), [&](double score) { return score >= threshold; });
 }
 
 BlockMask::BlockMask(Index regions, bool keep_all)

@@ -4,6 +4,9 @@
 // A rule gives a total order of the blocks (a Ranking) and, for each sparsity, how many of the first
 // blocks are kept (a cut). Masks of one rule at several sparsities are therefore nested.
 // Ties are broken by position: of equal scores the block with the lower row-major index comes first.
+//
+// On a causal grid of g regions blocks above the diagonal are never kept, those on it always, and a sparsity is a share
+// of the g (g + 1) / 2 others and diagonal ones.
 
 #include <cstdint>
 #include <string>
@@ -14,13 +17,16 @@
 
 namespace draft {
 
+class BlockMask;
+
 /// The softmax of each row. At least one logit of a row is finite, none is +infinity.
 Matrix softmax_rows(Matrix logits);
 
 /// Scores of one head over one partition.
 struct DraftMap {
-  Matrix logits;  // S~_ij = <Q~_i, K~_j>, unscaled (eq. 6), [regions, regions]
-  double scale;   // softmax scale
+  Matrix logits;        // S~_ij = <Q~_i, K~_j>, unscaled (eq. 6), [regions, regions]
+  double scale;         // softmax scale
+  bool causal = false;  // the softmax is over j <= i alone
 
   /// A_draft = row softmax of S~ * scale (eq. 3), [regions, regions].
   [[nodiscard]] Matrix probabilities() const;
@@ -42,9 +48,22 @@ Ranking rank_blocks(const Matrix& scores, bool by_row);
 /// all modulo 2^64: the same on every machine, independent between streams (heads).
 Ranking random_ranking(Index regions, std::uint64_t seed, std::uint64_t stream);
 
+/// Blocks that a mask may keep: all, or those on and below the diagonal.
+inline Index block_count(Index regions, bool causal) {
+  return causal ? regions * (regions + 1) / 2 : regions * regions;
+}
+/// The ranking for a causal grid: blocks on the diagonal have rank 0, those above it block_count(), which no cut
+/// reaches, and a cut c of the head keeps c blocks, the diagonal among them. By row it keeps c / block_count() of each
+/// row's i + 1 blocks, rounded to the nearest number, at least the diagonal.
+Ranking causal_ranking(Ranking ranking);
+/// The mask with the diagonal and without what is above it.
+BlockMask causal_mask(BlockMask mask);
+/// -infinity above the diagonal; also of chunks that blocks are cut into.
+Matrix causal_scores(Matrix scores);
+
 /// The ranking that `rule` uses on this map.
 Ranking rank_by_rule(const DraftMap& map, Rule rule);
-/// How many blocks of the ranking `rule` keeps (per block row for Rule::row, else per head).
+/// How many blocks of the ranking `rule` keeps (per block row for Rule::row, else per head; causal: always per head).
 Index rule_cut(const DraftMap& map, Rule rule, double sparsity);
 
 /// Video x video blocks that are computed; text rows and columns are always kept and not listed here.

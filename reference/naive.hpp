@@ -2,6 +2,7 @@
 // For tests only: attention by its definition, with n x n matrices, and random problems.
 
 #include <cmath>
+#include <limits>
 #include <random>
 
 #include "reference/draft_mask.hpp"
@@ -53,13 +54,20 @@ struct Shape {
   Index dim;
 };
 
-/// 1 if query token u may attend to key token v, else 0; token order, [tokens, tokens].
+/// 1 if query token u sees key token v in dense attention, else 0; token order, [tokens, tokens].
+inline Matrix seen(const Grid& grid) {
+  Matrix out = Matrix::Ones(grid.tokens(), grid.tokens());
+  if (grid.causal) out = out.triangularView<Eigen::Lower>().toDenseMatrix();
+  return out;
+}
+
+/// The same under a mask.
 inline Matrix allowed(const Partition& partition, const BlockMask& mask) {
   const Grid& grid = partition.grid();
   const std::vector<Index> region = partition.region_of_token();
-  Matrix out = Matrix::Ones(grid.tokens(), grid.tokens());
+  Matrix out = seen(grid);
   for (Index u = 0; u < grid.video(); ++u) {
-    for (Index v = 0; v < grid.video(); ++v) out(u, v) = mask.kept(region[u], region[v]) ? 1.0 : 0.0;
+    for (Index v = 0; v < grid.video(); ++v) out(u, v) *= mask.kept(region[u], region[v]) ? 1.0 : 0.0;
   }
   return out;
 }
@@ -83,6 +91,7 @@ inline Matrix probabilities(const Problem& problem, const Matrix& allowed) {
 }
 
 /// Scaled logits, those of each dropped block replaced by their row's mean in it: what a pooled remainder means.
+/// -infinity for keys that a causal query does not see; its mask keeps the diagonal.
 inline Matrix remainder_logits(const Problem& problem, const Partition& partition, const BlockMask& mask) {
   Matrix s = problem.scale * (problem.q * problem.k.transpose());
   const std::vector<Index> region = partition.region_of_token();
@@ -90,8 +99,11 @@ inline Matrix remainder_logits(const Problem& problem, const Partition& partitio
     Vector mean = Vector::Zero(partition.regions());
     for (Index v = 0; v < problem.grid.video(); ++v) mean[region[v]] += s(u, v);
     for (Index v = 0; v < problem.grid.video(); ++v) {
-      if (mask.kept(region[u], region[v])) continue;
-      s(u, v) = mean[region[v]] / static_cast<double>(partition.size(region[v]));
+      if (problem.grid.causal && v > u) {
+        s(u, v) = -std::numeric_limits<double>::infinity();
+      } else if (!mask.kept(region[u], region[v])) {
+        s(u, v) = mean[region[v]] / static_cast<double>(partition.size(region[v]));
+      }
     }
   }
   return s;

@@ -28,10 +28,14 @@ void require_valid(const Grid& grid) {
   require_at_least("height", grid.height, 1);
   require_at_least("width", grid.width, 1);
   require_at_least("text_tokens", grid.text, 0);
+  if (grid.causal && grid.tokens() != grid.width) {
+    throw std::invalid_argument("grid: causal attention wants one row of tokens, found " + to_string(grid));
+  }
 }
 
 std::string to_string(const Grid& grid) {
-  return fmt::format("{} x {} x {} + {} text", grid.frames, grid.height, grid.width, grid.text);
+  return fmt::format("{} x {} x {} + {} text{}", grid.frames, grid.height, grid.width, grid.text,
+                     grid.causal ? ", causal" : "");
 }
 
 void require_valid(const Problem& problem) {

@@ -2,6 +2,7 @@
 // The core types: the token grid of a video latent and one head's attention problem on it.
 
 #include <Eigen/Dense>
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -13,12 +14,13 @@ using Vector = Eigen::VectorXd;
 using Index = std::int64_t;
 
 /// The latent token grid: video tokens row-major in (frame, row, column), then the text tokens.
-/// The one place that turns (frame, row, column) into a token index.
+/// The one place that turns (frame, row, column) into a token index, and that knows which keys a query may attend to.
 struct Grid {
   Index frames = 0;
   Index height = 0;
   Index width = 0;
   Index text = 0;
+  bool causal = false;  // a language model's: one row of tokens, each attends to itself and to those before it
 
   [[nodiscard]] Index frame_tokens() const { return height * width; }
   [[nodiscard]] Index video() const { return frames * frame_tokens(); }
@@ -26,13 +28,18 @@ struct Grid {
   [[nodiscard]] Index token(Index frame, Index row, Index column) const {
     return frame * frame_tokens() + row * width + column;
   }
+  /// Of the tokens [first, first + size), how many of the first ones `query` may attend to.
+  [[nodiscard]] Index seen(Index query, Index first, Index size) const {
+    return causal ? std::clamp<Index>(query + 1 - first, 0, size) : size;
+  }
   bool operator==(const Grid&) const = default;
 };
 
-/// Throws std::invalid_argument that names the axis unless frames, height, width >= 1 and text >= 0.
+/// Throws std::invalid_argument that names the axis unless frames, height, width >= 1 and text >= 0, and a causal grid
+/// is one row of tokens.
 void require_valid(const Grid& grid);
 
-/// "8 x 32 x 48 + 16 text".
+/// "8 x 32 x 48 + 16 text", "1 x 1 x 2048 + 0 text, causal".
 std::string to_string(const Grid& grid);
 
 /// One head of one captured attention call.

@@ -24,6 +24,9 @@ class Partition {
 
   [[nodiscard]] const Grid& grid() const { return grid_; }
   [[nodiscard]] Index regions() const { return static_cast<Index>(offsets_.size()) - 1; }
+  /// How many of the first columns of a block row a mask is free to drop and the theorems speak of: all; of a causal
+  /// grid those before its own, since later blocks are not seen and the diagonal one is always kept, as text is.
+  [[nodiscard]] Index free_columns(Index row) const { return grid_.causal ? row : regions(); }
   /// |R_i| in tokens.
   [[nodiscard]] Index size(Index region) const { return offsets_[region + 1] - offsets_[region]; }
   /// Position of region i's first token in the reordered sequence; offset(regions()) = video tokens.

@@ -35,11 +35,14 @@ void Stripes::logits(Index first_row, Index row_count, Index first_column, Index
   out.resize(row_count, column_count);
   if (!careful) {
     out.noalias() = q.middleRows(first_row, row_count) * k.middleRows(first_column, column_count).transpose();
-    return;
   }
-  for (Index r = 0; r < row_count; ++r) {
+  for (Index r = 0; r < row_count && careful; ++r) {
     const double* own = q.data() + (first_row + r) * q.cols();
     careful_products(own, k.data() + first_column * k.cols(), q.cols(), column_count, out.data() + r * column_count);
+  }
+  for (Index r = 0; r < row_count && grid.causal; ++r) {
+    const Index seen = grid.seen(first_row + r, first_column, column_count);
+    out.row(r).tail(column_count - seen).setConstant(-std::numeric_limits<double>::infinity());
   }
 }
 

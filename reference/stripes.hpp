@@ -24,9 +24,10 @@ struct Stripes {
   [[nodiscard]] Index atom_first(Index atom) const { return atoms.offset(atom); }
   [[nodiscard]] Index atom_size(Index atom) const { return atom < atoms.regions() ? atoms.size(atom) : grid.text; }
 
-  /// S, unscaled, of these rows and columns, given by first position in region order and count: [rows, columns]. By one
-  /// matrix product if its rounding changes no scaled logit by more than 1e-9; else by careful_products(), so that
-  /// equal logits come out equal however large they are. The same call gives the same bits.
+  /// S, unscaled, of these rows and columns, given by first position in region order and count: [rows, columns];
+  /// -infinity where a causal grid lets the query not attend to the key. By one matrix product if its rounding changes
+  /// no scaled logit by more than 1e-9; else by careful_products(), so that equal logits come out equal however large
+  /// they are. The same call gives the same bits.
   void logits(Index first_row, Index row_count, Index first_column, Index column_count, Matrix& out) const;
 
   Grid grid;

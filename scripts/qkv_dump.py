@@ -1,4 +1,4 @@
-"""Write and read captured Q/K/V: the HDF5 dump format `draftattention-qkv`, version 1.
+"""Write and read captured Q/K/V: the HDF5 dump format `draftattention-qkv`, version 1, or 2 where it is causal.
 
 Needs h5py and numpy only. Torch tensors are accepted; torch is imported only when one comes.
 
@@ -31,7 +31,7 @@ from lab.shared import dump_hdf5, dump_rules
 from lab.shared.dump_rules import ELEMENTS, FORMAT, GRID_MINIMUM, VERSION, DumpError
 
 __all__ = ["DumpError", "DumpWriter", "Capture", "OpenDump", "read_dump", "to_bfloat16_bits", "from_bfloat16_bits"]
-ROOT_ATTRIBUTES = ["format", "version", "model", "source", *GRID_MINIMUM]
+ROOT_ATTRIBUTES = ["format", "version", "model", "source", *GRID_MINIMUM, "causal"]
 CAPTURE_ATTRIBUTES = ["layer", "step", "timestep", "steps", "prompt", "branch", "softmax_scale", "model_heads"]
 TENSORS = ("q", "k", "v", "o")
 
@@ -104,11 +104,12 @@ class DumpWriter:
     """One dump being written. A context manager: renamed when whole, removed on an exception.
 
     The five grid and origin arguments are the root attributes of the format; `frames`, `height`, `width` count
-    latent tokens after patchify. `compression`: gzip's level, 0 for none. Raises DumpError at once for what a reader
+    latent tokens after patchify. `causal`: each token attends to itself and those before it, and all lie in one row, as
+    a language model's. `compression`: gzip's level, 0 for none. Raises DumpError at once for what a reader
     would refuse. Integers may come from any library, also as floats that are integers.
     """
 
-    def __init__(self, path, *, model, source, frames, height, width, text_tokens, compression=9):
+    def __init__(self, path, *, model, source, frames, height, width, text_tokens, causal=False, compression=9):
         self.path = os.fspath(path)
         self._target = replaceable(self.path)
         grid = dump_rules.grid(self.path, dict(frames=frames, height=height, width=width, text_tokens=text_tokens))
@@ -116,7 +117,9 @@ class DumpWriter:
             name: dump_rules.text(self.path, f"attribute {name} of /", value)
             for name, value in (("model", model), ("source", source))
         }
-        self._root = dict(format=FORMAT, version=VERSION, **texts, **grid)
+        is_causal = dump_rules.causal(self.path, grid, int(causal))
+        version = dict(format=FORMAT, version=2 if is_causal else 1)
+        self._root = version | texts | grid | (dict(causal=1) if is_causal else {})
         self._tokens = dump_rules.tokens(grid)
         self._compression = dump_rules.integer(self.path, "compression", compression, 0, 9)
         self._shape = None  # (q heads, k heads, head_dim) of the first capture: all share it
@@ -262,6 +265,7 @@ class Capture:
     height: int
     width: int
     text_tokens: int
+    causal: bool
     layer: int
     step: int
     timestep: float
@@ -383,7 +387,8 @@ def read_dump(path) -> Iterator[Capture]:
     """
     with OpenDump(path) as dump:
         for name, attributes in dump.captures.items():
-            fields: dict[str, Any] = {n: dump.root[n] for n in ("model", "source", *GRID_MINIMUM)} | attributes
+            fields: dict[str, Any] = {n: dump.root[n] for n in ("model", "source", *GRID_MINIMUM, "causal")}
+            fields |= attributes
             fields |= {n: dump.decoded(name, n) if dump.has(name, n) else None for n in TENSORS}
             yield Capture(name=name, **fields)
 
@@ -393,10 +398,14 @@ def _read_root(path, attributes):
     if found != FORMAT:
         raise DumpError(path, attributes.at("format"), repr(FORMAT), repr(found))
     version = attributes.integer("version")
-    if version != VERSION:
-        raise DumpError(path, attributes.at("version"), f"version {VERSION}", f"version {version}")
+    if not 1 <= version <= VERSION:
+        raise DumpError(path, attributes.at("version"), f"version 1 to {VERSION}", f"version {version}")
+    if version == 1 and attributes.has("causal"):  # readers of version 1 take it for another name's
+        raise DumpError(path, attributes.at("causal"), "none in version 1", "one")
     root = {name: attributes.text(name) for name in ("model", "source")}
-    return root | dump_rules.grid(path, {name: attributes.integer(name) for name in GRID_MINIMUM})
+    grid = dump_rules.grid(path, {name: attributes.integer(name) for name in GRID_MINIMUM})
+    is_causal = dump_rules.causal(path, grid, attributes.integer("causal")) if version > 1 else False
+    return root | grid | dict(causal=is_causal)
 
 
 def _check_finite(path, where, array, element, decoded=False):

@@ -237,8 +237,8 @@ class Reader(DumpTest):
     def test_format_version_and_attributes(self):
         self.change(lambda f: f.attrs.update(format="other"))
         self.refused("draftattention-qkv", "other")
-        self.change(lambda f: f.attrs.update(version=2))
-        self.refused("version 1", "version 2")
+        self.change(lambda f: f.attrs.update(version=3))
+        self.refused("version 1 to 2", "version 3")
         for name in ("format", "version", "model", "source", "frames", "text_tokens"):
             self.change(lambda f: f.attrs.__delitem__(name))
             self.refused(f"attribute {name}", "nothing")

@@ -53,6 +53,7 @@ CallSource CallSource::of_dump(const TimedOptions& options) {
   CallSource source;
   source.dump_ = std::make_shared<const Dump>(Dump::open(options.dump));
   const DumpInfo& info = source.dump_->info();
+  require_not_causal(info, "a timed kernel");
   source.tasks_ = chosen_heads(info, options);
   source.shape_ = {static_cast<Index>(source.tasks_.size()), info.grid, info.head_dim};
   source.element_ = chosen_element(options.element, info.element);

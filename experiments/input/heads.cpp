@@ -53,6 +53,12 @@ std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options)
   return tasks;
 }
 
+void require_not_causal(const DumpInfo& info, const std::string& what) {
+  if (!info.grid.causal) return;
+  throw UsageError(
+      fmt::format("{}: {} wants attention that is not causal, found {}", file_name(info), what, to_string(info.grid)));
+}
+
 std::vector<HeadTask> heads_of_call(const DumpInfo& info, const CaptureInfo& capture) {
   std::vector<HeadTask> tasks;
   const auto place = static_cast<std::size_t>(&capture - info.captures.data());
@@ -93,6 +99,7 @@ Json input_of(const DumpInfo& info, const std::string& sha256, const HeadTask& t
   if (!task.capture->model_heads.empty()) input["model_head"] = task.capture->model_heads[task.head];
   input["grid"] = grid_json(info.grid);
   input["text_tokens"] = info.grid.text;
+  if (info.grid.causal) input["causal"] = true;
   if (task.capture->prompt) input["prompt"] = shown(*task.capture->prompt, kLongestPrompt);
   input["head_dim"] = info.head_dim;
   return input;

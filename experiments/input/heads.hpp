@@ -23,6 +23,9 @@ std::vector<std::string> chosen_captures(const DumpInfo& info, const Options& op
 /// Every chosen head of every chosen capture, by capture. Throws UsageError on one that is not there.
 std::vector<HeadTask> chosen_heads(const DumpInfo& info, const Options& options);
 
+/// Throws UsageError if the dump's attention is causal; `what` does not know that.
+void require_not_causal(const DumpInfo& info, const std::string& what);
+
 /// All heads of a capture, which is one call, in their order.
 std::vector<HeadTask> heads_of_call(const DumpInfo& info, const CaptureInfo& capture);
 

@@ -29,7 +29,7 @@ std::vector<double> recalls_at_earlier_step(const PolicyInput& input, const std:
   return recalls;
 }
 
-std::vector<Index> cuts(const std::vector<double>& recalls, Index regions, double sparsity) {
+std::vector<Index> cuts(const std::vector<double>& recalls, Index regions, bool, double sparsity) {
   const std::vector<std::size_t> order = falling_order(recalls);
   const auto enough = static_cast<std::size_t>(std::ranges::count_if(recalls, [](double r) { return r > kEnough; }));
   const std::size_t n = std::min(enough, recalls.size() / 2);

@@ -51,7 +51,9 @@ std::vector<Index> places(const Grid& grid, BlockLayout layout) {
   return tokens;
 }
 
-Grid row_of_tokens(const Grid& grid) { return {.frames = 1, .height = 1, .width = grid.video(), .text = grid.text}; }
+Grid row_of_tokens(const Grid& grid) {
+  return {.frames = 1, .height = 1, .width = grid.video(), .text = grid.text, .causal = grid.causal};
+}
 
 Problem in_layout(const Problem& problem, BlockLayout layout) {
   const std::vector<Index> tokens = places(problem.grid, layout);

@@ -8,6 +8,7 @@ namespace draft {
 PolicyRow draft_policy() {
   return {.summary = "the draft map of the head's own Q and K, --pool and --rule",
           .reads = Reads::draft_map,
+          .causal = true,
           .rank = [](const PolicyInput& input) { return rank_by_rule(*input.map, input.rule); },
           .cut = [](const PolicyInput& input, double sparsity) { return rule_cut(*input.map, input.rule, sparsity); },
           .cost = cost_of_pooled_maps,

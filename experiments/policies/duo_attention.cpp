@@ -19,27 +19,29 @@ namespace {
 
 constexpr Index kRecent = 2;
 
-Ranking streaming(Index blocks) { return row_of(Policy::streaming_llm).rank({.regions = blocks}); }
+Ranking streaming(Index blocks, bool causal) {
+  return ranking_of(row_of(Policy::streaming_llm), {.regions = blocks, .causal = causal});
+}
 
 /// Blocks of the streaming mask, at most the budget's.
-Index least_kept(Index blocks, double sparsity) {
+Index least_kept(Index blocks, bool causal, double sparsity) {
   Index kept = 0;
   for (Index row = 0; row < blocks; ++row) {
-    const Index first = std::max<Index>(row - kRecent, 0), last = std::min(row + kRecent, blocks - 1);
+    const Index first = std::max<Index>(row - kRecent, 0), last = causal ? row : std::min(row + kRecent, blocks - 1);
     kept += last - first + 1 + (first > 0 ? 1 : 0);
   }
-  return std::min(kept, kept_count(sparsity, blocks * blocks));
+  return std::min(kept, kept_count(sparsity, block_count(blocks, causal)));
 }
 
 std::vector<double> errors_of_streaming(const PolicyInput& input, const std::vector<double>& sparsities) {
   const Index video = input.problem->grid.video();
   const Matrix dense = attend_dense(*input.problem).o.topRows(video);
   const double whole = dense.norm();
-  const Ranking ranking = streaming(input.regions);
+  const Ranking ranking = streaming(input.regions, input.causal);
   std::map<Index, double> known;  // by blocks of the mask: most sparsities have room for the whole of it
   std::vector<double> errors;
   for (const double sparsity : sparsities) {
-    const Index kept = least_kept(input.regions, sparsity);
+    const Index kept = least_kept(input.regions, input.causal, sparsity);
     const auto [error, is_new] = known.try_emplace(kept, 0.0);
     if (is_new && whole != 0.0) {
       const Output streamed = attend(*input.problem, *input.partition, BlockMask(ranking, kept));
@@ -50,10 +52,10 @@ std::vector<double> errors_of_streaming(const PolicyInput& input, const std::vec
   return errors;
 }
 
-std::vector<Index> cuts(const std::vector<double>& errors, Index regions, double sparsity) {
+std::vector<Index> cuts(const std::vector<double>& errors, Index regions, bool causal, double sparsity) {
   const auto heads = static_cast<Index>(errors.size());
-  const Index all = regions * regions, budget = heads * kept_count(sparsity, all);
-  const Index least = least_kept(regions, sparsity);
+  const Index all = block_count(regions, causal), budget = heads * kept_count(sparsity, all);
+  const Index least = least_kept(regions, causal, sparsity);
   const Index whole = all == least ? heads : (budget - heads * least) / (all - least);
   const std::vector<std::size_t> order = falling_order(errors);
   std::vector<Index> kept(errors.size(), all);
@@ -74,7 +76,8 @@ PolicyRow duo_attention_policy() {
   return {.summary = "whole heads where a streaming mask harms most, streaming ones elsewhere (DuoAttention)",
           .layout = BlockLayout::raster,
           .reads = Reads::head,
-          .rank = [](const PolicyInput& input) { return streaming(input.regions); },
+          .causal = true,
+          .rank = [](const PolicyInput& input) { return streaming(input.regions, input.causal); },
           .cost = [](const ChoiceSize& size) { return ChoiceCost{2 * cost_of_all_logits(size).flops, 0}; },
           .heads = &kBudget};
 }

@@ -8,6 +8,7 @@ namespace draft {
 PolicyRow oracle_policy() {
   return {.summary = "blocks with the most true attention mass",
           .reads = Reads::head,
+          .causal = true,
           .rank = [](const PolicyInput& input) { return rank_blocks(*input.mass, false); },
           .cost = cost_of_all_logits,
           .scores = [](const PolicyInput& input) -> Matrix { return *input.mass; }};

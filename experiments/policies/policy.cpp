@@ -60,15 +60,21 @@ ChoiceCost cost_of_all_logits(const ChoiceSize& size) {
   return {.flops = 2 * size.tokens * size.tokens * size.head_dim, .bytes = bytes_of_q_and_k(size)};
 }
 
+Ranking ranking_of(const PolicyRow& row, const PolicyInput& input) {
+  return input.causal ? causal_ranking(row.rank(input)) : row.rank(input);
+}
+
 Index cut_of(const PolicyRow& row, const PolicyInput& input, double sparsity) {
   require_sparsity(sparsity);
-  return row.cut != nullptr ? row.cut(input, sparsity) : kept_count(sparsity, input.regions * input.regions);
+  if (row.cut != nullptr) return row.cut(input, sparsity);
+  return kept_count(sparsity, block_count(input.regions, input.causal));
 }
 
 BlockMask mask_of(Policy policy, const PolicyInput& input, double sparsity) {
   require_sparsity(sparsity);
   const PolicyRow& row = row_of(policy);
-  return row.mask != nullptr ? row.mask(input, sparsity) : BlockMask(row.rank(input), cut_of(row, input, sparsity));
+  if (row.mask != nullptr) return row.mask(input, sparsity);
+  return {ranking_of(row, input), cut_of(row, input, sparsity)};
 }
 
 std::vector<BlockMask> policy_masks(Policy policy, Index heads, Index regions, double sparsity, std::uint64_t seed) {

@@ -29,6 +29,7 @@ enum class Reads {
 /// One head as a policy sees it. Pointers are null but for what the policy's `reads` names.
 struct PolicyInput {
   Index regions = 0;                     // block rows, and blocks in each
+  bool causal = false;                   // of a causal grid: the ranking is made a causal one afterwards
   std::uint64_t seed = 1;                // --seed
   std::uint64_t stream = 0;              // which head: chance differs between heads
   const DraftMap* map = nullptr;         // Reads::draft_map
@@ -65,7 +66,7 @@ struct HeadBudget {
   /// [sparsity]: all in one call, since most of the work is the head's and not the sparsity's.
   std::vector<double> (*worths)(const PolicyInput& input, const std::vector<double>& sparsities);
   /// [head]: how many of its ranking each keeps, of a block row or the head as the ranking is.
-  std::vector<Index> (*cuts)(const std::vector<double>& worths, Index regions, double sparsity);
+  std::vector<Index> (*cuts)(const std::vector<double>& worths, Index regions, bool causal, double sparsity);
 };
 
 /// A row of the table of policies: one of `rank` and `mask` is there.
@@ -78,6 +79,7 @@ struct PolicyRow {
   Reads reads = Reads::nothing;
   bool by_chance = false;       // records have the seed
   bool takes_sparsity = true;   // masks follow --sparsity
+  bool causal = false;          // for causal grids, too
   bool made_for_tests = false;  // its rows are a kernel's hard cases; `policies` leaves it out unless it is named
   /// The order in which blocks are kept: masks at several sparsities are nested and share one sweep.
   Ranking (*rank)(const PolicyInput& input) = nullptr;
@@ -105,6 +107,8 @@ std::string to_string(Policy policy);
 /// Throws std::invalid_argument that lists the policies.
 Policy parse_policy(const std::string& text);
 
+/// The policy's `rank` of this head, a causal_ranking() where the grid is causal.
+Ranking ranking_of(const PolicyRow& row, const PolicyInput& input);
 /// How many blocks of its ranking a policy keeps. Throws std::invalid_argument unless 0 <= sparsity < 1.
 Index cut_of(const PolicyRow& row, const PolicyInput& input, double sparsity);
 

@@ -38,6 +38,7 @@ Matrix scores_of(const PolicyInput& input) {
 PolicyRow quest_policy() {
   return {.summary = "the largest logit that pages of 16 keys allow (Quest)",
           .reads = Reads::head,
+          .causal = true,
           .rank = [](const PolicyInput& input) { return rank_blocks(scores_of(input), true); },
           .cut = cut_of_row,
           .cost =

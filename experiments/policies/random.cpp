@@ -8,6 +8,7 @@ namespace draft {
 PolicyRow random_policy() {
   return {.summary = "blocks by chance, --seed: block rows of nearly one length",
           .by_chance = true,
+          .causal = true,
           .rank = [](const PolicyInput& input) { return random_ranking(input.regions, input.seed, input.stream); }};
 }
 

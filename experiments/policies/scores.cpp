@@ -64,10 +64,13 @@ std::vector<std::size_t> falling_order(const std::vector<double>& values) {
   return order;
 }
 
-Index cut_of_row(const PolicyInput& input, double sparsity) { return kept_count(sparsity, input.regions); }
+Index cut_of_row(const PolicyInput& input, double sparsity) {
+  return kept_count(sparsity, input.causal ? block_count(input.regions, true) : input.regions);
+}
 
 Ranking rank_means_by_row(const PolicyInput& input) {
-  return rank_blocks(draft_scores(*input.problem, *input.partition, Pool::average).logits, true);
+  Matrix scores = draft_scores(*input.problem, *input.partition, Pool::average).logits;
+  return rank_blocks(input.causal ? causal_scores(std::move(scores)) : scores, true);
 }
 
 Chunks chunks_of(const Partition& partition, Index tokens) {

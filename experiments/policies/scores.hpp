@@ -28,7 +28,7 @@ Ranking rank_by_distance(Index blocks);
 /// Numbers of `values` from the largest to the least, of equal ones the earlier first.
 std::vector<std::size_t> falling_order(const std::vector<double>& values);
 
-/// kept_count of a block row: the cut of policies that rank by row.
+/// kept_count of a block row, of a causal grid that of the head: the cut of policies that rank by row.
 Index cut_of_row(const PolicyInput& input, double sparsity);
 
 /// By <mean q of block i, mean k of block j>, the largest of each row first.

@@ -1,7 +1,7 @@
 // Rule:   the first block of keys, and the blocks near one's own: by |i - j|.
 // Source: StreamingLLM, arXiv 2309.17453; mit-han-lab/streaming-llm 2e50426, streaming_llm/kv_cache.py: 4 first tokens
 //         and the last 512.
-// Ours:   blocks in token order; what follows is as near as what came before, since video attention is not causal.
+// Ours:   blocks in token order; what follows is as near as what came before, where attention is not causal.
 //         Released: one first block and four to both sides.
 
 #include "experiments/policies/scores.hpp"
@@ -23,6 +23,7 @@ Matrix farness(Index blocks) {
 PolicyRow streaming_llm_policy() {
   return {.summary = "the first block and those near one's own in token order (StreamingLLM)",
           .layout = BlockLayout::raster,
+          .causal = true,
           .rank = [](const PolicyInput& input) { return rank_blocks(-farness(input.regions), false); },
           .released =
               [](const PolicyInput& input) {

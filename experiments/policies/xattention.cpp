@@ -33,8 +33,9 @@ Matrix scores_of(const PolicyInput& input) {
   const Chunks chunks = chunks_of(partition, kStride);
   const Matrix q = laid_out(reorder(input.problem->q, partition), chunks.partition, true);
   const Matrix k = laid_out(reorder(input.problem->k, partition), chunks.partition, false);
-  const Matrix logits = (q * k.transpose()) * (input.problem->scale / static_cast<double>(kStride));
-  return sum_over_chunks(softmax_rows(logits), chunks, input.regions);
+  Matrix logits = (q * k.transpose()) * (input.problem->scale / static_cast<double>(kStride));
+  if (input.causal) logits = causal_scores(std::move(logits));
+  return sum_over_chunks(softmax_rows(std::move(logits)), chunks, input.regions);
 }
 
 }  // namespace
@@ -42,6 +43,7 @@ Matrix scores_of(const PolicyInput& input) {
 PolicyRow xattention_policy() {
   return {.summary = "sums along antidiagonals of every 8 tokens, top-p (XAttention)",
           .reads = Reads::head,
+          .causal = true,
           .rank = [](const PolicyInput& input) { return rank_by_shares(scores_of(input)); },
           .released =
               [](const PolicyInput& input) {

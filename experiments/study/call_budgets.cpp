@@ -39,7 +39,7 @@ std::vector<CallLook> CallBudgets::look(const std::function<PolicyInput(std::siz
   for (const Alike& alike : groups_) {
     const PolicyInput seen = input(alike.first);
     const PolicyRow& row = row_of(alike.cell.policy);
-    CallLook& own = found.emplace_back(CallLook{.regions = seen.regions});
+    CallLook& own = found.emplace_back(CallLook{.regions = seen.regions, .causal = seen.causal});
     if (row.heads != nullptr) {
       own.worths = row.heads->worths(seen, alike.sparsities);
     } else {
@@ -69,7 +69,7 @@ void CallBudgets::find_cuts(Alike& alike) const {
     }
     std::vector<double> worths;
     for (const CallLook& head : alike.heads) worths.push_back(head.worths.at(s));
-    alike.cuts.push_back(row.heads->cuts(worths, regions, sparsity));
+    alike.cuts.push_back(row.heads->cuts(worths, regions, alike.heads.at(0).causal, sparsity));
   }
 }
 

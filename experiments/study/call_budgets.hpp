@@ -16,6 +16,7 @@ std::vector<Index> cuts_of_scores(const std::vector<Matrix>& scores, Index kept)
 /// What policies find in one head of a call; an entry for each group of cells that differ in their sparsity alone.
 struct CallLook {
   Index regions = 0;
+  bool causal = false;
   Matrix scores{};               // of policies that have `scores`
   std::vector<double> worths{};  // of those that have `heads`, by sparsity
 };

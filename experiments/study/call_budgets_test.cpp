@@ -40,7 +40,7 @@ TEST(CallBudgets, KeepTheSumOfEqualBudgets) {
 TEST(CallBudgets, OfDuoAttentionAreWholeHeadsFirst) {
   const HeadBudget& budget = *row_of(Policy::duo_attention).heads;
   const std::vector<double> errors{0.1, 0.9, 0.3, 0.2, 0.8};
-  const std::vector<Index> cuts = budget.cuts(errors, 40, 0.5);
+  const std::vector<Index> cuts = budget.cuts(errors, 40, false, 0.5);
   EXPECT_EQ(sum(cuts), 5 * kept_count(0.5, 1600));
   EXPECT_EQ(cuts[1], 1600);
   EXPECT_EQ(cuts[4], 1600);
@@ -48,7 +48,7 @@ TEST(CallBudgets, OfDuoAttentionAreWholeHeadsFirst) {
   EXPECT_LE(std::abs(cuts[0] - cuts[2]), 1);
   for (const Index regions : {1, 2, 24, 99}) {
     for (const double sparsity : {0.0, 0.3, 0.75, 0.9, 0.99}) {
-      EXPECT_EQ(sum(budget.cuts(errors, regions, sparsity)), 5 * kept_count(sparsity, regions * regions));
+      EXPECT_EQ(sum(budget.cuts(errors, regions, false, sparsity)), 5 * kept_count(sparsity, regions * regions));
     }
   }
 }
@@ -56,9 +56,9 @@ TEST(CallBudgets, OfDuoAttentionAreWholeHeadsFirst) {
 // Claim: at s = 0.8 heads above a recall of 0.8 get 0.9 and as many of the least 0.7; no more than half of either.
 TEST(CallBudgets, OfAdaspaMoveFromTheMostToTheLeast) {
   const HeadBudget& budget = *row_of(Policy::adaspa_heads).heads;
-  EXPECT_EQ(budget.cuts({0.5, 0.95, 0.7, 0.6}, 100, 0.8), (std::vector<Index>{30, 10, 20, 20}));
-  EXPECT_EQ(budget.cuts({0.85, 0.95, 0.9}, 100, 0.8), (std::vector<Index>{30, 10, 20}));
-  EXPECT_EQ(budget.cuts({0.5, 0.6}, 100, 0.8), (std::vector<Index>{20, 20}));
+  EXPECT_EQ(budget.cuts({0.5, 0.95, 0.7, 0.6}, 100, false, 0.8), (std::vector<Index>{30, 10, 20, 20}));
+  EXPECT_EQ(budget.cuts({0.85, 0.95, 0.9}, 100, false, 0.8), (std::vector<Index>{30, 10, 20}));
+  EXPECT_EQ(budget.cuts({0.5, 0.6}, 100, false, 0.8), (std::vector<Index>{20, 20}));
 }
 
 }  // namespace

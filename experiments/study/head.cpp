@@ -1,5 +1,7 @@
 #include "experiments/study/head.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -7,6 +9,7 @@
 #include <stdexcept>
 
 #include "experiments/study/metrics.hpp"
+#include "harness/options.hpp"
 #include "reference/parallel.hpp"
 
 namespace draft {
@@ -105,6 +108,10 @@ HeadStudy::Plan::Plan(const Problem& the_problem, std::vector<Cell> the_cells,
   if (sizes.empty()) throw std::invalid_argument("study: wanted at least one cell or region, found none");
   for (const RegionSize size : sizes) {
     partitions.push_back(clustered ? pieces_of(*settings.clusters, problem.grid) : Partition(problem.grid, size));
+    if (problem.grid.causal && partitions.back().regions() < 2) {
+      throw UsageError(fmt::format("--region {}: a causal head wants two regions or more, found one on {}",
+                                   to_string(size), to_string(problem.grid)));
+    }
   }
 }
 
@@ -160,6 +167,7 @@ PolicyInput HeadStudy::Plan::policy_input(const Cell& cell) const {
     throw std::invalid_argument("study: " + to_string(cell.policy) + " wants the head at an earlier step, found none");
   }
   return {.regions = partitions[p].regions(),
+          .causal = problem.grid.causal,
           .seed = settings.seed,
           .stream = settings.stream,
           .map = reads == Reads::draft_map ? &maps.at({p, cell.pool}) : nullptr,
@@ -179,7 +187,7 @@ std::vector<MaskFamily> HeadStudy::Plan::choose_masks() {
     const PolicyInput input = policy_input(cells[i]);
     const PolicyRow& row = row_of(cells[i].policy);
     if (cells[i].released) {
-      own_masks[i] = row.released(input);
+      own_masks[i] = input.causal ? causal_mask(row.released(input)) : row.released(input);
     } else if (row.rank == nullptr) {
       own_masks[i] = row.mask(input, cells[i].sparsity);
     }
@@ -211,7 +219,7 @@ std::vector<MaskFamily> HeadStudy::Plan::choose_masks() {
     own.erase(std::unique(own.begin(), own.end()), own.end());
     const std::size_t i = first_cells[f];
     families[f].ranking =
-        own_masks[i] ? kept_first(*own_masks[i]) : row_of(cells[i].policy).rank(policy_input(cells[i]));
+        own_masks[i] ? kept_first(*own_masks[i]) : ranking_of(row_of(cells[i].policy), policy_input(cells[i]));
   });
   masks.assign(cells.size(), BlockMask(0, false));
   for_each_index(cells.size(), settings.threads, [&](std::size_t i) {
@@ -278,7 +286,9 @@ Metrics HeadStudy::choice_metrics(std::size_t i) const {
   const auto head_dim = static_cast<double>(plan_->problem.head_dim());
   const ChoiceCost spent =
       cost == nullptr ? ChoiceCost{} : cost({tokens, head_dim, static_cast<double>(partition(cell.region).regions())});
-  return {{"choosing_flops_share", spent.flops / (4 * tokens * tokens * head_dim)}, {"choosing_bytes", spent.bytes}};
+  // Costs are of whole maps, also where half of them is never looked at.
+  const double pairs = plan_->problem.grid.causal ? tokens * (tokens + 1) / 2 : tokens * tokens;
+  return {{"choosing_flops_share", spent.flops / (4 * pairs * head_dim)}, {"choosing_bytes", spent.bytes}};
 }
 
 PolicyInput HeadStudy::input(const Cell& cell) {

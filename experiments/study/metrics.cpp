@@ -60,7 +60,7 @@ void append_mask_metrics(Metrics& metrics, const MaskMeasurement& m) {
                      {"mean_dropped_mass", error.mean_dropped},
                      {"min_kept_fraction", kept_tokens(m.partition, m.mask).smallest},
                      {"kept_blocks", static_cast<double>(m.mask.kept_blocks())},
-                     {"total_blocks", static_cast<double>(m.partition.regions() * m.partition.regions())},
+                     {"total_blocks", static_cast<double>(block_count(m.partition.regions(), m.problem.grid.causal))},
                      {"empty_rows", static_cast<double>(m.mask.empty_rows())},
                      {"probs_frobenius", error.probs_frobenius},
                      {"trivial_bound", error.trivial_bound},
@@ -172,7 +172,9 @@ void append_remainder_metrics(Metrics& metrics, const MaskMeasurement& m, bool w
   const auto regions = static_cast<double>(m.partition.regions());
   // Logits on mean keys and a product with mean values, 4 tokens regions head_dim, and the sums that make them,
   // 2 tokens head_dim, beside 4 tokens^2 head_dim.
-  metrics.emplace_back("remainder_flops_share", (regions + 0.5) / tokens);
+  // Causal: 2 tokens (regions - 1) head_dim and as much for the sums, beside 2 tokens (tokens + 1) head_dim.
+  metrics.emplace_back("remainder_flops_share",
+                       m.problem.grid.causal ? regions / (tokens + 1.0) : (regions + 0.5) / tokens);
   if (!with_bounds) return;
   const RemainderEffect& remainder = *m.effect.remainder;
   const Slack& slack = m.slack;

@@ -1,6 +1,7 @@
 #include "experiments/study/run.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -104,6 +105,31 @@ void require_device(const std::vector<StudyExperiment>& experiments, const std::
       }
     }
   }
+}
+
+/// The cells that causal heads have; a line on stderr names the policies that are left out. Those whose blocks are in
+/// token order take --region's, since a causal grid is a row of tokens.
+std::vector<StudyExperiment> causal_experiments(std::vector<StudyExperiment> experiments, const Options& options) {
+  std::set<std::string> left_out;
+  std::size_t cells = 0;
+  for (StudyExperiment& experiment : experiments) {
+    std::erase_if(experiment.cells, [&](const Cell& cell) {
+      const PolicyRow& row = row_of(cell.policy);
+      const bool for_head = !cell.by_call || row.heads != nullptr;
+      if (!row.causal || !for_head) left_out.insert(to_string(cell.policy) + (for_head ? "" : " with --calls"));
+      return !row.causal || !for_head;
+    });
+    for (Cell& cell : experiment.cells) {
+      if (row_of(cell.policy).layout == BlockLayout::raster && !options.regions.empty()) {
+        cell.region = options.regions.front();
+      }
+    }
+    cells += experiment.cells.size();
+  }
+  const std::string names = fmt::format("{}", fmt::join(left_out, ", "));
+  if (cells == 0) throw UsageError("--policy: wanted one that is for causal attention, too, found " + names);
+  if (!left_out.empty()) std::fputs(("skipped(not for causal attention): " + names + "\n").c_str(), stderr);
+  return experiments;
 }
 
 /// Choosing blocks and reading off metrics is the host's work and takes longer than a GPU's sweeps, so that a GPU
@@ -350,9 +376,12 @@ std::vector<Policy> chosen_policies(const Options& options) {
   return parsed_once(options.policies, parse_policy);
 }
 
-int run_experiments(const Options& options, const std::vector<StudyExperiment>& experiments) {
-  require_device(experiments, options.device);
+int run_experiments(const Options& options, const std::vector<StudyExperiment>& wanted) {
+  require_device(wanted, options.device);
   const Dump dump = Dump::open(options.dump);
+  if (options.device != "cpu") require_not_causal(dump.info(), "--device " + options.device);
+  const std::vector<StudyExperiment> experiments =
+      dump.info().grid.causal ? causal_experiments(wanted, options) : wanted;
   StudyRun run(dump, options, experiments);
   run.share_budgets(dump);
   run.measure(dump);

@@ -66,7 +66,9 @@ Verification::Verification(const VerifyOptions& options, const std::vector<gpu::
       cases_(verify_cases(options)),
       element_(element_for(options, dump_.info())),
       sha256_(sha256_file(options.dump)),
-      log_(open_log(options)) {}
+      log_(open_log(options)) {
+  require_not_causal(dump_.info(), "a kernel of verify");
+}
 
 const std::vector<Json>& Verification::run() {
   const std::vector<HeadTask> tasks = chosen_heads(dump_.info(), options_);

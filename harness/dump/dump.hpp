@@ -1,5 +1,5 @@
 #pragma once
-// Reads captured Q/K/V: one HDF5 file holds the captures of one run of one model (format version 1).
+// Reads captured Q/K/V: one HDF5 file holds the captures of one run of one model (format version 1 or 2).
 
 #include <filesystem>
 #include <memory>
@@ -14,7 +14,9 @@
 namespace draft {
 
 inline constexpr const char* kDumpFormat = "draftattention-qkv";
-inline constexpr Index kDumpVersion = 1;
+inline constexpr Index kDumpVersion = 2;
+/// The version that a writer gives a dump: the oldest whose readers know all that is in it.
+inline Index dump_version(const Grid& grid) { return grid.causal ? 2 : 1; }
 
 /// A dump that is refused: one line with the file, the object in it, what was wanted and what was found.
 struct DumpError : UsageError {

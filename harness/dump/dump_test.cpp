@@ -72,7 +72,7 @@ TEST_P(EveryElement, RoundTrip) {
 
   const Dump dump = Dump::open(directory / "x.h5");
   const DumpInfo& info = dump.info();
-  EXPECT_EQ(info.version, 1);
+  EXPECT_EQ(info.version, 1);  // what is not causal older programs read, too
   EXPECT_EQ(info.model, "model");
   EXPECT_EQ(info.source, "source");
   EXPECT_EQ(info.grid, grid);

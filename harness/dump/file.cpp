@@ -17,8 +17,8 @@ namespace {
 
 using namespace hdf5;
 
-const AttributeReader::Names kRootAttributes = {"format", "version", "model", "source",
-                                                "frames", "height",  "width", "text_tokens"};
+const AttributeReader::Names kRootAttributes = {"format", "version", "model",       "source", "frames",
+                                                "height", "width",   "text_tokens", "causal"};
 const AttributeReader::Names kCaptureAttributes = {"layer",  "step",   "timestep",      "steps",
                                                    "prompt", "branch", "softmax_scale", "model_heads"};
 
@@ -75,9 +75,9 @@ void DumpFile::read_structure() {
     attributes.refuse("format", fmt::format("'{}'", kDumpFormat), fmt::format("'{}'", format));
   }
   info_.version = attributes.integer("version");
-  if (info_.version != kDumpVersion) {
+  if (info_.version < 1 || info_.version > kDumpVersion) {
     const char* newer = info_.version > kDumpVersion ? ", which is newer than this program" : "";
-    attributes.refuse("version", fmt::format("{}", kDumpVersion), fmt::format("{}{}", info_.version, newer));
+    attributes.refuse("version", fmt::format("1 to {}", kDumpVersion), fmt::format("{}{}", info_.version, newer));
   }
   info_.model = attributes.text("model");
   info_.source = attributes.text("source");
@@ -87,7 +87,21 @@ void DumpFile::read_structure() {
     attributes.refuse(name, fmt::format("{} to {}", least, kLongestAxis), fmt::format("{}", found));
   };
   info_.grid = {axis("frames", 1), axis("height", 1), axis("width", 1), axis("text_tokens", 0)};
+  read_causal(attributes);
   read_captures();
+}
+
+void DumpFile::read_causal(const AttributeReader& attributes) {
+  if (info_.version == 1) {  // readers of version 1 take such attributes for other names'
+    if (attributes.has("causal")) attributes.refuse("causal", "none in version 1", "one");
+    return;
+  }
+  const Index causal = attributes.integer("causal");
+  if (causal != 0 && causal != 1) attributes.refuse("causal", "0 or 1", fmt::format("{}", causal));
+  info_.grid.causal = causal == 1;
+  if (info_.grid.causal && info_.grid.tokens() != info_.grid.width) {
+    attributes.refuse("causal", "1 on one row of tokens alone", "it on " + draft::to_string(info_.grid));
+  }
 }
 
 void DumpFile::read_captures() {

@@ -5,7 +5,7 @@
 #include <filesystem>
 
 #include "harness/dump/dump.hpp"
-#include "harness/dump/hdf5_handles.hpp"
+#include "harness/dump/hdf5_attributes.hpp"
 #include "harness/dump/process.hpp"
 #include "harness/dump/tensor.hpp"
 
@@ -24,6 +24,7 @@ class DumpFile {
 
  private:
   void read_structure();
+  void read_causal(const hdf5::AttributeReader& attributes);
   void read_captures();
   void read_capture(hid_t captures, const std::string& name);
   void check_tensors(hid_t group, const CaptureInfo& capture);

@@ -45,12 +45,37 @@ TEST_F(Refusal, TruncatedAtEveryEighth) {
 }
 
 TEST_F(Refusal, WrongFormatAndVersion) {
-  set_integer("/", "version", 2);
-  EXPECT_EQ(opening(), "attribute 'version' of /: wanted 1, found 2, which is newer than this program");
+  set_integer("/", "version", 3);
+  EXPECT_EQ(opening(), "attribute 'version' of /: wanted 1 to 2, found 3, which is newer than this program");
   set_integer("/", "version", 0);
-  EXPECT_EQ(opening(), "attribute 'version' of /: wanted 1, found 0");
+  EXPECT_EQ(opening(), "attribute 'version' of /: wanted 1 to 2, found 0");
   set_attribute("/", "format", [](hid_t id) { hdf5::write_text(id, "format", "other\nformat"); });
   EXPECT_EQ(opening(), "attribute 'format' of /: wanted 'draftattention-qkv', found 'other\\nformat'");
+}
+
+TEST_F(Refusal, CausalIsOfVersion2AndOneRow) {
+  set_integer("/", "causal", 1);
+  EXPECT_EQ(opening(), "attribute 'causal' of /: wanted none in version 1, found one");
+  set_integer("/", "version", 2);
+  EXPECT_EQ(opening(),
+            "attribute 'causal' of /: wanted 1 on one row of tokens alone, found it on 1 x 2 x 3 + 2 text, causal");
+  set_integer("/", "causal", 0);
+  EXPECT_EQ(opening(), "not refused");
+}
+
+// Claim: what is written as causal is read as causal, from a file whose version older programs refuse.
+TEST_F(Refusal, ACausalDumpIsOfVersion2) {
+  const Grid grid{1, 1, 3, 0, true};
+  const Matrix ones = Matrix::Ones(3, 2);
+  DumpWriter writer(path_, {"model", "source", grid});
+  CaptureInfo capture;
+  capture.name = "c";
+  writer.add_capture(capture, {1, 1, 2});
+  writer.write_head(0, ones, ones, ones);
+  writer.finish();
+  const Dump dump = Dump::open(path_);
+  EXPECT_EQ(dump.info().version, 2);
+  EXPECT_EQ(dump.load(dump.info().captures[0], 0).grid, grid);
 }
 
 TEST_F(Refusal, EveryMissingAttribute) {

@@ -34,9 +34,10 @@ std::string to_wire(const DumpInfo& info) {
                         c.softmax_scale, c.model_heads, c.has_output});
   }
   const Grid& grid = info.grid;
-  const json all = {info.version, info.model,    info.source,   {grid.frames, grid.height, grid.width, grid.text},
-                    info.heads,   info.kv_heads, info.head_dim, info.element,
-                    captures};
+  const json all = {
+      info.version, info.model,    info.source,   {grid.frames, grid.height, grid.width, grid.text, grid.causal},
+      info.heads,   info.kv_heads, info.head_dim, info.element,
+      captures};
   std::string wire;
   json::to_cbor(all, wire);  // not JSON text, in which a control character takes six bytes: memory is limited
   return wire;
@@ -49,7 +50,7 @@ DumpInfo from_wire(std::string_view text) {
   info.model = all.at(1);
   info.source = all.at(2);
   const json& grid = all.at(3);
-  info.grid = {grid.at(0), grid.at(1), grid.at(2), grid.at(3)};
+  info.grid = {grid.at(0), grid.at(1), grid.at(2), grid.at(3), grid.at(4)};
   info.heads = all.at(4);
   info.kv_heads = all.at(5);
   info.head_dim = all.at(6);

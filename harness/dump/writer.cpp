@@ -230,13 +230,14 @@ DumpWriter::DumpWriter(const std::filesystem::path& path, const DumpHeader& head
   state.file = File(H5Fcreate(temporary.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.id()));
   if (!state.file.ok()) state.refuse("file", "to write here", last_reason());
   write_text(state.file.id(), "format", kDumpFormat);
-  write_integer(state.file.id(), "version", kDumpVersion);
+  write_integer(state.file.id(), "version", dump_version(grid));
   write_text(state.file.id(), "model", header.model);
   write_text(state.file.id(), "source", header.source);
   write_integer(state.file.id(), "frames", header.grid.frames);
   write_integer(state.file.id(), "height", header.grid.height);
   write_integer(state.file.id(), "width", header.grid.width);
   write_integer(state.file.id(), "text_tokens", header.grid.text);
+  if (grid.causal) write_integer(state.file.id(), "causal", 1);
   state.captures = Group(H5Gcreate2(state.file.id(), "captures", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// Writes a dump (format version 1) under a temporary name and renames it when it is complete.
+// Writes a dump (format version 1, or 2 if it is causal) under a temporary name and renames it when it is complete.
 
 #include <filesystem>
 #include <memory>

@@ -18,6 +18,13 @@ double threshold_odds(double kept_fraction, double delta) {
   return kept_fraction / (1.0 - kept_fraction) * std::exp(-2.0 * delta);
 }
 
+/// Leaves the blocks that a mask is free to drop.
+void zero_unless_free(Matrix& of_blocks, const Partition& partition) {
+  for (Index i = 0; i < partition.regions(); ++i) {
+    of_blocks.row(i).tail(partition.regions() - partition.free_columns(i)).setZero();
+  }
+}
+
 /// log sum exp; -infinity for no terms.
 double log_sum(const std::vector<double>& terms) {
   if (terms.empty()) return -kInfinity;
@@ -35,7 +42,7 @@ double bound_from_blocks(const Partition& partition, const DraftMap& map, const 
   for (Index i = 0; i < partition.regions(); ++i) {
     kept.clear();
     dropped.clear();
-    for (Index j = 0; j < partition.regions(); ++j) {
+    for (Index j = 0; j < partition.free_columns(i); ++j) {
       const double count = std::log(static_cast<double>(partition.size(j)));
       if (mask.kept(i, j)) {
         kept.push_back(count + map.scale * (map.logits(i, j) - block_delta(i, j)));
@@ -54,7 +61,7 @@ bool thresholds_rows(const DraftMap& map, const BlockMask& mask) {
   constexpr double kRounding = 1e-12;
   for (Index i = 0; i < mask.regions(); ++i) {
     double kept = kInfinity, dropped = -kInfinity;
-    for (Index j = 0; j < mask.regions(); ++j) {
+    for (Index j = 0; j < (map.causal ? i : mask.regions()); ++j) {
       const double logit = map.scale * map.logits(i, j);
       if (mask.kept(i, j)) {
         kept = std::min(kept, logit);
@@ -75,22 +82,26 @@ PoolingError pooling_error(const Problem& problem, const Partition& partition, c
   const Index g = partition.regions();
   PoolingError error{};
   error.block_delta = (stats.maximum - map.logits).cwiseMax(map.logits - stats.minimum).cwiseMax(0.0);
+  zero_unless_free(error.block_delta, partition);
   error.delta = error.block_delta.maxCoeff(&error.block_row, &error.block_column);
-  double square = 0.0;
+  double square = 0.0, pairs = 0.0, blocks = 0.0, half = 0.0;
   for (Index i = 0; i < g; ++i) {
-    for (Index j = 0; j < g; ++j) {
+    for (Index j = 0; j < partition.free_columns(i); ++j) {
+      const auto own = static_cast<double>(partition.size(i) * partition.size(j));
       const double offset = stats.mean(i, j) - map.logits(i, j);
-      square +=
-          stats.centred_square(i, j) + static_cast<double>(partition.size(i) * partition.size(j)) * offset * offset;
+      square += stats.centred_square(i, j) + own * offset * offset;
+      pairs += own;
+      blocks += 1.0;
+      half += error.block_delta(i, j) >= 0.5 * error.delta ? 1.0 : 0.0;
     }
   }
   error.frobenius = std::sqrt(square);
-  error.bound = error.delta * static_cast<double>(problem.grid.video());
-  error.half_block_share =
-      static_cast<double>((error.block_delta.array() >= 0.5 * error.delta).count()) / static_cast<double>(g * g);
+  error.bound = error.delta * std::sqrt(pairs);
+  error.half_block_share = half / blocks;
   const Matrix q = pool_regions(problem.q, partition, pool), k = pool_regions(problem.k, partition, pool);
   const Vector rq = region_radii(problem.q, partition, q), rk = region_radii(problem.k, partition, k);
   error.block_radii = rq * k.rowwise().norm().transpose() + q.rowwise().norm() * rk.transpose() + rq * rk.transpose();
+  zero_unless_free(error.block_radii, partition);
   error.delta_radii = error.block_radii.maxCoeff();
   return error;
 }
@@ -98,9 +109,10 @@ PoolingError pooling_error(const Problem& problem, const Partition& partition, c
 KeptTokens kept_tokens(const Partition& partition, const BlockMask& mask) {
   KeptTokens result{Vector::Zero(partition.regions()), 1.0};
   for (Index i = 0; i < partition.regions(); ++i) {
+    const Index free = partition.free_columns(i), all = partition.offset(free);
     Index kept = 0;
-    for (Index j = 0; j < partition.regions(); ++j) kept += mask.kept(i, j) ? partition.size(j) : 0;
-    result.kept_fraction[i] = static_cast<double>(kept) / static_cast<double>(partition.grid().video());
+    for (Index j = 0; j < free; ++j) kept += mask.kept(i, j) ? partition.size(j) : 0;
+    result.kept_fraction[i] = all == 0 ? 1.0 : static_cast<double>(kept) / static_cast<double>(all);
   }
   result.smallest = result.kept_fraction.minCoeff();
   return result;

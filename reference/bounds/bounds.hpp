@@ -3,7 +3,8 @@
 // quantities. Each function returns both sides; nothing here decides what to do about a violation.
 //
 // n counts video rows. P is over video and text columns; kept and dropped tokens, delta and s are over video columns
-// alone. Text is always kept and makes mu smaller, so that every bound still holds.
+// alone. Text is always kept and makes mu smaller, so that every bound still holds. On a causal grid the diagonal
+// blocks are what text is there: kept and dropped tokens, delta and s are over the blocks below them.
 
 #include <optional>
 
@@ -15,7 +16,8 @@
 
 namespace draft {
 
-/// Theorem 3.3 (eq. 9): ||S - S_draft||_F <= delta n, S unscaled.
+/// Theorem 3.3 (eq. 9): ||S - S_draft||_F <= delta n, S unscaled; n^2 is the number of pairs of tokens, on a causal
+/// grid of those in blocks below the diagonal.
 struct PoolingError {
   double delta;                   // eq. 8
   double frobenius;               // left side

@@ -58,29 +58,30 @@ Problem smooth_problem(const Grid& grid, RegionSize region, double noise, unsign
 // Claim: both theorems and every sharper bound hold, for every rule and pooling, from smooth to rough data, and the
 // bounds are ordered: sharp_mu <= blocks <= radii, sharp <= trivial, sharp = eq. 10 / sqrt(2).
 TEST(Bounds, HoldInTheirOrder) {
-  const Grid grid{2, 9, 11, 3};
-  const RegionSize region{4, 4};
-  for (const double noise : {0.01, 0.3, 2.0}) {
-    for (const Rule rule : {Rule::logits, Rule::softmax, Rule::released, Rule::row}) {
-      for (const Pool pool : {Pool::average, Pool::maximum}) {
-        for (const double sparsity : {0.2, 0.5, 0.9}) {
-          const Measured s(smooth_problem(grid, region, noise, 9), region, rule, sparsity, pool);
-          const MaskError error = mask_error(s.problem, s.effect);
-          const ThresholdBounds bounds = s.bounds();
-          constexpr double kRounding = 1.0 + 1e-12;
-          EXPECT_LE(s.pooling[0].frobenius, s.pooling[0].bound * kRounding);
-          EXPECT_LE(s.pooling[0].delta, s.pooling[0].delta_radii * kRounding);
-          EXPECT_LE(error.probs_frobenius, error.bound_sharp_mu * kRounding);
-          EXPECT_LE(error.bound_sharp_mu, error.step_1_bound * kRounding);
-          EXPECT_LE(error.bound_sharp_mu, bounds.bound_blocks * kRounding);
-          EXPECT_LE(bounds.bound_blocks, bounds.bound_radii * kRounding);
-          EXPECT_LE(error.bound_sharp_mu, bounds.bound_sharp * kRounding);
-          EXPECT_LE(bounds.bound_sharp, error.trivial_bound * kRounding);
-          EXPECT_LE(error.step_1_bound, bounds.bound * kRounding);
-          EXPECT_LE(bounds.bound, bounds.bound_paper_delta * kRounding);
-          EXPECT_NEAR(bounds.bound_sharp * std::sqrt(2.0), bounds.bound, 1e-12 * bounds.bound);
-          EXPECT_LE(bounds.step_2_ratio, kRounding);
-          EXPECT_LE(error.output_ratio_max, kRounding);
+  const Grid video{2, 9, 11, 3}, text{1, 1, 131, 0, true};
+  for (const auto& [grid, region] : {std::pair{video, RegionSize{4, 4}}, std::pair{text, RegionSize{1, 8}}}) {
+    for (const double noise : {0.01, 0.3, 2.0}) {
+      for (const Rule rule : {Rule::logits, Rule::softmax, Rule::released, Rule::row}) {
+        for (const Pool pool : {Pool::average, Pool::maximum}) {
+          for (const double sparsity : {0.2, 0.5, 0.9}) {
+            const Measured s(smooth_problem(grid, region, noise, 9), region, rule, sparsity, pool);
+            const MaskError error = mask_error(s.problem, s.effect);
+            const ThresholdBounds bounds = s.bounds();
+            constexpr double kRounding = 1.0 + 1e-12;
+            EXPECT_LE(s.pooling[0].frobenius, s.pooling[0].bound * kRounding);
+            EXPECT_LE(s.pooling[0].delta, s.pooling[0].delta_radii * kRounding);
+            EXPECT_LE(error.probs_frobenius, error.bound_sharp_mu * kRounding);
+            EXPECT_LE(error.bound_sharp_mu, error.step_1_bound * kRounding);
+            EXPECT_LE(error.bound_sharp_mu, bounds.bound_blocks * kRounding);
+            EXPECT_LE(bounds.bound_blocks, bounds.bound_radii * kRounding);
+            EXPECT_LE(error.bound_sharp_mu, bounds.bound_sharp * kRounding);
+            EXPECT_LE(bounds.bound_sharp, error.trivial_bound * kRounding);
+            EXPECT_LE(error.step_1_bound, bounds.bound * kRounding);
+            EXPECT_LE(bounds.bound, bounds.bound_paper_delta * kRounding);
+            EXPECT_NEAR(bounds.bound_sharp * std::sqrt(2.0), bounds.bound, 1e-12 * bounds.bound);
+            EXPECT_LE(bounds.step_2_ratio, kRounding);
+            EXPECT_LE(error.output_ratio_max, kRounding);
+          }
         }
       }
     }

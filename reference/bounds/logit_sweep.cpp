@@ -63,6 +63,7 @@ void Worker::block(const Run& rows, Index row_atom, const Run& columns, Index co
 
 void Worker::deviate(const DeviationRequest& request, LogHistogram& histogram, const Run& rows, Index row_atom,
                      const Run& columns, Index column_atom) const {
+  if (stripes.grid.causal && request.parent[column_atom] >= request.parent[row_atom]) return;
   const double centre = request.pooled_logits(request.parent[row_atom], request.parent[column_atom]);
   const Index top = stripes.atom_first(row_atom) - rows.first;
   const Index left = stripes.atom_first(column_atom) - columns.first;
@@ -81,6 +82,7 @@ void Worker::chunk(const Run& rows) {
     stripes.logits(rows.first, rows.size, columns.first, columns.size, logits);
     for (Index b = columns.first_atom; b < std::min(columns.last_atom, stripes.atom_count()); ++b) {
       for (Index a = rows.first_atom; a < rows.last_atom; ++a) {
+        if (b >= stripes.atoms.free_columns(a)) continue;
         block(rows, a, columns, b);
         for (std::size_t i = 0; i < requests.size(); ++i) deviate(requests[i], deviations[i], rows, a, columns, b);
       }
@@ -88,7 +90,7 @@ void Worker::chunk(const Run& rows) {
     for (Index r = 0; r < rows.size; ++r) {
       auto s = logits.row(r).array();
       shift(r, g) = s.maxCoeff();
-      s = stripes.scale * (s - shift(r, g));
+      s = stripes.scale * (s - std::max(shift(r, g), std::numeric_limits<double>::lowest()));
       exponentiate(logits.row(r).array());
       for (Index b = columns.first_atom; b < columns.last_atom; ++b) {
         mass(r, b) = row_piece(logits, r, stripes.atom_first(b) - columns.first, stripes.atom_size(b)).sum();
@@ -152,7 +154,7 @@ LogitStats sweep_logits(const Stripes& stripes, std::span<const DeviationRequest
   const Index atoms = stripes.atom_count();
   LogitStats stats;
   for (Matrix* matrix : {&stats.minimum, &stats.maximum, &stats.mean, &stats.centred_square, &stats.mass}) {
-    matrix->resize(atoms, atoms);
+    matrix->setZero(atoms, atoms);
   }
   stats.text_mass = Vector::Zero(atoms);
   stats.lse.resize(stripes.grid.video());

@@ -50,7 +50,8 @@ struct LogSums {
 };
 
 /// Statistics over blocks of atoms, rows and columns both video unless said otherwise.
-/// S is unscaled (eq. 6); P is the dense softmax over video and text columns.
+/// S is unscaled (eq. 6); P is the dense softmax over video and text columns. On a causal grid what is of S holds for
+/// blocks below the diagonal alone.
 struct LogitStats {
   Matrix minimum, maximum;               // of S in each block, [atoms, atoms]
   Matrix mean;                           // of S in each block

@@ -24,21 +24,22 @@ constexpr Index kCheckedEvery = 128;
 
 /// The levels of a family: at(a, b) is the first mask that keeps the block of atoms a and b, or `masks` if none does.
 struct AtomLevels : Levels {
-  AtomLevels(const MaskFamily& family, const std::vector<Index>& parents)
+  AtomLevels(const MaskFamily& family, const std::vector<Index>& parents, bool is_causal)
       : Levels(family),
         partition(family.partition),
         regions(family.ranking.regions),
         parent(&parents),
-        remainder(family.remainder) {}
+        remainder(family.remainder),
+        causal(is_causal) {}
   [[nodiscard]] Level at(Index row_atom, Index column_atom) const {
     return level[static_cast<std::size_t>((*parent)[row_atom] * regions + (*parent)[column_atom])];
   }
 
-  /// The regions that have these levels in an atom's row, ascending.
+  /// The regions that have these levels in an atom's row, of a causal grid those before its own, ascending.
   [[nodiscard]] std::vector<Index> columns(Index row_atom, Level lowest, Level highest) const {
     std::vector<Index> found;
     const Level* own = level.data() + (*parent)[row_atom] * regions;
-    for (Index j = 0; j < regions; ++j) {
+    for (Index j = 0; j < (causal ? (*parent)[row_atom] : regions); ++j) {
       if (own[j] >= lowest && own[j] <= highest) found.push_back(j);
     }
     return found;
@@ -48,6 +49,7 @@ struct AtomLevels : Levels {
   Index regions;
   const std::vector<Index>* parent;  // atom -> region
   const CoarseRegions* remainder;    // may be null
+  bool causal;
 };
 
 /// Sums over a chunk. They are added up in the order of chunks afterwards, so that results do not depend on threads.
@@ -251,6 +253,7 @@ void Worker::remainder_row(const Run& rows, const MaskedPlace& place, const Part
   effect.dropped[u] = drops.mass;
   effect.kept[u] = keeps.mass;
   const RemainderRow found = remainder->row({.row = r,
+                                             .atom = place.row_atom,
                                              .partition = levels.partition,
                                              .parent = levels.parent,
                                              .regions = levels.remainder,
@@ -358,7 +361,7 @@ void add(MaskEffect& total, const MaskEffect& part) {
 MaskSweep sweep_masks(const Stripes& stripes, const LogSums& lse, std::span<const MaskFamily> families,
                       std::span<const std::vector<Index>> parents, int threads, const Progress& progress) {
   std::vector<AtomLevels> levels;
-  for (const MaskFamily& family : families) levels.emplace_back(family, parents[family.partition]);
+  for (const MaskFamily& family : families) levels.emplace_back(family, parents[family.partition], stripes.grid.causal);
   const Index video = stripes.grid.video();
   MaskSweep result;
   result.dense.lowest = std::numeric_limits<double>::infinity();

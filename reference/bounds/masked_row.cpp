@@ -16,10 +16,9 @@ MaskedRow masked_row(const Stripes& stripes, const Matrix& logits, const std::fu
     }
   };
   double highest = -std::numeric_limits<double>::infinity(), total = 0.0;
-  each_kept([&](Index first, Index size) {
-    result.keeps = true;
-    highest = std::max(highest, logits.row(0).segment(first, size).maxCoeff());
-  });
+  each_kept(
+      [&](Index first, Index size) { highest = std::max(highest, logits.row(0).segment(first, size).maxCoeff()); });
+  result.keeps = highest > -std::numeric_limits<double>::infinity();
   if (!result.keeps) return result;
   each_kept([&](Index first, Index size) {
     auto weights = result.probs.segment(first, size);

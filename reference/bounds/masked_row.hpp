@@ -15,8 +15,8 @@ struct MaskedRow {
   Eigen::RowVectorXd output;  // its product with V, [head_dim]
 };
 
-/// `logits` is a row of S, unscaled, [1, tokens] in region order; kept(column atom) tells whether a column atom counts.
-/// O(tokens * head_dim).
+/// `logits` is a row of S, unscaled, [1, tokens] in region order, -infinity in columns that count nowhere; kept(column
+/// atom) tells whether a column atom counts. O(tokens * head_dim).
 MaskedRow masked_row(const Stripes& stripes, const Matrix& logits, const std::function<bool(Index)>& kept);
 
 }  // namespace draft

@@ -61,10 +61,14 @@ RemainderRow RemainderSweep::row(const RemainderPlace& place) {
   const RegionRows& rows = regions_[place.partition];
   const CoarseRegions& regions = *place.regions;
   const Index u = rows_.first + place.row;
-  const double text = stripes_.grid.text > 0 ? atoms_.mass(place.row, stripes_.atom_count()) : 0.0;
+  double always = stripes_.grid.text > 0 ? atoms_.mass(place.row, stripes_.atom_count()) : 0.0;
+  if (stripes_.grid.causal) {  // the diagonal block's mass, of which the bounds count the weight themselves
+    const Index own = (*place.parent)[static_cast<std::size_t>(place.atom)];
+    always = rows.mass(place.row, own) - rows.weight(place.row, own);
+  }
   RemainderRow out{};
   out.bounds =
-      remainder_bounds(rows, place.row, regions, *place.dropped, text, stripes_.scale * safe_norm(stripes_.q.row(u)));
+      remainder_bounds(rows, place.row, regions, *place.dropped, always, stripes_.scale * safe_norm(stripes_.q.row(u)));
   const RemainderError error =
       remainder_error(rows, place.row, regions, *place.dropped, 1.0, place.kept_mass, place.kept_square);
   if (error.total < kTrustedMass) {

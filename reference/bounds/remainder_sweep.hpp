@@ -19,7 +19,8 @@ struct RemainderRow {
 
 /// What it is made from.
 struct RemainderPlace {
-  Index row;  // in the chunk
+  Index row;   // in the chunk
+  Index atom;  // the row's
   std::size_t partition;
   const std::vector<Index>* parent;  // column atom -> region
   const CoarseRegions* regions;

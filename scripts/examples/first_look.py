@@ -18,6 +18,8 @@ def splitmix64(z):  # random numbers that are the same on every machine, and in 
 
 sparsity = float(sys.argv[2]) if len(sys.argv) > 2 else 0.9
 capture = next(qkv_dump.read_dump(sys.argv[1]))
+if capture.causal:
+    sys.exit(f"{sys.argv[1]}: wanted attention that is not causal, found a causal dump")
 q, k = capture.q[0].astype(float), capture.k[0].astype(float)  # [tokens, head_dim]: video, then text tokens
 
 # A region is 8 x 16 tokens of one frame, smaller at the edges. Text is in no region and always kept.

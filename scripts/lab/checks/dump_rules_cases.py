@@ -225,6 +225,12 @@ def claims(shape, **created):
     return edit
 
 
+def causal(value, **grid):
+    """The whole as version 2, with this `causal` and axes."""
+    return lambda file: file.attrs.update(version=2, causal=value, **grid)
+
+
+ROW = dict(frames=1, height=1, width=TOKENS, text_tokens=0)
 OTHER = h5py.ExternalLink("other.h5", "/captures/c")
 ARRAYS = {tensor: numbers(tensor, np.float32) for tensor in "qkv"}
 EDGE = 2**63
@@ -239,7 +245,20 @@ CASES = [
     root("format", "something else", "format", None),
     root("format", 3, "format", None),
     root("version", 0, "version", None),
-    root("version", 2, "version", None),
+    root("version", 3, "version", None),
+    root("version", 2, "causal", None),
+    root("causal", 1, "causal", None),  # of version 1, whose readers would not look at it
+    *(
+        Case(f"causal {value!r} on {TOKENS} tokens in a row", word, causal(value, **grid), write=write)
+        for value, word, grid, write in (
+            (1, None, ROW, dict(root=dict(causal=True, **ROW))),
+            (0, None, ROW, dict(root=dict(causal=False, **ROW))),
+            (2, "causal", ROW, dict(root=dict(causal=2, **ROW))),
+            (1.0, "causal", ROW, None),
+            ("1", "causal", ROW, None),
+            (1, "one row of tokens", {}, dict(root=dict(causal=True))),
+        )
+    ),
     root("version", 1.0, "version", None),
     root("version", "1", "version", None),
     root("version", [1], None, None),

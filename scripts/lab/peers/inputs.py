@@ -111,6 +111,8 @@ def dump_call(path, captures, heads, device):
         raise ValueError(f"{path}: no such dump; a shape is {', '.join(SHAPES)} or HEADSxFRAMESxHEIGHTxWIDTH[+TEXT]")
     with qkv_dump.OpenDump(path) as dump:
         root = dump.root
+        if root["causal"]:
+            raise ValueError(f"{path}: wanted attention that is not causal, found a causal dump")
         grid, text = tuple(root[name] for name in ("frames", "height", "width")), root["text_tokens"]
         query_heads, key_heads, head_dim = dump.shape
         names = [name for name in dump.captures if not captures or name in captures]

@@ -10,7 +10,7 @@ import os
 import numpy as np
 
 FORMAT = "draftattention-qkv"
-VERSION = 1
+VERSION = 2  # the newest; a writer gives a dump the oldest that knows all that is in it
 LONGEST_AXIS = 1_000_000
 MOST_HEADS = LARGEST_HEAD_DIM = 65_536
 MOST_CAPTURES = 4096
@@ -111,6 +111,14 @@ def grid(path, values):
         axis: integer(path, f"attribute {axis} of /", values[axis], least, LONGEST_AXIS)
         for axis, least in GRID_MINIMUM.items()
     }
+
+
+def causal(path, grid, value):
+    """Whether a token attends to itself and earlier ones alone; then all tokens of `grid` lie in one row."""
+    found = integer(path, "attribute causal of /", value, 0, 1) == 1
+    if found and tokens(grid) != grid["width"]:
+        raise DumpError(path, "attribute causal of /", "1 on one row of tokens alone", f"it on {grid}")
+    return found
 
 
 def tokens(grid):
