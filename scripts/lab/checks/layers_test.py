@@ -59,7 +59,7 @@ INCLUDE = re.compile(r'^\s*#include\s+[<"]([^>"]+)[>"]', re.MULTILINE)
 PACKAGES = {
     "shared": set(),
     "model": set(),
-    "capture": set(),
+    "capture": {"model"},
     "peers": set(),
     "videos": {"model"},
     "report": set(),

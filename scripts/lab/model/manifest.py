@@ -79,17 +79,20 @@ def dump_facts(path):
             )
             for name, group in file["captures"].items()
         }
+        causal = dict(causal=True) if file.attrs.get("causal") else {}
         first = next(iter(file["captures"].values()))
         return dict(
+            model=file.attrs["model"],
             command=file.attrs["source"].split(";")[0],
             source=file.attrs["source"],
             grid={name: int(file.attrs[name]) for name in ("frames", "height", "width", "text_tokens")},
+            **causal,
             shape=list(first["q"].shape),
             dtype=first["q"].attrs.get("dtype", str(first["q"].dtype)),
             prompts=sorted({group.attrs["prompt"] for group in file["captures"].values()}),
             layers=sorted({c["layer"] for c in captures.values()}),
             steps=sorted({c["step"] for c in captures.values()}),
-            of_steps=int(first.attrs["steps"]),
+            of_steps=int(first.attrs["steps"]) if "steps" in first.attrs else None,
             captures=captures,
         )
 
@@ -103,7 +106,7 @@ def describe(path):
             return entry | dict(command=PHOTOGRAPHS_COMMAND, size=list(image.size), photographs=dict(image.text))
     entry["model"] = "photodit"
     if name.endswith(".h5"):
-        entry.update(dump_facts(path))
+        entry.update(dump_facts(path))  # its own model
     elif name.endswith(".png"):
         with Image.open(path) as image:
             entry.update(command=image.text["command"], size=list(image.size))
@@ -120,7 +123,9 @@ def main():
     parser.add_argument("--commit", default="unknown", help="git commit of the scripts")
     parser.add_argument("--note", action="append", default=[], metavar="FILE=TEXT", help="a remark on one file")
     options = parser.parse_args()
-    names = sorted(n for n in os.listdir(options.data) if n.startswith("photodit") or n == PHOTOGRAPHS)
+    names = sorted(
+        n for n in os.listdir(options.data) if n.endswith(".h5") or n.startswith("photodit") or n == PHOTOGRAPHS
+    )
     files = {name: describe(os.path.join(options.data, name)) for name in names}
     for note in options.note:
         name, _, text = note.partition("=")
