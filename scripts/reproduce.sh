@@ -66,6 +66,19 @@ for dump in photodit_512p photodit_heads; do
 done
 "$build_dir/draftbench" bounds "$ROOT/data/photodit_heads.h5" --pool avg --rule softmax,row --sparsity 0.8,0.9,0.95 \
   --remainder pooled --out "$partial"
+say "measuring networks of other architectures"
+# NAME REGION SIZES: a dump, the region in which everything is measured, and the sizes that are compared.
+while read -r name region sizes; do
+  dump=$ROOT/data/$name.h5
+  "$build_dir/draftbench" bounds "$dump" --region "$region" --rule softmax,row --sparsity 0.5,0.8,0.9 \
+    --remainder none,pooled --out "$partial"
+  "$build_dir/draftbench" regions "$dump" --region "$sizes" --sparsity 0.9 --out "$partial"
+  "$build_dir/draftbench" policies "$dump" --region "$region" --sparsity 0.5,0.8,0.9 --out "$partial"
+done <<'TEXT'
+smollm2 1x32 1x16,1x32,1x64
+terrain_unet 4x4 2x4,4x4,4x8,8x8
+vit_focus 4x4 2x4,4x4,4x8,8x8,8x16
+TEXT
 say "counting FLOPs"
 "$build_dir/draftbench" flops --out "$partial"
 mv "$partial" "$results/records.jsonl"

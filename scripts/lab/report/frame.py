@@ -49,17 +49,21 @@ class Records:
             self.made[make] = make(self)
         return self.made[make]
 
-    def of(self, *experiments, status="ok"):
-        """The cells of these experiments (of all, without any)."""
+    def of(self, *experiments, status="ok", stills=False):
+        """The cells of these experiments (of all, without any). Those on one frame, a picture or a text, are of no video and
+        apart from the others: `stills`."""
         chosen = self.frame["status"] == status
-        return self.frame[chosen & self.frame["experiment"].isin(experiments) if experiments else chosen]
+        if experiments:
+            chosen &= self.frame["experiment"].isin(experiments) & ((self.frame["frames"] == 1) == stills)
+        return self.frame[chosen]
 
-    def judged(self, experiment, remainder=""):
+    def judged(self, experiment, remainder="", stills=False):
         """Cells that say whether the theorems hold: a violated bound makes its record a failed one. With this remainder
         alone; the paper has none."""
-        failed = self.of(experiment, status="failed")
+        failed = self.of(experiment, status="failed", stills=stills)
         violated = [any(name.startswith("check_") for name in metrics) for metrics in failed["metrics"]]
-        return with_remainder(pd.concat([self.of(experiment), where(failed, violated)]), remainder)
+        cells = pd.concat([self.of(experiment, stills=stills), where(failed, violated)])
+        return with_remainder(cells, remainder)
 
 
 def load(paths):

@@ -179,11 +179,17 @@ def over_prompts(pairs):
     interval (Student's t) of the prompts' means, each over its dumps' means. Heads of one prompt are not independent; prompts are. None below two."""
     means = (pairs["first"] - pairs["second"]).groupby([pairs["sha"], pairs["prompt"].fillna("")]).mean()
     of_prompts = means.groupby(level="prompt").mean().astype(float)
-    count = len(of_prompts)
-    if count < 2:
+    found = interval(of_prompts)
+    return found and dict(zip(("gain", "low", "high"), found)) | {"prompts": len(of_prompts)}
+
+
+def interval(values):
+    """(mean, low, high): the mean of some numbers and its 95% interval (Student's t). None below two."""
+    values = pd.Series(values, dtype=float)
+    if len(values) < 2:
         return None
-    gain, width = of_prompts.mean(), t.ppf(1 - (1 - LEVEL) / 2, count - 1) * of_prompts.std() / count**0.5
-    return {"gain": gain, "low": gain - width, "high": gain + width, "prompts": count}
+    middle, width = values.mean(), t.ppf(1 - (1 - LEVEL) / 2, len(values) - 1) * values.std() / len(values) ** 0.5
+    return middle, middle - width, middle + width
 
 
 def compare(recall, error):

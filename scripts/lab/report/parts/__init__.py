@@ -35,6 +35,7 @@ PARTS = [
         "every_head",
         "diffuse_heads",
         "recall_and_psnr",
+        "networks",
         "balance",
         "sustained",
         "peers",
