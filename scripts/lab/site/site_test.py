@@ -218,11 +218,13 @@ def test_traced_records_know_what_was_asked():
     records.asked = set()
     records.once(shared)  # not made again, but asked for by this part too
     assert records.asked == {"latency"}
+    records.of("bounds", stills=True)
+    assert records.asked == {"latency", "bounds_stills"}
 
 
 def test_rows_name_their_records():
     cells = sources._load({RESULTS / "gpu" / "latency.jsonl": "gpu/latency.jsonl"})
-    cells.frame = sources._named(cells, "{experiment}")
+    cells.frame = sources._named(cells)
     index = store.index_of(cells.frame)
     found, chosen = verdicts.behind(
         {"kernel": "wgmma", "sparsity": 0.9, "policy": "no policy of a record", "heads": 24}, index

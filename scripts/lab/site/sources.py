@@ -18,15 +18,20 @@ MASKS = "masks.jsonl.gz"  # of the explorer of heads: cells of the report once m
 PARTIAL = re.compile(r"\.partial\.jsonl$")  # of a run that is not over
 
 
+def shard_of(experiment, still):
+    """The file of the site that has a report's records of an experiment: those on one frame have their own."""
+    return f"{experiment}_stills" if still else experiment
+
+
 @dataclass
 class Traced(Records):
-    """Records that say which experiments were asked of them. What several parts share is asked by each."""
+    """Records that say which files of the site were asked for. What several parts share is asked by each."""
 
     asked: set = field(default_factory=set)
 
-    def of(self, *experiments, status="ok"):
-        self.asked |= set(experiments)
-        return super().of(*experiments, status=status)
+    def of(self, *experiments, status="ok", stills=False):
+        self.asked |= {shard_of(name, stills) for name in experiments}
+        return super().of(*experiments, status=status, stills=stills)
 
     def once(self, make):
         if make not in self.made:
@@ -69,8 +74,8 @@ def load(results):
     every = Records(
         pd.concat([reported.frame, others.frame], ignore_index=True), incomplete=reported.incomplete + others.incomplete
     )
-    every.frame = _named(every, "{experiment}", len(reported.frame))
-    masks.frame = _named(masks, "{experiment}_masks")
+    every.frame = _named(every, reported=len(reported.frame))
+    masks.frame = _named(masks, "_masks")
     traced.frame = every.frame.iloc[: len(traced.frame)]
     return Sources(traced, every, masks)
 
@@ -89,8 +94,9 @@ def _load(files):
     return found
 
 
-def _named(records, shard, reported=0):
-    """The frame with the columns of Sources; the first `reported` cells are the report's."""
+def _named(records, suffix="", reported=0):
+    """The frame with the columns of Sources, with `suffix` behind the names of shards; the first `reported` cells are the
+    report's."""
     cells = records.frame
     is_timed, filmed = cells["experiment"].isin(TIMED), cells["experiment"].isin(VIDEOS)
     labels = dict(timed(records)["label"])
@@ -99,7 +105,7 @@ def _named(records, shard, reported=0):
     variants = {index: variant_of(cell) for index, cell in zip(cells.index[compared], rows(cells[compared]))}
     return with_columns(
         cells,
-        shard=[shard.format(experiment=name) for name in cells["experiment"]],
+        shard=[shard_of(name, frames == 1) + suffix for name, frames in zip(cells["experiment"], cells["frames"])],
         report=["yes"] * reported + [None] * (len(cells) - reported),
         call=[labels.get(index) if here else None for index, here in zip(cells.index, is_timed)],
         choice=[choices.get(index) for index in cells.index],

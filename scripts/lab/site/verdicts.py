@@ -83,7 +83,7 @@ def findings(records, index, paper):
         for part in PARTS:
             records.asked = set()
             section = page.section(part, records, paper, "")
-            asked = index[index["experiment"].isin(records.asked).to_numpy()]
+            asked = index[index["shard"].isin(records.asked).to_numpy()]
             found.append(_shown(section, part.__name__.rpartition(".")[2], asked))
     return found
 
