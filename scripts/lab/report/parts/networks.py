@@ -48,13 +48,15 @@ def judge(records, paper, plots):
         found += [_network(f"{model} (video)", cells) for model, cells in video.groupby("model", sort=True)]
     found = [one for one in found if one]
     own = [one for one in found if "(video)" not in one["network"]]
+    if not own:  # no network has all that its row wants
+        return Judged(NOT_TESTABLE, {"networks": []})
     cells = _cells(records, "policies")
     policies, language, regions = _policies(cells), _language(cells), _regions(_cells(records, "regions"))
     facts = {
         "networks": own,
         "video": [one for one in found if "(video)" in one["network"]],
         "sparsity": PAPER_SPARSITY,
-        "broken": sum(one["broken"] for one in own),
+        "broken": sum(map(_violates, stills["metrics"])),
         "masks": len(stills),
         "leaders": _leaders(policies),
         "best_regions": _best_regions(regions),
@@ -128,7 +130,7 @@ def _network(model, cells):
         "network": model,
         "heads": len(draft),
         "region": at["region"].iloc[0],
-        "broken": sum(_violates(metrics) for metrics in cells["metrics"]),
+        "broken": sum(map(_violates, cells["metrics"])),
         "tightness": median_of(cells[cells["variant"] == DRAFT]["tightness_3_3"]),
         "telling": f"{sum(bounded['vacuity_3_5'] < 1)} of {len(bounded)}",
         "draft": draft.mean(),
@@ -165,6 +167,8 @@ def _steps(model, cells):
     found = []
     for step, own in at.groupby("step"):
         recall, error = _by_variant(own, "attention_recall"), _by_variant(own, "output_rel_l2")
+        if any(name not in recall for name in (DRAFT, MAX, *ENDS)):
+            continue
         means = {
             name: recall[key].mean() for name, key in zip(("draft", "oracle", "random", "max"), (DRAFT, *ENDS, MAX))
         }

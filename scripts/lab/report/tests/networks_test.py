@@ -73,6 +73,16 @@ class Networks(Planted):
         found = self.found([])
         self.assertEqual((found.verdict, found.measured), (NOT_TESTABLE, NOT_MEASURED))
 
+    def test_a_network_without_its_ends_or_a_second_head_is_not_judged(self):
+        whole = study()
+        for planted in (
+            [one for one in whole if one["config"]["policy"] != "random"],
+            [one for one in whole if one["input"]["head"] == 0],
+            [one for one in whole if one["config"].get("pool") != "max"],
+        ):
+            found = self.found(planted)
+            self.assertEqual((found.verdict, found.measured), (NOT_TESTABLE, NOT_MEASURED))
+
     def test_policies_and_regions_have_tables(self):
         planted = study()
         for experiment, region in (("policies", (4, 4)), ("regions", (4, 4)), ("regions", (8, 8))):
