@@ -1,5 +1,5 @@
 """Runs every command and program that the README shows, with draftbench installed as `cmake --install` does it, in a
-virtual environment `build/venv` of a folder with the repository's data, results and scripts: ```sh and ```python blocks,
+virtual environment `build/venv` of a folder with the repository's data and scripts: ```sh and ```python blocks,
 in order; ```site blocks where lab.site has what it needs; ```gpu blocks, where there is a GPU; ```torch programs and
 ```video blocks where there is PyTorch, and ```gpu-python programs where the module draftattention was built for that
 Python and there is a GPU, too. The two set-up commands stand in a plain block: CI runs those. ```diffusers and ```capture
@@ -9,6 +9,7 @@ import functools
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,8 @@ class Readme(unittest.TestCase):
             self.skipTest(done.stderr.strip().splitlines()[-1])
 
         def smaller(text):
-            few = "mkdir -p few/gpu; cp -r results/plots few; cp results/gpu/peers.jsonl few/gpu"
+            from_here = shlex.quote(str(ROOT / "results"))
+            few = f"mkdir -p few/gpu; cp -r {from_here}/plots few; cp {from_here}/gpu/peers.jsonl few/gpu"
             text = text.replace("--results results", "--results few").replace("--out results/site", "--out site")
             return f"{few}\n{text}test -s site/index.html && test -s build/dataset/records.csv\n"
 
@@ -109,7 +111,7 @@ class Readme(unittest.TestCase):
         self.assertGreaterEqual(len(blocks), least)
         _, installed = environment(python)
         with tempfile.TemporaryDirectory() as folder:
-            for name in ("data", "results", "scripts"):
+            for name in ("data", "scripts"):  # not results: blocks write there
                 os.symlink(ROOT / name, os.path.join(folder, name))
             os.mkdir(os.path.join(folder, "build"))
             os.symlink(installed, os.path.join(folder, "build", "venv"))
