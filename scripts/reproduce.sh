@@ -84,7 +84,8 @@ say "counting FLOPs"
 mv "$partial" "$results/records.jsonl"
 # Times of GPU runs are not made again here: the report shows the shipped ones by their commit and GPU.
 timed=()
-for file in gpu/{all_heads,policies}.jsonl.gz gpu/{latency,remainder,overhead,peers}.jsonl video/{minidit.jsonl.gz,{videos,video_times}.jsonl}; do
+shipped=$(PYTHONPATH=$ROOT/scripts "$PYTHON" -c 'from lab.shared.files import OF_REPORT; print(*OF_REPORT[1:])')
+for file in $shipped; do
   file=$ROOT/results/$file
   if [ -f "$file" ]; then timed+=("$file"); fi
 done

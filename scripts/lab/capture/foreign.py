@@ -150,7 +150,7 @@ NETWORKS = {
             "95be54b4a39d58320e187a7ec533351c957f16a00be58773c86074828ee67887",
             "MIT",
         ),
-        ("onnx", "onnxruntime"),
+        ("onnx", "onnxruntime", "torch"),  # torch: lab.model.heads, which chooses heads
         _grid(height=32, width=32),
         (4, 4),
         4,

@@ -12,7 +12,6 @@ import argparse
 import os
 import sys
 import tempfile
-from pathlib import Path
 
 from lab.shared import record_file
 from lab.shared.one_line_parser import OneLineParser, Refused, writes_stdout
@@ -35,20 +34,15 @@ def parse(arguments):
     return parser.parse_args(arguments)
 
 
-def files_of(results):
-    """[(name below the folder, path)] of its files of records. Raises Refused without any."""
-    folder = Path(results)
-    found = [path for path in (*folder.rglob("*.jsonl"), *folder.rglob("*.jsonl.gz")) if ".partial." not in path.name]
-    if not found:
-        raise Refused(f"{results}: wanted files of records, *.jsonl or *.jsonl.gz, found none")
-    return sorted((path.relative_to(folder).as_posix(), path) for path in found)
-
-
 def rows_of(results):
-    """Every record as a flat row, with its file and line. Raises Malformed where a line is none, Refused, OSError."""
+    """Every record as a flat row, with its file and line. Raises Malformed where a line is none, Refused without a file,
+    OSError."""
+    files = record_file.files_in(results)
+    if not files:
+        raise Refused(f"{results}: wanted files of records, *.jsonl or *.jsonl.gz, found none")
     return [
         {"file": name, "line": line, **flat.flat(record)}
-        for name, path in files_of(results)
+        for name, path in files.items()
         for line, record in enumerate(record_file.read_all(path), 1)
     ]
 

@@ -90,11 +90,11 @@ def main(arguments=None):
     return 0
 
 
-def refuse(error):
+def refuse(error, program="report"):
     """One line on stderr, and the exit status of a refused input."""
     from lab.report.foreign import inert, plain
 
-    print(f"report: {plain(inert(str(error)))}", file=sys.stderr)
+    print(f"{program}: {plain(inert(str(error)))}", file=sys.stderr)
     return 2
 
 

@@ -1,7 +1,6 @@
 """One look for all plots: colours that colour-blind readers can tell apart, one width, reproducible bytes."""
 
 import os
-from contextlib import contextmanager
 from functools import cache
 
 import matplotlib
@@ -164,23 +163,10 @@ def room(values, least=-LARGEST_DRAWN):
     return [value for value in values if least <= value <= LARGEST_DRAWN]
 
 
-_drawn_already = False
-
-
-@contextmanager
-def as_drawn():
-    """Inside, `save` writes nothing: for readers of findings whose pictures are there already."""
-    global _drawn_already
-    before, _drawn_already = _drawn_already, True
-    try:
-        yield
-    finally:
-        _drawn_already = before
-
-
 def save(figure, folder, stem):
-    """Writes stem.png and stem.svg; the same figure gives the same bytes."""
-    if _drawn_already:
+    """Writes stem.png and stem.svg; the same figure gives the same bytes. Without a folder (None) nothing: for readers of
+    findings whose pictures are there already."""
+    if folder is None:
         plt.close(figure)
         return stem
     make_drawable(figure)

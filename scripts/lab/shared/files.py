@@ -6,7 +6,7 @@ import os
 import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]  # of the checkout, or of an installation's share/draftbench
-OF_REPORT = (  # files of records in results/ that the report is made of, those that are there: as reproduce.sh has them
+OF_REPORT = (  # files of records in results/ that the report is made of, those that are there, for reproduce.sh too
     "records.jsonl",
     "gpu/all_heads.jsonl.gz",
     "gpu/policies.jsonl.gz",

@@ -7,6 +7,7 @@ double holds, nesting without end, bytes that are no UTF-8), and what record_for
 import gzip
 import json
 import os
+import pathlib
 import re
 import stat
 import zlib
@@ -22,6 +23,14 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 _MARKS = re.compile(_STRING + rb'|[\[\]{}"]', re.DOTALL)  # a quotation mark by itself opens a string that never ends
 _LEVELS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
+
+
+def files_in(folder):
+    """{name below the folder: path} of its files of records, folders in it too, sorted; not those of runs that are not
+    over."""
+    folder = pathlib.Path(folder)
+    found = [path for path in (*folder.rglob("*.jsonl"), *folder.rglob("*.jsonl.gz")) if ".partial." not in path.name]
+    return dict(sorted((path.relative_to(folder).as_posix(), path) for path in found))
 
 
 class Malformed(ValueError):

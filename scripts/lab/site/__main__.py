@@ -46,6 +46,7 @@ def main(arguments=None):
     options = parse(arguments)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that cannot be written
     try:
+        from lab.report.__main__ import refuse
         from lab.report.paper import Paper
         from lab.shared.record_file import Malformed
         from lab.site import pages, sources
@@ -65,10 +66,7 @@ def main(arguments=None):
             warnings.simplefilter("ignore")  # of libraries about odd numbers
             size, problems = pages.write(found, Paper(options.paper), options.results, options.out, d3)
     except (OSError, Malformed, pages.Unfit) as error:
-        from lab.report.foreign import inert, plain
-
-        print(f"site: {plain(inert(str(error)))}", file=sys.stderr)
-        return 2
+        return refuse(error, "site")
     index = os.path.join(options.out, "index.html")
     print(f"{len(found.every.frame)} records -> {index}: {size / 1e6:.1f} MB; open it in a browser")
     for text, _ in problems:

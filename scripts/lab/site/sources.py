@@ -1,8 +1,6 @@
 """The records of a folder of results: those of the report, and the others, with the columns that pages ask for."""
 
-import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
 
@@ -12,10 +10,9 @@ from lab.report.frame import TIMED, VIDEOS, Records, rows, with_columns
 from lab.report.parts.policies import variant_of
 from lab.report.videos import choice_of
 from lab.shared.files import OF_REPORT
-from lab.shared.record_file import Malformed
+from lab.shared.record_file import Malformed, files_in
 
 MASKS = "masks.jsonl.gz"  # of the explorer of heads: cells of the report once more, with their masks
-PARTIAL = re.compile(r"\.partial\.jsonl$")  # of a run that is not over
 
 
 def shard_of(experiment, still):
@@ -55,15 +52,12 @@ class Sources:
 
 def files_of(results):
     """({path: name below results} of the report, of the others, of the masks). Raises Malformed without any of the report."""
-    folder = Path(results)
-    found = [path for path in (*folder.rglob("*.jsonl"), *folder.rglob("*.jsonl.gz")) if not PARTIAL.search(path.name)]
-    names = {path: path.relative_to(folder).as_posix() for path in sorted(found)}
-    wanted = {name: path for path, name in names.items() if name in OF_REPORT}
-    of_report = {wanted[name]: name for name in OF_REPORT if name in wanted}
+    found = files_in(results)
+    of_report = {found[name]: name for name in OF_REPORT if name in found}
     if not of_report:
         raise Malformed(f"{results}: wanted files of records such as {OF_REPORT[0]}, found none")
-    masks = {path: name for path, name in names.items() if name == MASKS}
-    others = {path: name for path, name in names.items() if path not in of_report and path not in masks}
+    masks = {found[MASKS]: MASKS} if MASKS in found else {}
+    others = {path: name for name, path in found.items() if path not in of_report and path not in masks}
     return of_report, others, masks
 
 

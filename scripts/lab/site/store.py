@@ -33,8 +33,6 @@ INDEX = (
     "policy",
     "pool",
     "rule",
-)
-INDEX += (
     "region",
     "remainder",
     "sparsity",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from markdown_it import MarkdownIt
 
-from lab.report import page, style
+from lab.report import page
 from lab.report.finding import NOT_MEASURED, VERDICTS, short
 from lab.report.foreign import markdown, plain
 from lab.report.parts import PARTS
@@ -79,12 +79,11 @@ def html(text):
 def findings(records, index, paper):
     """[Shown], in the report's order. records: sources.Traced; index: store.index_of at least these."""
     found = []
-    with style.as_drawn():
-        for part in PARTS:
-            records.asked = set()
-            section = page.section(part, records, paper, "")
-            asked = index[index["shard"].isin(records.asked).to_numpy()]
-            found.append(_shown(section, part.__name__.rpartition(".")[2], asked))
+    for part in PARTS:
+        records.asked = set()
+        section = page.section(part, records, paper, None)
+        asked = index[index["shard"].isin(records.asked).to_numpy()]
+        found.append(_shown(section, part.__name__.rpartition(".")[2], asked))
     return found
 
 
