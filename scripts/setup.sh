@@ -18,7 +18,7 @@ NEEDED=(
 
 is_there() {  # is_there PACKAGE PROBE
   case $2 in
-    */*) [ -e "/usr/include/$2" ] || [ -e "/usr/local/include/$2" ] ||
+    */*|*.h) [ -e "/usr/include/$2" ] || [ -e "/usr/local/include/$2" ] ||
          dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed' ;;
     *) command -v "$2" >/dev/null ;;
   esac

@@ -27,7 +27,9 @@ class Browser:
     def __init__(self, program, seconds=30):
         self.seconds = seconds
         self.problems, self._number, self._buffer = [], 0, b""
-        self._profile = tempfile.TemporaryDirectory(prefix="chromium-")
+        self._profile = tempfile.TemporaryDirectory(
+            prefix="chromium-", ignore_cleanup_errors=True
+        )  # its children may write still
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
         command = f'exec 3<&{to_read} 4>&{to_write}; exec "$0" "$@"'  # the pipe's ends are the browser's 3 and 4
