@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "harness/options.hpp"
+#include "harness/record/where.hpp"
 #include "harness/table.hpp"
 #include "harness/text.hpp"
 
@@ -31,24 +32,17 @@ const char* name_of(Verdict verdict) {
   return "";
 }
 
-std::string text_of(const Json& value) {
-  if (value.is_string()) return value.get<std::string>();
-  if (!value.is_array()) return record_line(value);
-  std::string joined;  // a region [8, 16] as 8x16
-  for (const Json& part_of_it : value) joined += (joined.empty() ? "" : "x") + text_of(part_of_it);
-  return joined;
-}
-
 /// Experiment, capture and head or shape, and those parts of the config that are not the same everywhere.
 std::string name_of(const Json& cell, const std::set<std::string>& varying) {
-  std::string name = text_of(part(cell, "experiment"));
+  std::string name = field_text(part(cell, "experiment"));
   const Json& input = part(cell, "input");
-  if (!part(input, "capture").is_null()) name += " " + text_of(part(input, "capture"));
-  if (part(input, "capture").is_null() && part(input, "shape").is_string()) name += " " + text_of(part(input, "shape"));
-  if (!part(input, "head").is_null()) name += "/" + text_of(part(input, "head"));
+  if (!part(input, "capture").is_null()) name += " " + field_text(part(input, "capture"));
+  if (part(input, "capture").is_null() && part(input, "shape").is_string())
+    name += " " + field_text(part(input, "shape"));
+  if (!part(input, "head").is_null()) name += "/" + field_text(part(input, "head"));
   if (!part(cell, "config").is_object()) return name;
   for (const auto& [key, value] : part(cell, "config").items()) {
-    if (varying.contains(key)) name += " " + (value.is_number() ? key + "=" : "") + text_of(value);
+    if (varying.contains(key)) name += " " + (value.is_number() ? key + "=" : "") + field_text(value);
   }
   return name;
 }
@@ -70,7 +64,7 @@ double severity(const Finding& finding) {
 /// As short as can be with the two values still apart.
 std::string value_text(const Json& value, const Json& other) {
   if (value.is_null()) return "-";
-  if (!value.is_number()) return text_of(value);
+  if (!value.is_number()) return field_text(value);
   int digits = 4;
   const auto apart = [&] { return number(value.get<double>(), digits) != number(other.get<double>(), digits); };
   while (other.is_number() && digits < std::numeric_limits<double>::max_digits10 && !apart()) ++digits;
@@ -171,7 +165,7 @@ Json json_of(const Comparison& comparison) {
 void print_lacking(const std::string& where, const std::vector<Json>& cells, const std::set<std::string>& varying) {
   if (cells.empty()) return;
   std::map<std::string, std::size_t> experiments;
-  for (const Json& cell : cells) ++experiments[text_of(part(cell, "experiment"))];
+  for (const Json& cell : cells) ++experiments[field_text(part(cell, "experiment"))];
   std::string counts;
   for (const auto& [experiment, count] : experiments) {
     counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", experiment, count);

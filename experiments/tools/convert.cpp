@@ -14,14 +14,13 @@
 #include "experiments/input/shape.hpp"
 #include "harness/options.hpp"
 #include "harness/record/line_reader.hpp"
+#include "harness/record/where.hpp"
 #include "harness/text.hpp"
 
 namespace draft {
 namespace {
 
 constexpr double kRounding = 1e-9;  // of a projection's times, relative: each is a sum of a few products
-
-std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : record_line(value); }
 
 void one_grid(Json& input) {
   if (!part(input, "grid").is_null()) return;
@@ -44,7 +43,7 @@ void add_projection_parts(const Json& input, const Json& timing, Json& metrics) 
     const Json& value = part(object, name);
     return is_finite(value) ? value.get<double>() : std::nan("");
   };
-  const auto model = paper_model(text_of(part(input, "shape")));
+  const auto model = paper_model(field_text(part(input, "shape")));
   const double dense_s = number(metrics, "projected_dense_s"), sparse_s = number(metrics, "projected_sparse_s");
   const double sparse_ms = number(timing, "median_ms");
   const double dense_ms = sparse_ms * number(metrics, "speedup_over_dense");
@@ -63,8 +62,8 @@ Json run_of(const Json& record) {
   const Json &build = part(record, "build"), &machine = part(record, "machine");
   const Json& rate = part(part(record, "metrics"), "matmul_tflops");
   if (rate.is_null()) return nullptr;
-  return fmt::format("{}{} {} {} {}", text_of(part(build, "commit")), part(build, "dirty") == true ? "+" : "",
-                     text_of(part(machine, "gpu")), text_of(part(machine, "driver")), record_line(rate));
+  return fmt::format("{}{} {} {} {}", field_text(part(build, "commit")), part(build, "dirty") == true ? "+" : "",
+                     field_text(part(machine, "gpu")), field_text(part(machine, "driver")), record_line(rate));
 }
 
 }  // namespace

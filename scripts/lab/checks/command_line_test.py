@@ -13,7 +13,9 @@ import unittest.mock
 
 from lab.checks.program import PROGRAM
 
-SUBCOMMANDS = "run inspect bounds pooling regions flops generate verify latency overhead compare list about".split()
+SUBCOMMANDS = (
+    "run inspect bounds pooling regions flops generate verify latency overhead show compare list about".split()
+)
 
 
 class CommandLine(unittest.TestCase):
@@ -279,6 +281,44 @@ class CommandLine(unittest.TestCase):
         with open(self.path(name), "w") as file:
             file.writelines(json.dumps(record) + "\n" for record in records)
         return name
+
+    def test_show_shows_what_is_wanted(self):
+        self.call("pooling", self.dump(), "--sparsity", "0.5,0.75", "--out", "a.jsonl", "--quiet")
+        records = self.records("a.jsonl")
+        wanted = [r for r in records if r["config"]["policy"] == "draft" and r["config"]["sparsity"] == 0.75]
+        self.assertGreater(len(records), len(wanted))
+        where = ["--where", "policy=draft,sparsity=0.75"]
+        lines = self.call("show", "a.jsonl", *where, "--columns", "head,pool,attention_recall").stdout.splitlines()
+        self.assertEqual(lines[0].split(), ["head", "pool", "attention_recall"])
+        self.assertEqual(lines[-1], f"{len(wanted)} of {len(records)} records")
+        for line, record in zip(lines[1:-1], wanted, strict=True):
+            head, pool, recall = line.split()
+            self.assertEqual([int(head), pool], [record["input"]["head"], record["config"]["pool"]])
+            self.assertAlmostEqual(float(recall), record["metrics"]["attention_recall"], delta=5e-4)
+        usual = self.call("show", "a.jsonl").stdout
+        for name in ("experiment", "head", "policy", "sparsity", "attention_recall"):
+            self.assertIn(name, usual.splitlines()[0].split())
+        self.assertIn(f"... and {len(records) - 2} more", self.call("show", "a.jsonl", "--rows", "2").stdout)
+        whole = self.call("show", "a.jsonl", *where, "--lines").stdout.splitlines()
+        self.assertEqual([json.loads(line) for line in whole], wanted)
+        twice = self.write("twice.jsonl", [*records, dict(records[0], run="again")])  # a later one takes its place
+        self.assertEqual(len(self.call("show", twice, "--lines").stdout.splitlines()), len(records))
+        self.assertIn("0 of ", self.call("show", "a.jsonl", "--where", "sparsity>0.75", status=1).stdout)
+
+    def test_show_refuses_bad_input(self):
+        self.call("pooling", self.dump(), "--sparsity", "0.5", "--out", "a.jsonl", "--quiet")
+        open(self.path("empty.jsonl"), "w").close()
+        for names, says in [
+            ([], ["FILE"]),
+            (["none.jsonl"], ["none.jsonl", "No such file"]),
+            (["empty.jsonl"], ["empty.jsonl", "wanted records, found none"]),
+            (["a.jsonl", "--where", "polcy=draft"], ["none has 'polcy'"]),
+            (["a.jsonl", "--columns", "recall"], ["none has 'recall'"]),
+            (["a.jsonl", "--where", "policy"], ["--where: wanted FIELD=VALUE", "found 'policy'"]),
+            (["a.jsonl", "--where", "sparsity<x"], ["wanted a number behind <, found 'x'"]),
+            (["a.jsonl", "--rows", "-1"], ["--rows: wanted a whole number from 0", "'-1'"]),
+        ]:
+            self.refused("show", *names, says=says)
 
     def test_compare_finds_what_became_worse(self):
         self.call("pooling", self.dump(), "--sparsity", "0.5,0.75", "--out", "old.jsonl", "--quiet")
