@@ -201,13 +201,21 @@ Vector sample_mean(const Problem& problem) {
   return sample.colwise().mean().transpose();
 }
 
+/// Of a case, under AddressSanitizer, the first and the last block: it looks at paths, and takes tens of times as long.
+Case with_few_blocks(Case of) {
+#ifdef __SANITIZE_ADDRESS__
+  if (of.region.height * of.region.width > 1) of.blocks = 1;  // of one token: no row whose error can be judged
+#endif
+  return of;
+}
+
 class EightBit : public testing::TestWithParam<Case> {};
 
 // Claim: a kernel that rounds as is described passes, with m the mean of all or of some keys and with both kinds of
 // running maximum; and what is allowed is not too generous: some row's error is at least a twentieth of its tolerance,
 // and all together are at least half of what is expected, a third of the limit of 1.5.
 TEST_P(EightBit, AKernelThatOnlyRoundsPasses) {
-  const Call call(GetParam());
+  const Call call(with_few_blocks(GetParam()));
   for (const bool remainder : {false, true}) {
     if (remainder && GetParam().sparsity < 0.0) continue;  // drops nothing
     for (const bool sample : {false, true}) {
@@ -225,7 +233,7 @@ TEST_P(EightBit, AKernelThatOnlyRoundsPasses) {
 
 // Claim: bounds are finite and not NaN, and the exact output is allowed.
 TEST_P(EightBit, BoundsAreFinite) {
-  const Call call(GetParam());
+  const Call call(with_few_blocks(GetParam()));
   const PooledRows pooled = pooled_rows(call.problem, call.truth.partition());
   for (const PooledRows* remainder : {static_cast<const PooledRows*>(nullptr), &pooled}) {
     for (const Index block : call.blocks) {

@@ -172,7 +172,8 @@ def save(figure, folder, stem):
     make_drawable(figure)
     # The layout's solver differs in its last digits from run to run, and an SVG names things by hashes of them.
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    with matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)  # "none" would leave a placeholder, for which each format draws once more
     for axis in figure.axes:
         axis.set_position([round(value, 6) for value in axis.get_position(original=True).bounds])
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):

@@ -1,62 +1,15 @@
 """The report over records from elsewhere: refused in one line with nothing written, or made, with their text inert."""
 
-import contextlib
-import csv
-import io
-import json
 import os
 import tempfile
 import unittest
-from unittest import mock
 
-import matplotlib.pyplot as plt
-
-from lab.report import __main__ as report
-from lab.report import style
 from lab.report.tests import synthetic_flops, synthetic_gpu, synthetic_videos
 from lab.report.tests import synthetic_records as synthetic
+from lab.report.tests.quick import make, report_of
 
 MARKUP = "<script>alert(1)</script> [x](http://y) |`$\\frac{1}{0}$\n# heading\u202e"
 NOTHING = "not_applicable"
-
-
-def save(figure, folder, stem):
-    """style.save with fewer dots: it is whether there is a picture that these tests look at, many times."""
-    style.make_drawable(figure)
-    figure.savefig(os.path.join(folder, f"{stem}.png"), dpi=20)
-    plt.close(figure)
-    return stem
-
-
-def make(items, out=None):
-    """(exit status, stderr, report.md or "", {table: rows}) of these records; what is no dict is a line as it stands."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "a.jsonl")
-        with open(path, "wb") as stream:
-            for item in items:
-                stream.write(item if isinstance(item, bytes) else json.dumps(item).encode() + b"\n")
-        return report_of(path, out or os.path.join(folder, "out"))
-
-
-def report_of(path, out):
-    words = io.StringIO()
-    with (
-        contextlib.redirect_stderr(words),
-        contextlib.redirect_stdout(io.StringIO()),
-        mock.patch.object(style, "save", save),
-    ):
-        status = report.main([path, "--out", out])
-    text, tables = "", {}
-    if os.path.exists(os.path.join(out, "report.md")):
-        with open(os.path.join(out, "report.md"), encoding="utf-8") as stream:
-            text = stream.read()
-        for name in os.listdir(os.path.join(out, "tables")):
-            with open(os.path.join(out, "tables", name), newline="", encoding="utf-8") as stream:
-                tables[name.removesuffix(".csv")] = list(csv.DictReader(stream))
-        unknown = set(os.listdir(out)) - {"report.md", "tables", "plots"}
-        if unknown:
-            raise AssertionError(f"left behind: {unknown}")
-    return status, words.getvalue(), text, tables
 
 
 def some(experiment="bounds", count=1, **changes):
@@ -194,8 +147,8 @@ class Unusual(unittest.TestCase):
         items = every_kind()
         names = sorted({name for item in items for name in item["metrics"]})
         self.assertGreater(len(names), 60)
-        for start in range(0, len(names), 20):  # twenty at a time: each way of lacking them is a whole report
-            lacking = set(names[start : start + 20])
+        for start in (0, 1):  # every other one: each way of lacking them is a whole report
+            lacking = set(names[start::2])
             for value in (None, NOTHING):
                 changed = [
                     dict(
@@ -225,7 +178,7 @@ class Unusual(unittest.TestCase):
 
     def test_numbers_at_the_ends_of_their_range(self):
         items = every_kind()
-        for value in (1.7e308, -1.7e308, 5e-324, 0, -1):
+        for value in (1.7e308, -1.7e308, 5e-324):
             changed = [dict(item, metrics=dict.fromkeys(item["metrics"], value)) for item in items]
             status, err, _, _ = make(changed)
             self.assertEqual((status, err), (0, ""), value)

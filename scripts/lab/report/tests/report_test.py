@@ -12,16 +12,15 @@ import unittest
 from lab.report.__main__ import PAPER_FOLDER
 from lab.report.tests import synthetic_flops, synthetic_gpu, synthetic_videos
 from lab.report.tests import synthetic_records as synthetic
+from lab.report.tests.quick import make
 from lab.shared.files import ROOT
 
 PROGRAM = [sys.executable, "-m", "lab.report"]
 
 
-def run(folder, items, name="out", extra=""):
+def run(folder, items, name="out"):
     path = os.path.join(folder, name + ".jsonl")
     synthetic.write(path, items)
-    with open(path, "a", encoding="utf-8") as stream:
-        stream.write(extra)
     out = os.path.join(folder, name)
     result = subprocess.run([*PROGRAM, path, "--out", out], capture_output=True, text=True, check=False)
     with open(os.path.join(out, "report.md"), encoding="utf-8") as stream:
@@ -144,32 +143,27 @@ class Incomplete(unittest.TestCase):
     def test_every_subset_of_experiments_gives_a_report(self):
         items = synthetic.generate(1, 1) + synthetic_flops.flops() + synthetic_gpu.generate(("wan_512p",), (0.9,))
         kinds = (("bounds",), ("regions",), ("maps",), ("latency",), ("overhead",), ("peers",), ("flops",))
-        with tempfile.TemporaryDirectory() as folder:
-            for kind in kinds:
-                name = "_".join(kind)
-                result, _, text = run(folder, [item for item in items if item["experiment"] in kind], name)
-                self.assertEqual((result.returncode, result.stderr), (0, ""), name)
-                self.assertIn("Not measured in these records.", text)
+        for kind in kinds:
+            status, err, text, _ = make([item for item in items if item["experiment"] in kind])
+            self.assertEqual((status, err), (0, ""), kind)
+            self.assertIn("Not measured in these records.", text)
         self.assertIn("contradicted", text)  # the last one: flops alone
 
     def test_only_oracle_and_random(self):
         items = [item for item in synthetic.generate(1, 2) if item["config"].get("policy") != "draft"]
-        with tempfile.TemporaryDirectory() as folder:
-            result, _, text = run(folder, items)
-        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        status, err, text, _ = make(items)
+        self.assertEqual((status, err), (0, ""))
         self.assertIn("Table 4", text)
 
     def test_failures_are_loud_and_counted_nowhere(self):
         items = synthetic.generate(1, 2)
         lost = dict(items[0], status="failed", reason="out of memory")
-        with tempfile.TemporaryDirectory() as folder:
-            result, _, text = run(folder, [lost] + items[1:], extra='{"experiment": "bou')
-        self.assertEqual(result.returncode, 1)
-        self.assertEqual(result.stderr.count("\n"), 1)
+        status, err, text, _ = make([lost, *items[1:], b'{"experiment": "bou'])
+        self.assertEqual((status, err.count("\n")), (1, 1))
         self.assertIn("WARNING: 1 failed records, 1 unreadable lines", text)
         self.assertIn("out of memory", text)
         self.assertLess(text.index("WARNING"), text.index("## Verdicts"))
-        self.assertIn("FAILED record", result.stderr)
+        self.assertIn("FAILED record", err)
 
     def test_latency_records_find_their_section(self):
         source = next(synthetic.heads())[0]
@@ -188,10 +182,8 @@ class Incomplete(unittest.TestCase):
             {},
             timing={"median_ms": 50.9, "p10_ms": 50.1, "p90_ms": 51.2, "tflops_kept": 390.0},
         )
-        with tempfile.TemporaryDirectory() as folder:
-            _, out, text = run(folder, [timed])
-            with open(os.path.join(out, "tables", "measured.csv"), encoding="utf-8") as stream:
-                self.assertEqual(len(stream.readlines()), 1)  # a timed call is none of the studied captures
+        _, _, text, tables = make([timed])
+        self.assertEqual(tables["measured"], [])  # a timed call is none of the studied captures
         self.assertIn("attend_wgmma", text[text.index("## Figure 4") :])
         self.assertIn("captured (synthetic.h5)", text)
 
