@@ -367,6 +367,8 @@ def apply_draft_attention(
     model_or_pipeline may be wrapped (torch.compile without fullgraph, PEFT, DataParallel, FSDP), at any depth. Its
     copies (deepcopy, pickle, torch.save) have the model's own attention, and a RuntimeWarning says so.
 
+    A profile of PyTorch's has each sparse call under the name draft_attention.
+
     Inference only. Returns a DraftControl with counters; its remove(), or the end of a with block, undoes everything,
     and its `active` says whether it still acts. Raises
 
@@ -401,7 +403,8 @@ def apply_draft_attention(
             control.dense_calls += 1
             return call.dense()
         control.sparse_calls += 1
-        return _draft(call, options)
+        with torch.profiler.record_function("draft_attention"):
+            return _draft(call, options)
 
     control = DraftControl(_Installation(model_or_pipeline, attend, layers, steps))
     return control

@@ -16,11 +16,12 @@ All but draft and random stand in lab.model.masks, with their sources. Heads tha
 blocks. The first `dense_steps` of the steps are dense in all of them (paper, section 4.1: the first 25%).
 """
 
-import math
 from dataclasses import dataclass
 
 import draftattention
 import torch
+
+from lab.shared.video_time import first_sparse_step
 
 from .masks.exact import AdaSpa, Oracle
 from .masks.of_regions import OfRegions
@@ -77,6 +78,22 @@ CHOOSERS = {
 POLICIES = tuple(CHOOSERS)
 
 
+def dense_kernel(name, device):
+    """What stands for "auto" in a dense run: "auto" would be PyTorch's own attention there."""
+    if name != "auto":
+        return name
+    if device.type != "cuda":
+        return "torch"
+    return next(
+        (
+            row["name"]
+            for row in sorted(draftattention.kernels(), key=lambda row: row["name"] != "wgmma")
+            if row["here"] == ""
+        ),
+        "torch",
+    )
+
+
 @dataclass(frozen=True)
 class Policy:
     """sparsity: share of the video x video blocks left out of a sparse call; pool and rule matter to `draft`, rule `row` to
@@ -115,7 +132,7 @@ class Policy:
 
     def first_sparse_step(self, steps):
         """Of a run of `steps`, counted from 0; `steps` if all are dense."""
-        return math.ceil(self.dense_steps * steps - 1e-9)
+        return first_sparse_step(self.dense_steps, steps)
 
     def config(self):
         """A record's `config`, without the device."""

@@ -63,24 +63,6 @@ def refuse(text):
     return 2
 
 
-def dense_kernel(name, device):
-    """What stands for "auto" in a dense run: "auto" would be PyTorch's own attention there."""
-    import draftattention
-
-    if name != "auto":
-        return name
-    if device.type != "cuda":
-        return "torch"
-    return next(
-        (
-            row["name"]
-            for row in sorted(draftattention.kernels(), key=lambda row: row["name"] != "wgmma")
-            if row["here"] == ""
-        ),
-        "torch",
-    )
-
-
 @writes_stdout("videos")
 def main(arguments=None):
     options = parse(arguments)
@@ -97,6 +79,7 @@ def main(arguments=None):
 
         from lab.model.checkpoint import load_weights
         from lab.model.plan import parse_grid
+        from lab.model.policies import dense_kernel
         from lab.model.sample import spoken_command
         from lab.shared.nvml import Nvml
         from lab.shared.records import build_info, machine_info

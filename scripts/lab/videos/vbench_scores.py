@@ -9,9 +9,8 @@ import os
 import sys
 import tempfile
 
-import numpy as np
-
 from lab.model.sheet import to_pixels
+from lab.shared.video_file import write_mp4
 
 from .metrics import FRAMES_A_SECOND
 
@@ -52,7 +51,7 @@ def find_vbench(folder, device):
             videos, found = os.path.join(place, "videos"), os.path.join(place, "found")
             os.mkdir(videos)
             for index, clip in enumerate(clips):
-                write_video(os.path.join(videos, f"clip_{index:03d}.mp4"), clip)
+                write_mp4(os.path.join(videos, f"clip_{index:03d}.mp4"), to_pixels(clip), FRAMES_A_SECOND)
             judge = vbench.VBench(device, None, found)
             judge.evaluate(videos, "clips", dimension_list=chosen, local=True, mode="custom_input")
             with open(os.path.join(found, "clips_eval_results.json")) as file:
@@ -60,19 +59,6 @@ def find_vbench(folder, device):
         return {name: float(results[name][0]) for name in chosen}
 
     return scores, missing
-
-
-def write_video(path, clip):
-    """An MP4 of a clip [channels, frames, height, width] in about [-1, 1]."""
-    import cv2
-
-    pixels = to_pixels(clip)
-    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"mp4v"), FRAMES_A_SECOND, pixels.shape[2:0:-1])
-    if not writer.isOpened():
-        raise RuntimeError(f"VBench: {path}: OpenCV cannot write an MP4 here")
-    for frame in pixels:
-        writer.write(np.ascontiguousarray(frame[..., ::-1]))
-    writer.release()
 
 
 def say(missing, write=lambda text: print(text, file=sys.stderr)):
