@@ -62,6 +62,7 @@ PACKAGES = {
     "capture": {"model"},
     "peers": set(),
     "videos": {"model"},
+    "pipelines": {"model"},
     "report": set(),
     "dataset": set(),
     "site": {"report", "dataset"},

@@ -1,0 +1,182 @@
+"""What attends in a pipeline, by name: dense_own, dense_best, dense_ours, draft_90, draft_90_pooled, draft_90_8bit, ...
+
+dense_own   diffusers' own attention, as a user has it who chooses nothing
+dense_best  the fastest of diffusers' attention backends here (backends.py)
+dense_ours  this project's dense kernel
+draft_NN    draft attention at NN% sparsity, with the paper's region, pooling and rule
+_pooled     dropped blocks take part as their mean (remainder="pooled")
+_8bit       attention by the kernel wgmma_8bit
+_fp8        the blocks' linear layers in FP8, by torchao"""
+
+import contextlib
+import re
+from dataclasses import dataclass
+
+from lab.model.policies import Policy, dense_kernel
+
+from . import backends
+from .shapes import PAPER_DENSE_STEPS
+
+DENSE = ("dense_own", "dense_best", "dense_ours")
+EIGHT_BIT = "wgmma_8bit"
+NAME = re.compile(r"(dense_own|dense_best|dense_ours|draft_([1-9]\d?))((?:_pooled)?)((?:_8bit)?)((?:_fp8)?)")
+DENSE_STEPS_BY = "dense_ours"  # of a sparse video: as fast as dense steps get, for both sides of a comparison
+WANTED = "dense_own, dense_best, dense_ours or draft_NN, then _pooled, _8bit, _fp8 (the first two not for diffusers' own)"
+
+
+class Unavailable(Exception):
+    """A configuration that cannot run here: why."""
+
+
+def why_unavailable(error):
+    """The reason if the error is of a configuration that cannot run here, which is no failure; else None."""
+    kernel = isinstance(error, ValueError) and str(error).startswith("kernel")  # what draftattention refuses
+    return str(error) if kernel or isinstance(error, Unavailable) else None
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One row of the table."""
+
+    name: str
+    base: str  # dense_own, dense_best, dense_ours or draft
+    policy: Policy
+    fp8: bool
+
+    @property
+    def is_draft(self):
+        return self.base == "draft"
+
+    @property
+    def dense(self):
+        """The name of the configuration that takes the dense steps of a video."""
+        return DENSE_STEPS_BY + "_fp8" * self.fp8 if self.is_draft else self.name
+
+    def config(self, kernel):
+        """A record's `config`; kernel: what attends."""
+        return self.policy.config() | {
+            "kernel": kernel,
+            "configuration": self.name,
+            "linear": "fp8" if self.fp8 else "bfloat16",
+        }
+
+
+def parse(name, kernel="auto"):
+    """The Configuration of a name. Raises ValueError. kernel: of ours, where the name says nothing of it."""
+    found = NAME.fullmatch(name)
+    if found is None:
+        raise ValueError(f"wanted {WANTED}, found {name!r}")
+    base, percent, pooled, eight, fp8 = found.groups()
+    own = base in ("dense_own", "dense_best")
+    if (own and (pooled or eight)) or (pooled and not percent):
+        raise ValueError(f"wanted {WANTED}, found {name!r}")
+    kernel = EIGHT_BIT if eight else kernel
+    if percent:
+        rest = "pooled" if pooled else None
+        policy = Policy(
+            "draft", int(percent) / 100, dense_steps=PAPER_DENSE_STEPS, kernel=kernel, remainder=rest
+        )
+        return Configuration(name, "draft", policy, bool(fp8))
+    return Configuration(name, base, Policy(kernel=kernel, dense_steps=0.0), bool(fp8))
+
+
+def usual(shape):
+    """The names of a shape's table, most wanted first."""
+    sparse = sorted((f"draft_{round(100 * sparsity)}" for sparsity in shape.sparsities), reverse=True)
+    return ["dense_ours", "dense_own", "dense_best", *sparse, "draft_90_pooled", "draft_90_8bit", "dense_ours_fp8", "draft_90_fp8"]
+
+
+def kernel_of(configuration, device, best):
+    """What attends, as records name it. best: the backend of dense_best. Raises Unavailable."""
+    import draftattention
+
+    if configuration.base == "dense_own":
+        return "diffusers"
+    if configuration.base == "dense_best":
+        if best in (None, backends.OWN):
+            raise Unavailable("diffusers' own attention is the best of its backends here")
+        return best
+    kernel = dense_kernel(configuration.policy.kernel, device)
+    if kernel != "torch":
+        row = next((row for row in draftattention.kernels() if row["name"] == kernel), None)
+        if row is None:
+            raise Unavailable(f"this build of draftattention has no kernel {kernel}")
+        if row["here"] != "":
+            raise Unavailable(f"kernel {kernel}: {row['here'] or 'no GPU'}")
+    return kernel
+
+
+@contextlib.contextmanager
+def attending(configuration, pipeline, kernel):
+    """The configuration attends in every step of the pipeline. kernel: what kernel_of gave."""
+    from draftattention.diffusers import apply_draft_attention
+
+    if configuration.base == "dense_own":
+        yield None
+    elif configuration.base == "dense_best":
+        with backends.taking(pipeline.transformer, kernel):
+            yield None
+    else:
+        policy = configuration.policy
+        with apply_draft_attention(
+            pipeline,
+            sparsity=policy.sparsity,
+            dense_steps=0.0,
+            region=policy.region,
+            pool=policy.pool,
+            rule=policy.rule,
+            kernel=kernel,
+            remainder=policy.remainder,
+        ) as control:
+            yield control
+
+
+class Switch:
+    """What attends in a whole video: a dense configuration in the first steps, then another one."""
+
+    def __init__(self, pipeline, dense, sparse, dense_steps):
+        """dense, sparse: (configuration, kernel)."""
+        self._pipeline, self._sparse, self._dense_steps = pipeline, sparse, dense_steps
+        self._stack = contextlib.ExitStack()
+        first, kernel = dense if dense_steps else sparse
+        self._stack.enter_context(attending(first, pipeline, kernel))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._stack.close()
+
+    def at_end(self, step):
+        """At the end of a step, counted from 0."""
+        if step + 1 == self._dense_steps:
+            self._stack.close()
+            configuration, kernel = self._sparse
+            self._stack.enter_context(attending(configuration, self._pipeline, kernel))
+
+
+def quantise_linears(transformer, shape):
+    """The blocks' linear layers multiply FP8 numbers: weights once, activations at each call, a scale a row. Raises
+    Unavailable."""
+    try:
+        import torch
+        from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, PerRow, quantize_
+    except ImportError as error:
+        raise Unavailable(f"not installed: {error}") from error
+
+    blocks = ("transformer_blocks.", "single_transformer_blocks.") if shape.family == "hunyuan" else ("blocks.",)
+
+    def chosen(module, name):
+        """Products over the video's tokens: not the modulation's, whose input is one row."""
+        return isinstance(module, torch.nn.Linear) and name.startswith(blocks) and ".norm" not in name
+
+    try:
+        quantize_(transformer, Float8DynamicActivationFloat8WeightConfig(granularity=PerRow()), filter_fn=chosen)
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        raise Unavailable(f"torchao: {' '.join(str(error).split())[:200]}") from error
+
+
+def version_of_torchao():
+    import importlib.metadata
+
+    return importlib.metadata.version("torchao")
