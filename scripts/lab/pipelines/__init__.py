@@ -13,7 +13,8 @@ configurations.py  what attends: diffusers' own, its best backend, our dense ker
 backends.py        which of diffusers' attention backends is the best here
 profiling.py       where a step's time goes, by class of kernel
 budget.py          what a piece will take, and whether it still fits
-pieces.py          what is measured, a piece at a time, and its records
+pieces.py          what is measured, a piece at a time (mask_look.py: a draft mask, whole.py: a whole video and its file)
+recorder.py        the records of that
 sitting.py         which pieces a sitting measures; what is in the file is not measured again
 
 A table of all models takes more time than one loan of a GPU may give: the same command, with `--minutes`, goes on where

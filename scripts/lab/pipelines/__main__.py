@@ -56,12 +56,24 @@ def parse(arguments):
     )
     add = parser.add_argument
     add("--out", required=True, metavar="FILE", help="JSON Lines file of records, which a later sitting goes on with")
-    add("--shapes", type=names, default=(), metavar="LIST", help="hunyuan_768p, wan_768p, wan_512p, wan_1.3b_768p, wan_1.3b_512p (default: all)")
+    add(
+        "--shapes",
+        type=names,
+        default=(),
+        metavar="LIST",
+        help="hunyuan_768p, wan_768p, wan_512p, wan_1.3b_768p, wan_1.3b_512p (default: all)",
+    )
     add("--configurations", type=names, default=(), metavar="LIST", help="by name (default: each shape's usual ones)")
     add("--rounds", type=whole, default=2, metavar="N", help="turns of each configuration (default 2)")
     add("--steps-timed", type=whole, default=1, metavar="N", help="denoising steps of a turn (default 1)")
     add("--profile", type=names, default=("draft_90",), metavar="LIST", help="configurations (default draft_90)")
-    add("--complete", type=names, default=(), metavar="LIST", help="configurations to run whole videos of (default none)")
+    add(
+        "--complete",
+        type=names,
+        default=(),
+        metavar="LIST",
+        help="configurations to run whole videos of (default none)",
+    )
     add("--minutes", type=minutes, default=60.0, metavar="X", help="start nothing that would end later (default 60)")
     add("--no-text", dest="text", action="store_false", help="leave out the text encoders")
     add("--kernel", default="auto", metavar="NAME", help="of dense_ours and draft_NN: auto, torch, or by name")
@@ -128,7 +140,8 @@ def run(options):
         import torch
         import transformers  # noqa: F401
 
-        from lab.pipelines import pieces, sitting, stopwatch, table
+        from lab.pipelines import recorder as recording
+        from lab.pipelines import sitting, stopwatch, table
         from lab.shared.nvml import Nvml
         from lab.shared.record_file import read_all
         from lab.shared.records import build_info, machine_info, open_records
@@ -144,7 +157,7 @@ def run(options):
     machine = machine_info(nvml)
     with open_records(options.out) as file:
         done = sitting.Done.read(read_all(options.out), machine["gpu"])
-        recorder = pieces.Recorder(file, machine, build_info(options.commit), nvml, options.device)
+        recorder = recording.Recorder(file, machine, build_info(options.commit), nvml, options.device)
         say = lambda text: print(text, flush=True)
         try:
             status = sitting.Sitting(plan, recorder, stopwatch.Clock(options.device), done, time_left, say).run()

@@ -3,7 +3,9 @@
 import time
 
 MARGIN = 1.15  # of what was measured
-UNMEASURED = 1.8  # of what FLOPs and the slowest rate so far say: diffusers' own attention runs at two thirds of the fastest
+UNMEASURED = (
+    1.8  # of what FLOPs and the slowest rate so far say: diffusers' own attention runs at two thirds of the fastest
+)
 PRIOR_RATE = {"cuda": 2.5e14, "cpu": 1e9}  # FLOP/s before anything is measured: a third of an H200's
 BUILDING_S = {"cuda": 45.0, "cpu": 0.5}  # a transformer and a VAE
 TEXT_S = {"cuda": 60.0, "cpu": 0.5}  # both encoders, built and run

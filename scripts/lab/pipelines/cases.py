@@ -1,8 +1,12 @@
-"""For tests: the shapes' classes in tiny sizes."""
+"""For tests: the shapes' classes in tiny sizes, and a Bench of one whose records are kept in memory."""
 
 from dataclasses import replace
 
+import torch
+
+from . import pieces
 from .shapes import CLIP, HUNYUAN_768P, LLAMA, UMT5, WAN_768P
+from .stopwatch import Clock
 
 WIDTH, HEIGHT, FRAMES = 160, 96, 5  # a grid of 2 x 6 x 10 tokens
 SMALL = dict(width=WIDTH, height=HEIGHT, frames=FRAMES, steps=6)  # 2 of them dense
@@ -59,3 +63,25 @@ WAN = replace(
     vae=dict(base_dim=4),
 )
 TINY = {shape.name: shape for shape in (HUNYUAN, WAN)}
+CPU = torch.device("cpu")
+
+
+class Silent:
+    """Stands where pieces.Recorder does; keeps (config, metrics) of each record."""
+
+    device = CPU
+
+    def __init__(self):
+        self.written = []
+
+    def state(self):
+        return {}
+
+    def write(self, shape, config, metrics=None, **more):
+        self.written.append((config, metrics))
+
+
+def opened(shape):
+    bench = pieces.Bench(shape, Silent(), Clock("cpu"), "torch")
+    bench.open()
+    return bench

@@ -21,7 +21,9 @@ DENSE = ("dense_own", "dense_best", "dense_ours")
 EIGHT_BIT = "wgmma_8bit"
 NAME = re.compile(r"(dense_own|dense_best|dense_ours|draft_([1-9]\d?))((?:_pooled)?)((?:_8bit)?)((?:_fp8)?)")
 DENSE_STEPS_BY = "dense_ours"  # of a sparse video: as fast as dense steps get, for both sides of a comparison
-WANTED = "dense_own, dense_best, dense_ours or draft_NN, then _pooled, _8bit, _fp8 (the first two not for diffusers' own)"
+WANTED = (
+    "dense_own, dense_best, dense_ours or draft_NN, then _pooled, _8bit, _fp8 (the first two not for diffusers' own)"
+)
 
 
 class Unavailable(Exception):
@@ -73,9 +75,7 @@ def parse(name, kernel="auto"):
     kernel = EIGHT_BIT if eight else kernel
     if percent:
         rest = "pooled" if pooled else None
-        policy = Policy(
-            "draft", int(percent) / 100, dense_steps=PAPER_DENSE_STEPS, kernel=kernel, remainder=rest
-        )
+        policy = Policy("draft", int(percent) / 100, dense_steps=PAPER_DENSE_STEPS, kernel=kernel, remainder=rest)
         return Configuration(name, "draft", policy, bool(fp8))
     return Configuration(name, base, Policy(kernel=kernel, dense_steps=0.0), bool(fp8))
 
@@ -83,7 +83,16 @@ def parse(name, kernel="auto"):
 def usual(shape):
     """The names of a shape's table, most wanted first."""
     sparse = sorted((f"draft_{round(100 * sparsity)}" for sparsity in shape.sparsities), reverse=True)
-    return ["dense_ours", "dense_own", "dense_best", *sparse, "draft_90_pooled", "draft_90_8bit", "dense_ours_fp8", "draft_90_fp8"]
+    return [
+        "dense_ours",
+        "dense_own",
+        "dense_best",
+        *sparse,
+        "draft_90_pooled",
+        "draft_90_8bit",
+        "dense_ours_fp8",
+        "draft_90_fp8",
+    ]
 
 
 def kernel_of(configuration, device, best):

@@ -1,79 +1,18 @@
 """What is measured, a piece at a time, and the record of each."""
 
 import contextlib
-import json
-import os
+import functools
 import statistics
-import tempfile
 
-import diffusers
-import draftattention
-import numpy as np
-import torch
 from draftattention.diffusers import intercept_self_attention
 
-from lab.shared import records
-from lab.shared.timing import machine_of, summary
-from lab.shared.video_file import write_mp4
+from lab.shared.timing import summary
 
 from . import backends, configurations, pipeline, profiling, text
-from .stopwatch import Clock, medians
-
-EXPERIMENT = "pipeline"
-FRAMES_A_SECOND = {"hunyuan": 24, "wan": 16}
-WEIGHTS = "random, of the released sizes: times are the models', pictures are noise"
-
-
-class Recorder:
-    """Makes records and appends them to the file at once."""
-
-    def __init__(self, file, machine, build, nvml, device):
-        self._file, self._machine, self._build, self._nvml = file, machine, build, nvml
-        self.device = torch.device(device)
-
-    def state(self):
-        return self._nvml.state()
-
-    def write(self, shape, config, metrics=None, *, before=None, notes=None, **more):
-        """One record of a shape; before: state() as it was before the piece."""
-        config = {"device": self.device.type, "element": name_of(pipeline.ELEMENTS[self.device.type][0])} | config
-        machine = machine_of(self._machine, [(before, self.state())]) if before is not None else self._machine
-        versions = {"diffusers": diffusers.__version__, "weights": WEIGHTS}
-        record = records.make_record(
-            EXPERIMENT,
-            input_of(shape),
-            config,
-            metrics or {},
-            machine,
-            self._build,
-            notes=versions | (notes or {}),
-            **more,
-        )
-        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        self._file.flush()
-        return record
-
-
-def name_of(element):
-    return str(element).removeprefix("torch.")
-
-
-def input_of(shape):
-    """A record's `input`."""
-    return {
-        "model": shape.model,
-        "shape": shape.name,
-        "resolution": shape.resolution,
-        "grid": dict(zip(("frames", "height", "width"), shape.grid)),
-        "text_tokens": text.valid_tokens(shape) if shape.family == "hunyuan" else 0,
-        "heads": shape.heads,
-        "head_dim": shape.head_dim,
-        "layers": shape.layers,
-        "steps": shape.steps,
-        "clips": 1,
-        "data": "normal",
-        "seed": pipeline.SEED,
-    }
+from .mask_look import MaskLook
+from .recorder import input_of, name_of
+from .stopwatch import medians
+from .whole import FRAMES_A_SECOND, complete_metrics, write_video
 
 
 class Bench:
@@ -130,7 +69,7 @@ class Bench:
         before, found = self.recorder.state(), {}
         configuration = configurations.parse("draft_90", self.kernel)
         kernel = self.kernel_of(configuration)
-        with intercept_self_attention(self.pipeline, _MaskLook(self.shape, configuration, kernel, found)):
+        with intercept_self_attention(self.pipeline, MaskLook(self.shape, configuration, kernel, found)):
             self.run(stop_after=1)
         if recorded:
             config = configuration.config(kernel) | {"part": "masks"}
@@ -139,12 +78,15 @@ class Bench:
     def encoded(self):
         """(the prompt's embeddings, seconds of encoding it), after one encoding that is not timed. The encoders are made
         for it, which is not timed either, and are gone afterwards."""
-        encoders = text.encoding_pipeline(self.shape, self.device, self.element)
-        text.encode(self.shape, encoders, self.device)
-        found, seconds = self.clock.wall_s(lambda: text.encode(self.shape, encoders, self.device))
-        del encoders
+        found, seconds = self._timed_encoding()
         pipeline.freed(self.device)
         return found.to(self.device, self.element), seconds
+
+    def _timed_encoding(self):
+        encoders = text.encoding_pipeline(self.shape, self.device, self.element)
+        encode = functools.partial(text.encode, self.shape, encoders, self.device)
+        encode()
+        return self.clock.wall_s(encode)
 
     def text(self):
         """The encoders; the pipeline is not needed."""
@@ -249,7 +191,9 @@ class Bench:
             before=before,
             notes={
                 "kernels": found.slowest(),
-                "one_call": [{"kernel": profiling.shortened(each.name), "class": each.kind, "ms": each.ms} for each in call],
+                "one_call": [
+                    {"kernel": profiling.shortened(each.name), "class": each.kind, "ms": each.ms} for each in call
+                ],
                 "by": "operators of the CPU, not kernels" if self.device.type == "cpu" else "kernels of the GPU",
             },
         )
@@ -285,58 +229,3 @@ class Bench:
             timing=summary([step.whole_ms for step in run.steps]) | {"warmup": 1},
             notes={"measured": "every step, nothing extrapolated", "left_out": ", ".join(left_out) or "nothing"},
         )
-
-
-def complete_metrics(run, dense_steps, is_draft):
-    """Seconds of a whole video's parts; wall_s of the run is their sum and what lies between them."""
-    seconds = [step.whole_ms / 1e3 for step in run.steps]
-    first = dense_steps if is_draft else len(seconds)
-    found = {
-        "steps_s": sum(seconds),
-        "vae_s": run.decode_s + run.postprocess_s,
-        "scheduler_ms": statistics.median(step.scheduler_ms for step in run.steps),
-        "steps_timed": len(seconds),
-        "dense_step_count": first,
-        "prediction_rms": run.prediction_rms,
-    }
-    for name, some in (("dense_step_ms", seconds[:first]), ("sparse_step_ms", seconds[first:])):
-        if some:
-            found[name] = 1e3 * statistics.median(some)
-    return found
-
-
-def write_video(frames, frames_a_second):
-    """(seconds, bytes) of an MP4 of frames [frames, height, width, 3] in [0, 1], which is not kept."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "video.mp4")
-        pixels = lambda: (np.nan_to_num(frames) * 255).round().astype(np.uint8)
-        _, seconds = Clock("cpu").wall_s(lambda: write_mp4(path, pixels(), frames_a_second))
-        return seconds, os.path.getsize(path)
-
-
-class _MaskLook:
-    """Attends as draft attention does, and counts the blocks that one call keeps."""
-
-    def __init__(self, shape, configuration, kernel, found):
-        self._layer, self._found = shape.layers // 2, found
-        policy = configuration.policy
-        names = ("sparsity", "region", "pool", "rule")
-        self._options = {name: getattr(policy, name) for name in names} | {"kernel": kernel, "layout": "bnhd"}
-
-    def __call__(self, call):
-        valid = call.valid[0]
-        q, k, v = (x[:, :valid] for x in (call.query, call.key, call.value))
-        grid = call.model.grid
-        if call.layer == self._layer and not self._found:
-            mask = draftattention.draft_mask(q, k, grid, **self._options)
-            rows = mask.sum(-1)
-            self._found |= {
-                "kept_blocks": int(rows.sum()),
-                "total_blocks": mask.numel(),
-                "row_blocks_mean": rows.float().mean().item(),
-                "row_blocks_max": int(rows.max()),
-                "empty_rows": int((rows == 0).sum()),
-            }
-        out = torch.zeros_like(call.query)
-        out[:, :valid] = draftattention.draft_attention(q, k, v, grid, scale=call.scale, **self._options)
-        return out

@@ -11,14 +11,20 @@ LABEL = "draft_attention"  # under which draftattention.diffusers has each spars
 # where there is no GPU.
 CLASSES = (
     ("copies", r"reorder_kernel"),  # this project's, into region order
-    ("attention", r"draft::gpu::.*(attend|quantise|repeat_kernel|sample_kernel|weights_kernel|divide_kernel|block_kernel)"),
+    (
+        "attention",
+        r"draft::gpu::.*(attend|quantise|repeat_kernel|sample_kernel|weights_kernel|divide_kernel|block_kernel)",
+    ),
     ("draft", r"draft::gpu::"),
     ("attention", r"(?i)fmha|flash|sdpa|attention|attn|qk_int8|sage"),
     ("matmul", r"(?i)gemm|gemv|nvjet|cutlass|cublas|splitk|xmma|wgrad|dgrad|conv(?!ert)|scaled_mm"),
     ("matmul", r"aten::(mm|addmm|bmm|baddbmm|matmul|linear)\b"),
     ("copies", r"(?i)copy|memcpy|memset|catarray|fillfunctor|transpose|aten::(cat|clone|contiguous|zero_|fill_)\b"),
     ("elementwise", r"(?i)norm|elementwise|reduce|rowwisemoments|triton|softmax|index|gather|scatter|quantiz"),
-    ("elementwise", r"aten::(mul|add|sub|div|neg|pow|mean|sum|rsqrt|sqrt|silu|gelu|tanh|sigmoid|exp|sin|cos|where)_?\b"),
+    (
+        "elementwise",
+        r"aten::(mul|add|sub|div|neg|pow|mean|sum|rsqrt|sqrt|silu|gelu|tanh|sigmoid|exp|sin|cos|where)_?\b",
+    ),
 )
 NAMES = ("attention", "draft", "matmul", "elementwise", "copies", "other")
 _RULES = [(name, re.compile(pattern)) for name, pattern in CLASSES]

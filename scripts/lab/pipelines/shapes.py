@@ -36,7 +36,9 @@ class Shape:
     encoders: tuple  # of Encoder: the first gives the prompt's embeddings, HunyuanVideo's second the pooled one
     text_length: int  # tokens of a prompt, padding included
     steps: int = 50  # of a video, as the paper counts PFLOPs and as both models are published
-    vae: dict = field(default_factory=dict)  # configuration of the VAE; empty: the class's own, which is the released one
+    vae: dict = field(
+        default_factory=dict
+    )  # configuration of the VAE; empty: the class's own, which is the released one
 
     @property
     def grid(self):

@@ -7,6 +7,7 @@ import torch
 from lab.shared.timing import shuffled_rounds
 
 from . import budget, configurations, pieces, pipeline
+from .recorder import EXPERIMENT
 
 SEED = 1
 ALL_DONE, SOME_FAILED, MORE_TO_DO = 0, 1, 3  # exit statuses
@@ -50,7 +51,7 @@ class Done:
         done = cls()
         for record in records:
             mine = (record.get("machine") or {}).get("gpu") == gpu
-            if record["experiment"] == pieces.EXPERIMENT and mine and record["status"] != "failed":
+            if record["experiment"] == EXPERIMENT and mine and record["status"] != "failed":
                 done.add(record)
         return done
 

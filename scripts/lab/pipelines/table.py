@@ -6,7 +6,7 @@ from collections import defaultdict
 from lab.shared.video_time import Parts, first_sparse_step
 
 from . import configurations
-from .pieces import EXPERIMENT
+from .recorder import EXPERIMENT
 from .shapes import PAPER_DENSE_STEPS
 
 

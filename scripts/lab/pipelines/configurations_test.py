@@ -1,0 +1,116 @@
+"""Tests of what attends: names, what is not there, the switch within a video, diffusers' backends."""
+
+import math
+import unittest
+from unittest import mock
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+import draftattention
+from diffusers.models import attention_dispatch
+
+from lab.pipelines import backends, cases, configurations
+from lab.pipelines.cases import CPU, opened
+from lab.pipelines.shapes import SHAPES
+from lab.pipelines.stopwatch import Clock
+
+torch.set_num_threads(1)  # the tensors are tiny: threads would wait for each other
+
+
+class Names(unittest.TestCase):
+    def test_names_say_all(self):
+        found = configurations.parse("draft_75_pooled_8bit_fp8")
+        policy = found.policy
+        self.assertEqual((policy.sparsity, policy.remainder, policy.kernel), (0.75, "pooled", "wgmma_8bit"))
+        self.assertEqual((found.fp8, found.dense, found.policy.dense_steps), (True, "dense_ours_fp8", 0.25))
+        self.assertEqual(configurations.parse("dense_own").dense, "dense_own")
+        for shape in SHAPES.values():
+            for name in configurations.usual(shape):
+                self.assertEqual(configurations.parse(name).name, name)
+
+    def test_other_names_are_refused(self):
+        for name in ("", "dense", "draft_0", "draft_100", "draft_90_fp8_8bit", "dense_own_8bit", "dense_ours_pooled"):
+            with self.assertRaisesRegex(ValueError, "wanted dense_own, .* found"):
+                configurations.parse(name)
+
+    def test_what_is_not_there_is_unavailable(self):
+        for name, why in (("draft_90_8bit", "no kernel wgmma_8bit"), ("dense_best", "own attention is the best")):
+            with self.assertRaisesRegex(configurations.Unavailable, why):
+                configurations.kernel_of(configurations.parse(name), CPU, None)
+        with mock.patch.dict("sys.modules", {"torchao.quantization": None, "torchao": None}):
+            with self.assertRaisesRegex(configurations.Unavailable, "not installed: .*torchao"):
+                configurations.quantise_linears(torch.nn.Linear(2, 2), cases.WAN)
+        self.assertIsNone(configurations.why_unavailable(ValueError("q: wanted more")))
+        self.assertEqual(configurations.why_unavailable(ValueError("kernel: mma wants more")), "kernel: mma wants more")
+
+    def test_a_video_is_dense_first_and_sparse_then(self):
+        bench = opened(cases.WAN)
+        seen, attend = [], draftattention.draft_attention
+
+        def noted(*rows, **options):
+            seen.append(options["sparsity"])
+            return attend(*rows, **options)
+
+        with mock.patch.object(draftattention, "draft_attention", noted):
+            bench.complete(configurations.parse("draft_90", "torch"))
+        calls = cases.WAN.layers * cases.WAN.passes
+        self.assertEqual(seen, [0.0] * (2 * calls) + [0.9] * (4 * calls))
+        config, metrics = bench.recorder.written[-1]
+        self.assertEqual(
+            (config["dense_by"], metrics["dense_step_count"], metrics["steps_timed"]), ("dense_ours", 2, 6)
+        )
+        self.assertGreaterEqual(metrics["whole_s"], metrics["steps_s"] + metrics["vae_s"])
+
+
+class Backends(unittest.TestCase):
+    def test_the_fastest_right_one_is_taken(self):
+        trials = [
+            backends.Trial("native", 5.0, 0.0),
+            backends.Trial("right", 3.0, 0.004),
+            backends.Trial("eight_bit", 1.0, 0.05),
+            backends.Trial("nan", 0.5, math.nan),
+            backends.Trial("gone", refused="not installed"),
+        ]
+        self.assertEqual(backends.best_of(trials), "right")
+        self.assertIn("left_out", trials[2].noted())
+        self.assertEqual(trials[4].noted(), {"refused": "not installed"})
+
+    def test_none_is_tried_that_downloads(self):
+        found = {trial.name: trial for trial in backends.trials(cases.HUNYUAN, 9, Clock("cpu"), CPU, torch.float32)}
+        self.assertFalse([name for name in found if "hub" in name])
+        self.assertTrue(found["native"].counts)
+        self.assertTrue(found["flash"].refused and found["flex"].refused)
+
+    def test_a_wrong_output_does_not_count(self):
+        dispatch = attention_dispatch.dispatch_attention_fn
+
+        def wrong(*rows, backend=None, **more):
+            return dispatch(*rows, backend=backend, **more) * (1.1 if backend == "_native_flash" else 1)
+
+        with mock.patch.object(attention_dispatch, "dispatch_attention_fn", wrong):
+            found = {each.name: each for each in backends.trials(cases.WAN, 9, Clock("cpu"), CPU, torch.float32)}
+        self.assertFalse(found["_native_flash"].counts)
+        self.assertAlmostEqual(found["_native_flash"].disagreement, 0.1, places=3)
+
+    def test_later_models_keep_their_own(self):
+        """set_attention_backend changes the default of the whole process; taking() gives it back."""
+        active = attention_dispatch._AttentionBackendRegistry.get_active_backend
+        transformer = opened(cases.HUNYUAN).pipeline.transformer
+        processors = {name: each for name, each in transformer.attn_processors.items()}
+        before = active()[0]
+        with backends.taking(transformer, "_native_math"):
+            self.assertEqual(active()[0].value, "_native_math")
+            kinds = {
+                name: each._attention_backend
+                for name, each in processors.items()
+                if hasattr(each, "_attention_backend")
+            }
+            self.assertEqual(
+                {kind.value for name, kind in kinds.items() if "block" in name and "embed" not in name},
+                {"_native_math"},
+            )
+        self.assertEqual(active()[0], before)
+        self.assertEqual({getattr(each, "_attention_backend", None) for each in processors.values()}, {None})
