@@ -14,6 +14,7 @@ OF_REPORT = (  # files of records in results/ that the report is made of, those 
     "gpu/remainder.jsonl",
     "gpu/overhead.jsonl",
     "gpu/peers.jsonl",
+    "gpu/pipelines.jsonl",
     "video/minidit.jsonl.gz",
     "video/videos.jsonl",
     "video/video_times.jsonl",

@@ -26,6 +26,8 @@ PARTS = [
         "figure_1",
         "figure_4",
         "section_4_2",
+        "figure_4_pipelines",
+        "section_4_2_pipelines",
         "video_times",
         "figure_5",
         "figure_6",

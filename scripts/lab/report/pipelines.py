@@ -1,0 +1,159 @@
+"""Whole pipelines at full size (experiment `pipeline`, lab.pipelines): the videos of each shape and GPU.
+
+A video's time is its timed steps times how many of their kind it has, with text, VAE and file; or that of a complete run."""
+
+import statistics
+from dataclasses import dataclass, field
+
+from lab.shared.video_time import Parts, first_sparse_step
+
+from .calls import PAPER_SHAPES
+from .frame import rows
+
+DENSE = ("dense_own", "dense_best", "dense_ours")  # the baselines, as records name them
+BASELINES = dict(zip(DENSE, ("diffusers' own", "diffusers' best backend", "our dense kernel")))
+PAPER_STEPS = 0.25  # the share of first steps that are dense, where a record does not say
+
+
+@dataclass
+class Video:
+    """One configuration of a shape."""
+
+    name: str
+    cell: object  # the newest of its turns
+    step_s: float  # median over turns
+    turns: int
+    steps_timed: int
+    parts: Parts | None  # None where its dense steps were not timed
+    complete: object = None  # the cell of a complete run
+
+    @property
+    def sparsity(self):
+        return self.cell.sparsity or 0.0
+
+    @property
+    def is_draft(self):
+        return self.cell.policy == "draft"
+
+    @property
+    def timed_s(self):
+        """From timed steps."""
+        return self.parts.whole_s if self.parts else None
+
+    @property
+    def complete_s(self):
+        return _number(self.complete, "whole_s") if self.complete else None
+
+    @property
+    def whole_s(self):
+        """The complete run's where there is one."""
+        return self.complete_s or self.timed_s
+
+
+@dataclass
+class Pipeline:
+    """All records of one shape on one GPU."""
+
+    shape: str
+    model: str
+    resolution: str
+    gpu: str
+    videos: dict = field(default_factory=dict)  # configuration: Video
+    parts: dict = field(default_factory=dict)  # text, vae, file: cell
+    profiles: list = field(default_factory=list)  # cells
+    masks: object = None
+    backends: object = None
+
+    @property
+    def name(self):
+        return f"{self.model} {self.resolution}"
+
+    def seconds(self, part):
+        cell = self.parts.get(part)
+        return cell.median_ms / 1e3 if cell else None
+
+    def speedup(self, name, baseline):
+        """Of a configuration's video over a baseline's, or None."""
+        above, below = (self.videos.get(each) for each in (baseline, name))
+        if not above or not below or not above.whole_s or not below.whole_s:
+            return None
+        return above.whole_s / below.whole_s
+
+    def fastest_dense(self):
+        """The baseline whose video takes least; None without any."""
+        there = [name for name in DENSE if name in self.videos and self.videos[name].whole_s]
+        return min(there, key=lambda name: self.videos[name].whole_s, default=None)
+
+
+def _number(cell, name):
+    value = cell.metrics.get(name)
+    return value if value and value > 0 else None
+
+
+def pipelines(records):
+    """A Pipeline for each shape and GPU, the paper's shapes first."""
+    found = {}
+    cells = [cell for cell in rows(records.of("pipeline")) if cell.shape and cell.model and cell.steps]
+    for cell in cells:
+        key = cell.shape, cell.gpu or "no GPU"
+        if key not in found:
+            found[key] = Pipeline(cell.shape, cell.model, cell.resolution or "", key[1])
+        _add(found[key], cell)
+    for key, pipeline in found.items():
+        mine = [cell for cell in cells if (cell.shape, cell.gpu or "no GPU") == key]
+        pipeline.videos = _videos(pipeline, mine)
+    known = [*reversed(PAPER_SHAPES)]
+    place = lambda key: (known.index(key[0]) if key[0] in known else len(known), *key)
+    return [found[key] for key in sorted(found, key=place)]
+
+
+def _add(pipeline, cell):
+    if cell.part in ("text", "vae", "file") and cell.median_ms:
+        pipeline.parts[cell.part] = cell
+    elif cell.part == "profile":
+        pipeline.profiles.append(cell)
+    elif cell.part in ("masks", "backends"):
+        setattr(pipeline, cell.part, cell)
+
+
+def _videos(pipeline, cells):
+    """{configuration: Video} of the steps' turns."""
+    turns, complete = {}, {}
+    for cell in cells:
+        name = cell.config.get("configuration")
+        if cell.part == "steps" and name and _number(cell, "step_ms"):
+            turns.setdefault(name, []).append(cell)
+        elif cell.part == "complete" and name:
+            complete[name] = cell
+    steps_s = {
+        name: statistics.median(_number(cell, "step_ms") / 1e3 for cell in group) for name, group in turns.items()
+    }
+    found = {}
+    for name, group in turns.items():
+        newest = max(group, key=lambda cell: cell.time)
+        timed = sum(cell.metrics.get("steps_timed") or 1 for cell in group)
+        parts = _parts(pipeline, newest, steps_s[name], steps_s.get(_dense_of(newest, name)))
+        found[name] = Video(name, newest, steps_s[name], len(group), timed, parts, complete.get(name))
+    return found
+
+
+def _dense_of(cell, name):
+    """The configuration that takes a video's dense steps, as lab.pipelines has it."""
+    if cell.policy != "draft":
+        return name
+    return "dense_ours_fp8" if cell.config.get("linear") == "fp8" else "dense_ours"
+
+
+def _parts(pipeline, cell, step_s, dense_s):
+    if dense_s is None:
+        return None
+    steps = cell.steps
+    share = PAPER_STEPS if cell.dense_steps is None else cell.dense_steps
+    count = first_sparse_step(share, steps) if cell.policy == "draft" else steps
+    seconds = {f"{part}_s": pipeline.seconds(part) for part in ("text", "vae", "file")}
+    return Parts(dense_s, step_s, count, steps, **seconds)
+
+
+def plain_name(sparsity):
+    """The configuration of draft attention as the paper has it."""
+    return f"draft_{round(100 * sparsity)}"
