@@ -7,7 +7,8 @@ schedulers, latents and decoding are.
 shapes.py          the models and the paper's resolutions
 weights.py         modules with seeded random weights
 text.py            text encoders of the real classes, and tokenizers of a made-up vocabulary
-pipeline.py        one model's pipeline, and running some of its denoising steps
+pipeline.py        one model's pipeline
+running.py         some of its denoising steps, and decoding
 stopwatch.py       the time of each step and part
 configurations.py  what attends: diffusers' own, its best backend, our dense kernel, draft attention
 backends.py        which of diffusers' attention backends is the best here
@@ -27,7 +28,8 @@ file      writing the MP4
 masks     the draft mask of the middle layer's call in the first step
 backends  the times of diffusers' attention backends on one call
 profile   one step by class of kernel (metrics), its slowest kernels and those of one attention call (notes)
-complete  a whole video of all steps, nothing extrapolated
+complete  a whole video of all steps, nothing extrapolated; one that does not fit into a sitting is kept beside the file,
+          OUT.SHAPE.CONFIGURATION, and the next one goes on with it
 
 What random weights do not show: the quality of anything; how much attention the kept blocks hold, which is nearly their
 share; how uneven a trained model's block rows are, which costs a sparse kernel a few percent (the report's load balance).

@@ -143,11 +143,11 @@ def attending(configuration, pipeline, kernel):
 class Switch:
     """What attends in a whole video: a dense configuration in the first steps, then another one."""
 
-    def __init__(self, pipeline, dense, sparse, dense_steps):
-        """dense, sparse: (configuration, kernel)."""
+    def __init__(self, pipeline, dense, sparse, dense_steps, first=0):
+        """dense, sparse: (configuration, kernel); first: the step that begins."""
         self._pipeline, self._sparse, self._dense_steps = pipeline, sparse, dense_steps
         self._stack = contextlib.ExitStack()
-        first, kernel = dense if dense_steps else sparse
+        first, kernel = dense if first < dense_steps else sparse
         self._stack.enter_context(attending(first, pipeline, kernel))
 
     def __enter__(self):

@@ -1,6 +1,8 @@
 """Tests of what attends: names, what is not there, the switch within a video, diffusers' backends."""
 
 import math
+import os
+import tempfile
 import unittest
 from unittest import mock
 
@@ -55,7 +57,10 @@ class Names(unittest.TestCase):
             return attend(*rows, **options)
 
         with mock.patch.object(draftattention, "draft_attention", noted):
-            bench.complete(configurations.parse("draft_90", "torch"))
+            with tempfile.TemporaryDirectory() as folder:
+                path = os.path.join(folder, "video")
+                self.assertTrue(bench.complete(configurations.parse("draft_90", "torch"), path, lambda: 1e9, False, 1.0))
+                self.assertEqual(os.listdir(folder), [])
         calls = cases.WAN.layers * cases.WAN.passes
         self.assertEqual(seen, [0.0] * (2 * calls) + [0.9] * (4 * calls))
         config, metrics = bench.recorder.written[-1]

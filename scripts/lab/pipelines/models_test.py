@@ -1,5 +1,7 @@
 """Tests of shapes, random weights, embeddings and steps, on tiny models of the real classes."""
 
+import os
+import tempfile
 import unittest
 from unittest import mock
 
@@ -8,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
-from lab.pipelines import cases, pipeline, text, weights
+from lab.pipelines import cases, configurations, pipeline, running, text, weights
 from lab.pipelines.cases import opened
 from lab.pipelines.shapes import SHAPES
 
@@ -84,3 +86,54 @@ class Steps(unittest.TestCase):
                 self.assertTrue(0 < step.scheduler_ms + step.transformer_ms <= step.whole_ms, step)
             self.assertNotIn("step", vars(bench.pipeline.scheduler))  # nothing stays behind
             self.assertEqual(len(bench.run().steps), shape.steps)
+
+
+class Sittings(unittest.TestCase):
+    """A video that is made in several sittings is the one of a single run, bit by bit."""
+
+    def made(self, shape, sittings):
+        """(record's metrics, last latents) of a video; each of the sittings has time for so many steps."""
+        bench, seen, decode = opened(shape), [], running.decode
+
+        def watched(shape, pipeline, embeddings, clock, latents):
+            seen.append(latents)
+            return decode(shape, pipeline, embeddings, clock, latents)
+
+        configuration = configurations.parse("draft_60", "torch")
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(running, "decode", watched):
+            for number, steps in enumerate(sittings, 1):
+                asked = iter([1e9] * (steps - 1) + [0.0])
+                left_s = lambda: next(asked, 1e9 if number == len(sittings) else 0.0)
+                whole = bench.complete(configuration, os.path.join(folder, "video"), left_s, False, 1.0)
+                self.assertEqual(whole, number == len(sittings))
+                bench = self.again(shape, bench)
+        return bench.recorder.written[-1][1], seen[-1]
+
+    def again(self, shape, bench):
+        """A new process's bench, which goes on with the same records."""
+        found = opened(shape)
+        found.recorder = bench.recorder
+        return found
+
+    def test_the_same_video(self):
+        for shape in cases.TINY.values():
+            whole, latents = self.made(shape, [99])
+            parts, again = self.made(shape, [1, 3, 99])  # one dense; the second, and two sparse; the rest
+            self.assertEqual((whole["steps_timed"], parts["steps_timed"]), (6, 6))
+            self.assertTrue(torch.equal(latents, again), shape.name)
+            self.assertGreater(latents.abs().sum(), 0)
+
+    def test_a_schedulers_state_is_part_of_it(self):
+        """The check can fail: without it Wan's scheduler, which looks back, makes another video."""
+        whole, latents = self.made(cases.WAN, [99])
+        with mock.patch.object(running, "_state_of", lambda scheduler: {"_step_index": scheduler.step_index}):
+            _, again = self.made(cases.WAN, [3, 99])
+        self.assertFalse(torch.equal(latents, again))
+
+    def test_anothers_video_is_refused(self):
+        bench = opened(cases.WAN)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "video")
+            bench.complete(configurations.parse("draft_60", "torch"), path, lambda: 0.0, False, 1.0)
+            with self.assertRaisesRegex(ValueError, "wanted the video of tiny_wan, draft_90, 6 steps, found that of"):
+                bench.complete(configurations.parse("draft_90", "torch"), path, lambda: 0.0, False, 1.0)

@@ -2,17 +2,19 @@
 
 import contextlib
 import functools
+import os
 import statistics
+import time
 
+import torch
 from draftattention.diffusers import intercept_self_attention
 
 from lab.shared.timing import summary
 
-from . import backends, configurations, pipeline, profiling, text
+from . import backends, budget, configurations, pipeline, profiling, running, text, whole
 from .mask_look import MaskLook
 from .recorder import input_of, name_of
 from .stopwatch import medians
-from .whole import FRAMES_A_SECOND, complete_metrics, write_video
 
 
 class Bench:
@@ -62,7 +64,7 @@ class Bench:
         return configurations.kernel_of(configuration, self.device, self.best)
 
     def run(self, **more):
-        return pipeline.run(self.shape, self.pipeline, self.embeddings, self.clock, **more)
+        return running.denoise(self.shape, self.pipeline, self.embeddings, self.clock, **more)
 
     def warm_up(self, recorded):
         """One step that is not timed: libraries load, memory is taken. The draft mask of one call may be recorded."""
@@ -105,28 +107,34 @@ class Bench:
         )
 
     def decoding(self):
-        """One step, then the VAE and the file."""
+        """The VAE on random latents, and the file."""
         before = self.recorder.state()
-        configuration = configurations.parse("draft_90", self.kernel)
         pipeline.peak_of(self.device)
-        with configurations.attending(configuration, self.pipeline, self.kernel_of(configuration)):
-            run = self.run(stop_after=1, decoded=True)
+        latents = self.latents()
+        frames, decode_s, postprocess_s = running.decode(self.shape, self.pipeline, self.embeddings, self.clock, latents)
         peak = pipeline.peak_of(self.device)
-        notes = {"vae": f"{type(self.pipeline.vae).__name__}, {name_of(self.vae_element)}, tiled"}
+        notes = {"vae": f"{type(self.pipeline.vae).__name__}, {name_of(self.vae_element)}, tiled", "latents": "normal"}
         self.recorder.write(
             self.shape,
             {"part": "vae"},
-            {"postprocess_ms": 1e3 * run.postprocess_s} | peak,
+            {"postprocess_ms": 1e3 * postprocess_s} | peak,
             before=before,
-            timing=summary([1e3 * run.decode_s]) | {"warmup": 0},
+            timing=summary([1e3 * decode_s]) | {"warmup": 0},
             notes=notes,
         )
-        self._file(run.frames)
+        pipeline.freed(self.device)
+        self._file(frames)
+
+    def latents(self):
+        frames, height, width = self.shape.grid  # a patch has 2 x 2 of them
+        size = 1, self.shape.transformer["in_channels"], frames, 2 * height, 2 * width
+        generator = torch.Generator(self.device).manual_seed(pipeline.SEED)
+        return torch.randn(size, generator=generator, device=self.device)
 
     def _file(self, frames):
         before = self.recorder.state()
         try:
-            seconds, size = write_video(frames[0], FRAMES_A_SECOND[self.shape.family])
+            seconds, size = whole.write_video(frames, whole.FRAMES_A_SECOND[self.shape.family])
         except (ImportError, OSError) as error:
             self.recorder.write(self.shape, {"part": "file"}, status="skipped", reason=f"no file: {error}")
             return None
@@ -198,34 +206,62 @@ class Bench:
             },
         )
 
-    def complete(self, configuration, embeddings=None, text_s=None):
-        """A whole video of all steps. embeddings, text_s: of the text that was encoded for it, None: random ones."""
-        before = self.recorder.state()
+    def complete(self, configuration, path, left_s, with_text, decoding_s):
+        """A whole video of all steps: whether it is done. One that does not fit into left_s() seconds is kept at `path`
+        and goes on with the next call. with_text: by the encoders' embeddings, else random ones; decoding_s: what
+        decoding will take."""
+        shape, before = self.shape, self.recorder.state()
         dense = configurations.parse(configuration.dense, self.kernel)
-        count = self.shape.dense_steps if configuration.is_draft else 0
+        count = shape.dense_steps if configuration.is_draft else shape.steps
         pair = (dense, self.kernel_of(dense)), (configuration, self.kernel_of(configuration))
         self.linears(configuration.fp8)
-        kept, self.embeddings = self.embeddings, embeddings or self.embeddings
         pipeline.peak_of(self.device)
-        try:
-            with configurations.Switch(self.pipeline, *pair, count) as switch:
-                run = self.run(decoded=True, at_end=switch.at_end)
-        finally:
-            self.embeddings = kept
-        peak = pipeline.peak_of(self.device)
-        metrics = complete_metrics(run, count, configuration.is_draft) | peak
+        of = f"{shape.name}, {configuration.name}, {shape.steps} steps"
+        video = whole.Video.load(path, of, self.device)
+        if video is None:
+            video = whole.Video(of, *(self.encoded() if with_text else (self.embeddings, None)))
+        video.sittings += 1
+        if video.done < shape.steps:
+            self._go_on(video, pair, count, left_s)
+            video.peak_gb = max(video.peak_gb, pipeline.peak_of(self.device).get("peak_memory_gb", 0.0))
+            video.save(path)
+        if video.done < shape.steps or left_s() < decoding_s:
+            return False
+        frames, *seconds = running.decode(shape, self.pipeline, video.embeddings, self.clock, video.run.latents)
         file_s = None
         with contextlib.suppress(ImportError, OSError):
-            file_s, _ = write_video(run.frames[0], FRAMES_A_SECOND[self.shape.family])
-        parts = {"text_s": text_s, "file_s": file_s}
-        left_out = [name.removesuffix("_s") for name, seconds in parts.items() if seconds is None]
-        metrics |= {name: seconds for name, seconds in parts.items() if seconds is not None}
-        metrics["whole_s"] = run.wall_s + sum(seconds for seconds in parts.values() if seconds is not None)
+            file_s, _ = whole.write_video(frames, whole.FRAMES_A_SECOND[shape.family])
+        left_out = [name for name, value in (("text", video.text_s), ("file", file_s)) if value is None]
+        video.peak_gb = max(video.peak_gb, pipeline.peak_of(self.device).get("peak_memory_gb", 0.0))
+        metrics = whole.complete_metrics(video, count, sum(seconds), file_s)
+        config = configuration.config(pair[1][1]) | {"part": "complete", "dense_by": dense.name, "dense_kernel": pair[0][1]}
         self.recorder.write(
-            self.shape,
-            configuration.config(pair[1][1]) | {"part": "complete", "dense_by": dense.name, "dense_kernel": pair[0][1]},
+            shape,
+            config,
             metrics,
             before=before,
-            timing=summary([step.whole_ms for step in run.steps]) | {"warmup": 1},
-            notes={"measured": "every step, nothing extrapolated", "left_out": ", ".join(left_out) or "nothing"},
+            timing=summary([step.whole_ms for step in video.run.steps]) | {"warmup": 1},
+            notes={
+                "measured": "every step, nothing extrapolated",
+                "sittings": str(video.sittings),
+                "left_out": ", ".join(left_out) or "nothing",
+            },
         )
+        os.remove(path)
+        return True
+
+    def _go_on(self, video, pair, count, left_s):
+        """Steps of a video while another one fits into left_s() seconds."""
+        longest, last = 0.0, time.monotonic()
+
+        def at_end(step):
+            nonlocal longest, last
+            switch.at_end(step)
+            self.clock.wait()
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+            return left_s() < budget.MARGIN * longest + budget.SAVING_S
+
+        with configurations.Switch(self.pipeline, *pair, count, video.done) as switch:
+            video.run = running.denoise(
+                self.shape, self.pipeline, video.embeddings, self.clock, at_end=at_end, begun=video.run
+            )

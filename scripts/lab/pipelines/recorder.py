@@ -19,7 +19,8 @@ class Recorder:
 
     def __init__(self, file, machine, build, nvml, device):
         self._file, self._machine, self._build, self._nvml = file, machine, build, nvml
-        self.device = torch.device(device)
+        self.device, self.path = torch.device(device), file.name
+        self.heard = lambda record: None  # is told of each record
 
     def state(self):
         return self._nvml.state()
@@ -41,7 +42,7 @@ class Recorder:
         )
         self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
         self._file.flush()
-        return record
+        self.heard(record)
 
 
 def name_of(element):

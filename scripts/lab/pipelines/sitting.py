@@ -45,17 +45,20 @@ class Done:
     cells: set = field(default_factory=set)  # (shape, part, configuration, turn)
     steps: list = field(default_factory=list)  # (shape, configuration, seconds of a step)
     best: dict = field(default_factory=dict)  # shape: backend
+    seconds: dict = field(default_factory=dict)  # (shape, part): of the VAE and the file
 
     @classmethod
     def read(cls, records, gpu):
         done = cls()
         for record in records:
             mine = (record.get("machine") or {}).get("gpu") == gpu
-            if record["experiment"] == EXPERIMENT and mine and record["status"] != "failed":
+            if record["experiment"] == EXPERIMENT and mine:
                 done.add(record)
         return done
 
     def add(self, record):
+        if record["status"] == "failed":
+            return
         config, shape = record["config"], record["input"]["shape"]
         part, name, skipped = config["part"], config.get("configuration"), record["status"] == "skipped"
         self.cells.add((shape, part, name, None if skipped else config.get("turn")))
@@ -63,6 +66,9 @@ class Done:
             self.steps.append((shape, name, record["metrics"]["step_ms"] / 1e3))
         if part == "backends" and not skipped:
             self.best[shape] = record["notes"]["best"]
+        if part in ("vae", "file") and not skipped:
+            more = record["metrics"].get("postprocess_ms", 0.0)
+            self.seconds[shape, part] = (record["timing"]["median_ms"] + more) / 1e3
 
     def has(self, shape, part, configuration=None, turn=None):
         """Whether a cell is there; one that was skipped is, in all turns."""
@@ -77,6 +83,7 @@ class Sitting:
         self._type, self._say = recorder.device.type, say
         self.speeds = budget.Speeds(self._type)
         self.left, self.failed = [], []
+        recorder.heard = done.add
 
     def run(self):
         """The exit status. Raises DeviceLost."""
@@ -99,8 +106,9 @@ class Sitting:
             more = ", more than a whole sitting" * (seconds > self.budget.whole_s)
             self.left.append(f"{name} (about {seconds:.0f} s{more})")
             return False
+        whole = failed = False
         try:
-            work()
+            whole = work() is not False
         except Exception as error:  # out of memory, a kernel that gives up: said, and the others are measured
             reason = configurations.why_unavailable(error)
             status = "skipped" if reason else "failed"
@@ -111,15 +119,14 @@ class Sitting:
             if recorded or status == "failed":
                 config = configuration.config("none") if configuration else {}
                 config |= {"part": part} | ({"turn": turn} if turn else {})
-                record = self.recorder.write(shape, config, status=status, reason=reason)
-                if status == "skipped":
-                    self.done.add(record)
+                self.recorder.write(shape, config, status=status, reason=reason)
             self._require_device(error)
-            return False
-        finally:
+            failed = True
+        if failed:  # the error held what it was about
             pipeline.freed(self.recorder.device)
-        self._say(f"{name}: done, {self.budget.left_s():.0f} s left")
-        return True
+            return False
+        self._say(f"{name}: {'done' if whole else 'begun'}, {self.budget.left_s():.0f} s left")
+        return whole
 
     def _require_device(self, error):
         if self._type == "cuda" and not isinstance(error, torch.OutOfMemoryError):
@@ -160,7 +167,7 @@ class ShapeSitting:
         if not self.open():
             return
         if wants_video:
-            self.measure("vae", self.step_s(WARM_UP) + self.decoding_s(), bench.decoding)
+            self.measure("vae", self.decoding_s(), bench.decoding)
         if wants_backends:
             self.measure("backends", budget.TRIALS_S[self.type], bench.backends)
         for configuration, number in turns:
@@ -199,6 +206,10 @@ class ShapeSitting:
         return self.speeds.step_s(self.shape.name, name, self.flops(name))
 
     def decoding_s(self):
+        """What the VAE and the file will take."""
+        known = [self.done.seconds.get((self.shape.name, part)) for part in ("vae", "file")]
+        if None not in known:
+            return budget.MARGIN * sum(known) + budget.SAVING_S
         return budget.DECODING_S[self.type] * self.shape.width * self.shape.height * self.shape.frames
 
     def of_one(self, part, seconds, work, configuration, turn=None):
@@ -221,13 +232,17 @@ class ShapeSitting:
         self.of_one("steps", self.plan.steps_timed * self.step_s(name), work, configuration, number)
 
     def complete(self, configuration):
-        steps = self.shape.steps
-        count = self.shape.dense_steps if configuration.is_draft else steps
-        seconds = count * self.step_s(configuration.dense) + (steps - count) * self.step_s(configuration.name)
-        seconds += self.decoding_s() + (budget.TEXT_S[self.type] if self.plan.text else 0.0)
+        """A whole video, as many of its steps as fit: some at least, or it is left."""
+        some = min(3, self.shape.steps)
+        seconds = some * self.step_s(configuration.dense) + budget.SAVING_S
+        seconds += budget.TEXT_S[self.type] if self.plan.text else 0.0
+        path = f"{self.sitting.recorder.path}.{self.shape.name}.{configuration.name}"
 
         def work():
-            embeddings = self.bench.encoded() if self.plan.text else (None, None)
-            self.bench.complete(configuration, *embeddings)
+            left_s, decoding_s = self.sitting.budget.left_s, self.decoding_s()
+            whole = self.bench.complete(configuration, path, left_s, self.plan.text, decoding_s)
+            if not whole:
+                self.sitting.left.append(f"{self.shape.name} complete {configuration.name} (begun: {path})")
+            return whole
 
         self.of_one("complete", seconds, work, configuration)

@@ -60,10 +60,11 @@ class Step:
 
 
 class StepWatch:
-    """Marks the moments of a pipeline's loop: a context manager around its call; end() belongs at each step's end."""
+    """Marks the moments of a pipeline's loop: a context manager around its call; end() belongs at each step's end. state:
+    of the scheduler, for its first step, where an earlier run was stopped."""
 
-    def __init__(self, pipeline, clock):
-        self._pipeline, self._clock = pipeline, clock
+    def __init__(self, pipeline, clock, state=None):
+        self._pipeline, self._clock, self._state = pipeline, clock, state
         self._passes, self._scheduled, self._ends = [[]], [], []
         self.prediction = None  # the last pass's output
 
@@ -87,6 +88,9 @@ class StepWatch:
         self.prediction = output[0]
 
     def _schedule(self, *arguments, **more):
+        if self._state is not None:
+            vars(self._pipeline.scheduler).update(self._state)
+            self._state = None
         begin = self._clock.mark()
         found = self._step(*arguments, **more)
         self._scheduled.append((begin, self._clock.mark()))

@@ -3,7 +3,7 @@ projection from single calls was worth."""
 
 import pandas as pd
 
-from .. import style
+from .. import pipelines_plots
 from ..calls import PAPER_NAMES
 from ..finding import CAVEAT, CONTRADICTED, NOT_TESTABLE, Judged, percent, table_of
 from ..pipelines import BASELINES, DENSE, pipelines, plain_name
@@ -82,7 +82,6 @@ PROFILE = {
     "commit": "commit",
 }
 PAPERS = "hunyuan_768p", "wan_768p"  # shapes of the figure
-MOST_PANELS, MOST_BARS = 3, 14
 
 
 def judge(records, paper, plots):
@@ -93,7 +92,7 @@ def judge(records, paper, plots):
         return Judged(NOT_TESTABLE, facts)
     compared = _compared(every, records, paper)
     tables = [_videos_table(videos), _parts_table(every), _profile_table(every)]
-    pictures = _pictures(every, plots)
+    pictures = pipelines_plots.pictures(every, plots)
     facts |= {
         "gpus": ", ".join(sorted({pipeline.gpu for pipeline in every})),
         "compared": compared,
@@ -242,45 +241,3 @@ def _shares(pipeline, cell):
     copies = [one["kernel"] for one in call if one["class"] == "copies"]
     name = cell.config.get("configuration")
     return {"pipeline": pipeline, "name": name, "shares": shares, "kernels": len(call), "copies": len(copies)}
-
-
-def _pictures(every, folder):
-    """Stacked bars of each video's parts, a panel a shape of the paper."""
-    chosen = [pipeline for pipeline in every if any(video.parts for video in pipeline.videos.values())]
-    more, chosen = style.left_out(len(chosen), MOST_PANELS, "models"), chosen[:MOST_PANELS]
-    if not chosen or not all(video.cell.drawable for pipeline in chosen for video in pipeline.videos.values()):
-        return []
-    figure, axes = style.panels(1, len(chosen), 3.8)
-    handles = {}
-    for axis, pipeline in zip(axes[0], chosen):
-        videos = sorted((video for video in pipeline.videos.values() if video.parts), key=lambda video: -video.timed_s)
-        videos = style.thinned(videos, MOST_BARS)
-        for place, video in enumerate(videos):
-            parts = video.parts
-            sparse_s = (parts.steps - parts.dense_steps) * parts.sparse_step_s
-            stack = (
-                ("dense steps", parts.steps_s - sparse_s, "#B0B0B0"),
-                ("sparse steps", sparse_s, style.BLUE),
-                ("text, VAE, file", parts.whole_s - parts.steps_s, style.ORANGE),
-            )
-            bottom = 0.0
-            for label, seconds, colour in stack:
-                axis.bar(place, seconds, 0.7, bottom=bottom, color=colour, label=label)
-                bottom += seconds
-            style.above(axis, place, bottom, f"{bottom:.0f}", 7)
-        axis.set_xticks(range(len(videos)), [_tick(video) for video in videos], rotation=90, fontsize=7)
-        axis.grid(axis="x", visible=False)
-        axis.set_title(pipeline.name, loc="left", fontsize=9)
-        axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
-        style.collect(handles, axis)
-    axes[0][0].set_ylabel("one video (s)")
-    style.legend_strip(figure, list(handles.values()), list(handles), 3)
-    caption = (
-        "A whole video by its parts, from timed steps, at full size with random weights; the first 25% of a sparse one's"
-        f" steps are dense, by our kernel. On {', '.join(sorted({pipeline.gpu for pipeline in chosen}))}.{more}"
-    )
-    return [(style.save(figure, folder, "pipelines"), caption)]
-
-
-def _tick(video):
-    return video.name.replace("dense_", "dense, ").replace("draft_", "draft ").replace("_", " ")
