@@ -48,6 +48,33 @@ class Names(unittest.TestCase):
         self.assertIsNone(configurations.why_unavailable(ValueError("q: wanted more")))
         self.assertEqual(configurations.why_unavailable(ValueError("kernel: mma wants more")), "kernel: mma wants more")
 
+    def test_linear_layers_come_back(self):
+        """From FP8 to bfloat16 the weights are made anew, from the same seed; also where quantising gave up on the way."""
+        bench = opened(cases.HUNYUAN)
+        weight = lambda: bench.pipeline.transformer.transformer_blocks[0].attn.to_q.weight
+        before = weight().clone()
+
+        def quantise(transformer, shape):
+            transformer.transformer_blocks[0].attn.to_q.weight.data.mul_(2)
+
+        def give_up(transformer, shape):
+            quantise(transformer, shape)
+            raise configurations.Unavailable("torchao: no")
+
+        with mock.patch.object(configurations, "quantise_linears", quantise):
+            bench.linears(True)
+            bench.linears(True)  # once only
+        self.assertTrue(torch.equal(weight(), 2 * before))
+        bench.linears(False)
+        self.assertTrue(torch.equal(weight(), before))
+        with mock.patch.object(configurations, "quantise_linears", give_up):
+            with self.assertRaises(configurations.Unavailable):
+                bench.linears(True)
+        self.assertTrue(bench.rebuilds(configurations.parse("dense_own")))
+        bench.linears(False)
+        self.assertTrue(torch.equal(weight(), before))
+        self.assertEqual(len(bench.run(stop_after=1).steps), 1)
+
     def test_a_video_is_dense_first_and_sparse_then(self):
         bench = opened(cases.WAN)
         seen, attend = [], draftattention.draft_attention

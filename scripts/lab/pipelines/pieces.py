@@ -185,6 +185,8 @@ class Bench:
         self.linears(configuration.fp8)
         with configurations.attending(configuration, self.pipeline, kernel):
             found = profiling.profiled(lambda: self.run(stop_after=1))
+        if self.device.type == "cuda" and not found.on_gpu:
+            raise RuntimeError("wanted the GPU's kernels, found none: the profiler may not look at them here")
         kinds = found.by_class()
         call = found.one_call()
         metrics = {f"profile_{kind}_ms": ms for kind, ms in kinds.items()}
@@ -202,7 +204,7 @@ class Bench:
                 "one_call": [
                     {"kernel": profiling.shortened(each.name), "class": each.kind, "ms": each.ms} for each in call
                 ],
-                "by": "operators of the CPU, not kernels" if self.device.type == "cpu" else "kernels of the GPU",
+                "by": "kernels of the GPU" if found.on_gpu else "operators of the CPU, not kernels",
             },
         )
 

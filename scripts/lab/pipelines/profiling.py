@@ -52,6 +52,7 @@ class Kernel:
 class Profile:
     kernels: list  # of Kernel, in the order of their begin
     labels: list  # (begin, end) of each labelled call on the host, in microseconds
+    on_gpu: bool = True  # else operators stand for kernels
 
     def by_class(self):
         """{class: milliseconds}, all classes."""
@@ -112,8 +113,9 @@ def read_trace(trace):
         for event in events
         if event["name"] == LABEL and event.get("cat") == "user_annotation"
     ]
+    on_gpu = bool(kernels)
     kernels = kernels or _operators(events)
-    return Profile(sorted(kernels, key=lambda kernel: kernel.begin_us), sorted(labels))
+    return Profile(sorted(kernels, key=lambda kernel: kernel.begin_us), sorted(labels), on_gpu)
 
 
 def _operators(events):

@@ -113,7 +113,10 @@ class Profiles(unittest.TestCase):
                 event("aten::mul", "cpu_op", 100, 7),
             ]
         }
-        found = {each.name: each.ms for each in profiling.read_trace(trace).kernels}
+        profile = profiling.read_trace(trace)
+        self.assertFalse(profile.on_gpu)
+        self.assertTrue(profiling.read_trace(self.trace()).on_gpu)
+        found = {each.name: each.ms for each in profile.kernels}
         for name, wanted in (("linear", 0.02), ("addmm", 0.05), ("copy_", 0.03), ("mul", 0.007)):
             self.assertAlmostEqual(found[f"aten::{name}"], wanted)
 

@@ -9,7 +9,8 @@ import torch
 from .pipeline import SEED, freed
 from .stopwatch import StepWatch
 
-KEPT_APART = ("timesteps", "sigmas")  # of a scheduler: set by every run alike
+# Of a scheduler: what every run sets alike, and on devices of its own.
+KEPT_APART = ("timesteps", "sigmas", "betas", "alphas", "alphas_cumprod", "alpha_t", "sigma_t", "lambda_t")
 
 
 @dataclass
