@@ -86,7 +86,9 @@ class Names(unittest.TestCase):
         with mock.patch.object(draftattention, "draft_attention", noted):
             with tempfile.TemporaryDirectory() as folder:
                 path = os.path.join(folder, "video")
-                self.assertTrue(bench.complete(configurations.parse("draft_90", "torch"), path, lambda: 1e9, False, 1.0))
+                self.assertTrue(
+                    bench.complete(configurations.parse("draft_90", "torch"), path, lambda: 1e9, False, 1.0)
+                )
                 self.assertEqual(os.listdir(folder), [])
         calls = cases.WAN.layers * cases.WAN.passes
         self.assertEqual(seen, [0.0] * (2 * calls) + [0.9] * (4 * calls))

@@ -111,7 +111,9 @@ class Bench:
         before = self.recorder.state()
         pipeline.peak_of(self.device)
         latents = self.latents()
-        frames, decode_s, postprocess_s = running.decode(self.shape, self.pipeline, self.embeddings, self.clock, latents)
+        frames, decode_s, postprocess_s = running.decode(
+            self.shape, self.pipeline, self.embeddings, self.clock, latents
+        )
         peak = pipeline.peak_of(self.device)
         notes = {"vae": f"{type(self.pipeline.vae).__name__}, {name_of(self.vae_element)}, tiled", "latents": "normal"}
         self.recorder.write(
@@ -236,7 +238,11 @@ class Bench:
         left_out = [name for name, value in (("text", video.text_s), ("file", file_s)) if value is None]
         video.peak_gb = max(video.peak_gb, pipeline.peak_of(self.device).get("peak_memory_gb", 0.0))
         metrics = whole.complete_metrics(video, count, sum(seconds), file_s)
-        config = configuration.config(pair[1][1]) | {"part": "complete", "dense_by": dense.name, "dense_kernel": pair[0][1]}
+        config = configuration.config(pair[1][1]) | {
+            "part": "complete",
+            "dense_by": dense.name,
+            "dense_kernel": pair[0][1],
+        }
         self.recorder.write(
             shape,
             config,
