@@ -18,6 +18,7 @@ from ._attention import QuantisedAttention, attention, kernels
 from ._dropin import block_attention, draft_attention, draft_mask
 from ._lists import BlockLists, draft_lists, lists_from_mask
 from ._order import from_region_order, to_region_order
+from ._packing import packed_attention
 
 __all__ = [
     "BlockLists",
@@ -30,5 +31,6 @@ __all__ = [
     "from_region_order",
     "kernels",
     "lists_from_mask",
+    "packed_attention",
     "to_region_order",
 ]

@@ -4,8 +4,7 @@ projection, QK-norm and RoPE, with tensors [batch, tokens, heads, head_dim]. The
 While an intercepted processor runs, the global name dispatch_attention_fn of its module is a router. The router sends a
 call to the handler in a context variable, so that threads, nested calls and exceptions do not disturb each other.
 
-A copy of an intercepted model, by copy.deepcopy, pickle or torch.save, is the model without the interception.
-valid_tokens() finds out which tokens of a call are padding."""
+A copy of an intercepted model, by copy.deepcopy, pickle or torch.save, is the model without the interception."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ._checks import refuse
+from ._functional import FunctionalCalls
 
 _NAME = "dispatch_attention_fn"
 _handler: ContextVar[Callable[..., torch.Tensor] | None] = ContextVar("handler", default=None)
@@ -28,9 +27,14 @@ _lock = threading.Lock()
 _users: dict[int, tuple[int, Callable[..., torch.Tensor]]] = {}  # id of a module's globals -> (running calls, original)
 
 
+def _globals(processor: Any) -> dict[str, Any]:
+    function = processor if inspect.ismethod(processor) else type(processor).__call__
+    return getattr(inspect.unwrap(function), "__globals__", {})
+
+
 def _namespace(processor: Any) -> dict[str, Any]:
     """The globals in which a processor looks up its attention function. Raises ImportError if it is not there."""
-    names = getattr(inspect.unwrap(type(processor).__call__), "__globals__", {})
+    names = _globals(processor)
     if not callable(names.get(_NAME)):
         import diffusers
 
@@ -79,6 +83,14 @@ def _rerouted(names: dict[str, Any], handler: Callable[..., torch.Tensor]) -> It
                 names[_NAME] = original
 
 
+def _interceptor(processor: Any, functional: bool) -> tuple[str, Callable[..., Any]]:
+    """The attention function that a processor, or a module's forward(), calls, and what reroutes its calls to a handler.
+    Raises ImportError if it does not call dispatch_attention_fn, and `functional` does not allow PyTorch's own."""
+    if functional and not callable(_globals(processor).get(_NAME)):
+        return "scaled_dot_product_attention", FunctionalCalls
+    return _NAME, functools.partial(_rerouted, _namespace(processor))
+
+
 def _forwarded(name: str) -> property:
     """An attribute of the wrapped processor. It exists only if the processor has it, since diffusers uses hasattr."""
     return property(
@@ -95,9 +107,9 @@ class InterceptedProcessor:
     _attention_backend = _forwarded("_attention_backend")  # written by set_attention_backend
     _parallel_config = _forwarded("_parallel_config")  # written by enable_parallelism
 
-    def __init__(self, processor: Any, attend: Callable[..., torch.Tensor] | None):
+    def __init__(self, processor: Any, attend: Callable[..., torch.Tensor] | None, functional: bool = False):
         self.processor, self.attend = processor, attend
-        self._names = _namespace(processor)
+        self._called, self._rerouted = _interceptor(processor, functional)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Copies and files hold the wrapped processor alone."""
@@ -124,10 +136,11 @@ class InterceptedProcessor:
             dense = functools.partial(original, query, key, value, attn_mask=attn_mask, **options)
             return attend(query, key, value, attn_mask, options, dense)
 
-        with _rerouted(self._names, handler):
+        with self._rerouted(handler):
             out = self.processor(*args, **kwargs)
         if not reached:  # the processor ran its own attention: refuse rather than be dense silently
-            raise RuntimeError(f"draftattention: wanted {_NAME} called by {type(self.processor).__name__}, found none")
+            name = getattr(self.processor, "__qualname__", type(self.processor).__name__)
+            raise RuntimeError(f"draftattention: wanted {self._called} called by {name}, found none")
         return out
 
 
@@ -145,7 +158,7 @@ def _kind_over(kind: type) -> type[InterceptedProcessor]:
 class Installed:
     """An attention module whose calls are intercepted."""
 
-    def __init__(self, attention: Any, attend: Callable[..., torch.Tensor]):
+    def __init__(self, attention: Any, attend: Callable[..., torch.Tensor], functional: bool = False):
         """Raises ImportError if its processor does not call dispatch_attention_fn, ValueError if it is intercepted
         already."""
         processor = attention.processor
@@ -158,8 +171,15 @@ class Installed:
                 "a capture (remove() it first)"
             )
 
-        self._attention, self._ours = attention, _kind_over(type(processor))(processor, attend)  # type: ignore[arg-type]
-        attention.set_processor(self._ours)
+        kind = _kind_over(type(processor))  # type: ignore[arg-type]
+        self._attention, self._ours = attention, kind(processor, attend, functional)
+        self._set(self._ours)
+
+    def _set(self, processor: Any) -> None:
+        if hasattr(self._attention, "set_processor"):
+            self._attention.set_processor(processor)
+        else:  # Mochi's
+            self._attention.processor = processor
 
     def found(self) -> str:
         """The class name of the processor that has replaced ours; "" if ours is still in place."""
@@ -169,7 +189,7 @@ class Installed:
     def undo(self) -> None:
         self._ours.attend = None  # first, so that ours has no effect even if another processor has wrapped it
         if self._attention.processor is self._ours:
-            self._attention.set_processor(self._ours.processor)
+            self._set(self._ours.processor)
 
 
 class PassHook:
@@ -192,18 +212,3 @@ class PassHook:
             )
         # A do-nothing function of the standard library, so that loading the file does not need this package.
         return getattr, (contextlib.nullcontext(), "__exit__")
-
-
-def valid_tokens(mask: torch.Tensor | None, batch: int, tokens: int) -> tuple[int, ...]:
-    """How many tokens of each batch entry are valid by a key mask, bool [batch, 1, 1, tokens]. Raises ValueError unless
-    valid tokens come first."""
-    wanted = f"bool [{batch}, 1, 1, {tokens}], True up to the last valid token of each entry"
-    if mask is None:
-        return (tokens,) * batch
-    if mask.dtype != torch.bool or tuple(mask.shape) not in ((batch, 1, 1, tokens), (1, 1, 1, tokens)):
-        raise refuse("attn_mask", wanted, f"{mask.dtype} {list(mask.shape)}")
-    rows = mask.reshape(-1, tokens)
-    counts = rows.sum(dim=1, keepdim=True)
-    if not torch.equal(rows, torch.arange(tokens, device=mask.device) < counts):
-        raise refuse("attn_mask", wanted, "a valid token behind a masked one")
-    return tuple(counts.flatten().tolist() * (batch // len(rows)))

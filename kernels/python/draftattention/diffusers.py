@@ -1,21 +1,17 @@
-"""Draft attention in diffusers' video models: WanTransformer3DModel and HunyuanVideoTransformer3DModel.
+"""Draft attention in diffusers' video models (draftattention.models lists them), and in any other that is described.
 
     from draftattention.diffusers import apply_draft_attention
     control = apply_draft_attention(pipeline, sparsity=0.9)
     video = pipeline(prompt).frames[0]
 
-Needs diffusers >=0.35,<1 for Wan, >=0.36,<1 for HunyuanVideo. It is built on intercept_self_attention, which captures
-use too: that gives each block's self-attention after QK-norm and RoPE, with the token grid and the denoising step."""
+Needs diffusers >=0.35,<1, for some models a later one. It is built on intercept_self_attention, which captures use too:
+that gives each block's self-attention after QK-norm and RoPE, with the token grid and the denoising step."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import functools
 import math
 import operator
-import threading
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -23,13 +19,16 @@ import torch
 
 import draftattention
 
-from ._checks import autocast, number_of, refuse, require_strided, shape_text
+from ._checks import number_of, refuse
 from ._dropin import require_draft_attention
-from ._interception import Installed, PassHook, valid_tokens
-from ._models import attentions, chosen_layers, hooked, is_pipeline, list_of, patch_of, transformers_of, unwrapped
+from ._lookup import is_pipeline, list_of, transformers_of, unwrapped
+from ._packing import Packing
+from ._passes import AttentionCall, ModelCall, Watched
 from ._steps import CountedSteps, PipelineSteps
+from .models import Adapter
 
 __all__ = [
+    "Adapter",
     "AttentionCall",
     "DraftControl",
     "Interception",
@@ -37,136 +36,6 @@ __all__ = [
     "apply_draft_attention",
     "intercept_self_attention",
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelCall:
-    """One forward pass of a transformer."""
-
-    step: int  # counted from 0: an iteration of the denoising loop (Heun's method has two for most of its own steps)
-    steps: int  # how many run: fewer than the schedule's in video-to-video
-    timestep: float  # in the model's own unit
-    nth: int  # counted from 0 among the step's passes: with classifier-free guidance 0 is conditional, 1 unconditional
-    grid: tuple[int, int, int]  # frames, height and width in tokens, after patchify
-
-
-@dataclasses.dataclass(frozen=True)
-class AttentionCall:
-    """One self-attention call of a forward pass, after QK-norm and RoPE. Tensors are [batch, tokens, heads, head_dim]:
-    video tokens in (frame, row, column) order, then valid text tokens, then padding; under autocast in its type."""
-
-    model: ModelCall
-    layer: int
-    query: torch.Tensor
-    key: torch.Tensor
-    value: torch.Tensor
-    valid: tuple[int, ...]  # for each batch entry, how many tokens are not padding
-    scale: float | None  # softmax scale; None: 1 / sqrt(head_dim)
-    enable_gqa: bool  # key and value may have fewer heads, shared by query heads
-    dense: Callable[[], torch.Tensor]  # the model's own attention, as the model called it
-
-
-class _Watched:
-    """Follows one transformer's forward passes and sends their attention calls to `attend`."""
-
-    def __init__(
-        self, model: Any, steps: PipelineSteps | CountedSteps, attend: Callable[[AttentionCall], torch.Tensor]
-    ):
-        transformer = unwrapped(model)
-        self._steps, self._attend = steps, attend
-        self._patch, self._has_text = patch_of(transformer.config), hasattr(transformer, "transformer_blocks")
-        self._pass = threading.local()  # each thread's current pass: `call`, and `mask` with its valid tokens
-        self._installed: dict[int, Installed] = {}
-        self._lost: dict[int, str] = {}
-
-    def install(self, model: Any, layers: Iterable[int] | None) -> contextlib.ExitStack:
-        """Intercepts the chosen blocks; closing the returned stack undoes that."""
-        its = attentions(unwrapped(model))
-        with contextlib.ExitStack() as undo:
-            module = hooked(model)
-            hooks = PassHook(self.enter, warns=True), PassHook(self.leave, warns=False)
-            undo.callback(module.register_forward_pre_hook(hooks[0], with_kwargs=True).remove)
-            undo.callback(module.register_forward_hook(hooks[1], always_call=True).remove)
-            for layer in chosen_layers(layers, len(its)):
-                installed = Installed(its[layer], functools.partial(self.attention, layer))
-                self._installed[layer] = installed
-                undo.callback(installed.undo)
-            return undo.pop_all()
-
-    def lost(self) -> dict[int, str]:
-        """Layers whose processor somebody has replaced, with the new processor's class name."""
-        found = {layer: installed.found() for layer, installed in self._installed.items()}
-        return {layer: name for layer, name in found.items() if name}
-
-    def enter(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = dict(zip(("hidden_states", "timestep"), args)) | kwargs
-        latents, timestep = (_argument(name, given) for name in ("hidden_states", "timestep"))
-        if latents.dim() != 5:
-            axes = ["batch entries", "channels", "frames", "height", "width"]
-            raise refuse(
-                "hidden_states", f"5 axes, {shape_text(axes)}", f"{latents.dim()}, {shape_text(latents.shape)}"
-            )
-        lost = self.lost()
-        if lost != self._lost:
-            self._lost = lost
-            if lost:
-                warnings.warn(
-                    f"draftattention no longer acts in layers {sorted(lost)}, where {min(lost.values())} was "
-                    "set as attention processor (remove(), and apply again)",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-        place = self._steps.find(timestep)
-        frames, height, width = (size // patch for size, patch in zip(latents.shape[-3:], self._patch))
-        self._pass.call, self._pass.mask = ModelCall(*place, (frames, height, width)), None
-
-    def leave(self, *_: Any) -> None:
-        self._pass.call = self._pass.mask = None
-
-    def attention(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        mask: torch.Tensor | None,
-        options: dict[str, Any],
-        dense: Callable[[], torch.Tensor],
-    ) -> torch.Tensor:
-        model = getattr(self._pass, "call", None)
-        if model is None:
-            raise RuntimeError("draftattention: wanted a block's call by its transformer, found one on its own")
-        for name in ("dropout_p", "is_causal", "parallel_config"):  # parallel attention sees only a share of the tokens
-            if options.get(name):
-                raise refuse(name, "none", options[name])
-        batch, tokens = query.shape[:2]
-        video = math.prod(model.grid)
-        # All blocks of a pass share one mask, so that it is read back from the device once.
-        if self._pass.mask is None or self._pass.mask[0] is not mask:
-            self._pass.mask = mask, valid_tokens(mask, batch, tokens)
-        valid = self._pass.mask[1]
-        if key.shape[:2] != query.shape[:2] or min(valid) < video or (tokens != video and not self._has_text):
-            raise refuse(
-                f"layer {layer}",
-                f"self-attention of {' x '.join(map(str, model.grid))} = {video} tokens" + " and text" * self._has_text,
-                f"{list(valid)} valid of {tokens}, and {key.shape[1]} keys",
-            )
-        q, k, v = autocast(query, key, value)
-        return self._attend(
-            AttentionCall(model, layer, q, k, v, valid, options.get("scale"), bool(options.get("enable_gqa")), dense)
-        )
-
-
-def _argument(name: str, given: dict[str, Any]) -> torch.Tensor:
-    """One of the arguments of a transformer's forward pass. Raises TypeError if it is missing or is no tensor,
-    ValueError for a tensor that is not dense or has no values."""
-    if name not in given:
-        raise TypeError(f"{name}: wanted a torch.Tensor, found no such argument")
-    x = given[name]
-    require_strided(name, x)
-    if x.numel() == 0 or x.is_meta:
-        raise refuse(name, "a tensor with values", f"one on {x.device} of shape {list(x.shape)}")
-    return x
 
 
 def _steps_of(model_or_pipeline: Any, steps: int | None) -> PipelineSteps | CountedSteps:
@@ -195,15 +64,18 @@ class _Installation:
         attend: Callable[[AttentionCall], torch.Tensor],
         layers: Iterable[int] | None,
         steps: int | None,
+        adapter: Adapter | None,
     ):
         given = list_of(layers)
         layers = layers if given is None else given
         self._held, models = model_or_pipeline, transformers_of(model_or_pipeline)
         if not models:
             raise refuse("model", "a pipeline with a transformer", type(model_or_pipeline).__name__)
-        self._transformers = [unwrapped(model) for model in models]
+        if adapter is not None and not isinstance(adapter, Adapter):
+            raise refuse("adapter", "an Adapter of draftattention.models, or None", repr(adapter))
+        self._transformers = [unwrapped(model, adapter)[0] for model in models]
         counted = _steps_of(model_or_pipeline, steps)
-        self._watched = [_Watched(model, counted, attend) for model in models]
+        self._watched = [Watched(model, adapter, counted, attend) for model in models]
         with contextlib.ExitStack() as undo:
             for watched, model in zip(self._watched, models):
                 undo.enter_context(watched.install(model, layers))
@@ -265,12 +137,13 @@ def intercept_self_attention(
     *,
     layers: Iterable[int] | None = None,
     steps: int | None = None,
+    adapter: Adapter | None = None,
 ) -> Interception:
     """Calls `attend` in place of the chosen blocks' self-attention. It gets an AttentionCall and returns [batch,
     tokens, heads, head_dim], as the call's dense() does. Cross-attention and token refiners are not intercepted.
 
-    model_or_pipeline, layers, steps and the errors are those of apply_draft_attention."""
-    return Interception(_Installation(model_or_pipeline, attend, layers, steps))
+    model_or_pipeline, layers, steps, adapter and the errors are those of apply_draft_attention."""
+    return Interception(_Installation(model_or_pipeline, attend, layers, steps, adapter))
 
 
 class DraftControl(Interception):
@@ -297,16 +170,19 @@ def _of_entries(
     function: Callable[..., Any], call: AttentionCall, entries: slice, count: int, options: dict[str, Any]
 ) -> Any:
     """Calls draft_attention, or its check, with the first `count` tokens of some batch entries."""
-    rows = (x[entries, :count] for x in (call.query, call.key, call.value))
-    return function(
+    video = sum(map(math.prod, call.model.segments))
+    packing = Packing(call.model.segments, options["region"], call.query.device)
+    rows = (packing.pack(x[entries, :count]) for x in (call.query, call.key, call.value))
+    o = function(
         *rows,
-        call.model.grid,
+        packing.grid,
         layout="bnhd",
-        text_tokens=count - math.prod(call.model.grid),
+        text_tokens=count - video,
         scale=call.scale,
         enable_gqa=call.enable_gqa,
-        **options,
+        **(options | {"region": packing.region}),
     )
+    return None if o is None else packing.unpack(o)
 
 
 def _draft(call: AttentionCall, options: dict[str, Any]) -> torch.Tensor:
@@ -348,21 +224,25 @@ def apply_draft_attention(
     kernel: str = "auto",
     steps: int | None = None,
     remainder: str | None = None,
+    adapter: Adapter | None = None,
 ) -> DraftControl:
-    """Replaces the self-attention of diffusers' Wan and HunyuanVideo models by draft attention (arXiv 2505.14708).
+    """Replaces the self-attention of diffusers' video models by draft attention (arXiv 2505.14708).
 
-    model_or_pipeline  a WanTransformer3DModel, a HunyuanVideoTransformer3DModel, or a pipeline with one (or with two:
-                       Wan 2.2's transformer_2)
+    model_or_pipeline  a transformer of draftattention.models.ADAPTERS, or a pipeline with one (or with two: Wan 2.2's
+                       transformer_2); any other model with an `adapter`
     dense_steps        share of the denoising steps, from the first on, that keep the model's own attention; a step that
                        begins within this share is dense (section 4.1 of the paper: the first 25%). All passes of a step
                        are treated alike. Only steps that run count, fewer than the schedule's in video-to-video. Each
                        entry of the scheduler's timesteps is a step, so Heun's method has two for most of its own
-    layers             block numbers, HunyuanVideo's dual-stream blocks first, then the single-stream ones; None: all
+    layers             block numbers, HunyuanVideo's dual-stream blocks first, then the single-stream ones; VACE's control
+                       blocks behind the others; None: all
     steps              length of the schedule; for a bare transformer alone, whose steps are counted by the changes of
                        `timestep`: it falls or rises within a run, and equal ones in a row are one step. A pipeline's
                        steps are counted by its loop and its scheduler, which may be replaced; a denoising loop of your
                        own must call that scheduler's step()
-    others             as in draft_attention
+    adapter            how a model that is not in the list runs its self-attention; None: by its class
+    others             as in draft_attention. Text and other conditions are kept; where a model has several segments of
+                       video, blocks are as packed_attention says
 
     model_or_pipeline may be wrapped (torch.compile without fullgraph, PEFT, DataParallel, FSDP), at any depth. Its
     copies (deepcopy, pickle, torch.save) have the model's own attention, and a RuntimeWarning says so.
@@ -406,5 +286,5 @@ def apply_draft_attention(
         with torch.profiler.record_function("draft_attention"):
             return _draft(call, options)
 
-    control = DraftControl(_Installation(model_or_pipeline, attend, layers, steps))
+    control = DraftControl(_Installation(model_or_pipeline, attend, layers, steps, adapter))
     return control

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
 from diffusers_cases import numbers, wan
-from draftattention import _interception
+from draftattention import _interception, _tokens
 from draftattention.diffusers import apply_draft_attention, intercept_self_attention
 
 
@@ -138,7 +138,7 @@ class Refusals(unittest.TestCase):
         self.assertEqual(seen, [(0, 0), (0, 1)])
 
     def test_masks_that_are_no_padding_behind_the_text(self):
-        valid = _interception.valid_tokens
+        valid = _tokens.valid_tokens
         mask = torch.arange(6) < torch.tensor([[4], [6]])
         self.assertEqual(valid(mask[:, None, None], 2, 6), (4, 6))
         self.assertEqual(valid(mask[:1, None, None], 2, 6), (4, 4))

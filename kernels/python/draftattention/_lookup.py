@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ._checks import refuse
+from .models import ADAPTERS, Adapter
 
 PARTS = ("transformer", "transformer_2")  # attributes of a pipeline
 
@@ -26,55 +27,31 @@ def transformers_of(model_or_pipeline: Any) -> list[Any]:
     return [model for model in found if model is not None]
 
 
-def unwrapped(model: Any) -> Any:
-    """The Wan or HunyuanVideo transformer inside wrappers of any depth, such as torch.compile's, PEFT's, DataParallel's
-    or FSDP's. Raises ValueError if there is none, or more than one."""
-    import diffusers
-
-    kinds = [
-        getattr(diffusers, name)
-        for name in ("WanTransformer3DModel", "HunyuanVideoTransformer3DModel")
-        if hasattr(diffusers, name)
-    ]
-    wanted = "a WanTransformer3DModel, a HunyuanVideoTransformer3DModel or a pipeline with one"
-    if isinstance(model, tuple(kinds)):
-        return model
-    found = (
-        [part for part in model.modules() if isinstance(part, tuple(kinds))]
-        if isinstance(model, torch.nn.Module)
-        else []
-    )
-    if len(found) != 1:
-        name = type(model).__name__
-        raise refuse("model", wanted, f"{name} with {len(found)} of them" if found else name)
-    return found[0]
+def unwrapped(model: Any, adapter: Adapter | None = None) -> tuple[Any, Adapter]:
+    """The transformer inside wrappers of any depth, such as torch.compile's, PEFT's, DataParallel's or FSDP's, and its
+    adapter: the given one, or that of its class. Raises ValueError if there is none, or more than one."""
+    kinds = [(its.found(), its) for its in (ADAPTERS if adapter is None else (adapter,))]
+    parts = list(model.modules()) if isinstance(model, torch.nn.Module) else []
+    for chosen in ([model], parts):
+        found = [(part, its) for part in chosen for kind, its in kinds if kind is not None and isinstance(part, kind)]
+        if len(found) == 1:
+            return found[0]
+    names = [f"a {its.name}" for kind, its in kinds if kind is not None]
+    missing = [its.name for kind, its in kinds if kind is None]
+    wanted = f"{', '.join(names)} or a pipeline with one" + " (adapter= describes another)" * (adapter is None)
+    if missing:
+        wanted += f"; there is no {' and no '.join(missing)} in the diffusers that is installed"
+    name = type(model).__name__
+    raise refuse("model", wanted, f"{name} with {len(found)} of them" if found else name)
 
 
-def hooked(model: Any) -> torch.nn.Module:
+def hooked(model: Any, transformer: torch.nn.Module) -> torch.nn.Module:
     """The module on which to register hooks of the transformer's forward pass: torch.compile's wrapper if there is one,
     since a graph that is already compiled does not see a new hook of the module inside."""
-    transformer = unwrapped(model)
     for part in model.modules():
         if "_orig_mod" in part._modules and any(inner is transformer for inner in part.modules()):
             return part
     return transformer
-
-
-def attentions(transformer: Any) -> list[Any]:
-    """The self-attention module of each block, in order."""
-    if hasattr(transformer, "transformer_blocks"):
-        return [
-            block.attn
-            for blocks in (transformer.transformer_blocks, transformer.single_transformer_blocks)
-            for block in blocks
-        ]
-    return [block.attn1 for block in transformer.blocks]
-
-
-def patch_of(config: Any) -> tuple[int, int, int]:
-    """(frames, height, width) of a patch in latents."""
-    size = config.patch_size
-    return (config.patch_size_t, size, size) if isinstance(size, int) else tuple(size)
 
 
 def list_of(layers: Any) -> list[Any] | None:

@@ -1,0 +1,181 @@
+"""Follows the forward passes of a transformer, and gives each of its attention calls its place in the run and the order
+of its tokens."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import threading
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from ._checks import autocast, refuse, require_strided
+from ._forward import InstalledForward
+from ._interception import Installed, PassHook
+from ._lookup import chosen_layers, hooked, unwrapped
+from ._steps import CountedSteps, PipelineSteps
+from ._tokens import Grid, TokenOrder, checked_parts, gathered_mask, joined, parts_text, token_order, valid_tokens
+from .models import Adapter
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCall:
+    """One forward pass of a transformer."""
+
+    step: int  # counted from 0: an iteration of the denoising loop (Heun's method has two for most of its own steps)
+    steps: int  # how many run: fewer than the schedule's in video-to-video
+    timestep: float  # in the model's own unit
+    nth: int  # counted from 0 among the step's passes: with classifier-free guidance 0 is conditional, 1 unconditional
+    segments: tuple[Grid, ...]  # frames, height and width in tokens, after patchify, of each segment of video
+
+    @property
+    def grid(self) -> Grid:
+        """The video's grid: of all segments' frames. Raises ValueError for segments that differ in height or width."""
+        grid = joined(self.segments)
+        if grid is None:
+            raise refuse("grid", "segments of video that have one height and width", self.segments)
+        return grid
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionCall:
+    """One self-attention call of a forward pass, after QK-norm and RoPE. Tensors are [batch, tokens, heads, head_dim]:
+    video tokens in (frame, row, column) order, then tokens of text and other conditions, then padding, whatever the
+    model's own order is; under autocast in its type."""
+
+    model: ModelCall
+    layer: int
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    valid: tuple[int, ...]  # for each batch entry, how many tokens are not padding
+    scale: float | None  # softmax scale; None: 1 / sqrt(head_dim)
+    enable_gqa: bool  # key and value may have fewer heads, shared by query heads
+    dense: Callable[[], torch.Tensor]  # the model's own attention, as the model called it
+    entry: int = 0  # the first of its batch entries: a model may attend to one at a time
+
+
+class Watched:
+    """Follows one transformer's forward passes and sends their attention calls to `attend`."""
+
+    def __init__(
+        self,
+        model: Any,
+        adapter: Adapter | None,
+        steps: PipelineSteps | CountedSteps,
+        attend: Callable[[AttentionCall], torch.Tensor],
+    ):
+        self._transformer, self._adapter = unwrapped(model, adapter)
+        self._steps, self._attend = steps, attend
+        self._arguments = [*inspect.signature(type(self._transformer).forward).parameters][1:]  # without self
+        # Each thread's current pass: `call`, its tokens' `parts`, `entries` that a layer has attended to, and `order`: the
+        # last mask, batch and number of tokens with what they say.
+        self._pass = threading.local()
+        self._installed: dict[int, Installed | InstalledForward] = {}
+        self._lost: dict[int, str] = {}
+
+    def install(self, model: Any, layers: Iterable[int] | None) -> contextlib.ExitStack:
+        """Intercepts the chosen blocks; closing the returned stack undoes that."""
+        its = list(self._adapter.attentions(self._transformer))
+        with contextlib.ExitStack() as undo:
+            module = hooked(model, self._transformer)
+            hooks = PassHook(self.enter, warns=True), PassHook(self.leave, warns=False)
+            undo.callback(module.register_forward_pre_hook(hooks[0], with_kwargs=True).remove)
+            undo.callback(module.register_forward_hook(hooks[1], always_call=True).remove)
+            for layer in chosen_layers(layers, len(its)):
+                kind = Installed if callable(getattr(its[layer], "processor", None)) else InstalledForward
+                installed = kind(its[layer], functools.partial(self.attention, layer), self._adapter.functional)
+                self._installed[layer] = installed
+                undo.callback(installed.undo)
+            return undo.pop_all()
+
+    def lost(self) -> dict[int, str]:
+        """Layers whose processor somebody has replaced, with the new processor's class name."""
+        found = {layer: installed.found() for layer, installed in self._installed.items()}
+        return {layer: name for layer, name in found.items() if name}
+
+    def enter(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = dict(zip(self._arguments, args)) | kwargs
+        _, timestep = (_argument(name, given) for name in (self._adapter.latents, self._adapter.timestep))
+        parts = checked_parts(self._adapter.parts(self._transformer, given))
+        lost = self.lost()
+        if lost != self._lost:
+            self._lost = lost
+            if lost:
+                warnings.warn(
+                    f"draftattention no longer acts in layers {sorted(lost)}, where {min(lost.values())} was "
+                    "set as attention processor (remove(), and apply again)",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        place = self._steps.find(timestep)
+        segments = tuple(part for part in parts if isinstance(part, tuple))
+        self._pass.call, self._pass.parts = ModelCall(*place, segments), parts
+        self._pass.entries, self._pass.order = {}, None
+
+    def leave(self, *_: Any) -> None:
+        self._pass.call = self._pass.order = None
+
+    def _order_of(
+        self, layer: int, mask: torch.Tensor | None, batch: int, tokens: int, keys: int
+    ) -> tuple[TokenOrder, tuple[int, ...]]:
+        """A call's order of tokens, and how many of each entry are valid. Raises ValueError for tokens that are not those
+        of the pass's parts."""
+        # Blocks of a pass share one mask as a rule, so that it is read back from the device once.
+        last = self._pass.order
+        if last is not None and last[0] is mask and last[1:3] == (batch, tokens) and keys == tokens:
+            return last[3:]
+        order = token_order(self._pass.parts, tokens)
+        valid = (tokens,) * batch if order is None else valid_tokens(gathered_mask(mask, order), batch, tokens)
+        if order is None or keys != tokens or min(valid) < order.video_tokens:
+            raise refuse(
+                f"layer {layer}",
+                f"self-attention of {parts_text(self._pass.parts)}",
+                f"{list(valid)} valid of {tokens}, and {keys} keys",
+            )
+        self._pass.order = mask, batch, tokens, order, valid
+        return order, valid
+
+    def attention(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        options: dict[str, Any],
+        dense: Callable[[], torch.Tensor],
+    ) -> torch.Tensor:
+        model = getattr(self._pass, "call", None)
+        if model is None:
+            raise RuntimeError("draftattention: wanted a block's call by its transformer, found one on its own")
+        for name in ("dropout_p", "is_causal", "parallel_config"):  # parallel attention sees only a share of the tokens
+            if options.get(name):
+                raise refuse(name, "none", options[name])
+        batch, tokens = query.shape[:2]
+        order, valid = self._order_of(layer, mask, batch, tokens, key.shape[1])
+        entry = self._pass.entries.get(layer, 0)
+        self._pass.entries[layer] = entry + batch
+        q, k, v = (order.gather(x) for x in autocast(query, key, value))
+        scale, shared = options.get("scale"), bool(options.get("enable_gqa"))
+        call = AttentionCall(
+            model, layer, q, k, v, valid, scale, shared, lambda: order.gather(dense()), entry
+        )
+        return order.scatter(self._attend(call))
+
+
+def _argument(name: str, given: dict[str, Any]) -> torch.Tensor:
+    """One of the arguments of a transformer's forward pass. Raises TypeError if it is missing or is no tensor,
+    ValueError for a tensor that is not dense or has no values."""
+    if name not in given:
+        raise TypeError(f"{name}: wanted a torch.Tensor, found no such argument")
+    x = given[name]
+    require_strided(name, x)
+    if x.numel() == 0 or x.is_meta:
+        raise refuse(name, "a tensor with values", f"one on {x.device} of shape {list(x.shape)}")
+    return x

@@ -1,0 +1,30 @@
+"""LTX-Video: self-attention of video tokens alone. Latents are packed before the model, [batch, tokens, channels], so that
+the grid is what it is told beside them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._checks import refuse
+from .._tokens import Part
+from .adapter import Adapter
+
+
+def _parts(transformer: Any, given: Mapping[str, Any]) -> list[Part]:
+    sizes = {name: given.get(name) for name in ("num_frames", "height", "width")}
+    if any(size is None for size in sizes.values()) or given.get("video_coords") is not None:
+        raise refuse(
+            "num_frames, height, width",
+            "the grid of the video's tokens",
+            "coordinates of each token" if given.get("video_coords") is not None else sizes,
+        )
+    frames, height, width = sizes.values()
+    return [(frames, height, width)]
+
+
+ADAPTER = Adapter(
+    "LTXVideoTransformer3DModel",
+    attentions=lambda transformer: [block.attn1 for block in transformer.transformer_blocks],
+    parts=_parts,
+    guidance="batch",
+    functional=False,
+)
