@@ -32,6 +32,8 @@ class ModelCall:
     timestep: float  # in the model's own unit
     nth: int  # counted from 0 among the step's passes: with classifier-free guidance 0 is conditional, 1 unconditional
     segments: tuple[Grid, ...]  # frames, height and width in tokens, after patchify, of each segment of video
+    batch: int = 1  # entries of the pass's batch
+    guidance: str = "passes"  # where the branches of classifier-free guidance are: Adapter.guidance
 
     @property
     def grid(self) -> Grid:
@@ -101,7 +103,7 @@ class Watched:
 
     def enter(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = dict(zip(self._arguments, args)) | kwargs
-        _, timestep = (_argument(name, given) for name in (self._adapter.latents, self._adapter.timestep))
+        latents, timestep = (_argument(name, given) for name in (self._adapter.latents, self._adapter.timestep))
         parts = checked_parts(self._adapter.parts(self._transformer, given))
         lost = self.lost()
         if lost != self._lost:
@@ -115,7 +117,8 @@ class Watched:
                 )
         place = self._steps.find(timestep)
         segments = tuple(part for part in parts if isinstance(part, tuple))
-        self._pass.call, self._pass.parts = ModelCall(*place, segments), parts
+        self._pass.call = ModelCall(*place, segments, latents.shape[0], self._adapter.guidance)
+        self._pass.parts = parts
         self._pass.entries, self._pass.order = {}, None
 
     def leave(self, *_: Any) -> None:

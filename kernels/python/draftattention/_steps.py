@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -59,8 +60,9 @@ class PipelineSteps:
     step_index in schedulers that do not count, and after a callback has set new timesteps during a run. Each pass looks
     the pipeline's scheduler up again, since it may be replaced."""
 
-    def __init__(self, pipeline: Any):
-        self._pipeline, self._lock = pipeline, threading.Lock()
+    def __init__(self, pipeline: Any, given: Callable[[float], float] = lambda current: current):
+        """given  current_timestep -> what the pipeline gives its transformer as timestep"""
+        self._pipeline, self._given, self._lock = pipeline, given, threading.Lock()
         # Both as of the last pass. A pipeline whose run failed keeps its current_timestep, so that a timestep which is
         # already there does not mean that the pipeline is running.
         self._current = self._now()
@@ -153,7 +155,7 @@ class PipelineSteps:
         current = self._current
         if not (self._own_loop and isinstance(current, torch.Tensor) and current.numel() == 1 and timestep.dim() < 2):
             return
-        wanted = current.item()
+        wanted = self._given(current.item())
         if not abs(value - wanted) <= 2.0**-7 * abs(wanted):  # bfloat16 rounds by 2^-9
             raise refuse(
                 "timestep",

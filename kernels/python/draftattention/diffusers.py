@@ -38,14 +38,14 @@ __all__ = [
 ]
 
 
-def _steps_of(model_or_pipeline: Any, steps: int | None) -> PipelineSteps | CountedSteps:
+def _steps_of(model_or_pipeline: Any, adapter: Adapter, steps: int | None) -> PipelineSteps | CountedSteps:
     wanted = "the schedule's length for a transformer, a whole number from 1 on, None for a pipeline"
     if is_pipeline(model_or_pipeline):
         if steps is not None:
             raise refuse("steps", wanted, repr(steps))
         if model_or_pipeline.scheduler is None:
             raise refuse("pipeline", "one with a scheduler", "None as its scheduler")
-        return PipelineSteps(model_or_pipeline)
+        return PipelineSteps(model_or_pipeline, adapter.given)
     try:
         number = 0 if steps is None or isinstance(steps, bool) else operator.index(steps)
     except TypeError:
@@ -73,8 +73,9 @@ class _Installation:
             raise refuse("model", "a pipeline with a transformer", type(model_or_pipeline).__name__)
         if adapter is not None and not isinstance(adapter, Adapter):
             raise refuse("adapter", "an Adapter of draftattention.models, or None", repr(adapter))
-        self._transformers = [unwrapped(model, adapter)[0] for model in models]
-        counted = _steps_of(model_or_pipeline, steps)
+        found = [unwrapped(model, adapter) for model in models]
+        self._transformers = [transformer for transformer, _ in found]
+        counted = _steps_of(model_or_pipeline, found[0][1], steps)
         self._watched = [Watched(model, adapter, counted, attend) for model in models]
         with contextlib.ExitStack() as undo:
             for watched, model in zip(self._watched, models):

@@ -1,8 +1,9 @@
 """Captures Q, K, V and the attention output of a video model's blocks into a dump, while a diffusers pipeline runs.
 
-Models: WanPipeline (Wan2.1-T2V 1.3B and 14B) and HunyuanVideoPipeline, from a folder or by their hub name. Each chosen
-layer, step and branch becomes a capture named like layer12_step25_cond, written before the model goes on, in the
-model's element type; HunyuanVideo's captures end with the text tokens that are not padding.
+Models: every text-to-video pipeline whose transformer draftattention.models lists (Wan, HunyuanVideo, CogVideoX,
+LTX-Video, Mochi, ...), from a folder or by its hub name. Each chosen layer, step and branch becomes a capture named like
+layer12_step25_cond, written before the model goes on, in the model's element type: video tokens, then those of text that
+are not padding, if the model attends to both at once.
 
 Exit status 0: fine; 2: bad usage, or a model or run without what was asked for, one line on stderr and no file.
 """
@@ -74,7 +75,7 @@ def parse(arguments):
         required=True,
         type=numbers,
         metavar="LIST",
-        help="blocks from 0; HunyuanVideo's single-stream ones follow its dual-stream ones",
+        help="blocks from 0; HunyuanVideo's single-stream ones follow its dual-stream ones, VACE's control blocks the others",
     )
     add(
         "--at",

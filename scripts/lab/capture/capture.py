@@ -1,6 +1,8 @@
 """From a running pipeline to a dump: the self-attention calls asked for are written while it runs, one at a time."""
 
 import contextlib
+import dataclasses
+import functools
 import math
 import os
 import tempfile
@@ -9,6 +11,7 @@ from draftattention.diffusers import intercept_self_attention
 from qkv_dump import DumpError, DumpWriter, replaceable
 
 BRANCHES = ("cond", "uncond")  # a step's passes, in the order in which diffusers' pipelines make them
+ROWS = ("query", "key", "value")
 
 
 class CaptureError(ValueError):
@@ -63,17 +66,39 @@ class _Recorder:
     def __call__(self, call):
         step, layer = call.model.step, call.layer
         self.require_made(before=step, steps=call.model.steps)
-        branch = BRANCHES[call.model.nth] if call.model.nth < len(BRANCHES) else f"pass {call.model.nth}"
-        if step == 0 and branch in self.first:
-            self.require_fit(call, branch)
-        if (layer, step, branch) not in self.missing:
-            return call.dense()
+        branches = self.branches_of(call)
+        for branch, its in branches:
+            if step == 0 and branch in self.first:
+                self.require_fit(its, branch)
         o = call.dense()
-        self.write(f"layer{layer}_step{step}_{branch}", call, branch, o)
-        self.missing.remove((layer, step, branch))
+        for number, (branch, its) in enumerate(branches):
+            if (layer, step, branch) in self.missing:
+                entries = o if its is call else o[number : number + 1]
+                self.write(f"layer{layer}_step{step}_{branch}", its, branch, entries)
+                self.missing.remove((layer, step, branch))
         if self.stop and not self.missing:
             raise _Done
         return o
+
+    def guided_batch(self, call):
+        """Whether half of the pass's batch is unconditional."""
+        return call.model.guidance == "batch" and bool(self.guided(batch=True))
+
+    def branches_of(self, call):
+        """[(branch, the call, or its batch entry that is of it)]. Where guidance is in the batch, the unconditional entry
+        comes first; elsewhere it is a pass of its own."""
+        nth, batch = call.model.nth, call.model.batch
+        if nth or batch != 2 or not self.guided_batch(call):
+            return [(BRANCHES[nth] if nth < len(BRANCHES) else f"pass {nth}", call)]
+        return [
+            (
+                BRANCHES[1 - (call.entry + number)],
+                dataclasses.replace(
+                    call, valid=(count,), **{name: getattr(call, name)[number : number + 1] for name in ROWS}
+                ),
+            )
+            for number, count in enumerate(call.valid)
+        ]
 
     def require_made(self, before, steps):
         """Raises CaptureError for captures that cannot come any more: of steps before this one, or behind the last."""
@@ -88,8 +113,9 @@ class _Recorder:
     def require_fit(self, call, branch):
         """In the first step already: raises CaptureError if what a branch holds does not go into the dump."""
         name = _name(self.first[branch])
-        if len(call.valid) != 1:
-            raise CaptureError(name, "a batch of 1 video", len(call.valid))
+        videos = call.model.batch // (1 + self.guided_batch(call))
+        if videos != 1:
+            raise CaptureError(name, "a batch of 1 video", videos)
         found = call.model.grid, call.valid[0] - math.prod(call.model.grid)
         self.shape = self.shape or found
         if found != self.shape:
@@ -139,10 +165,16 @@ def _name(key):
     return "layer{}_step{}_{}".format(*key)
 
 
-def _guided(pipeline):
-    """Whether the pipeline that runs makes unconditional passes, where it says so; None where it does not."""
-    running = getattr(pipeline, "current_timestep", None) is not None
-    return getattr(pipeline, "do_classifier_free_guidance", None) if running else None
+def _guided(pipeline, batch=False):
+    """Whether the pipeline that runs computes an unconditional branch, where it says so; None where it does not. One that
+    has it in the batch does so by its scale (CogVideoX, Allegro)."""
+    if getattr(pipeline, "current_timestep", None) is None:  # it does not run
+        return None
+    guider = getattr(pipeline, "guider", None)  # HunyuanVideo 1.5's
+    if guider is not None:
+        return guider.num_conditions > 1
+    scale = getattr(pipeline, "guidance_scale", None) if batch else None
+    return getattr(pipeline, "do_classifier_free_guidance", None if scale is None else scale > 1)
 
 
 def capture_run(
@@ -164,18 +196,19 @@ def capture_run(
 ):
     """Runs a diffusers pipeline and writes the self-attention of chosen blocks and steps to the dump `out`.
 
-    pipeline     WanPipeline, HunyuanVideoPipeline, or another with such a transformer and a scheduler
+    pipeline     any with a scheduler and a transformer that draftattention.models lists
     run          a function without arguments that runs it, for one video: run() = pipeline(...)
-    layers, at   numbers of blocks and of denoising steps, from 0; HunyuanVideo's single-stream blocks follow its others
+    layers, at   numbers of blocks and of denoising steps, from 0; HunyuanVideo's single-stream blocks follow its others,
+                 VACE's control blocks too
     heads        numbers of heads to store, None: all
-    branches     "cond", "uncond" or both: a step's first and, under classifier-free guidance, second pass
+    branches     "cond", "uncond" or both: with and without the prompt, where there is classifier-free guidance
     model, source, prompt, negative_prompt   attributes of the dump and its captures (the latter two by branch)
     output       store `o` too, the model's own dense attention
     stop         leave the run after the last capture
     compression  gzip's level, 0 for none
 
-    Each capture is q, k, v, o [heads, tokens, head_dim] in the model's type: video tokens, then the text tokens that
-    are not padding. A capture is written before the model goes on: the tensors of one layer are held at a time. Returns
+    Each capture is q, k, v, o [heads, tokens, head_dim] in the model's type: video tokens, then the tokens of text and
+    other conditions that are not padding, whatever the model's own order is: all of these are the dump's text. A capture is written before the model goes on: the tensors of one layer are held at a time. Returns
     the captures' names in the order of the run. Raises ValueError (CaptureError, DumpError) for what the model or the
     run does not have, before its first step or within it where that can be known by then, and for an `out` that cannot
     be written or is a file of another kind; ImportError for an unfit diffusers. Then, and if the run fails, `out` is
@@ -207,7 +240,7 @@ def capture_run(
 
         recorder = _Recorder(
             open_dump,
-            lambda: _guided(pipeline),
+            functools.partial(_guided, pipeline),
             wanted,
             None,
             output,

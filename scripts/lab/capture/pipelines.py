@@ -1,9 +1,11 @@
-"""Loading a diffusers pipeline of Wan or HunyuanVideo, and what it is called with."""
+"""Loading a diffusers pipeline of a model that draftattention knows, and what it is called with."""
 
+import inspect
 import os
 
 import diffusers
 import torch
+from draftattention.models import ADAPTERS
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -23,18 +25,30 @@ def require_known(model, options):
         raise _unfit(model, error) from error
     for part in ("transformer", "transformer_2"):
         kind = (parts.get(part) or [None, None])[1]
-        if kind not in ("WanTransformer3DModel", "HunyuanVideoTransformer3DModel"):
+        adapter = next((its for its in ADAPTERS if its.name == kind and its.found() is not None), None)
+        if adapter is None:
             continue
         try:
-            config = getattr(diffusers, kind).load_config(model, subfolder=part)
-            count = config["num_layers"] + config.get("num_single_layers", 0)
+            config = adapter.found().load_config(model, subfolder=part)
+            count = adapter.layers(config)
         except Exception as error:
             raise _unfit(model, error) from error
         _require_numbers("layers", options.layers, count)
         _require_numbers("heads", options.heads or [], config["num_attention_heads"])
-        _require_branches(kind == "HunyuanVideoTransformer3DModel", parts["_class_name"], options)
+        _require_branches(adapter, parts["_class_name"], options)
         return
-    raise ValueError(f"--model: wanted a Wan or HunyuanVideo pipeline, found {parts.get('_class_name')}")
+    raise ValueError(f"--model: wanted {_wanted()}, found {parts.get('_class_name')}")
+
+
+def _wanted():
+    return f"a pipeline with one of {', '.join(its.name for its in ADAPTERS)}"
+
+
+def _adapter_of(pipeline):
+    """That of the pipeline's transformer; None if it has none that is known."""
+    found = [getattr(pipeline, name, None) for name in ("transformer", "transformer_2")]
+    kinds = [(its, its.found()) for its in ADAPTERS]
+    return next((its for its, kind in kinds if kind is not None and any(isinstance(x, kind) for x in found)), None)
 
 
 def _require_numbers(name, numbers, count):
@@ -44,8 +58,9 @@ def _require_numbers(name, numbers, count):
         raise ValueError(f"{name}: wanted {kind} from 0 to {count - 1}, found {unknown[0]}")
 
 
-def _require_branches(embedded, name, options):
+def _require_branches(adapter, name, options):
     """Raises ValueError for unconditional passes, or what belongs to them, in a pipeline that will make none."""
+    embedded = adapter.guidance == "embedded"
     if embedded and options.true_guidance is None:
         if options.negative_prompt is not None or "uncond" in options.branches:
             raise ValueError(
@@ -62,16 +77,14 @@ def _require_branches(embedded, name, options):
 def load(model, dtype, device):
     """The pipeline of a local folder or a hub name, with all its parts in one element type and on one device.
 
-    Raises ValueError for a folder or name that gives no pipeline with a Wan or HunyuanVideo transformer, and for a
-    device that is not there."""
+    Raises ValueError for a folder or name that gives no pipeline with a known transformer, and for a device that is not
+    there."""
     try:
         pipeline = diffusers.DiffusionPipeline.from_pretrained(model, torch_dtype=DTYPES[dtype])
     except Exception as error:
         raise _unfit(model, error) from error
-    kinds = diffusers.WanTransformer3DModel, diffusers.HunyuanVideoTransformer3DModel
-    found = [getattr(pipeline, name, None) for name in ("transformer", "transformer_2")]
-    if not any(isinstance(part, kinds) for part in found):
-        raise ValueError(f"--model: wanted a Wan or HunyuanVideo pipeline, found {type(pipeline).__name__}")
+    if _adapter_of(pipeline) is None:
+        raise ValueError(f"--model: wanted {_wanted()}, found {type(pipeline).__name__}")
     try:
         return pipeline.to(device)
     except (RuntimeError, AssertionError) as error:
@@ -81,10 +94,10 @@ def load(model, dtype, device):
 def arguments(pipeline, options):
     """The keyword arguments of the pipeline's call; the video is not decoded.
 
-    Raises ValueError for unconditional passes that it will not make: HunyuanVideo's guidance is embedded, but for
-    true guidance."""
-    embedded = isinstance(pipeline.transformer, diffusers.HunyuanVideoTransformer3DModel)
-    _require_branches(embedded, type(pipeline).__name__, options)
+    Raises ValueError for unconditional passes that it will not make (HunyuanVideo's guidance is embedded, but for true
+    guidance), for options that it does not have, and for a pipeline that wants more than a prompt."""
+    name = type(pipeline).__name__
+    _require_branches(_adapter_of(pipeline), name, options)
     given = dict(
         prompt=options.prompt,
         negative_prompt=options.negative_prompt,
@@ -99,7 +112,15 @@ def arguments(pipeline, options):
     )
     if options.true_guidance is not None and options.negative_prompt is None:
         given["negative_prompt"] = ""  # without one the pipeline makes no second pass
-    return {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not None}
+    known = inspect.signature(pipeline.__call__).parameters
+    unknown = [argument for argument in given if argument not in known]
+    if unknown:
+        raise ValueError(f"--model: wanted a pipeline that takes {', '.join(unknown)}, found {name}")
+    more = [its.name for its in known.values() if its.default is its.empty and its.name not in given]
+    if more:
+        raise ValueError(f"--model: wanted a pipeline that needs a prompt alone, found {name}, which wants {', '.join(more)}")
+    return given
 
 
 def model_name(model):

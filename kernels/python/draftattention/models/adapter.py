@@ -27,6 +27,7 @@ class Adapter:
     guidance    "passes": classifier-free guidance is a second pass a step; "batch": it is in one pass, each batch's
                 first half unconditional; "embedded": the scale is an input of the model, true guidance a second pass
     latents, timestep   the names of these arguments of forward(). Steps are counted by the latter's changes
+    given       a pipeline's current_timestep -> the timestep that it gives the transformer
     layers      config -> how many layers there are
     since       the versions of diffusers whose class it fits
     functional  whether attention may be scaled_dot_product_attention; if not, it must be dispatch_attention_fn"""
@@ -37,6 +38,7 @@ class Adapter:
     guidance: str = "passes"
     latents: str = "hidden_states"
     timestep: str = "timestep"
+    given: Callable[[float], float] = lambda current: current
     layers: Callable[[Mapping[str, Any]], int] = lambda config: config["num_layers"]
     since: str = ">=0.35"
     functional: bool = True

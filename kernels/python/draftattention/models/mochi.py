@@ -7,4 +7,5 @@ ADAPTER = Adapter(
     attentions=lambda transformer: [block.attn1 for block in transformer.transformer_blocks],
     parts=lambda transformer, given: [grid_of_latents(given["hidden_states"], patch_of(transformer.config)), ...],
     guidance="batch",
+    given=lambda current: 1000 - current,  # its time runs from 0, and the pipeline shows it as others do
 )
