@@ -44,7 +44,9 @@ class InstalledForward:
 
     def found(self) -> str:
         forward = self._module.forward
-        return "" if forward is self._ours and self._ours.attend is not None else getattr(forward, "__name__", "forward")
+        return (
+            "" if forward is self._ours and self._ours.attend is not None else getattr(forward, "__name__", "forward")
+        )
 
     def undo(self) -> None:
         self._ours.attend = None

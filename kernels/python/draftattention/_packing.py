@@ -108,9 +108,11 @@ def packed_attention(
     if order is None:
         raise _checks.refuse("parts", f"those of q's {q.shape[dim]} tokens", parts_text(parts))
     packing = Packing(order.segments, region, q.device)
-    rows = (packing.pack(order.gather(x, dim), dim) for x in (q, k, v))
+    first, second, third = (packing.pack(order.gather(x, dim), dim) for x in (q, k, v))
     o = draftattention.draft_attention(
-        *rows,
+        first,
+        second,
+        third,
         packing.grid,
         text_tokens=q.shape[dim] - order.video_tokens,
         sparsity=sparsity,

@@ -166,9 +166,7 @@ class Watched:
         self._pass.entries[layer] = entry + batch
         q, k, v = (order.gather(x) for x in autocast(query, key, value))
         scale, shared = options.get("scale"), bool(options.get("enable_gqa"))
-        call = AttentionCall(
-            model, layer, q, k, v, valid, scale, shared, lambda: order.gather(dense()), entry
-        )
+        call = AttentionCall(model, layer, q, k, v, valid, scale, shared, lambda: order.gather(dense()), entry)
         return order.scatter(self._attend(call))
 
 

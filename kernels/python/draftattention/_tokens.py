@@ -136,6 +136,8 @@ def valid_tokens(mask: torch.Tensor | None, batch: int, tokens: int) -> tuple[in
             # Without temporaries of the mask's size, which is the square of the tokens.
             if not bool(pairs[:count, :count].all()) or bool(pairs[count:].any()) or bool(pairs[:, count:].any()):
                 raise refuse(
-                    "attn_mask", wanted, f"{mask.dtype} {list(mask.shape)} that is no mask of padding, such as a causal one"
+                    "attn_mask",
+                    wanted,
+                    f"{mask.dtype} {list(mask.shape)} that is no mask of padding, such as a causal one",
                 )
     return tuple(valid * (batch // len(mask)))

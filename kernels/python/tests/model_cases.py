@@ -5,11 +5,10 @@ import dataclasses
 import functools
 import math
 
+import diffusers
 import torch
 from diffusers_cases import GRID, numbers, text_mask
 from truth import blocks_of_tokens
-
-import diffusers
 
 REGION = (4, 4)  # 6 and 10 are no multiples of it
 LATENTS = (4, 2, 12, 20)
@@ -270,7 +269,9 @@ def wan_animate():
 
 
 def skyreels_v2(forcing=False):
-    given = WAN_GIVEN | ({"timestep": torch.tensor([[900.0, 700.0]]), "enable_diffusion_forcing": True} if forcing else {})
+    given = WAN_GIVEN | (
+        {"timestep": torch.tensor([[900.0, 700.0]]), "enable_diffusion_forcing": True} if forcing else {}
+    )
     return ModelCase("SkyReelsV2Transformer3DModel", WAN, given, video_alone, MODULE + "skyreels_v2")
 
 

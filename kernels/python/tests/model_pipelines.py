@@ -4,12 +4,11 @@ import dataclasses
 import functools
 import types
 
+import diffusers
 import torch
+from diffusers.guiders import ClassifierFreeGuidance
 from diffusers_cases import GRID, numbers, text_mask
 from model_cases import CASES
-
-import diffusers
-from diffusers.guiders import ClassifierFreeGuidance
 
 
 @dataclasses.dataclass

@@ -58,7 +58,7 @@ def keep_of(q, k, labels, sparsity=SPARSITY):
     """bool [tokens, tokens] of one head: the draft mask between blocks, and all of what is kept."""
     count = int(labels.max()) + 1
     queries, keys = (torch.stack([x[labels == n].double().mean(dim=0) for n in range(count)]) for x in (q, k))
-    scores = torch.softmax(queries @ keys.T / math.sqrt(DIM), dim=-1)
+    scores = torch.softmax(queries @ keys.T / math.sqrt(q.shape[1]), dim=-1)
     keep = torch.tensor(plain_selection(scores.tolist(), "softmax", sparsity))[labels][:, labels]
     keep[labels < 0], keep[:, labels < 0] = True, True
     return keep

@@ -109,5 +109,7 @@ class Models(CaptureTest):
         import diffusers
 
         animate = diffusers.WanAnimatePipeline(None, None, None, None, None, None, transformer("wan_animate"))
-        with self.assertRaisesRegex(ValueError, "needs a prompt alone, found WanAnimatePipeline, which wants image, pose"):
+        with self.assertRaisesRegex(
+            ValueError, "needs a prompt alone, found WanAnimatePipeline, which wants image, pose"
+        ):
             pipelines.arguments(animate, options)

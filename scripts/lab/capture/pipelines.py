@@ -119,7 +119,9 @@ def arguments(pipeline, options):
         raise ValueError(f"--model: wanted a pipeline that takes {', '.join(unknown)}, found {name}")
     more = [its.name for its in known.values() if its.default is its.empty and its.name not in given]
     if more:
-        raise ValueError(f"--model: wanted a pipeline that needs a prompt alone, found {name}, which wants {', '.join(more)}")
+        raise ValueError(
+            f"--model: wanted a pipeline that needs a prompt alone, found {name}, which wants {', '.join(more)}"
+        )
     return given
 
 

@@ -64,12 +64,12 @@ def patch_of(config: Any) -> Grid:
     return tuple(size) if not isinstance(size, int) else (getattr(config, "patch_size_t", 1) or 1, size, size)
 
 
-def grid_of_latents(latents: Any, patch: Grid, axes: Sequence[str] = _CHANNELS_FIRST, name: str = "hidden_states") -> Grid:
+def grid_of_latents(
+    latents: Any, patch: Grid, axes: Sequence[str] = _CHANNELS_FIRST, name: str = "hidden_states"
+) -> Grid:
     """The grid of latents after patchify. Raises ValueError for latents without these axes."""
     if latents.dim() != len(axes):
-        raise refuse(
-            name, f"{len(axes)} axes, {shape_text(axes)}", f"{latents.dim()}, {shape_text(latents.shape)}"
-        )
+        raise refuse(name, f"{len(axes)} axes, {shape_text(axes)}", f"{latents.dim()}, {shape_text(latents.shape)}")
     sizes = dict(zip(axes, latents.shape))
     frames, height, width = (sizes[axis] // step for axis, step in zip(("frames", "height", "width"), patch))
     return frames, height, width

@@ -17,8 +17,7 @@ def _parts(transformer: Any, given: Mapping[str, Any]) -> list[Part]:
             "the grid of the video's tokens",
             "coordinates of each token" if given.get("video_coords") is not None else sizes,
         )
-    frames, height, width = sizes.values()
-    return [(frames, height, width)]
+    return [tuple(sizes.values())]  # type: ignore[list-item]
 
 
 ADAPTER = Adapter(
