@@ -11,7 +11,6 @@ from draftattention.diffusers import intercept_self_attention
 from qkv_dump import DumpError, DumpWriter, replaceable
 
 BRANCHES = ("cond", "uncond")  # a step's passes, in the order in which diffusers' pipelines make them
-ROWS = ("query", "key", "value")
 
 
 class CaptureError(ValueError):
@@ -90,15 +89,11 @@ class _Recorder:
         nth, batch = call.model.nth, call.model.batch
         if nth or batch != 2 or not self.guided_batch(call):
             return [(BRANCHES[nth] if nth < len(BRANCHES) else f"pass {nth}", call)]
-        return [
-            (
-                BRANCHES[1 - (call.entry + number)],
-                dataclasses.replace(
-                    call, valid=(count,), **{name: getattr(call, name)[number : number + 1] for name in ROWS}
-                ),
-            )
-            for number, count in enumerate(call.valid)
-        ]
+        found = []
+        for number, count in enumerate(call.valid):
+            its = {name: getattr(call, name)[number : number + 1] for name in ("query", "key", "value")}
+            found.append((BRANCHES[1 - call.entry - number], dataclasses.replace(call, valid=(count,), **its)))
+        return found
 
     def require_made(self, before, steps):
         """Raises CaptureError for captures that cannot come any more: of steps before this one, or behind the last."""
