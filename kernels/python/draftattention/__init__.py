@@ -3,7 +3,8 @@
     import draftattention as da
     o = da.draft_attention(q, k, v, grid=(frames, height, width), sparsity=0.9)
 
-q, k and v are [batch, heads, tokens, head_dim]: video tokens in (frame, row, column) order, then text tokens.
+q, k and v are [batch, heads, tokens, head_dim]: video tokens in (frame, row, column) order, then text tokens. For tokens
+in any other order there is packed_attention, for whole models draftattention.diffusers.
 draft_attention, draft_mask and block_attention run on the project's GPU kernels, or in PyTorch for calls that no kernel
 supports. The kernels can be called directly, with [heads, tokens, head_dim], no copies, on PyTorch's current stream:
 

@@ -28,6 +28,7 @@ _users: dict[int, tuple[int, Callable[..., torch.Tensor]]] = {}  # id of a modul
 
 
 def _globals(processor: Any) -> dict[str, Any]:
+    """Those of a processor's function, or of a bound forward(); none if it is neither."""
     function = processor if inspect.ismethod(processor) else type(processor).__call__
     return getattr(inspect.unwrap(function), "__globals__", {})
 
@@ -39,7 +40,7 @@ def _namespace(processor: Any) -> dict[str, Any]:
         import diffusers
 
         raise ImportError(
-            f"draftattention: wanted diffusers >=0.35,<1 (HunyuanVideo: >=0.36,<1), whose attention "
+            f"draftattention: wanted diffusers >=0.35,<1 (HunyuanVideo, SkyReels V2: >=0.36,<1), whose attention "
             f"processors call {_NAME}, found {type(processor).__name__} of diffusers "
             f"{diffusers.__version__}, which does not"
         )

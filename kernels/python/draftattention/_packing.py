@@ -11,7 +11,7 @@ import torch
 import draftattention
 
 from . import _checks
-from ._tokens import Grid, Part, checked_parts, joined, parts_text, token_order
+from ._tokens import Grid, Span, checked_spans, joined, spans_text, token_order
 
 
 def _region_order(grid: Grid, region: tuple[int, int], device: torch.device) -> torch.Tensor:
@@ -70,7 +70,7 @@ def packed_attention(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    parts: Sequence[Part],
+    spans: Sequence[Span],
     *,
     sparsity: float = 0.9,
     region: tuple[int, int] = (8, 16),
@@ -84,7 +84,7 @@ def packed_attention(
 ) -> torch.Tensor:
     """draft_attention for tokens in any order, with its other arguments, output and errors.
 
-    parts  what the tokens are, in order: the grid (frames, height, width) of each segment of video, the number of tokens
+    spans  what the tokens are, in order: the grid (frames, height, width) of each segment of video, the number of tokens
            of text or another condition, and `...` for as many as are left: (226, (13, 30, 45)) is CogVideoX's order
 
     Text and conditions are kept: they attend to everything, and everything to them. Video blocks are chosen among those
@@ -94,8 +94,8 @@ def packed_attention(
 
     Tokens are moved on the way in and out, a copy of q, k, v and o each, unless video comes first as one grid.
 
-    Raises ValueError for parts that are not those of q's tokens."""
-    parts = checked_parts(parts)
+    Raises ValueError for spans that are not those of q's tokens."""
+    spans = checked_spans(spans)
     _checks.require_choice("layout", layout, ("bhnd", "bnhd"))
     dim = 1 if layout == "bnhd" else 2
     for name, x in (("q", q), ("k", k), ("v", v)):
@@ -104,9 +104,9 @@ def packed_attention(
             raise _checks.refuse(name, "4 axes", f"{x.dim()}, {_checks.shape_text(x.shape)}")
         if x.shape[dim] != q.shape[dim]:
             raise _checks.refuse(name, f"q's {q.shape[dim]} tokens", f"{x.shape[dim]}")
-    order = token_order(parts, q.shape[dim])
+    order = token_order(spans, q.shape[dim])
     if order is None:
-        raise _checks.refuse("parts", f"those of q's {q.shape[dim]} tokens", parts_text(parts))
+        raise _checks.refuse("spans", f"those of q's {q.shape[dim]} tokens", spans_text(spans))
     packing = Packing(order.segments, region, q.device)
     first, second, third = (packing.pack(order.gather(x, dim), dim) for x in (q, k, v))
     o = draftattention.draft_attention(

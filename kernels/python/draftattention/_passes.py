@@ -19,7 +19,7 @@ from ._forward import InstalledForward
 from ._interception import Installed, PassHook
 from ._lookup import chosen_layers, hooked, unwrapped
 from ._steps import CountedSteps, PipelineSteps
-from ._tokens import Grid, TokenOrder, checked_parts, gathered_mask, joined, parts_text, token_order, valid_tokens
+from ._tokens import Grid, TokenOrder, checked_spans, gathered_mask, joined, spans_text, token_order, valid_tokens
 from .models import Adapter
 
 
@@ -75,7 +75,7 @@ class Watched:
         self._transformer, self._adapter = unwrapped(model, adapter)
         self._steps, self._attend = steps, attend
         self._arguments = [*inspect.signature(type(self._transformer).forward).parameters][1:]  # without self
-        # Each thread's current pass: `call`, its tokens' `parts`, `entries` that a layer has attended to, and `order`: the
+        # Each thread's current pass: `call`, its tokens' `spans`, `entries` that a layer has attended to, and `order`: the
         # last mask, batch and number of tokens with what they say.
         self._pass = threading.local()
         self._installed: dict[int, Installed | InstalledForward] = {}
@@ -104,7 +104,7 @@ class Watched:
     def enter(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = dict(zip(self._arguments, args)) | kwargs
         latents, timestep = (_argument(name, given) for name in (self._adapter.latents, self._adapter.timestep))
-        parts = checked_parts(self._adapter.parts(self._transformer, given))
+        spans = checked_spans(self._adapter.spans(self._transformer, given))
         lost = self.lost()
         if lost != self._lost:
             self._lost = lost
@@ -116,9 +116,9 @@ class Watched:
                     stacklevel=2,
                 )
         place = self._steps.find(timestep)
-        segments = tuple(part for part in parts if isinstance(part, tuple))
+        segments = tuple(span for span in spans if isinstance(span, tuple))
         self._pass.call = ModelCall(*place, segments, latents.shape[0], self._adapter.guidance)
-        self._pass.parts = parts
+        self._pass.spans = spans
         self._pass.entries, self._pass.order = {}, None
 
     def leave(self, *_: Any) -> None:
@@ -128,17 +128,17 @@ class Watched:
         self, layer: int, mask: torch.Tensor | None, batch: int, tokens: int, keys: int
     ) -> tuple[TokenOrder, tuple[int, ...]]:
         """A call's order of tokens, and how many of each entry are valid. Raises ValueError for tokens that are not those
-        of the pass's parts."""
+        of the pass's spans."""
         # Blocks of a pass share one mask as a rule, so that it is read back from the device once.
         last = self._pass.order
         if last is not None and last[0] is mask and last[1:3] == (batch, tokens) and keys == tokens:
             return last[3:]
-        order = token_order(self._pass.parts, tokens)
+        order = token_order(self._pass.spans, tokens)
         valid = (tokens,) * batch if order is None else valid_tokens(gathered_mask(mask, order), batch, tokens)
         if order is None or keys != tokens or min(valid) < order.video_tokens:
             raise refuse(
                 f"layer {layer}",
-                f"self-attention of {parts_text(self._pass.parts)}",
+                f"self-attention of {spans_text(self._pass.spans)}",
                 f"{list(valid)} valid of {tokens}, and {keys} keys",
             )
         self._pass.order = mask, batch, tokens, order, valid

@@ -1,7 +1,7 @@
 """What the tokens of an attention call are, in any order, and which of them are padding.
 
-A call's tokens are described by their parts, in order: a segment of video is its grid (frames, height, width), tokens of
-text or another condition are their number, and an ellipsis stands for however many tokens the other parts leave."""
+A call's tokens are described by their spans, in order: a segment of video is its grid (frames, height, width), tokens of
+text or another condition are their number, and an ellipsis stands for however many tokens the other spans leave."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from ._checks import grid_of, refuse
 
 Grid = tuple[int, int, int]
-Part = Union[int, Grid, types.EllipsisType]  # noqa: UP007  Python 3.10 evaluates it
+Span = Union[int, Grid, types.EllipsisType]  # noqa: UP007  Python 3.10 evaluates it
 _WANTED = "grids (frames, height, width), numbers of tokens and at most one ellipsis, in order, with at least one grid"
 
 
@@ -28,36 +28,36 @@ def joined(segments: Sequence[Grid]) -> Grid | None:
     return (sum(segment[0] for segment in segments), *segments[0][1:])
 
 
-def checked_parts(parts: Any) -> tuple[Part, ...]:
-    """Parts as plain numbers. Raises ValueError for anything else."""
+def checked_spans(spans: Any) -> tuple[Span, ...]:
+    """Spans as plain numbers. Raises ValueError for anything else."""
     try:
-        given = list(parts)
+        given = list(spans)
     except TypeError:
-        raise refuse("parts", _WANTED, repr(parts)) from None
-    found: list[Part] = []
-    for part in given:
-        if part is ...:
-            found.append(part)
+        raise refuse("spans", _WANTED, repr(spans)) from None
+    found: list[Span] = []
+    for span in given:
+        if span is ...:
+            found.append(span)
             continue
         try:
-            number = -1 if isinstance(part, bool) else operator.index(part)
+            number = -1 if isinstance(span, bool) else operator.index(span)
         except TypeError:
-            found.append(grid_of(part))
+            found.append(grid_of(span))
             continue
         if number < 0:
-            raise refuse("parts", _WANTED, repr(parts))
+            raise refuse("spans", _WANTED, repr(spans))
         found.append(number)
-    if found.count(...) > 1 or not any(isinstance(part, tuple) for part in found):
-        raise refuse("parts", _WANTED, repr(parts))
+    if found.count(...) > 1 or not any(isinstance(span, tuple) for span in found):
+        raise refuse("spans", _WANTED, repr(spans))
     return tuple(found)
 
 
-def parts_text(parts: Sequence[Part]) -> str:
+def spans_text(spans: Sequence[Span]) -> str:
     """'2 x 6 x 10 + 5 = 125 tokens and text'"""
-    known = [part for part in parts if part is not ...]
-    each = [" x ".join(map(str, part)) if isinstance(part, tuple) else str(part) for part in known]
-    total = sum(math.prod(part) if isinstance(part, tuple) else part for part in known)  # type: ignore[arg-type]
-    return f"{' + '.join(each)} = {total} tokens" + " and text" * (len(known) < len(parts))
+    known = [span for span in spans if span is not ...]
+    each = [" x ".join(map(str, span)) if isinstance(span, tuple) else str(span) for span in known]
+    total = sum(math.prod(span) if isinstance(span, tuple) else span for span in known)  # type: ignore[arg-type]
+    return f"{' + '.join(each)} = {total} tokens" + " and text" * (len(known) < len(spans))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,17 +65,17 @@ class TokenOrder:
     """Moves tokens between a model's order and the kernels': video segments first, then everything else."""
 
     segments: tuple[Grid, ...]
-    lengths: tuple[int, ...]  # tokens of each part, in the model's order
-    video: tuple[int, ...]  # numbers of the parts that are video
+    lengths: tuple[int, ...]  # tokens of each span, in the model's order
+    video: tuple[int, ...]  # numbers of the spans that are video
 
     @property
     def video_tokens(self) -> int:
-        return sum(self.lengths[part] for part in self.video)
+        return sum(self.lengths[span] for span in self.video)
 
     @property
     def _first(self) -> list[int]:
-        """The parts' numbers in the kernels' order."""
-        return [*self.video, *(part for part in range(len(self.lengths)) if part not in self.video)]
+        """The spans' numbers in the kernels' order."""
+        return [*self.video, *(span for span in range(len(self.lengths)) if span not in self.video)]
 
     @property
     def _same(self) -> bool:
@@ -86,25 +86,25 @@ class TokenOrder:
         if self._same:
             return x
         pieces = x.split(self.lengths, dim)
-        return torch.cat([pieces[part] for part in self._first], dim)
+        return torch.cat([pieces[span] for span in self._first], dim)
 
     def scatter(self, x: torch.Tensor, dim: int = 1) -> torch.Tensor:
         """The inverse of gather."""
         if self._same:
             return x
-        pieces = x.split([self.lengths[part] for part in self._first], dim)
-        return torch.cat([pieces[self._first.index(part)] for part in range(len(self.lengths))], dim)
+        pieces = x.split([self.lengths[span] for span in self._first], dim)
+        return torch.cat([pieces[self._first.index(span)] for span in range(len(self.lengths))], dim)
 
 
-def token_order(parts: Sequence[Part], tokens: int) -> TokenOrder | None:
-    """The order of `tokens` tokens with these (checked) parts; None if there are more or fewer."""
-    lengths = [0 if part is ... else math.prod(part) if isinstance(part, tuple) else part for part in parts]  # type: ignore[misc]
+def token_order(spans: Sequence[Span], tokens: int) -> TokenOrder | None:
+    """The order of `tokens` tokens with these (checked) spans; None if there are more or fewer."""
+    lengths = [0 if span is ... else math.prod(span) if isinstance(span, tuple) else span for span in spans]  # type: ignore[misc]
     rest = tokens - sum(lengths)
-    if rest < 0 or (rest > 0 and ... not in parts):
+    if rest < 0 or (rest > 0 and ... not in spans):
         return None
-    lengths = [rest if part is ... else length for part, length in zip(parts, lengths)]
-    video = tuple(number for number, part in enumerate(parts) if isinstance(part, tuple))
-    return TokenOrder(tuple(parts[number] for number in video), tuple(lengths), video)  # type: ignore[misc]
+    lengths = [rest if span is ... else length for span, length in zip(spans, lengths)]
+    video = tuple(number for number, span in enumerate(spans) if isinstance(span, tuple))
+    return TokenOrder(tuple(spans[number] for number in video), tuple(lengths), video)  # type: ignore[misc]
 
 
 def gathered_mask(mask: torch.Tensor | None, order: TokenOrder) -> torch.Tensor | None:

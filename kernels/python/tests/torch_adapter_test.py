@@ -56,8 +56,8 @@ class Unlisted(unittest.TestCase):
     def test_draft_attention_is_the_model_s_own_with_the_mask(self):
         """Given tokens of text, an image and a video of another size, claim: the output is that of masked attention
         within 2^-30 of it, far more than rounding in float64; not with text behind, nor dense."""
-        parts = [..., (1, 4, 5), (2, 6, 10)]
-        model, labels = model_of(), blocks(parts, 7)
+        spans = [..., (1, 4, 5), (2, 6, 10)]
+        model, labels = model_of(), blocks(spans, 7)
         self.assertEqual((len(labels), int(labels.max()) + 1), (147, 9))  # ceil(140 / 16)
         before = one_pass(model)
 
@@ -184,11 +184,11 @@ class Unlisted(unittest.TestCase):
             return Adapter(**({name: getattr(adapter, name) for name in adapter.__dataclass_fields__} | fields))
 
         for kind, message, its in [
-            (ValueError, "parts: wanted grids", changed(parts=lambda model, given: [5])),
+            (ValueError, "spans: wanted grids", changed(spans=lambda model, given: [5])),
             (
                 ValueError,
                 "layer 0: wanted self-attention of 2 x 6 x 10 = 120 tokens, found",
-                changed(parts=lambda *_: [(2, 6, 10)]),
+                changed(spans=lambda *_: [(2, 6, 10)]),
             ),
             (TypeError, "timestep: wanted a torch.Tensor, found no such argument", changed(timestep="timestep")),
             (

@@ -14,7 +14,7 @@ from torch_cases import plain_selection
 from truth import attention_truth, region_order
 
 REGION, DIM, SPARSITY = (4, 4), 8, 0.6
-# parts in order -> what the ellipsis stands for. Segments of one size, of several (dividing the region or not), between
+# spans in order -> what the ellipsis stands for. Segments of one size, of several (dividing the region or not), between
 # text and conditions.
 CASES = [
     ([(2, 6, 10), 5], 0),
@@ -26,19 +26,19 @@ CASES = [
 ]
 
 
-def lengths(parts, rest):
-    return [rest if part is ... else math.prod(part) if isinstance(part, tuple) else part for part in parts]
+def lengths(spans, rest):
+    return [rest if span is ... else math.prod(span) if isinstance(span, tuple) else span for span in spans]
 
 
-def blocks(parts, rest):
+def blocks(spans, rest):
     """int64 [tokens]: each token's block, -1 for what is kept. By the definition: segments of one height and width are
     frames of one grid; others stand in region order, one behind another, 16 tokens a block."""
     found, video = [], []
-    for part, count in zip(parts, lengths(parts, rest)):
+    for span, count in zip(spans, lengths(spans, rest)):
         at = range(len(found), len(found) + count)
         found += [-1] * count
-        if isinstance(part, tuple):
-            video.append((part, at))
+        if isinstance(span, tuple):
+            video.append((span, at))
     if len({grid[1:] for grid, _ in video}) == 1:
         per_frame = math.prod(-(-size // step) for size, step in zip(video[0][0][1:], REGION))
         frame = 0
@@ -64,25 +64,25 @@ def keep_of(q, k, labels, sparsity=SPARSITY):
     return keep
 
 
-def inputs(parts, rest, heads=2, batch=2):
-    tokens = sum(lengths(parts, rest))
+def inputs(spans, rest, heads=2, batch=2):
+    tokens = sum(lengths(spans, rest))
     generator = torch.Generator().manual_seed(tokens)
     return torch.randn((3, batch, heads, tokens, DIM), generator=generator).double()
 
 
 class Packed(unittest.TestCase):
     def test_any_order_in_both_layouts(self):
-        for parts, rest in CASES:
-            q, k, v = inputs(parts, rest)
-            labels = blocks(parts, rest)
-            o = da.packed_attention(q, k, v, parts, sparsity=SPARSITY, region=REGION)
+        for spans, rest in CASES:
+            q, k, v = inputs(spans, rest)
+            labels = blocks(spans, rest)
+            o = da.packed_attention(q, k, v, spans, sparsity=SPARSITY, region=REGION)
             swapped = da.packed_attention(
-                *(x.transpose(1, 2) for x in (q, k, v)), parts, sparsity=SPARSITY, region=REGION, layout="bnhd"
+                *(x.transpose(1, 2) for x in (q, k, v)), spans, sparsity=SPARSITY, region=REGION, layout="bnhd"
             )
             self.assertTrue(torch.equal(swapped.transpose(1, 2), o))
             shifted = labels.roll(1)
             for at in itertools.product(range(2), range(2)):
-                with self.subTest(parts, at=at):
+                with self.subTest(spans, at=at):
                     scale = 1 / math.sqrt(DIM)
                     truth = attention_truth(q[at], k[at], v[at], keep_of(q[at], k[at], labels), scale)
                     self.assertEqual(truth.wrong(o[at], truth.lse), "")
@@ -98,26 +98,26 @@ class Packed(unittest.TestCase):
 
     def test_regions_that_divide_every_segment_are_blocks(self):
         """Given segments whose grids regions divide, claim: blocks are each segment's regions, numbered through."""
-        parts = [(2, 4, 8), 3, (1, 8, 12)]
-        labels = blocks(parts, 0)
+        spans = [(2, 4, 8), 3, (1, 8, 12)]
+        labels = blocks(spans, 0)
         self.assertEqual(labels[: 4 * 2].tolist(), [0] * 4 + [1] * 4)
         self.assertEqual(labels[67:79].tolist(), [4] * 4 + [5] * 4 + [6] * 4)
 
     def test_refusals(self):
         q, k, v = inputs([(2, 6, 10), 5], 0)
-        for parts, message in [
-            ([(2, 6, 10)], "parts: wanted those of q's 125 tokens, found 2 x 6 x 10 = 120 tokens"),
-            ([(2, 6, 10), 6], r"parts: .*found 2 x 6 x 10 \+ 6 = 126 tokens"),
-            ([(3, 6, 10), ...], "parts: .*found 3 x 6 x 10 = 180 tokens and text"),
-            ([125], "parts: wanted grids .* with at least one grid, found"),
-            ([..., (2, 6, 10), ...], "parts: wanted .* at most one ellipsis"),
-            ([(2, 6, 10), -5], "parts: wanted"),
-            ([(2, 6, 10), True], "parts: wanted|grid: wanted"),
+        for spans, message in [
+            ([(2, 6, 10)], "spans: wanted those of q's 125 tokens, found 2 x 6 x 10 = 120 tokens"),
+            ([(2, 6, 10), 6], r"spans: .*found 2 x 6 x 10 \+ 6 = 126 tokens"),
+            ([(3, 6, 10), ...], "spans: .*found 3 x 6 x 10 = 180 tokens and text"),
+            ([125], "spans: wanted grids .* with at least one grid, found"),
+            ([..., (2, 6, 10), ...], "spans: wanted .* at most one ellipsis"),
+            ([(2, 6, 10), -5], "spans: wanted"),
+            ([(2, 6, 10), True], "spans: wanted|grid: wanted"),
             ([(2, 6), 5], "grid: wanted"),
-            (7, "parts: wanted .*found 7"),
+            (7, "spans: wanted .*found 7"),
         ]:
             with self.subTest(message), self.assertRaisesRegex(ValueError, message):
-                da.packed_attention(q, k, v, parts, region=REGION)
+                da.packed_attention(q, k, v, spans, region=REGION)
         with self.assertRaisesRegex(ValueError, "k: wanted q's 125 tokens, found 124"):
             da.packed_attention(q, k[:, :, 1:], v, [(2, 6, 10), 5])
         with self.assertRaisesRegex(ValueError, "q: wanted 4 axes"):

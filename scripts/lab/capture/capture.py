@@ -64,7 +64,7 @@ class _Recorder:
 
     def __call__(self, call):
         step, layer = call.model.step, call.layer
-        self.require_made(before=step, steps=call.model.steps)
+        self.require_made(step, call.model.steps, call.model.guidance == "batch")
         branches = self.branches_of(call)
         for branch, its in branches:
             if step == 0 and branch in self.first:
@@ -95,14 +95,14 @@ class _Recorder:
             found.append((BRANCHES[1 - call.entry - number], dataclasses.replace(call, valid=(count,), **its)))
         return found
 
-    def require_made(self, before, steps):
+    def require_made(self, before, steps, batch=False):
         """Raises CaptureError for captures that cannot come any more: of steps before this one, or behind the last."""
         lost = sorted(key for key in self.missing if key[1] < before or key[1] >= steps)
         if lost:
             found = f"{steps} steps from 0 on" if lost[0][1] >= steps else "none in the run"
             raise CaptureError(_name(lost[0]), "such a pass of the model", found)
         unconditional = sorted(key for key in self.missing if key[2] == BRANCHES[1])
-        if unconditional and self.guided() is False:
+        if unconditional and self.guided(batch=batch) is False:
             raise CaptureError(_name(unconditional[0]), "such a pass of the model", "none without guidance")
 
     def require_fit(self, call, branch):
@@ -125,11 +125,8 @@ class _Recorder:
         grid, count = call.model.grid, call.valid[0]
         text = count - math.prod(grid)
         if len(call.valid) != 1 or (grid, text) != self.shape:
-            raise CaptureError(
-                name,
-                f"a video with the grid and text tokens of step 0, {self.shape}",
-                f"{len(call.valid)} with {(grid, text)}",
-            )
+            wanted = f"a video with the grid and text tokens of step 0, {self.shape}"
+            raise CaptureError(name, wanted, f"{len(call.valid)} with {(grid, text)}")
         if self.writer is None:
             self.writer = self.open_dump(grid, text)
         rows = [

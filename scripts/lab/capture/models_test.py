@@ -55,7 +55,12 @@ class Models(CaptureTest):
             self.capture(case, lambda: case.run(steps=3, **two))
         with self.assertRaisesRegex(ValueError, "wanted a batch of 1 video, found 2"):
             self.capture(case, lambda: case.run(steps=3, guidance_scale=1.0, **two))
-        case = CASES_OF_PIPELINES["mochi"]()
+        for name in ("cogvideox", "mochi"):
+            case = CASES_OF_PIPELINES[name]()
+            with self.assertRaisesRegex(
+                ValueError, "layer0_step1_uncond: wanted such a pass .*found none without guidance"
+            ):
+                self.capture(case, lambda case=case: case.run_alone(steps=3), branches=["uncond"])
         more = {"negative_prompt_attention_mask": text_mask([7]).bool()}
         with self.assertRaisesRegex(ValueError, r"wanted the grid and text tokens of .*, .* [57]\), found .* [57]\)"):
             self.capture(case, lambda: case.run(steps=3, **more), branches=["cond", "uncond"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._checks import refuse, shape_text
-from .._tokens import Grid, Part
+from .._tokens import Grid, Span
 
 _CHANNELS_FIRST = ("batch entries", "channels", "frames", "height", "width")
 FRAMES_FIRST = ("batch entries", "frames", "channels", "height", "width")
@@ -21,7 +21,7 @@ class Adapter:
     attentions  transformer -> the self-attention modules of its blocks, in the order in which layers are numbered. Each
                 has a processor of diffusers, or else a forward() that attends once; either by dispatch_attention_fn or
                 by PyTorch's scaled_dot_product_attention
-    parts       (transformer, a pass's arguments by name) -> what the tokens of its self-attention are, in order: the grid
+    spans       (transformer, a pass's arguments by name) -> what the tokens of its self-attention are, in order: the grid
                 (frames, height, width) of each segment of video, the number of tokens of text or another condition,
                 an ellipsis for as many as are left
     guidance    "passes": classifier-free guidance is a second pass a step; "batch": it is in one pass, each batch's
@@ -34,7 +34,7 @@ class Adapter:
 
     kind: type | str
     attentions: Callable[[Any], Sequence[Any]]
-    parts: Callable[[Any, Mapping[str, Any]], Sequence[Part]]
+    spans: Callable[[Any, Mapping[str, Any]], Sequence[Span]]
     guidance: str = "passes"
     latents: str = "hidden_states"
     timestep: str = "timestep"

@@ -5,6 +5,6 @@ from .adapter import Adapter, grid_of_latents, patch_of
 ADAPTER = Adapter(
     "AllegroTransformer3DModel",
     attentions=lambda transformer: [block.attn1 for block in transformer.transformer_blocks],
-    parts=lambda transformer, given: [grid_of_latents(given["hidden_states"], patch_of(transformer.config))],
+    spans=lambda transformer, given: [grid_of_latents(given["hidden_states"], patch_of(transformer.config))],
     guidance="batch",
 )

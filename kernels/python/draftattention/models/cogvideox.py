@@ -5,7 +5,7 @@ from .adapter import FRAMES_FIRST, Adapter, grid_of_latents, patch_of
 ADAPTER = Adapter(
     "CogVideoXTransformer3DModel",
     attentions=lambda transformer: [block.attn1 for block in transformer.transformer_blocks],
-    parts=lambda transformer, given: [
+    spans=lambda transformer, given: [
         ...,
         grid_of_latents(given["hidden_states"], patch_of(transformer.config), FRAMES_FIRST),
     ],

@@ -8,7 +8,7 @@ ADAPTER = Adapter(
     attentions=lambda transformer: [
         block.attn for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
     ],
-    parts=lambda transformer, given: [grid_of_latents(given["hidden_states"], patch_of(transformer.config)), ...],
+    spans=lambda transformer, given: [grid_of_latents(given["hidden_states"], patch_of(transformer.config)), ...],
     guidance="embedded",
     layers=lambda config: config["num_layers"] + config["num_single_layers"],
     since=">=0.36",

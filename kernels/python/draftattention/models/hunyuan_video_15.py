@@ -6,7 +6,7 @@ from .adapter import Adapter, grid_of_latents, patch_of
 ADAPTER = Adapter(
     "HunyuanVideo15Transformer3DModel",
     attentions=lambda transformer: [block.attn for block in transformer.transformer_blocks],
-    parts=lambda transformer, given: [grid_of_latents(given["hidden_states"], patch_of(transformer.config)), ...],
+    spans=lambda transformer, given: [grid_of_latents(given["hidden_states"], patch_of(transformer.config)), ...],
     since=">=0.36",
     functional=False,
 )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .._tokens import Part
+from .._tokens import Span
 from .adapter import Adapter, grid_of_latents, patch_of
 
 
@@ -16,16 +16,16 @@ def _given(given: Mapping[str, Any], name: str) -> Any:
     return given.get(name) if given.get(indices) is not None else None
 
 
-def _parts(transformer: Any, given: Mapping[str, Any]) -> list[Part]:
-    parts: list[Part] = []
+def _spans(transformer: Any, given: Mapping[str, Any]) -> list[Span]:
+    spans: list[Span] = []
     for name, patch in (("latents_history_4x", (4, 8, 8)), ("latents_history_2x", (2, 4, 4))):
         latents = _given(given, name)
         if latents is not None:  # padded up to a whole number of patches
-            parts.append(math.prod(-(-size // step) for size, step in zip(latents.shape[2:], patch)))
+            spans.append(math.prod(-(-size // step) for size, step in zip(latents.shape[2:], patch)))
     clean = _given(given, "latents_clean")
     if clean is not None:
-        parts.append(grid_of_latents(clean, (1, 2, 2), name="latents_clean"))
-    return [*parts, grid_of_latents(given["hidden_states"], patch_of(transformer.config)), ...]
+        spans.append(grid_of_latents(clean, (1, 2, 2), name="latents_clean"))
+    return [*spans, grid_of_latents(given["hidden_states"], patch_of(transformer.config)), ...]
 
 
 ADAPTER = Adapter(
@@ -33,7 +33,7 @@ ADAPTER = Adapter(
     attentions=lambda transformer: [
         block.attn for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
     ],
-    parts=_parts,
+    spans=_spans,
     guidance="embedded",
     layers=lambda config: config["num_layers"] + config["num_single_layers"],
     since=">=0.36",

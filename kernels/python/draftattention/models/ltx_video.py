@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._checks import refuse
-from .._tokens import Part
+from .._tokens import Span
 from .adapter import Adapter
 
 
-def _parts(transformer: Any, given: Mapping[str, Any]) -> list[Part]:
+def _spans(transformer: Any, given: Mapping[str, Any]) -> list[Span]:
     sizes = {name: given.get(name) for name in ("num_frames", "height", "width")}
     if any(size is None for size in sizes.values()) or given.get("video_coords") is not None:
         raise refuse(
@@ -23,7 +23,7 @@ def _parts(transformer: Any, given: Mapping[str, Any]) -> list[Part]:
 ADAPTER = Adapter(
     "LTXVideoTransformer3DModel",
     attentions=lambda transformer: [block.attn1 for block in transformer.transformer_blocks],
-    parts=_parts,
+    spans=_spans,
     guidance="batch",
     functional=False,
 )

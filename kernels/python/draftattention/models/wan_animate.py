@@ -6,7 +6,7 @@ from .adapter import Adapter, grid_of_latents, patch_of
 ADAPTER = Adapter(
     "WanAnimateTransformer3DModel",
     attentions=lambda transformer: [block.attn1 for block in transformer.blocks],
-    parts=lambda transformer, given: [grid_of_latents(given["hidden_states"], patch_of(transformer.config))],
+    spans=lambda transformer, given: [grid_of_latents(given["hidden_states"], patch_of(transformer.config))],
     since=">=0.36",
     functional=False,
 )
