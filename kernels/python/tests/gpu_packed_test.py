@@ -10,7 +10,6 @@ import draftattention as da
 from gpu_cases import GpuTest
 from torch_packed_test import blocks, lengths
 
-DEVICE = "cuda"
 REGION = (4, 4)  # torch_packed_test's
 # spans in order, what the ellipsis stands for, the grid of the tokens by block
 CASES = [
@@ -25,16 +24,13 @@ class Packed(GpuTest):
         for spans, rest, grid in CASES:
             tokens = sum(lengths(spans, rest))
             labels = blocks(spans, rest)
-            q, k, v = (
-                torch.randn((3, 1, 2, tokens, 64), generator=torch.Generator().manual_seed(tokens))
-                .bfloat16()
-                .to(DEVICE)
-            )
+            generator = torch.Generator().manual_seed(tokens)
+            q, k, v = torch.randn((3, 1, 2, tokens, 64), generator=generator).bfloat16().cuda()
             one_row = grid[0] == grid[1] == 1
             video = [token for token in range(tokens) if labels[token] >= 0]
             if one_row:  # in region order: by block, and within it as they stand
                 video.sort(key=lambda token: int(labels[token]))
-            order = torch.tensor(video + [token for token in range(tokens) if labels[token] < 0]).to(DEVICE)
+            order = torch.tensor(video + [token for token in range(tokens) if labels[token] < 0]).cuda()
             region = (1, math.prod(REGION)) if one_row else REGION
             for sparsity in (0.0, 0.6):
                 found = da.packed_attention(q, k, v, spans, sparsity=sparsity, region=REGION)

@@ -16,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+from draftattention import models
 from draftattention.diffusers import Adapter, apply_draft_attention, intercept_self_attention
 from draftattention.models import ADAPTERS
 from model_cases import CASES
@@ -216,3 +217,8 @@ class Table(unittest.TestCase):
         guidance = {"passes": "second pass", "batch": "in the batch", "embedded": "embedded"}
         found = [(its.name, its.since.removeprefix(">="), guidance[its.guidance]) for its in ADAPTERS]
         self.assertEqual(rows, found)
+
+    def test_every_file_has_its_line(self):
+        files = {path.stem for path in pathlib.Path(models.__file__).parent.glob("*.py")} - {"__init__", "adapter"}
+        self.assertEqual(sorted(models._FILES), sorted(files))
+        self.assertEqual(len({its.name for its in ADAPTERS}), len(files))
