@@ -1,5 +1,8 @@
 #include "experiments/commands.hpp"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <stdexcept>
@@ -7,6 +10,9 @@
 
 #include "experiments/tools/list.hpp"
 #include "harness/gpu.hpp"
+#include "harness/options.hpp"
+#include "harness/ranks/launch.hpp"
+#include "harness/ranks/ranks.hpp"
 
 namespace draft {
 
@@ -23,6 +29,20 @@ std::span<const Command> commands() {
   return table;
 }
 
+namespace {
+
+/// Why a command that does not share its work is refused where a launcher started several processes.
+std::string one_process_line(const std::string& name) {
+  std::vector<std::string> sharing;
+  for (const Command& one : commands()) {
+    if (one.shared) sharing.emplace_back(one.name);
+  }
+  return fmt::format("{}: wanted one process, found {} of one launch (mpirun, srun); work is shared by {}", name,
+                     launch().count, fmt::join(sharing, ", "));
+}
+
+}  // namespace
+
 /// Here, as it prints the table.
 Command list_command() {
   return {"list",  "Prints what there is to choose from",
@@ -35,7 +55,11 @@ CLI::App* add_command(CLI::App& app, const std::string& name, int& status) {
   if (row == commands().end()) throw std::invalid_argument("add_command: the table has no '" + name + "'");
   CLI::App* command = app.add_subcommand(row->name, row->question);
   command->footer("");  // else it has the program's
-  command->callback([run = row->options(*command), needs_gpu = row->needs_gpu, name, &status] {
+  command->callback([run = row->options(*command), needs_gpu = row->needs_gpu, shared = row->shared, name, &status] {
+    if (launch().count > 1) {  // before the GPU, which each rank has its own
+      if (!shared) throw UsageError(one_process_line(name));
+      choose_gpu(ranks().place_on_machine());
+    }
     if (needs_gpu) require_gpu(name);
     status = run();
   });

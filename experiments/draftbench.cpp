@@ -15,16 +15,26 @@
 
 #include "experiments/commands.hpp"
 #include "harness/options.hpp"
+#include "harness/ranks/launch.hpp"
+#include "harness/ranks/ranks.hpp"
 #include "harness/record/provenance.hpp"
 #include "harness/standard_streams.hpp"
 #include "harness/text.hpp"
 
 namespace {
 
-/// Prints a failure as one line on stderr.
-int report(std::string line) {
+std::string failure;  // of this process
+
+void print_failure(const std::string& text) {
+  std::string line = text;
   std::replace(line.begin(), line.end(), '\n', ' ');  // one clear line, whatever a library's message looks like
   std::fputs(fmt::format("draftbench: {}\n", draft::shown(line)).c_str(), stderr);  // throws nothing if stderr is full
+}
+
+/// Prints a failure as one line on stderr; of several ranks the first one prints.
+int report(const std::string& line) {
+  failure = line;
+  if (draft::launch().rank == 0) print_failure(line);
   return draft::kExitBadInput;
 }
 
@@ -57,10 +67,12 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& help) {  // --help
     std::ostringstream text;            // not std::cout, which is flushed at once and forgets why that failed
     const int shown = app.exit(help, text, text);
-    fmt::print("{}", text.str());
+    if (draft::launch().rank == 0) fmt::print("{}", text.str());
     return shown;
   } catch (const CLI::ParseError& error) {
     return report(error.what());
+  } catch (const draft::RunEnded&) {
+    return draft::kExitBadInput;
   } catch (const draft::UsageError& error) {
     return report(error.what());
   } catch (const std::bad_alloc&) {
@@ -82,8 +94,10 @@ int run(int argc, char** argv) {
 // NOLINTNEXTLINE(bugprone-exception-escape): what run() lets through ends the program, as it should.
 int main(int argc, char** argv) {
   draft::guard_standard_streams();
-  const int status = run(argc, argv);
-  if (status == draft::kExitBadInput) return status;
-  const std::string why = draft::unwritten_output();
-  return why.empty() ? status : report("stdout cannot be written: " + why);
+  int status = run(argc, argv);
+  if (status != draft::kExitBadInput) {
+    const std::string why = draft::unwritten_output();
+    if (!why.empty()) status = report("stdout cannot be written: " + why);
+  }
+  return draft::leave_ranks(status, failure, print_failure);
 }

@@ -23,6 +23,8 @@ using nlohmann::ordered_json;
 namespace {
 
 bool run_uses_gpu = false;
+int gpu_place = 0;   // as choose_gpu() was told
+int run_device = 0;  // CUDA's number of the GPU that this run uses
 
 /// NVML, loaded at run time: it comes with the driver, not with the toolkit, and may be missing. The names and numbers
 /// below are those of its documented, stable interface.
@@ -81,7 +83,7 @@ const Nvml* nvml() {
   if (!run_uses_gpu) return nullptr;
   static const std::string address = [] {
     std::array<char, 32> text{};
-    const bool found = cudaDeviceGetPCIBusId(text.data(), static_cast<int>(text.size()), 0) == cudaSuccess;
+    const bool found = cudaDeviceGetPCIBusId(text.data(), static_cast<int>(text.size()), run_device) == cudaSuccess;
     return std::string(found ? text.data() : "");
   }();
   static const Nvml nvml(address.c_str());
@@ -101,16 +103,25 @@ std::string why_no_gpu() {
 
 void require_gpu(const std::string& who) {
   if (const std::string why = why_no_gpu(); !why.empty()) throw UsageError(who + ": " + why);
-  gpu::check(cudaSetDevice(0), "cudaSetDevice(0)");
+  int devices = 0;
+  gpu::check(cudaGetDeviceCount(&devices), "cudaGetDeviceCount");
+  run_device = gpu_place % devices;
+  gpu::check(cudaSetDevice(run_device), "cudaSetDevice");
   gpu::check(cudaFree(nullptr), "creating a CUDA context");
   run_uses_gpu = true;
+}
+
+void choose_gpu(int place) { gpu_place = place; }
+
+void use_gpu_in_thread() {
+  if (run_uses_gpu) gpu::check(cudaSetDevice(run_device), "cudaSetDevice");
 }
 
 ordered_json gpu_info() {
   ordered_json info{{"gpu", nullptr}};
   if (!run_uses_gpu) return info;
   cudaDeviceProp device{};
-  gpu::check(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
+  gpu::check(cudaGetDeviceProperties(&device, run_device), "cudaGetDeviceProperties");
   info["gpu"] = device.name;
   info["gpu_memory_gb"] = std::round(static_cast<double>(device.totalGlobalMem) / 1e8) / 10.0;
   info["compute_capability"] = fmt::format("{}.{}", device.major, device.minor);
@@ -132,6 +143,8 @@ std::string why_no_gpu() {
          "out (install the CUDA Toolkit 12 or newer and configure again)";
 }
 void require_gpu(const std::string& who) { throw UsageError(who + ": " + why_no_gpu()); }
+void choose_gpu(int /*place*/) {}
+void use_gpu_in_thread() {}
 ordered_json gpu_info() { return {{"gpu", nullptr}}; }
 GpuState gpu_state() { return {}; }
 ordered_json cuda_version() { return nullptr; }

@@ -9,10 +9,17 @@
 
 namespace draft {
 
-/// Makes the first visible GPU this thread's device and remembers that this run uses it. Throws UsageError if the build
+/// Makes the run's GPU this thread's device and remembers that this run uses it. Throws UsageError if the build
 /// has no kernels, no GPU is visible or its driver is older than this build's CUDA runtime: one line that says `who`
 /// needs the GPU and, if it is known, what to do.
 void require_gpu(const std::string& who = "--device cuda");
+
+/// To be called before require_gpu(): this run's GPU is the visible one at this place, counted round where there are
+/// fewer; the first without this call.
+void choose_gpu(int place);
+
+/// Makes this run's GPU the current device of this thread, too. Nothing if the run uses none.
+void use_gpu_in_thread();
 
 /// "" if require_gpu() would succeed, else why it would throw.
 std::string why_no_gpu();

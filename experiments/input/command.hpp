@@ -19,6 +19,7 @@ struct Command {
   const char* example;     // what stands behind "draftbench NAME"
   bool needs_gpu;
   Action (*options)(CLI::App& command);  // adds its options
+  bool shared = false;                   // several processes of a launcher (mpirun) share its work
 };
 
 }  // namespace draft

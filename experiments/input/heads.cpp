@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "harness/record/provenance.hpp"
 #include "harness/text.hpp"
 
 namespace draft {
@@ -85,6 +86,14 @@ const CaptureInfo* earlier_capture(const DumpInfo& info, const HeadTask& task) {
 }
 
 Json grid_json(const Grid& grid) { return {{"frames", grid.frames}, {"height", grid.height}, {"width", grid.width}}; }
+
+std::string digest_on_all(Ranks& ranks, const std::string& dump) {
+  const std::string own = ranks.place_on_machine() == 0 ? sha256_file(dump) : "";
+  ranks.require_same({{"build", build_info()},
+                      {"GPU", machine_info()["gpu"]},
+                      {"dump's SHA-256", own.empty() ? Json(nullptr) : Json(own)}});
+  return ranks.shared(own);
+}
 
 Json input_of(const DumpInfo& info, const std::string& sha256, const HeadTask& task) {
   Json input;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "harness/dump/dump.hpp"
+#include "harness/ranks/ranks.hpp"
 #include "harness/record/record.hpp"
 
 namespace draft {
@@ -38,6 +39,10 @@ const CaptureInfo* earlier_capture(const DumpInfo& info, const HeadTask& task);
 
 /// The record format's `grid`: extents of the video's tokens.
 Json grid_json(const Grid& grid);
+
+/// The dump's SHA-256, which one rank of each machine reads. Throws as Ranks::require_same() unless all ranks have the
+/// same build, GPU and dump: their records are of one run. UsageError if the dump cannot be read.
+std::string digest_on_all(Ranks& ranks, const std::string& dump);
 
 /// The record format's `input`. `sha256` is the dump file's.
 Json input_of(const DumpInfo& info, const std::string& sha256, const HeadTask& task);

@@ -67,7 +67,8 @@ Command bounds_command() {
           false,
           [](CLI::App& command) {
             return study_command(command, {bounds_experiment}, kUsualPolicies, add_remainder_option);
-          }};
+          },
+          true};
 }
 
 }  // namespace draft

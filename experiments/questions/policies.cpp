@@ -106,7 +106,8 @@ Command policies_command() {
           "mask policies at equal numbers of blocks",
           "data/photodit_512p.h5 --policy draft,oracle --sparsity 0.9 --out policies.jsonl",
           false,
-          [](CLI::App& command) { return study_command(command, {policies_experiment}, "all", add_policies_options); }};
+          [](CLI::App& command) { return study_command(command, {policies_experiment}, "all", add_policies_options); },
+          true};
 }
 
 }  // namespace draft

@@ -57,7 +57,8 @@ Command pooling_command() {
           "average against max pooling (Table 4)",
           "data/photodit_512p.h5 --sparsity 0.5,0.75,0.9 --out pooling.jsonl",
           false,
-          [](CLI::App& command) { return study_command(command, {pooling_experiment}); }};
+          [](CLI::App& command) { return study_command(command, {pooling_experiment}); },
+          true};
 }
 
 }  // namespace draft

@@ -58,7 +58,8 @@ Command regions_command() {
           "region sizes (Table 5)",
           "data/photodit_512p.h5 --region 8x16,16x16 --sparsity 0.9 --out regions.jsonl",
           false,
-          [](CLI::App& command) { return study_command(command, {regions_experiment}); }};
+          [](CLI::App& command) { return study_command(command, {regions_experiment}); },
+          true};
 }
 
 }  // namespace draft

@@ -15,7 +15,8 @@ Command run_command() {
           false,
           [](CLI::App& command) {
             return study_command(command, {bounds_experiment, pooling_experiment, regions_experiment, maps_experiment});
-          }};
+          },
+          true};
 }
 
 }  // namespace draft

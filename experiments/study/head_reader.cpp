@@ -43,22 +43,32 @@ std::optional<Element> half_element(const DumpInfo& info, const std::string& dev
                                file_name(info), info.element));
 }
 
-HeadReader::HeadReader(const Dump& dump, std::vector<HeadSource> heads, std::optional<Element> half)
-    : dump_(dump), heads_(std::move(heads)), half_(half) {
+HeadReader::HeadReader(const Dump& dump, std::vector<HeadSource> heads, std::optional<Element> half, NextHead next)
+    : dump_(dump), heads_(std::move(heads)), half_(half), next_(std::move(next)) {
+  if (!next_) {
+    next_ = [all = heads_.size(), i = std::size_t{0}]() mutable -> std::optional<std::size_t> {
+      if (i == all) return std::nullopt;
+      return i++;
+    };
+  }
   start();
 }
 
-LoadedHead HeadReader::take() {
-  LoadedHead head = next_.get();
+std::optional<std::pair<std::size_t, LoadedHead>> HeadReader::take() {
+  if (!reading_.valid()) start();
+  if (!reading_.valid()) return std::nullopt;
+  const std::size_t place = place_;
+  LoadedHead head = reading_.get();
   require_measurable_input(head);
   start();
-  return head;
+  return std::pair{place, std::move(head)};
 }
 
 void HeadReader::start() {
-  if (started_ == heads_.size()) return;
-  next_ = std::async(std::launch::async,
-                     [this, i = started_++]() -> LoadedHead { return load_head(dump_, heads_[i], half_); });
+  const std::optional<std::size_t> next = next_();
+  if (!next) return;
+  place_ = *next;
+  reading_ = std::async(std::launch::async, [this, i = place_]() -> LoadedHead { return load_head(dump_, heads_[i], half_); });
 }
 
 }  // namespace draft

@@ -1,8 +1,9 @@
 #pragma once
-// The heads of a dump one after the other: read ahead, measured several at once, finished in their order.
+// The heads of a dump one after the other: read ahead, measured several at once, finished in the order in which they were
+// begun.
 
-#include <algorithm>
 #include <deque>
+#include <functional>
 #include <future>
 #include <optional>
 #include <type_traits>
@@ -25,14 +26,18 @@ struct HeadSource {
 /// the dump has another.
 std::optional<Element> half_element(const DumpInfo& info, const std::string& device);
 
-/// Reads heads in their order, the next one while the last ones are measured. Nobody else reads the dump meanwhile.
+/// Says which head comes next: its place in a list. None: none, or none until one more is finished.
+using NextHead = std::function<std::optional<std::size_t>()>;
+
+/// Reads heads, the next one while the last ones are measured. Nobody else reads the dump meanwhile.
 class HeadReader {
  public:
-  HeadReader(const Dump& dump, std::vector<HeadSource> heads, std::optional<Element> half);
+  /// Without `next` all of them, in their order.
+  HeadReader(const Dump& dump, std::vector<HeadSource> heads, std::optional<Element> half, NextHead next = {});
 
-  /// The next of the heads. Throws UsageError on one that cannot be measured.
-  LoadedHead take();
-  [[nodiscard]] std::size_t size() const { return heads_.size(); }
+  /// The next of the heads, and its place; none where there is none now. Throws UsageError on one that cannot be
+  /// measured.
+  std::optional<std::pair<std::size_t, LoadedHead>> take();
 
  private:
   void start();
@@ -40,33 +45,44 @@ class HeadReader {
   const Dump& dump_;
   std::vector<HeadSource> heads_;
   std::optional<Element> half_;
-  std::size_t started_ = 0;
-  std::future<LoadedHead> next_;
+  NextHead next_;
+  std::size_t place_ = 0;
+  std::future<LoadedHead> reading_;  // of the head at place_; not valid: none
 };
 
-/// Calls measure(i, head) of the reader's heads, up to `at_once` of them at a time, each on a thread of its own, and
-/// finish(i, what it returned) in rising order on this one. Head i is finished before head i + at_once is begun. What
-/// reading or measuring a head throws is thrown in that order, too: all heads before it are finished.
+/// Calls measure(i, head) of the reader's heads, head i of its list, up to `at_once` of them at a time, each on a thread
+/// of its own, and finish(i, what it returned) on this one, in the order in which they were begun. A head is finished
+/// before the one `at_once` behind it is begun. What reading or measuring a head throws is thrown in that order, too: all
+/// heads before it are finished.
 template <typename Measure, typename Finish>
 void measure_in_order(HeadReader& reader, std::size_t at_once, const Measure& measure, const Finish& finish) {
   using Found = std::invoke_result_t<Measure, std::size_t, const LoadedHead&>;
-  std::deque<std::future<Found>> running;  // its destructor waits
+  std::deque<std::pair<std::size_t, std::future<Found>>> running;  // its destructor waits
   bool refused = false;
-  const auto begin = [&](std::size_t i) -> std::future<Found> {
+  const auto begin = [&] {
     try {
-      return std::async(std::launch::async, [&measure, i, head = reader.take()] { return measure(i, head); });
+      auto next = reader.take();
+      if (!next) return false;
+      const std::size_t i = next->first;
+      running.emplace_back(i, std::async(std::launch::async, [&measure, i, head = std::move(next->second)] {
+                             return measure(i, head);
+                           }));
     } catch (...) {
       refused = true;
       std::promise<Found> nothing;
       nothing.set_exception(std::current_exception());
-      return nothing.get_future();
+      running.emplace_back(0, nothing.get_future());
     }
+    return true;
   };
-  for (std::size_t done = 0, next = 0; done < reader.size(); ++done) {
-    for (; !refused && next < std::min(reader.size(), done + at_once); ++next) running.push_back(begin(next));
-    Found found = running.front().get();
+  for (;;) {
+    while (!refused && running.size() < at_once && begin()) {
+    }
+    if (running.empty()) return;
+    const std::size_t i = running.front().first;
+    Found found = running.front().second.get();
     running.pop_front();
-    finish(done, std::move(found));
+    finish(i, std::move(found));
   }
 }
 

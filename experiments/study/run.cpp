@@ -9,7 +9,7 @@
 #include <memory>
 #include <optional>
 #include <set>
-#include <unordered_set>
+#include <unordered_map>
 
 #include "experiments/study/call_budgets.hpp"
 #include "experiments/study/head_reader.hpp"
@@ -18,7 +18,7 @@
 #include "experiments/study/metrics.hpp"
 #include "harness/dump/dump.hpp"
 #include "harness/progress.hpp"
-#include "harness/record/provenance.hpp"
+#include "harness/ranks/ranks.hpp"
 #include "harness/record/record.hpp"
 #include "reference/parallel.hpp"
 
@@ -53,6 +53,32 @@ struct PlannedHead : HeadSource {
   std::vector<Wanted> wanted;
 };
 
+/// A call whose budgets are wanted: its planned heads, and their cells that take them.
+struct Call {
+  const CaptureInfo* capture;
+  std::vector<PlannedHead*> heads{};
+  std::vector<Cell> cells{};
+
+  void find_cells() {
+    for (const PlannedHead* head : heads) {
+      for (const Cell& cell : head->cells) {
+        if (cell.by_call && std::ranges::find(cells, cell) == cells.end()) cells.push_back(cell);
+      }
+    }
+  }
+  /// `cuts`: [cell][head].
+  void set_cuts(const Json& cuts) {
+    for (PlannedHead* head : heads) {
+      for (Cell& cell : head->cells) {
+        const auto known = std::ranges::find(cells, cell);
+        if (known == cells.end()) continue;
+        const Json& of_cell = cuts[static_cast<std::size_t>(known - cells.begin())];
+        cell.cut = of_cell[static_cast<std::size_t>(head->task.head)].get<Index>();
+      }
+    }
+  }
+};
+
 /// How many layouts the cells have; of those that a head chooses between, both.
 Index count_layouts(const std::vector<StudyExperiment>& experiments) {
   std::set<BlockLayout> layouts;
@@ -69,12 +95,13 @@ Index count_layouts(const std::vector<StudyExperiment>& experiments) {
   return static_cast<Index>(std::max<std::size_t>(layouts.size(), 1));
 }
 
-/// The records of this run's cells by experiment, also those that an earlier run measured.
+/// The records of this run's cells by experiment, also those that an earlier run measured, in the order of the cells.
 class Collected {
  public:
-  void expect(const Json& cell) { expected_.insert(cell_identity(cell)); }
+  void expect(const Json& cell) { expected_.emplace(cell_identity(cell), expected_.size()); }
   void add(const Record& record) {
-    if (expected_.erase(cell_identity(record)) > 0) records_[record["experiment"]].push_back(record);
+    const auto cell = expected_.extract(cell_identity(record));
+    if (!cell.empty()) records_[record["experiment"]].emplace(cell.mapped(), record);
   }
   void add_file(const std::string& path, const RecordLog& log) {
     if (expected_.empty() || path.empty()) return;
@@ -82,11 +109,15 @@ class Collected {
       if (log.is_done(record)) add(record);
     });
   }
-  [[nodiscard]] const std::vector<Record>& of(const std::string& experiment) { return records_[experiment]; }
+  [[nodiscard]] std::vector<Record> take(const std::string& experiment) {
+    std::vector<Record> found;
+    for (auto& [place, record] : records_[experiment]) found.push_back(std::move(record));
+    return found;
+  }
 
  private:
-  std::unordered_set<std::string> expected_;
-  std::map<std::string, std::vector<Record>> records_;
+  std::unordered_map<std::string, std::size_t> expected_;  // identity -> place
+  std::map<std::string, std::map<std::size_t, Record>> records_;
 };
 
 /// The GPU's sweeps know no bounds of a remainder, and regions of one size alone.
@@ -109,7 +140,8 @@ void require_device(const std::vector<StudyExperiment>& experiments, const std::
 
 /// The cells that causal heads have; a line on stderr names the policies that are left out. Those whose blocks are in
 /// token order take --region's, since a causal grid is a row of tokens.
-std::vector<StudyExperiment> causal_experiments(std::vector<StudyExperiment> experiments, const Options& options) {
+std::vector<StudyExperiment> causal_experiments(std::vector<StudyExperiment> experiments, const Options& options,
+                                                const Ranks& ranks) {
   std::set<std::string> left_out;
   std::size_t cells = 0;
   for (StudyExperiment& experiment : experiments) {
@@ -128,7 +160,7 @@ std::vector<StudyExperiment> causal_experiments(std::vector<StudyExperiment> exp
   }
   const std::string names = fmt::format("{}", fmt::join(left_out, ", "));
   if (cells == 0) throw UsageError("--policy: wanted one that is for causal attention, too, found " + names);
-  if (!left_out.empty()) std::fputs(("skipped(not for causal attention): " + names + "\n").c_str(), stderr);
+  if (!left_out.empty()) ranks.say("skipped(not for causal attention): " + names + "\n");
   return experiments;
 }
 
@@ -138,104 +170,102 @@ std::vector<StudyExperiment> causal_experiments(std::vector<StudyExperiment> exp
 constexpr int kHeadsAtOnceOnGpu = 8;
 
 /// Of as many heads as are measured at once.
-std::vector<std::unique_ptr<Sweeps>> sweeps_at_once(const Options& options) {
-  const int heads = options.device == "cpu" ? 1 : std::min(kHeadsAtOnceOnGpu, thread_count(options.threads));
+std::vector<std::unique_ptr<Sweeps>> sweeps_at_once(const std::string& device, int threads) {
+  const int heads = device == "cpu" ? 1 : std::min(kHeadsAtOnceOnGpu, threads);
   std::vector<std::unique_ptr<Sweeps>> sweeps;
-  for (int i = 0; i < heads; ++i) sweeps.push_back(make_sweeps(options.device));
+  for (int i = 0; i < heads; ++i) sweeps.push_back(make_sweeps(device));
   return sweeps;
 }
 
 /// What a run has to measure and what it has measured: plans, records, progress.
 class StudyRun {
  public:
-  StudyRun(const Dump& dump, const Options& options, const std::vector<StudyExperiment>& experiments)
+  StudyRun(const Dump& dump, const Options& options, const std::vector<StudyExperiment>& experiments, Ranks& ranks)
       : options_(options),
         experiments_(experiments),
+        ranks_(ranks),
+        threads_(thread_count(ranks.threads(options.threads))),
         tasks_(chosen_heads(dump.info(), options)),
-        sweeps_(sweeps_at_once(options)),
+        sweeps_(sweeps_at_once(options.device, threads_)),
         half_(half_element(dump.info(), options.device)),
         heads_of_a_call_(dump.info().heads),
-        log_(open_log(options)),
+        log_(ranks.is_first() ? open_log(options) : RecordLog()),
         rows_(2 * dump.info().grid.video() * count_layouts(experiments)),
-        progress_("measuring heads", rows_ * static_cast<Index>(tasks_.size()), options.quiet) {
-    const std::string sha256 = sha256_file(options.dump);
-    for (const HeadTask& task : tasks_) plan(dump.info(), task, input_of(dump.info(), sha256, task));
+        progress_("measuring heads", rows_ * static_cast<Index>(tasks_.size()), options.quiet || !ranks.is_first()) {
+    const std::string sha256 = digest_on_all(ranks_, options.dump);
+    const auto plan_all = [&] {
+      for (const HeadTask& task : tasks_) plan(dump.info(), task, input_of(dump.info(), sha256, task));
+    };
+    // The first rank has the file of records, and tells the others which cells are done.
+    if (ranks_.is_first()) plan_all();
+    done_ = ranks_.shared(done_);
+    if (!ranks_.is_first()) plan_all();
     if (without_earlier_ > 0) {
-      const std::string said = fmt::format(
+      ranks_.say(fmt::format(
           "{} of {} heads: the dump has no earlier step of them; policies that take their masks from one are left out\n",
-          without_earlier_, tasks_.size());
-      std::fputs(said.c_str(), stderr);
+          without_earlier_, tasks_.size()));
     }
   }
 
   /// Gives the cells whose budget is of all heads of a call their cuts, from one look at each of those heads, chosen or
-  /// not. A head that lacks an earlier step leaves its call's policies that want one without a record.
+  /// not. The ranks share the calls. A head that lacks an earlier step leaves its call's policies that want one without a
+  /// record.
   void share_budgets(const Dump& dump) {
-    std::map<const CaptureInfo*, std::vector<PlannedHead*>> calls;
+    std::vector<Call> calls;
     for (PlannedHead& head : heads_) {
-      if (std::ranges::any_of(head.cells, &Cell::by_call)) calls[head.task.capture].push_back(&head);
+      if (std::ranges::none_of(head.cells, &Cell::by_call)) continue;
+      if (calls.empty() || calls.back().capture != head.task.capture) calls.push_back({head.task.capture});
+      calls.back().heads.push_back(&head);
     }
-    if (!calls.empty() && dump.info().heads == 1) {
-      std::fputs("the dump has one head of a call: a budget over all heads of a call is that head's own\n", stderr);
+    if (calls.empty()) return;
+    if (dump.info().heads == 1) {
+      ranks_.say("the dump has one head of a call: a budget over all heads of a call is that head's own\n");
     }
-    for (auto& [capture, heads] : calls) {
-      std::vector<Cell> cells;
-      for (const PlannedHead* head : heads) {
-        for (const Cell& cell : head->cells) {
-          if (cell.by_call && std::ranges::find(cells, cell) == cells.end()) cells.push_back(cell);
-        }
+    for (Call& call : calls) call.find_cells();
+    std::vector<double> costs(calls.size(), 1.0);
+    Json all_cuts = Json::array();  // [call][cell][head]
+    for (std::size_t i = 0; i < calls.size(); ++i) all_cuts.push_back(nullptr);
+    const auto keep = [&](std::size_t call, const std::vector<Json>& cuts) { all_cuts[call] = cuts; };
+    SharedWork units(ranks_, {costs, keep, [](Index) {}});
+    while (const auto i = units.take()) units.deliver(*i, cuts_of(dump, calls[*i]));
+    units.finish();
+    all_cuts = Json::parse(ranks_.shared(all_cuts.dump()));
+    for (std::size_t i = 0; i < calls.size(); ++i) calls[i].set_cuts(all_cuts[i]);
+  }
+
+  /// Measures the planned heads, which the ranks share, and has their records written. A check that failed and a metric
+  /// that is not finite make the run's status.
+  void measure(const Dump& dump) {
+    std::vector<double> costs;
+    for (const PlannedHead& head : heads_) costs.push_back(cost_of(dump.info(), head));
+    const auto write = [this](std::size_t, const std::vector<Json>& records) {
+      for (const Json& record : records) {
+        fine_ = log_.append(record) && record["status"] == "ok" && fine_;
+        collected_.add(record);
       }
-      std::vector<HeadSource> looked_at;
-      for (const HeadTask& task : heads_of_call(dump.info(), *capture)) {
-        looked_at.push_back({task, earlier_of(dump.info(), task, cells)});
-      }
-      CallBudgets budgets(cells);
-      HeadReader reader(dump, looked_at, half_);
+    };
+    SharedWork units(ranks_, {costs, write, [this](Index rows) { progress_.advance(rows); }});
+    {
+      HeadReader reader(dump, {heads_.begin(), heads_.end()}, half_, [&] { return units.take(); });
       measure_in_order(
           reader, sweeps_.size(),
           [&](std::size_t i, const LoadedHead& head) {
-            StudySettings here = settings(i, looked_at[i].task, head);
-            here.progress = {};
-            const HeadStudies studies(head, cells, here, false);
-            return budgets.look([&](std::size_t cell) { return studies.of(cell).first->input(cells[cell]); });
+            StudySettings here = settings(i, heads_[i].task, head);
+            here.progress = [&](Index rows) { units.advance(rows); };
+            const HeadStudies studies(head, heads_[i].cells, here, true);  // both passes over the logits
+            return records_of(studies, heads_[i], here.threads);
           },
-          [&](std::size_t, std::vector<CallLook> look) { budgets.add(std::move(look)); });
-      for (PlannedHead* head : heads) {
-        for (Cell& cell : head->cells) {
-          const auto known = std::ranges::find(cells, cell);
-          if (known != cells.end()) {
-            cell.cut = budgets.cut(static_cast<std::size_t>(known - cells.begin()), head->task.head);
-          }
-        }
-      }
+          [&](std::size_t i, std::vector<Json> records) { units.deliver(i, std::move(records)); });
     }
+    units.finish();
   }
 
-  /// Measures the planned heads and writes their records. A check that failed and a metric that is not finite make the
-  /// run's status.
-  void measure(const Dump& dump) {
-    HeadReader reader(dump, {heads_.begin(), heads_.end()}, half_);
-    measure_in_order(
-        reader, sweeps_.size(),
-        [&](std::size_t i, const LoadedHead& head) {
-          const StudySettings here = settings(i, heads_[i].task, head);
-          const HeadStudies studies(head, heads_[i].cells, here, true);  // both passes over the logits
-          return records_of(studies, heads_[i], here.threads);
-        },
-        [&](std::size_t, const std::vector<Json>& records) {
-          for (const Json& record : records) {
-            fine_ = log_.append(record) && record["status"] == "ok" && fine_;
-            collected_.add(record);
-          }
-        });
-  }
-
-  /// Prints each experiment's table, of what earlier runs measured too. Returns the exit status.
+  /// Prints each experiment's table, of what earlier runs measured too. Returns the exit status; the first rank's counts.
   int show() {
     progress_.finish();
-    if (!options_.quiet) {
+    if (!options_.quiet && ranks_.is_first()) {
       collected_.add_file(options_.out, log_);
-      for (const StudyExperiment& experiment : experiments_) experiment.table(collected_.of(experiment.name));
+      for (const StudyExperiment& experiment : experiments_) experiment.table(collected_.take(experiment.name));
     }
     return fine_ ? kExitFine : kExitCheckFailed;
   }
@@ -246,8 +276,7 @@ class StudyRun {
     const auto at_once = static_cast<int>(sweeps_.size());
     return {.seed = options_.seed,
             .stream = task.stream,
-            .threads = std::max(1, thread_count(options_.threads) / at_once),
-            .progress = [this](Index rows) { progress_.advance(rows); },
+            .threads = std::max(1, threads_ / at_once),
             .sweeps = sweeps_[i % sweeps_.size()].get(),
             .half = head.half ? &*head.half : nullptr};
   }
@@ -272,6 +301,46 @@ class StudyRun {
     return wanted ? earlier_capture(info, task) : nullptr;
   }
 
+  /// Whether the cell need not be measured; called for the same cells in the same order on all ranks.
+  bool is_done(const Json& cell) {
+    if (!ranks_.is_first()) return done_.at(asked_++) == '1';
+    done_ += log_.contains(cell) ? '1' : '0';
+    return done_.back() == '1';
+  }
+
+  /// The cuts of the call's cells, [cell][head].
+  std::vector<Json> cuts_of(const Dump& dump, const Call& call) {
+    std::vector<HeadSource> looked_at;
+    for (const HeadTask& task : heads_of_call(dump.info(), *call.capture)) {
+      looked_at.push_back({task, earlier_of(dump.info(), task, call.cells)});
+    }
+    CallBudgets budgets(call.cells);
+    HeadReader reader(dump, looked_at, half_);
+    measure_in_order(
+        reader, sweeps_.size(),
+        [&](std::size_t i, const LoadedHead& head) {
+          const HeadStudies studies(head, call.cells, settings(i, looked_at[i].task, head), false);
+          return budgets.look([&](std::size_t cell) { return studies.of(cell).first->input(call.cells[cell]); });
+        },
+        [&](std::size_t, std::vector<CallLook> look) { budgets.add(std::move(look)); });
+    std::vector<Json> cuts;
+    for (std::size_t cell = 0; cell < call.cells.size(); ++cell) {
+      Json of_cell = Json::array();
+      for (const HeadSource& source : looked_at) of_cell.push_back(budgets.cut(cell, source.task.head));
+      cuts.push_back(std::move(of_cell));
+    }
+    return cuts;
+  }
+
+  /// Two passes over the logits of each layout, in which each cell adds less than a pass over one channel.
+  static double cost_of(const DumpInfo& info, const PlannedHead& head) {
+    std::set<BlockLayout> layouts;
+    for (const Cell& cell : head.cells) layouts.insert(row_of(cell.policy).layout);
+    const auto tokens = static_cast<double>(info.grid.tokens());
+    const auto passes = static_cast<double>(2 * info.head_dim) * static_cast<double>(layouts.size());
+    return tokens * tokens * (passes + static_cast<double>(head.cells.size()));
+  }
+
   void plan(const DumpInfo& info, const HeadTask& task, Json input) {
     PlannedHead head{{task}, std::move(input), {}, {}};
     const CaptureInfo* earlier = earlier_capture(info, task);
@@ -289,7 +358,7 @@ class StudyRun {
         Json config = cell_config(cell, options_);
         const Json key{{"experiment", experiments_[e].name}, {"input", head.input}, {"config", config}};
         collected_.expect(key);
-        if (log_.contains(key)) continue;
+        if (is_done(key)) continue;
         if (wants_earlier) head.earlier = earlier;
         const auto known = std::find(head.cells.begin(), head.cells.end(), cell);
         head.wanted.push_back({e, static_cast<std::size_t>(known - head.cells.begin()), std::move(config)});
@@ -298,7 +367,7 @@ class StudyRun {
     }
     if (left_out) ++without_earlier_;
     if (head.wanted.empty()) {
-      progress_.advance(rows_);
+      progress_.advance(rows_);  // of which others than the first rank show nothing
     } else {
       heads_.push_back(std::move(head));
     }
@@ -333,6 +402,8 @@ class StudyRun {
 
   const Options& options_;
   const std::vector<StudyExperiment>& experiments_;
+  Ranks& ranks_;
+  int threads_;
   std::vector<HeadTask> tasks_;
   std::vector<std::unique_ptr<Sweeps>> sweeps_;
   std::optional<Element> half_;
@@ -341,6 +412,8 @@ class StudyRun {
   Index rows_;  // of progress, a head
   ProgressLine progress_;
   Collected collected_;
+  std::string done_;       // of all cells, in the order in which they are planned: '1' or '0'
+  std::size_t asked_ = 0;  // of them
   std::vector<PlannedHead> heads_;
   Index without_earlier_ = 0;  // heads that lack a step that a policy wants
   bool fine_ = true;
@@ -381,8 +454,8 @@ int run_experiments(const Options& options, const std::vector<StudyExperiment>& 
   const Dump dump = Dump::open(options.dump);
   if (options.device != "cpu") require_not_causal(dump.info(), "--device " + options.device);
   const std::vector<StudyExperiment> experiments =
-      dump.info().grid.causal ? causal_experiments(wanted, options) : wanted;
-  StudyRun run(dump, options, experiments);
+      dump.info().grid.causal ? causal_experiments(wanted, options, ranks()) : wanted;
+  StudyRun run(dump, options, experiments, ranks());
   run.share_budgets(dump);
   run.measure(dump);
   return run.show();

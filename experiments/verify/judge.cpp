@@ -3,12 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 
 #include "experiments/input/kernels.hpp"
 #include "experiments/tools/compare.hpp"
 #include "experiments/verify/table.hpp"
-#include "harness/record/provenance.hpp"
+#include "harness/progress.hpp"
 #include "reference/parallel.hpp"
 
 namespace draft {
@@ -59,28 +60,42 @@ std::string failure(const JudgedRun& run, const KernelError& error) {
 
 }  // namespace
 
-Verification::Verification(const VerifyOptions& options, const std::vector<gpu::AttentionKernel>& kernels)
+Verification::Verification(const VerifyOptions& options, const std::vector<gpu::AttentionKernel>& kernels, Ranks& ranks)
     : options_(options),
+      ranks_(ranks),
       dump_(Dump::open(options.dump)),
       kernels_(chosen_kernels(options.kernels, kernels)),
       cases_(verify_cases(options)),
       element_(element_for(options, dump_.info())),
-      sha256_(sha256_file(options.dump)),
-      log_(open_log(options)) {
+      sha256_(digest_on_all(ranks, options.dump)),
+      log_(ranks.is_first() ? open_log(options) : RecordLog()) {
   require_not_causal(dump_.info(), "a kernel of verify");
 }
 
-const std::vector<Json>& Verification::run() {
+std::vector<Json> Verification::run() {
   const std::vector<HeadTask> tasks = chosen_heads(dump_.info(), options_);
-  ProgressLine progress("verifying heads", static_cast<Index>(tasks.size() * cases_.size()), options_.quiet);
-  for (std::size_t first = 0; first < tasks.size();) {
-    std::size_t last = first;
-    while (last < tasks.size() && last - first < kGroup && tasks[last].capture == tasks[first].capture) ++last;
-    group({tasks.begin() + static_cast<std::ptrdiff_t>(first), tasks.begin() + static_cast<std::ptrdiff_t>(last)},
-          progress);
-    first = last;
+  std::vector<std::vector<HeadTask>> groups;
+  for (const HeadTask& task : tasks) {
+    if (groups.empty() || groups.back().size() == kGroup || groups.back()[0].capture != task.capture) groups.push_back({});
+    groups.back().push_back(task);
   }
-  return records_;
+  std::vector<double> costs;
+  for (const auto& heads : groups) costs.push_back(static_cast<double>(heads.size()));
+  ProgressLine progress("verifying heads", static_cast<Index>(tasks.size() * cases_.size()),
+                        options_.quiet || !ranks_.is_first());
+  std::vector<std::vector<Json>> records(groups.size());
+  const auto write = [&](std::size_t i, const std::vector<Json>& found) {
+    for (const Json& record : found) {
+      records[i].push_back(record);
+      if (!log_.append(record)) records[i].back()["status"] = "failed";
+    }
+  };
+  SharedWork units(ranks_, {costs, write, [&](Index steps) { progress.advance(steps); }});
+  while (const auto i = units.take()) group(*i, groups[*i], units);
+  units.finish();
+  std::vector<Json> all;
+  for (std::vector<Json>& found : records) std::ranges::move(found, std::back_inserter(all));
+  return all;
 }
 
 Problem Verification::rounded_head(const HeadTask& task) const {
@@ -89,11 +104,17 @@ Problem Verification::rounded_head(const HeadTask& task) const {
   return problem;
 }
 
-void Verification::group(const std::vector<HeadTask>& tasks, ProgressLine& progress) {
+void Verification::group(std::size_t unit, const std::vector<HeadTask>& tasks, SharedWork& units) {
   std::vector<JudgedCase> judged;
   std::vector<JudgedRun> runs;
   run_kernels(tasks, judged, runs);
-  for (std::size_t head = 0; head < tasks.size(); ++head) judge_head(tasks[head], head, judged, runs, progress);
+  for (std::size_t head = 0; head < tasks.size(); ++head) {
+    std::vector<Json> records;
+    judge_head(tasks[head], head, judged, runs, records);
+    units.advance(static_cast<Index>(cases_.size()));
+    units.deliver_part(unit, std::move(records));
+  }
+  units.deliver(unit, {});
 }
 
 void Verification::run_kernels(const std::vector<HeadTask>& tasks, std::vector<JudgedCase>& judged,
@@ -131,7 +152,7 @@ void Verification::run_kernels(const std::vector<HeadTask>& tasks, std::vector<J
 }
 
 void Verification::judge_head(const HeadTask& task, std::size_t head, const std::vector<JudgedCase>& judged,
-                              const std::vector<JudgedRun>& runs, ProgressLine& progress) {
+                              const std::vector<JudgedRun>& runs, std::vector<Json>& records) {
   const Problem problem = rounded_head(task);
   const KernelFormat format = element_ == Element::bfloat16 ? kBfloat16Format : kFloat16Format;
   // A kernel's truth is the same whatever it multiplies; what it may be off by is not.
@@ -152,29 +173,29 @@ void Verification::judge_head(const HeadTask& task, std::size_t head, const std:
       const std::vector<Index>& blocks = judged[c].blocks[head];
       const PooledRows* remainder = judged[c].pooled.empty() ? nullptr : &judged[c].pooled[head];
       std::vector<RowsTruth> rows(blocks.size());
-      parallel_for(static_cast<Index>(blocks.size()), options_.threads, [&] {
+      parallel_for(static_cast<Index>(blocks.size()), ranks_.threads(0), [&] {
         return [&](Index i) {
           rows[static_cast<std::size_t>(i)] =
               truth->rows(judged[c].masks[head], blocks[static_cast<std::size_t>(i)], remainder);
         };
       });
       for (const JudgedRun& run : runs) {
-        if (of_case(run)) record(task, run, judged[c].masks[head], blocks, rows, head);
+        if (of_case(run)) records.push_back(record(task, run, judged[c].masks[head], blocks, rows, head));
       }
     }
   }
   for (std::size_t c = 0; c < cases_.size(); ++c) {
     for (const JudgedRun& run : runs) {
       if (run.the_case == c && !run.unsupported.empty()) {
-        record(task, run, judged[c].masks[head], judged[c].blocks[head], {}, head);
+        records.push_back(record(task, run, judged[c].masks[head], judged[c].blocks[head], {}, head));
       }
     }
-    progress.advance();
   }
 }
 
-void Verification::record(const HeadTask& task, const JudgedRun& run, const BlockMask& mask,
-                          const std::vector<Index>& blocks, const std::vector<RowsTruth>& rows, std::size_t head) {
+Json Verification::record(const HeadTask& task, const JudgedRun& run, const BlockMask& mask,
+                          const std::vector<Index>& blocks, const std::vector<RowsTruth>& rows,
+                          std::size_t head) const {
   Json config = case_config(cases_[run.the_case]);
   config["element"] = to_string(element_);
   config["order"] = run.region_order ? "region" : "token";
@@ -209,8 +230,7 @@ void Verification::record(const HeadTask& task, const JudgedRun& run, const Bloc
   } else {
     record = skipped(std::move(record), run.unsupported);
   }
-  records_.push_back(record);
-  if (!log_.append(record)) records_.back()["status"] = "failed";
+  return record;
 }
 
 KernelError Verification::judge(const JudgedRun& run, std::size_t head, const std::vector<Index>& blocks,
@@ -232,8 +252,9 @@ KernelError Verification::judge(const JudgedRun& run, std::size_t head, const st
 int verify(const VerifyOptions& options, const std::vector<gpu::AttentionKernel>& kernels) {
   std::vector<Json> before;
   if (!options.baseline.empty()) before = read_records(options.baseline);
-  Verification verification(options, kernels);
-  const std::vector<Json>& records = verification.run();
+  Verification verification(options, kernels, ranks());
+  const std::vector<Json> records = verification.run();
+  if (!ranks().is_first()) return kExitFine;  // the first rank's status is the run's
   if (!options.quiet) print_verification(records);
   bool fine =
       std::none_of(records.begin(), records.end(), [](const Json& record) { return record["status"] == "failed"; });

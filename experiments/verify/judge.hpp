@@ -1,5 +1,6 @@
 #pragma once
-// One verification: runs the kernels on groups of heads, keeps the rows that are judged, judges them head by head.
+// One verification: runs the kernels on groups of heads, which ranks share, keeps the rows that are judged, judges them
+// head by head.
 
 #include <string>
 #include <vector>
@@ -7,7 +8,7 @@
 #include "experiments/input/heads.hpp"
 #include "experiments/verify/kernels.hpp"
 #include "experiments/verify/verify.hpp"
-#include "harness/progress.hpp"
+#include "harness/ranks/ranks.hpp"
 #include "reference/rounding/kernel_error.hpp"
 
 namespace draft {
@@ -35,30 +36,32 @@ struct JudgedCase {
 class Verification {
  public:
   /// Throws UsageError as verify().
-  Verification(const VerifyOptions& options, const std::vector<gpu::AttentionKernel>& kernels);
+  Verification(const VerifyOptions& options, const std::vector<gpu::AttentionKernel>& kernels, Ranks& ranks);
 
-  /// Every record of this run, also appended to options.out.
-  const std::vector<Json>& run();
+  /// On the first rank: every record of this run, in the order of its heads, also appended to options.out.
+  std::vector<Json> run();
 
  private:
   [[nodiscard]] Problem rounded_head(const HeadTask& task) const;
-  void group(const std::vector<HeadTask>& tasks, ProgressLine& progress);
+  /// Heads of one call, the unit; their records are delivered head by head.
+  void group(std::size_t unit, const std::vector<HeadTask>& tasks, SharedWork& units);
   void run_kernels(const std::vector<HeadTask>& tasks, std::vector<JudgedCase>& judged, std::vector<JudgedRun>& runs);
   void judge_head(const HeadTask& task, std::size_t head, const std::vector<JudgedCase>& judged,
-                  const std::vector<JudgedRun>& runs, ProgressLine& progress);
-  void record(const HeadTask& task, const JudgedRun& run, const BlockMask& mask, const std::vector<Index>& blocks,
-              const std::vector<RowsTruth>& rows, std::size_t head);
+                  const std::vector<JudgedRun>& runs, std::vector<Json>& records);
+  [[nodiscard]] Json record(const HeadTask& task, const JudgedRun& run, const BlockMask& mask,
+                            const std::vector<Index>& blocks, const std::vector<RowsTruth>& rows,
+                            std::size_t head) const;
   [[nodiscard]] KernelError judge(const JudgedRun& run, std::size_t head, const std::vector<Index>& blocks,
                                   const std::vector<RowsTruth>& rows) const;
 
   const VerifyOptions& options_;
+  Ranks& ranks_;
   Dump dump_;
   std::vector<gpu::AttentionKernel> kernels_;
   std::vector<MaskChoice> cases_;
   Element element_;
   std::string sha256_;
   RecordLog log_;
-  std::vector<Json> records_;
 };
 
 }  // namespace draft

@@ -37,7 +37,8 @@ Command verify_command() {
           "GPU attention kernels against the float64 reference",
           "data/photodit_ragged.h5 --kernel mma --out verify.jsonl",
           true,
-          verify_options};
+          verify_options,
+          true};
 }
 
 }  // namespace draft

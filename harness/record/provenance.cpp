@@ -42,6 +42,12 @@ double memory_gb() {
   return std::round(bytes / 1e8) / 10.0;
 }
 
+std::string& own_run_id() {
+  static std::string id =
+      fmt::format("{:%Y%m%dT%H%M%SZ}-{:08x}", fmt::gmtime(std::time(nullptr)), std::random_device{}() & 0xffffffffU);
+  return id;
+}
+
 }  // namespace
 
 nlohmann::ordered_json machine_info() {
@@ -56,11 +62,9 @@ nlohmann::ordered_json build_info() {
           {"flags", kCompilerFlags}, {"cuda", cuda_version()}, {"hdf5", hdf5_version()}};
 }
 
-const std::string& run_id() {
-  static const std::string id =
-      fmt::format("{:%Y%m%dT%H%M%SZ}-{:08x}", fmt::gmtime(std::time(nullptr)), std::random_device{}() & 0xffffffffU);
-  return id;
-}
+const std::string& run_id() { return own_run_id(); }
+
+void adopt_run_id(const std::string& id) { own_run_id() = id; }
 
 std::uint64_t peak_memory() {
   rusage usage{};

@@ -17,6 +17,9 @@ nlohmann::ordered_json build_info();
 /// This process as records name it: when it first asked, UTC, and 8 random digits, "20250520T123456Z-0a1b2c3d".
 const std::string& run_id();
 
+/// From now on records have this run id: that of the run which this process is a part of.
+void adopt_run_id(const std::string& id);
+
 /// The most memory that this process held at once, in bytes.
 std::uint64_t peak_memory();
 

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "experiments/device/lists.hpp"
+#include "harness/gpu.hpp"
 #include "harness/options.hpp"
 
 namespace draft {
@@ -40,6 +41,7 @@ RegionSize region_of(const Partition& partition) {
 }  // namespace
 
 void GpuSweeps::load(const Problem& problem, const HalfHead* half, std::span<const Partition> partitions, int threads) {
+  use_gpu_in_thread();
   if (problem.head_dim() != 64 && problem.head_dim() != 128) {
     throw UsageError(fmt::format("{}: --device cuda wants head_dim 64 or 128, found {}; use --device cpu",
                                  problem.source, problem.head_dim()));

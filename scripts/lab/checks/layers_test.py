@@ -25,7 +25,7 @@ FOLDERS = {
         "testing",
         "python",
     ],
-    "harness": ["", "numbers", "dump", "record", "compare", "timing"],
+    "harness": ["", "numbers", "dump", "record", "ranks", "compare", "timing"],
     "experiments": [
         "policies",
         "input",
