@@ -68,7 +68,8 @@ void HeadReader::start() {
   const std::optional<std::size_t> next = next_();
   if (!next) return;
   place_ = *next;
-  reading_ = std::async(std::launch::async, [this, i = place_]() -> LoadedHead { return load_head(dump_, heads_[i], half_); });
+  reading_ =
+      std::async(std::launch::async, [this, i = place_]() -> LoadedHead { return load_head(dump_, heads_[i], half_); });
 }
 
 }  // namespace draft

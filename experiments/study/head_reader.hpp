@@ -1,6 +1,6 @@
 #pragma once
-// The heads of a dump one after the other: read ahead, measured several at once, finished in the order in which they were
-// begun.
+// The heads of a dump one after the other: read ahead, measured several at once, finished in the order in which they
+// were begun.
 
 #include <deque>
 #include <functional>
@@ -50,10 +50,10 @@ class HeadReader {
   std::future<LoadedHead> reading_;  // of the head at place_; not valid: none
 };
 
-/// Calls measure(i, head) of the reader's heads, head i of its list, up to `at_once` of them at a time, each on a thread
-/// of its own, and finish(i, what it returned) on this one, in the order in which they were begun. A head is finished
-/// before the one `at_once` behind it is begun. What reading or measuring a head throws is thrown in that order, too: all
-/// heads before it are finished.
+/// Calls measure(i, head) of the reader's heads, head i of its list, up to `at_once` of them at a time, each on a
+/// thread of its own, and finish(i, what it returned) on this one, in the order in which they were begun. A head is
+/// finished before the one `at_once` behind it is begun. What reading or measuring a head throws is thrown in that
+/// order, too: all heads before it are finished.
 template <typename Measure, typename Finish>
 void measure_in_order(HeadReader& reader, std::size_t at_once, const Measure& measure, const Finish& finish) {
   using Found = std::invoke_result_t<Measure, std::size_t, const LoadedHead&>;
@@ -64,9 +64,8 @@ void measure_in_order(HeadReader& reader, std::size_t at_once, const Measure& me
       auto next = reader.take();
       if (!next) return false;
       const std::size_t i = next->first;
-      running.emplace_back(i, std::async(std::launch::async, [&measure, i, head = std::move(next->second)] {
-                             return measure(i, head);
-                           }));
+      running.emplace_back(i, std::async(std::launch::async,
+                                         [&measure, i, head = std::move(next->second)] { return measure(i, head); }));
     } catch (...) {
       refused = true;
       std::promise<Found> nothing;

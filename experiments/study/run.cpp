@@ -208,8 +208,8 @@ class StudyRun {
   }
 
   /// Gives the cells whose budget is of all heads of a call their cuts, from one look at each of those heads, chosen or
-  /// not. The ranks share the calls. A head that lacks an earlier step leaves its call's policies that want one without a
-  /// record.
+  /// not. The ranks share the calls. A head that lacks an earlier step leaves its call's policies that want one without
+  /// a record.
   void share_budgets(const Dump& dump) {
     std::vector<Call> calls;
     for (PlannedHead& head : heads_) {
@@ -260,7 +260,8 @@ class StudyRun {
     units.finish();
   }
 
-  /// Prints each experiment's table, of what earlier runs measured too. Returns the exit status; the first rank's counts.
+  /// Prints each experiment's table, of what earlier runs measured too. Returns the exit status; the first rank's
+  /// counts.
   int show() {
     progress_.finish();
     if (!options_.quiet && ranks_.is_first()) {

@@ -76,7 +76,8 @@ std::vector<Json> Verification::run() {
   const std::vector<HeadTask> tasks = chosen_heads(dump_.info(), options_);
   std::vector<std::vector<HeadTask>> groups;
   for (const HeadTask& task : tasks) {
-    if (groups.empty() || groups.back().size() == kGroup || groups.back()[0].capture != task.capture) groups.push_back({});
+    if (groups.empty() || groups.back().size() == kGroup || groups.back()[0].capture != task.capture)
+      groups.push_back({});
     groups.back().push_back(task);
   }
   std::vector<double> costs;

@@ -70,8 +70,7 @@ void FirstRank::hear(int from, Json said) {
         fail(fmt::format("rank {} of {}: {}", from, count(), error));
       }
       break;
-    default:
-      asked_.push_back({from, std::move(said)});
+    default: asked_.push_back({from, std::move(said)});
   }
   changed_.notify_all();
 }

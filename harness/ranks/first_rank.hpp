@@ -11,8 +11,9 @@
 namespace draft {
 
 /// One thread of its own serves the others, and it alone uses the channel: MPI need not allow calls from several at
-/// once, and no rank waits until this one has finished a head. (A counter in shared memory of MPI's would hand out units
-/// without a thread, but many networks serve it only while its owner calls MPI, and records have to be received anyway.)
+/// once, and no rank waits until this one has finished a head. (A counter in shared memory of MPI's would hand out
+/// units without a thread, but many networks serve it only while its owner calls MPI, and records have to be received
+/// anyway.)
 class FirstRank : public Ranks {
  public:
   explicit FirstRank(std::unique_ptr<Channel> channel);

@@ -19,9 +19,8 @@ struct Names {
 };
 
 /// Open MPI's mpirun, MPICH's and Intel's (and srun with --mpi=pmi2), srun with --mpi=pmix.
-constexpr Names kLaunchers[] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
-                                {"PMI_RANK", "PMI_SIZE"},
-                                {"PMIX_RANK", "SLURM_STEP_NUM_TASKS"}};
+constexpr Names kLaunchers[] = {
+    {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}, {"PMI_RANK", "PMI_SIZE"}, {"PMIX_RANK", "SLURM_STEP_NUM_TASKS"}};
 
 std::optional<int> number_of(const char* name) {
   const char* text = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody sets the environment
@@ -42,7 +41,8 @@ Launch find_launch() {
 }
 
 [[noreturn]] void refuse(const std::string& why) {
-  throw UsageError(fmt::format("a launcher started {} processes that are to share one run, but {}", launch().count, why));
+  throw UsageError(
+      fmt::format("a launcher started {} processes that are to share one run, but {}", launch().count, why));
 }
 
 }  // namespace

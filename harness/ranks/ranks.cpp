@@ -65,7 +65,8 @@ std::string allowed_cores() {
   return digits;
 }
 
-/// What each rank gets to know: its place on its machine and its threads. Ranks that may use the same cores divide them.
+/// What each rank gets to know: its place on its machine and its threads. Ranks that may use the same cores divide
+/// them.
 Json seats(const std::vector<std::string>& texts) {
   struct Seat {
     std::string machine, cores;
@@ -108,8 +109,8 @@ void Ranks::require_same(const Json& values) {
       const Json found = Json::parse(texts[rank]);
       for (const auto& [name, value] : wanted.items()) {
         if (found[name].is_null() || found[name] == value) continue;
-        throw UsageError(fmt::format("rank {} of {}: wanted the first rank's {}, {}, found {}", rank, texts.size(), name,
-                                     one_line(value), one_line(found[name])));
+        throw UsageError(fmt::format("rank {} of {}: wanted the first rank's {}, {}, found {}", rank, texts.size(),
+                                     name, one_line(value), one_line(found[name])));
       }
     }
     return "";
@@ -123,9 +124,8 @@ void Ranks::say(const std::string& text) const {
 void Ranks::meet() {
   if (count() == 1) return;
   const std::string answer =
-      exchange(Json{machine_name(), allowed_cores()}.dump(), [](const std::vector<std::string>& texts) {
-        return Json{run_id(), seats(texts)}.dump();
-      });
+      exchange(Json{machine_name(), allowed_cores()}.dump(),
+               [](const std::vector<std::string>& texts) { return Json{run_id(), seats(texts)}.dump(); });
   const Json found = Json::parse(answer);
   adopt_run_id(found[0].get<std::string>());
   const Json& seat = found[1][static_cast<std::size_t>(rank())];

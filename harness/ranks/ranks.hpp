@@ -24,7 +24,8 @@ struct RunEnded {};
 /// SharedWork of work that ranks share.
 struct Work {
   std::vector<double> costs;  // of each unit, in any measure
-  /// On the first rank, for each unit or part of one, one at a time, in the order in which they are done: what was found.
+  /// On the first rank, for each unit or part of one, one at a time, in the order in which they are done: what was
+  /// found.
   std::function<void(std::size_t unit, const std::vector<Json>& found)> write;
   /// On the first rank: steps that any rank has done.
   std::function<void(Index steps)> progress;
@@ -48,8 +49,8 @@ class Ranks {
 
   /// The first rank's text, on all. All ranks call it, in the same order.
   std::string shared(const std::string& text);
-  /// Throws UsageError on the first rank, RunEnded on the others, unless all ranks have the first one's values under its
-  /// names, or null: not known there. All ranks call it.
+  /// Throws UsageError on the first rank, RunEnded on the others, unless all ranks have the first one's values under
+  /// its names, or null: not known there. All ranks call it.
   void require_same(const Json& values);
   /// On the first rank, to stderr: what all ranks would say.
   void say(const std::string& text) const;
@@ -57,8 +58,8 @@ class Ranks {
   /// To be called first: finds this rank's place on its machine and its threads, and gives all ranks the first one's
   /// run id. Throws UsageError on the first rank, RunEnded on others, if one has failed already.
   void meet();
-  /// To be called last. Waits until all ranks are done. `error`: why this rank has failed, or "". Returns the run's exit
-  /// status, the first rank's; and on the first rank why another one has failed, if that was not thrown before.
+  /// To be called last. Waits until all ranks are done. `error`: why this rank has failed, or "". Returns the run's
+  /// exit status, the first rank's; and on the first rank why another one has failed, if that was not thrown before.
   virtual std::pair<int, std::string> leave(int status, const std::string& error) = 0;
 
  protected:

@@ -59,8 +59,8 @@ struct Ended {
 template <typename Body>
 Ended run_ranks(int count, const Body& body) {
   Mailboxes boxes;
-  Ended ended{std::vector<std::string>(static_cast<std::size_t>(count)), std::vector<int>(static_cast<std::size_t>(count)),
-              ""};
+  Ended ended{std::vector<std::string>(static_cast<std::size_t>(count)),
+              std::vector<int>(static_cast<std::size_t>(count)), ""};
   std::vector<std::thread> threads;
   for (int rank = 0; rank < count; ++rank) {
     threads.emplace_back([&, rank] {
@@ -96,13 +96,13 @@ TEST(Ranks, ShareUnitsAndWriteEachOnce) {
   const Ended ended = run_ranks(3, [&](Ranks& ranks) {
     for (const std::size_t many : {10, 30}) {
       SharedWork units(ranks, {std::vector<double>(many, 1.0),
-                          [&](std::size_t unit, const std::vector<Json>& found) {
-                            EXPECT_EQ(found[0]["unit"], unit);
-                            EXPECT_TRUE(std::isnan(found[1].get<double>()));
-                            written.insert(unit);
-                            workers.insert(found[2].get<int>());
-                          },
-                          [&](Index more) { steps += more; }});
+                               [&](std::size_t unit, const std::vector<Json>& found) {
+                                 EXPECT_EQ(found[0]["unit"], unit);
+                                 EXPECT_TRUE(std::isnan(found[1].get<double>()));
+                                 written.insert(unit);
+                                 workers.insert(found[2].get<int>());
+                               },
+                               [&](Index more) { steps += more; }});
       while (const auto unit = units.take()) {
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
         units.advance(5);
@@ -126,9 +126,10 @@ TEST(Ranks, OneThatFailsEndsTheRunAndLosesNothing) {
   std::set<std::size_t> written, delivered;
   std::mutex mutex;
   const Ended ended = run_ranks(3, [&](Ranks& ranks) {
-    SharedWork units(ranks, {std::vector<double>(300, 1.0),
-                        [&](std::size_t unit, const std::vector<Json>&) { EXPECT_TRUE(written.insert(unit).second); },
-                        [](Index) {}});
+    SharedWork units(
+        ranks,
+        {std::vector<double>(300, 1.0),
+         [&](std::size_t unit, const std::vector<Json>&) { EXPECT_TRUE(written.insert(unit).second); }, [](Index) {}});
     for (int done = 0; const auto unit = units.take(); ++done) {
       if (ranks.rank() == 1 && done == 1) throw UsageError("head 7 is damaged");
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
@@ -153,10 +154,10 @@ TEST(Ranks, AFirstRankThatFailsEndsTheRun) {
   for (const bool in_writing : {true, false}) {
     const Ended ended = run_ranks(2, [&](Ranks& ranks) {
       SharedWork units(ranks, {std::vector<double>(20, 1.0),
-                          [&](std::size_t, const std::vector<Json>&) {
-                            if (in_writing) throw UsageError("disk full");
-                          },
-                          [](Index) {}});
+                               [&](std::size_t, const std::vector<Json>&) {
+                                 if (in_writing) throw UsageError("disk full");
+                               },
+                               [](Index) {}});
       while (const auto unit = units.take()) {
         if (!in_writing && ranks.is_first()) throw UsageError("disk full");
         units.deliver(*unit, {});
@@ -231,8 +232,8 @@ TEST(HandOut, GivesLongestFirstAndKeepsNothingBack) {
   EXPECT_EQ(units.take(0), 1U);
   EXPECT_EQ(units.take(1), 3U);
   EXPECT_EQ(units.take(0), 2U);
-  EXPECT_EQ(units.take(0), 4U);             // 7 left: 3 a rank
-  EXPECT_EQ(units.take(0), std::nullopt);   // it holds 3
+  EXPECT_EQ(units.take(0), 4U);            // 7 left: 3 a rank
+  EXPECT_EQ(units.take(0), std::nullopt);  // it holds 3
   for (int i = 0; i < 3; ++i) units.delivered(0);
   EXPECT_EQ(units.take(0), 0U);  // 4 left: 2 a rank
   units.delivered(1);            // 3 left: 1 a rank
