@@ -1,6 +1,6 @@
 # Sourced by the two commands of the README: installs what is missing, finds Python, builds.
-# Sets ROOT, VENV and PYTHON; defines say, fail, has_gpu, install_missing, install_site, need_venv, install_torch (which sets TORCH_PYTHON),
-# build_tree, install_tree.
+# Sets ROOT, VENV and PYTHON; defines say, fail, has_gpu, install_missing, install_site, install_mpi, need_venv,
+# install_torch (which sets TORCH_PYTHON), build_tree, install_tree.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/build/venv  # the environment that draftbench is installed into
@@ -83,6 +83,12 @@ install_site() {
   done
 }
 
+# What several processes that share a run want. Without it, which is said, draftbench runs as one, and their tests are skipped.
+install_mpi() {
+  if command -v mpirun >/dev/null && command -v mpicc >/dev/null; then return; fi
+  (apt_install libopenmpi-dev openmpi-bin) || say "without Open MPI tests of ranks are skipped"
+}
+
 # Has python3 make virtual environments with pip in them; where it cannot, with these packages too.
 need_venv() {  # need_venv [PACKAGE ...]
   python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv "$@"
@@ -125,7 +131,7 @@ build_tree() {  # build_tree DIR TARGET [CMAKE ARGUMENT ...]
   say "building in $dir"
   cmake -S "$ROOT" -B "$dir" -G Ninja -DPython3_EXECUTABLE="$PYTHON" "$@" >"$dir.configure.log" 2>&1 ||
     { cat "$dir.configure.log" >&2; fail "CMake could not configure $dir"; }
-  grep -- '-- CUDA compiler' "$dir.configure.log" || true
+  grep -E -- '-- (CUDA compiler|MPI):' "$dir.configure.log" || true
   cmake --build "$dir" --target "$target" || fail "the build in $dir failed"
 }
 

@@ -39,7 +39,10 @@ build_dir=${build_dir:-$default_dir}
 mkdir -p "$(dirname "$build_dir")"
 
 install_missing
-if [ -z "$sanitize" ]; then install_site; fi
+if [ -z "$sanitize" ]; then
+  install_site
+  install_mpi
+fi
 if [ -n "$with_torch" ]; then
   install_torch "$VENV"
   if [ -n "$TORCH_PYTHON" ]; then options+=(-DDRAFT_TORCH_PYTHON="$TORCH_PYTHON" -DPython_EXECUTABLE="$TORCH_PYTHON"); fi
