@@ -9,9 +9,9 @@
 #include <memory>
 #include <optional>
 #include <set>
-#include <unordered_map>
 
 #include "experiments/study/call_budgets.hpp"
+#include "experiments/study/collected.hpp"
 #include "experiments/study/head_reader.hpp"
 #include "experiments/study/head_studies.hpp"
 #include "experiments/study/maps.hpp"
@@ -94,31 +94,6 @@ Index count_layouts(const std::vector<StudyExperiment>& experiments) {
   }
   return static_cast<Index>(std::max<std::size_t>(layouts.size(), 1));
 }
-
-/// The records of this run's cells by experiment, also those that an earlier run measured, in the order of the cells.
-class Collected {
- public:
-  void expect(const Json& cell) { expected_.emplace(cell_identity(cell), expected_.size()); }
-  void add(const Record& record) {
-    const auto cell = expected_.extract(cell_identity(record));
-    if (!cell.empty()) records_[record["experiment"]].emplace(cell.mapped(), record);
-  }
-  void add_file(const std::string& path, const RecordLog& log) {
-    if (expected_.empty() || path.empty()) return;
-    for_each_record(path, [&](const Record& record) {
-      if (log.is_done(record)) add(record);
-    });
-  }
-  [[nodiscard]] std::vector<Record> take(const std::string& experiment) {
-    std::vector<Record> found;
-    for (auto& [place, record] : records_[experiment]) found.push_back(std::move(record));
-    return found;
-  }
-
- private:
-  std::unordered_map<std::string, std::size_t> expected_;  // identity -> place
-  std::map<std::string, std::map<std::size_t, Record>> records_;
-};
 
 /// The GPU's sweeps know no bounds of a remainder, and regions of one size alone.
 void require_device(const std::vector<StudyExperiment>& experiments, const std::string& device) {

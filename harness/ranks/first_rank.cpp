@@ -19,9 +19,9 @@ constexpr auto kNap = std::chrono::milliseconds(1);
 FirstRank::FirstRank(std::unique_ptr<Channel> channel)
     : Ranks(channel->rank(), channel->count()),
       channel_(std::move(channel)),
-      left_(static_cast<std::size_t>(count()), false),
-      service_([this] { serve(); }) {
+      left_(static_cast<std::size_t>(count()), false) {
   left_[0] = true;
+  service_ = std::thread([this] { serve(); });
 }
 
 FirstRank::~FirstRank() {
