@@ -185,7 +185,7 @@ Action show_options(CLI::App& command) {
 
 Command show_command() {
   return {"show",  "Shows records as a table, those for which conditions hold",
-          nullptr, "results/records.jsonl --where policy=draft,sparsity=0.9",
+          nullptr, "bounds.jsonl --where pool=avg,sparsity=0.9",
           false,   show_options};
 }
 

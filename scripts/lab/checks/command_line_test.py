@@ -439,6 +439,6 @@ class CommandLine(unittest.TestCase):
             example = next(line for line in text.splitlines() if "Example:" in line).split("Example:")[1]
             words = shlex.split(example)[1:]
             done = subprocess.run([PROGRAM, *words], capture_output=True, text=True, cwd=self.folder.name)
-            missing = (".h5", "old.jsonl", "no GPU")
+            missing = (".h5", "old.jsonl", "bounds.jsonl", "no GPU")
             allowed = done.returncode == 0 or any(thing in done.stderr for thing in missing)
             self.assertTrue(allowed, f"{example}: {done.stderr}")
