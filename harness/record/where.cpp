@@ -67,7 +67,10 @@ std::string field_text(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (!value.is_array()) return record_line(value);
   std::string joined;
-  for (const Json& one : value) joined += (joined.empty() ? "" : "x") + field_text(one);
+  for (const Json& one : value) {
+    if (!joined.empty()) joined += 'x';
+    joined += field_text(one);
+  }
   return joined;
 }
 
