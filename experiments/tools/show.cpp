@@ -169,7 +169,8 @@ Action show_options(CLI::App& command) {
           "Conditions between commas, all of which hold: FIELD=VALUE, !=, <, <=, >, >=; VALUE may be A|B. FIELD "
           "is a name in a record or its input, config, metrics, timing, machine or build, or a path "
           "(input.grid.frames)")
-      ->type_name("CONDITIONS");
+      ->type_name("CONDITIONS")
+      ->allow_extra_args(false);  // else it would take a FILE behind it
   add_text_list(command, "--columns", request->columns, "Fields to show (what differs, the time, six metrics)");
   require_whole_number(
       command.add_option("--rows", request->rows, fmt::format("Rows of the table at most, 0: all ({})", kRows))

@@ -299,7 +299,9 @@ class CommandLine(unittest.TestCase):
         for name in ("experiment", "head", "policy", "sparsity", "attention_recall"):
             self.assertIn(name, usual.splitlines()[0].split())
         self.assertIn(f"... and {len(records) - 2} more", self.call("show", "a.jsonl", "--rows", "2").stdout)
-        whole = self.call("show", "a.jsonl", *where, "--lines").stdout.splitlines()
+        whole = self.call(
+            "show", "--lines", "--where", "policy=draft", *where[:1], "sparsity=0.75", "a.jsonl"
+        ).stdout.splitlines()
         self.assertEqual([json.loads(line) for line in whole], wanted)
         twice = self.write("twice.jsonl", [*records, dict(records[0], run="again")])  # a later one takes its place
         self.assertEqual(len(self.call("show", twice, "--lines").stdout.splitlines()), len(records))
