@@ -5,21 +5,11 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <functional>
 
 namespace draft {
 namespace {
-
-/// The whole text as a number, or nothing if it is none.
-template <typename Number>
-std::optional<Number> parsed(const std::string& text) {
-  Number value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
 
 [[noreturn]] void refuse(const std::string& wanted, const std::string& found) {
   throw std::invalid_argument(fmt::format("wanted {}, found '{}'", wanted, found));
@@ -64,7 +54,7 @@ CLI::Option* add_list(CLI::App& command, const std::string& name, std::vector<Va
   const auto read = [name, &values, parse = std::move(parse)](const std::vector<std::string>& texts) {
     values.clear();
     for (const std::string& text : texts) {
-      for (const std::string& one : comma_parts(text)) {
+      for (const std::string& one : split(text)) {
         const Value value = parse_for<Value>(name, one, parse);
         if (std::find(values.begin(), values.end(), value) == values.end()) values.push_back(value);
       }
@@ -116,10 +106,10 @@ void require_number(CLI::Option* option, double least, double most) {
   option->check(CLI::Validator(check, ""));
 }
 
-std::vector<std::string> comma_parts(const std::string& text) {
+std::vector<std::string> split(const std::string& text, char between) {
   std::vector<std::string> parts(1);
   for (const char letter : text) {
-    if (letter == ',') {
+    if (letter == between) {
       parts.emplace_back();
     } else {
       parts.back() += letter;

@@ -2,11 +2,14 @@
 // The options that every subcommand shares, under one name each, and how they are parsed.
 
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
 #include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "reference/draft_mask.hpp"
@@ -63,8 +66,17 @@ void require_whole_number(CLI::Option* option, Number least, Number most = std::
 /// Makes an option refuse anything but a finite number from `least` to `most`.
 void require_number(CLI::Option* option, double least, double most = std::numeric_limits<double>::infinity());
 
-/// The text's parts between commas, in order, empty ones as well.
-std::vector<std::string> comma_parts(const std::string& text);
+/// The text's parts between commas, or what else stands `between` them, in order, empty ones as well.
+std::vector<std::string> split(const std::string& text, char between = ',');
+
+/// The whole text as a number, or nothing if it is none.
+template <typename Number>
+std::optional<Number> parsed(std::string_view text) {
+  Number value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
 
 /// A list of texts, between commas or from a repeated option. Refuses an empty text, and one that is not in `known`
 /// unless that is empty.

@@ -55,7 +55,7 @@ TEST(Options, EveryOption) {
   EXPECT_EQ(error, "");
   EXPECT_EQ(options.dump, "x.h5");
   EXPECT_EQ(options.captures, std::vector<std::string>{"a,b"}) << "a dump says whether that is one name or two";
-  EXPECT_EQ(comma_parts("a,b,"), (std::vector<std::string>{"a", "b", ""}));
+  EXPECT_EQ(split("a,b,"), (std::vector<std::string>{"a", "b", ""}));
   EXPECT_EQ(options.heads, (std::vector<Index>{0, 2}));
   EXPECT_EQ(options.pools, (std::vector<Pool>{Pool::average, Pool::maximum}));
   EXPECT_EQ(options.regions, (std::vector<RegionSize>{{8, 16}, {16, 16}}));

@@ -27,7 +27,7 @@ std::vector<std::string> chosen_captures(const DumpInfo& info, const Options& op
   };
   std::vector<std::string> names;
   for (const std::string& text : options.captures) {
-    for (const std::string& name : is_there(text) ? std::vector{text} : comma_parts(text)) {
+    for (const std::string& name : is_there(text) ? std::vector{text} : split(text)) {
       names.push_back(info.capture(name).name);
     }
   }

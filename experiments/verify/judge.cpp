@@ -174,7 +174,7 @@ void Verification::judge_head(const HeadTask& task, std::size_t head, const std:
       const std::vector<Index>& blocks = judged[c].blocks[head];
       const PooledRows* remainder = judged[c].pooled.empty() ? nullptr : &judged[c].pooled[head];
       std::vector<RowsTruth> rows(blocks.size());
-      parallel_for(static_cast<Index>(blocks.size()), ranks_.threads(0), [&] {
+      parallel_for(static_cast<Index>(blocks.size()), ranks_.threads(options_.threads), [&] {
         return [&](Index i) {
           rows[static_cast<std::size_t>(i)] =
               truth->rows(judged[c].masks[head], blocks[static_cast<std::size_t>(i)], remainder);

@@ -3,9 +3,7 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
-#include <charconv>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <optional>
 
@@ -24,12 +22,7 @@ constexpr Names kLaunchers[] = {
 
 std::optional<int> number_of(const char* name) {
   const char* text = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody sets the environment
-  if (text == nullptr) return std::nullopt;
-  int number = 0;
-  const char* end = text + std::strlen(text);
-  const auto [stopped, error] = std::from_chars(text, end, number);
-  if (error != std::errc() || stopped != end) return std::nullopt;
-  return number;
+  return text == nullptr ? std::nullopt : parsed<int>(text);
 }
 
 Launch find_launch() {

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
-#include <optional>
 #include <utility>
 
 #include "harness/options.hpp"
@@ -20,28 +18,9 @@ using Is = Condition::Is;
 constexpr std::pair<const char*, Is> kOperators[] = {{"!=", Is::unequal}, {"<=", Is::at_most}, {">=", Is::at_least},
                                                      {"=", Is::equal},    {"<", Is::below},    {">", Is::above}};
 
-std::optional<double> number_of(const std::string& text) {
-  double value = 0.0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
-
-std::vector<std::string> split(const std::string& text, char between) {
-  std::vector<std::string> parts(1);
-  for (const char letter : text) {
-    if (letter == between) {
-      parts.emplace_back();
-    } else {
-      parts.back() += letter;
-    }
-  }
-  return parts;
-}
-
 bool equals(const Json& value, const std::string& wanted) {
   if (!value.is_number()) return field_text(value) == wanted;
-  const auto number = number_of(wanted);
+  const auto number = parsed<double>(wanted);
   return number && value.get<double>() == *number;
 }
 
@@ -51,7 +30,7 @@ Condition parse_condition(const std::string& text) {
     if (at == std::string::npos || at == 0 || text.compare(at, std::string(sign).size(), sign) != 0) continue;
     Condition condition{text.substr(0, at), is, split(text.substr(at + std::string(sign).size()), '|')};
     const bool ordered = is != Is::equal && is != Is::unequal;
-    if (ordered && (condition.values.size() != 1 || !number_of(condition.values[0]))) {
+    if (ordered && (condition.values.size() != 1 || !parsed<double>(condition.values[0]))) {
       throw UsageError(fmt::format("--where: '{}': wanted a number behind {}, found '{}'", shown(text), sign,
                                    shown(text.substr(at + std::string(sign).size()))));
     }
@@ -95,7 +74,7 @@ bool Condition::holds(const Json& record) const {
   if (is == Is::equal) return std::ranges::any_of(values, is_one);
   if (is == Is::unequal) return std::ranges::none_of(values, is_one);
   if (!value.is_number()) return false;
-  const double found = value.get<double>(), limit = number_of(values.front()).value();
+  const double found = value.get<double>(), limit = parsed<double>(values.front()).value();
   switch (is) {
     case Is::below: return found < limit;
     case Is::at_most: return found <= limit;

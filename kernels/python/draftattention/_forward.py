@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ._interception import InterceptedProcessor
+from ._interception import InterceptedProcessor, intercepted_already
 
 
 class InterceptedForward(InterceptedProcessor):
@@ -35,10 +35,7 @@ class InstalledForward:
     def __init__(self, module: torch.nn.Module, attend: Callable[..., torch.Tensor], functional: bool):
         """Raises ValueError if it is intercepted already."""
         if isinstance(module.forward, InterceptedForward) and module.forward.attend is not None:
-            raise ValueError(
-                "attention: wanted a model whose attention nothing has replaced, found draft attention or "
-                "a capture (remove() it first)"
-            )
+            raise intercepted_already()
         self._module, self._ours = module, InterceptedForward(module, attend, functional)
         module.forward = self._ours  # type: ignore[method-assign]
 

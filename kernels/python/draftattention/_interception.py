@@ -92,6 +92,13 @@ def _interceptor(processor: Any, functional: bool) -> tuple[str, Callable[..., A
     return _NAME, functools.partial(_rerouted, _namespace(processor))
 
 
+def intercepted_already() -> ValueError:
+    return ValueError(
+        "attention: wanted a model whose attention nothing has replaced, found draft attention or "
+        "a capture (remove() it first)"
+    )
+
+
 def _forwarded(name: str) -> property:
     """An attribute of the wrapped processor. It exists only if the processor has it, since diffusers uses hasattr."""
     return property(
@@ -167,10 +174,7 @@ class Installed:
         while isinstance(processor, InterceptedProcessor) and processor.attend is None:
             processor = processor.processor
         if isinstance(processor, InterceptedProcessor):
-            raise ValueError(
-                "attention: wanted a model whose attention nothing has replaced, found draft attention or "
-                "a capture (remove() it first)"
-            )
+            raise intercepted_already()
 
         kind = _kind_over(type(processor))  # type: ignore[arg-type]
         self._attention, self._ours = attention, kind(processor, attend, functional)

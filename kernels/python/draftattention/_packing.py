@@ -10,18 +10,8 @@ import torch
 
 import draftattention
 
-from . import _checks
+from . import _checks, _fallback
 from ._tokens import Grid, Span, checked_spans, joined, spans_text, token_order
-
-
-def _region_order(grid: Grid, region: tuple[int, int], device: torch.device) -> torch.Tensor:
-    """int64 [tokens]: the tokens with each region's one behind another (Algorithm 1)."""
-    frames, height, width = grid
-    token = torch.arange(frames * height * width, device=device).view(grid)
-    row, column = (torch.arange(size, device=device) // step for size, step in zip((height, width), region))
-    number = row[:, None] * (width // region[1] + 1) + column
-    inside = torch.sort(number.flatten(), stable=True).indices
-    return token.flatten(1)[:, inside].flatten()
 
 
 @functools.lru_cache(maxsize=8)
@@ -29,7 +19,7 @@ def _orders(segments: tuple[Grid, ...], region: tuple[int, int], device: torch.d
     """The tokens of all segments in region order, segment by segment, and the inverse."""
     first, orders = 0, []
     for segment in segments:
-        orders.append(_region_order(segment, region, device) + first)
+        orders.append(_fallback.partition(segment, region, device).order + first)
         first += math.prod(segment)
     order = torch.cat(orders)
     return [order, torch.argsort(order)]

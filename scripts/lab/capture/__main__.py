@@ -13,7 +13,7 @@ import math
 import os
 import sys
 
-from lab.shared.one_line_parser import OneLineParser, writes_stdout
+from lab.shared.one_line_parser import OneLineParser, positive, writes_stdout
 
 BRANCHES = {"cond": ("cond",), "uncond": ("uncond",), "both": ("cond", "uncond")}
 
@@ -24,12 +24,6 @@ def numbers(text):
     if not all(part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"wanted numbers from 0 on, found {text}")
     return list(dict.fromkeys(map(int, parts)))
-
-
-def whole(text):
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 on, found {text}")
-    return int(text)
 
 
 def finite(text):
@@ -93,10 +87,10 @@ def parse(arguments):
     )
     add("--prompt", required=True, type=words, metavar="TEXT")
     add("--negative-prompt", type=words, metavar="TEXT", help="of classifier-free guidance (default: the pipeline's)")
-    add("--height", type=whole, metavar="N", help="pixels (default: the pipeline's)")
-    add("--width", type=whole, metavar="N", help="pixels (default: the pipeline's)")
-    add("--frames", type=whole, metavar="N", help="of the video (default: the pipeline's)")
-    add("--steps", type=whole, default=50, metavar="N", help="denoising steps (default 50)")
+    add("--height", type=positive, metavar="N", help="pixels (default: the pipeline's)")
+    add("--width", type=positive, metavar="N", help="pixels (default: the pipeline's)")
+    add("--frames", type=positive, metavar="N", help="of the video (default: the pipeline's)")
+    add("--steps", type=positive, default=50, metavar="N", help="denoising steps (default 50)")
     add("--guidance", type=finite, metavar="X", help="guidance scale (default: the pipeline's)")
     add(
         "--true-guidance",

@@ -7,6 +7,7 @@ import diffusers
 import torch
 from draftattention.models import ADAPTERS
 
+PARTS = ("transformer", "transformer_2")  # of a pipeline
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -23,7 +24,7 @@ def require_known(model, options):
         parts = diffusers.DiffusionPipeline.load_config(model)
     except Exception as error:
         raise _unfit(model, error) from error
-    for part in ("transformer", "transformer_2"):
+    for part in PARTS:
         kind = (parts.get(part) or [None, None])[1]
         adapter = next((its for its in ADAPTERS if its.name == kind and its.found() is not None), None)
         if adapter is None:
@@ -46,7 +47,7 @@ def _wanted():
 
 def _adapter_of(pipeline):
     """That of the pipeline's transformer; None if it has none that is known."""
-    found = [getattr(pipeline, name, None) for name in ("transformer", "transformer_2")]
+    found = [getattr(pipeline, name, None) for name in PARTS]
     kinds = [(its, its.found()) for its in ADAPTERS]
     return next((its for its, kind in kinds if kind is not None and any(isinstance(x, kind) for x in found)), None)
 

@@ -21,15 +21,9 @@ import os
 import sys
 
 from lab.pipelines import budget
-from lab.shared.one_line_parser import OneLineParser, Refused, writes_stdout
+from lab.shared.one_line_parser import OneLineParser, Refused, positive, writes_stdout
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DIFFUSERS_OFFLINE": "1"}
-
-
-def whole(text):
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 on, found {text}")
-    return int(text)
 
 
 def minutes(text):
@@ -64,8 +58,8 @@ def parse(arguments):
         help="hunyuan_768p, wan_768p, wan_512p, wan_1.3b_768p, wan_1.3b_512p (default: all)",
     )
     add("--configurations", type=names, default=(), metavar="LIST", help="by name (default: each shape's usual ones)")
-    add("--rounds", type=whole, default=2, metavar="N", help="turns of each configuration (default 2)")
-    add("--steps-timed", type=whole, default=1, metavar="N", help="denoising steps of a turn (default 1)")
+    add("--rounds", type=positive, default=2, metavar="N", help="turns of each configuration (default 2)")
+    add("--steps-timed", type=positive, default=1, metavar="N", help="denoising steps of a turn (default 1)")
     add("--profile", type=names, default=("draft_90",), metavar="LIST", help="configurations (default draft_90)")
     add(
         "--complete",

@@ -13,14 +13,13 @@ import re
 from dataclasses import dataclass
 
 from lab.model.policies import Policy, dense_kernel
+from lab.shared.video_time import PAPER_DENSE_STEPS, dense_configuration
 
 from . import backends
-from .shapes import PAPER_DENSE_STEPS
 
 DENSE = ("dense_own", "dense_best", "dense_ours")
 EIGHT_BIT = "wgmma_8bit"
 NAME = re.compile(r"(dense_own|dense_best|dense_ours|draft_([1-9]\d?))((?:_pooled)?)((?:_8bit)?)((?:_fp8)?)")
-DENSE_STEPS_BY = "dense_ours"  # of a sparse video: as fast as dense steps get, for both sides of a comparison
 WANTED = (
     "dense_own, dense_best, dense_ours or draft_NN, then _pooled, _8bit, _fp8 (the first two not for diffusers' own)"
 )
@@ -52,7 +51,7 @@ class Configuration:
     @property
     def dense(self):
         """The name of the configuration that takes the dense steps of a video."""
-        return DENSE_STEPS_BY + "_fp8" * self.fp8 if self.is_draft else self.name
+        return dense_configuration(self.fp8) if self.is_draft else self.name
 
     def config(self, kernel):
         """A record's `config`; kernel: what attends."""

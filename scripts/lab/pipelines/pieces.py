@@ -16,6 +16,8 @@ from .mask_look import MaskLook
 from .recorder import input_of, name_of
 from .stopwatch import medians
 
+WARM_UP = "draft_90"  # the cheapest of the usual configurations
+
 
 class Bench:
     """One shape's pipeline on the device, and its pieces. Every method measures one piece and writes its records."""
@@ -69,7 +71,7 @@ class Bench:
     def warm_up(self, recorded):
         """One step that is not timed: libraries load, memory is taken. The draft mask of one call may be recorded."""
         before, found = self.recorder.state(), {}
-        configuration = configurations.parse("draft_90", self.kernel)
+        configuration = configurations.parse(WARM_UP, self.kernel)
         kernel = self.kernel_of(configuration)
         with intercept_self_attention(self.pipeline, MaskLook(self.shape, configuration, kernel, found)):
             self.run(stop_after=1)

@@ -3,9 +3,8 @@ HunyuanVideo (hunyuanvideo-community/HunyuanVideo), Wan2.1 (Wan-AI/Wan2.1-T2V-14
 
 from dataclasses import dataclass, field, replace
 
-from lab.shared.video_time import first_sparse_step
+from lab.shared.video_time import PAPER_DENSE_STEPS, first_sparse_step
 
-PAPER_DENSE_STEPS = 0.25  # section 4.1
 HUNYUAN_SPARSITIES, WAN_SPARSITIES = (0.6, 0.8, 0.9), (0.55, 0.6, 0.75, 0.8, 0.9)  # Figure 4 has 55 and 75% of Wan2.1
 
 

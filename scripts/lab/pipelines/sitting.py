@@ -11,7 +11,6 @@ from .recorder import EXPERIMENT
 
 SEED = 1
 ALL_DONE, SOME_FAILED, MORE_TO_DO = 0, 1, 3  # exit statuses
-WARM_UP = "draft_90"  # the cheapest of the usual configurations
 
 
 class DeviceLost(Exception):
@@ -195,8 +194,10 @@ class ShapeSitting:
         for shape, name, seconds in self.done.steps:
             if shape == self.shape.name:
                 self.speeds.note(shape, name, seconds, self.flops(name))
-        recorded = self.missing("masks", configurations.parse(WARM_UP))
-        return self.measure("masks", self.step_s(WARM_UP), lambda: self.bench.warm_up(recorded), recorded=recorded)
+        recorded = self.missing("masks", configurations.parse(pieces.WARM_UP))
+        return self.measure(
+            "masks", self.step_s(pieces.WARM_UP), lambda: self.bench.warm_up(recorded), recorded=recorded
+        )
 
     def flops(self, name):
         return self.bench.flops(configurations.parse(name, self.plan.kernel))

@@ -3,11 +3,10 @@
 import statistics
 from collections import defaultdict
 
-from lab.shared.video_time import Parts, first_sparse_step
+from lab.shared.video_time import PAPER_DENSE_STEPS, Parts, first_sparse_step
 
 from . import configurations
 from .recorder import EXPERIMENT
-from .shapes import PAPER_DENSE_STEPS
 
 
 def lines(records):

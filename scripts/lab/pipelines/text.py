@@ -1,6 +1,7 @@
 """Text encoders of the real classes and sizes. Their tokenizers' vocabularies cannot be had without a download: here every
 word of the prompt and of HunyuanVideo's template is a token, and random weights do not mind which."""
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,7 @@ class Embeddings:
         return Embeddings(moved, self.valid)
 
 
+@functools.cache  # each record's input counts its tokens
 def tokenizer():
     """Of transformers' class, with one token a word."""
     from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE

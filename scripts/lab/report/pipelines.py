@@ -5,14 +5,14 @@ A video's time is its timed steps times how many of their kind it has, with text
 import statistics
 from dataclasses import dataclass, field
 
-from lab.shared.video_time import Parts, first_sparse_step
+from lab.shared.video_time import PAPER_DENSE_STEPS, Parts, dense_configuration, first_sparse_step
 
 from .calls import PAPER_SHAPES
 from .frame import rows
 
 DENSE = ("dense_own", "dense_best", "dense_ours")  # the baselines, as records name them
 BASELINES = dict(zip(DENSE, ("diffusers' own", "diffusers' best backend", "our dense kernel")))
-PAPER_STEPS = 0.25  # the share of first steps that are dense, where a record does not say
+FIGURE_SHAPES = ("hunyuan_768p", "wan_768p")  # of the paper's end-to-end figures
 
 
 @dataclass
@@ -139,16 +139,14 @@ def _videos(pipeline, cells):
 
 def _dense_of(cell, name):
     """The configuration that takes a video's dense steps, as lab.pipelines has it."""
-    if cell.policy != "draft":
-        return name
-    return "dense_ours_fp8" if cell.config.get("linear") == "fp8" else "dense_ours"
+    return dense_configuration(cell.config.get("linear") == "fp8") if cell.policy == "draft" else name
 
 
 def _parts(pipeline, cell, step_s, dense_s):
     if dense_s is None:
         return None
     steps = cell.steps
-    share = PAPER_STEPS if cell.dense_steps is None else cell.dense_steps
+    share = PAPER_DENSE_STEPS if cell.dense_steps is None else cell.dense_steps
     count = first_sparse_step(share, steps) if cell.policy == "draft" else steps
     seconds = {f"{part}_s": pipeline.seconds(part) for part in ("text", "vae", "file")}
     return Parts(dense_s, step_s, count, steps, **seconds)

@@ -10,6 +10,13 @@ class Refused(Exception):
     """Bad usage that is found after the options: one line for stderr, exit status 2."""
 
 
+def positive(text):
+    """The type of an option that takes a whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 on, found {text}")
+    return int(text)
+
+
 class OneLineParser(argparse.ArgumentParser):
     """prog: what `python3 -m` runs, lab.NAME; an installed command goes by its own name."""
 

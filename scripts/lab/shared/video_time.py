@@ -3,6 +3,14 @@
 import math
 from dataclasses import dataclass
 
+PAPER_DENSE_STEPS = 0.25  # the share of a sparse video's steps, its first ones, that are dense (section 4.1)
+
+
+def dense_configuration(fp8):
+    """The configuration of lab.pipelines that takes the dense steps of a sparse video: our dense kernel, as fast as dense
+    steps get, with the same linear layers."""
+    return "dense_ours" + "_fp8" * fp8
+
 
 def first_sparse_step(dense_share, steps):
     """The number of first steps that stay dense, in a run of `steps`: a step that begins within the share is dense."""

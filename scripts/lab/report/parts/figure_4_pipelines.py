@@ -6,7 +6,7 @@ import pandas as pd
 from .. import pipelines_plots
 from ..calls import PAPER_NAMES
 from ..finding import CAVEAT, CONTRADICTED, NOT_TESTABLE, Judged, percent, table_of
-from ..pipelines import BASELINES, DENSE, pipelines, plain_name
+from ..pipelines import BASELINES, DENSE, FIGURE_SHAPES, pipelines, plain_name
 from ..projection import lowest, printed_labels, projected, tolerance
 
 GPUS = ("H100", "A100")  # of the figure
@@ -81,7 +81,6 @@ PROFILE = {
     "GPU": "gpu",
     "commit": "commit",
 }
-PAPERS = "hunyuan_768p", "wan_768p"  # shapes of the figure
 
 
 def judge(records, paper, plots):
@@ -118,7 +117,7 @@ def judge(records, paper, plots):
 def _compared(every, records, paper):
     """A row a printed label and GPU that its shape was measured on; the figure's shapes alone."""
     found, cells = [], projected(records)
-    for shape in PAPERS:
+    for shape in FIGURE_SHAPES:
         mine = [pipeline for pipeline in every if pipeline.shape == shape] or [None]
         for pipeline in mine:
             for sparsity, gpus in sorted(printed_labels(paper, shape).items()):

@@ -1,17 +1,16 @@
 """Section 4.2's "over 2x" and the FP8 figure of appendix C.1, in whole pipelines at full size."""
 
 from ..finding import CAVEAT, CONTRADICTED, NOT_TESTABLE, Judged
-from ..pipelines import BASELINES, pipelines, plain_name
+from ..pipelines import BASELINES, FIGURE_SHAPES, pipelines, plain_name
 
 SPARSITY = 0.9
-PAPERS = ("hunyuan_768p", "wan_768p")
 
 
 def judge(records, paper, plots):
     wanted, found, fp8 = paper.value("text_speedup_a100"), [], []
     for pipeline in records.once(pipelines):
         baseline, name = pipeline.fastest_dense(), plain_name(SPARSITY)
-        if pipeline.shape not in PAPERS or baseline is None:
+        if pipeline.shape not in FIGURE_SHAPES or baseline is None:
             continue
         if (speedup := pipeline.speedup(name, baseline)) is not None:
             own = pipeline.speedup(name, "dense_own")
