@@ -137,6 +137,13 @@ def attention(
     The same input gives the same bits. All work is enqueued on PyTorch's current stream, without waiting; the first
     call on a GPU makes a cuBLAS handle. Raises ValueError for arguments that disagree or that the kernel does not
     support on this GPU, TypeError for an argument that is no tensor, RuntimeError for CUDA's errors."""
+    if torch.compiler.is_compiling():
+        if out is not None:
+            raise _checks.refuse("out", "None in a compiled graph", "a tensor")
+        kept = [] if lists is None else [lists.columns, lists.counts, lists.order, lists.mask]
+        options = {"region": region, "kernel_name": kernel, "region_order": region_order, "scale": scale}
+        options |= {"enable_gqa": enable_gqa, "remainder": remainder}
+        return torch.ops.draftattention.attention(*_checks.autocast(q, k, v), grid, kept, **options)
     _checks.require_remainder(remainder)
     if remainder is not None and region_order:
         raise _checks.refuse("region_order", "False with a remainder, whose blocks are pooled in token order", True)

@@ -4,13 +4,14 @@ Every message names the argument, what was wanted and what was found."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import math
 import numbers
 import operator
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.utils.dlpack import to_dlpack
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from . import _kernels
 
 ELEMENTS = (torch.bfloat16, torch.float16)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _load() -> tuple[Any, str]:
@@ -45,6 +47,11 @@ _COMPILED, _ABSENT = _load()
 def has_kernels() -> bool:
     """Whether the compiled module is there."""
     return _COMPILED is not None
+
+
+def why_absent() -> str:
+    """Why it is not there."""
+    return _ABSENT
 
 
 def compiled() -> Any:
@@ -123,6 +130,23 @@ def autocast(*tensors: Any) -> tuple[Any, ...]:
         return tensor.to(torch.get_autocast_dtype(device))
 
     return tuple(map(cast, tensors))
+
+
+def an_operator_in_graphs(function: _Function) -> _Function:
+    """Where torch.compile or torch.export traces a graph, a call of the function is a call of the operator of its name
+    (_operators.py). Autocast's casts come before it, since graphs run without autocast."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **named: Any) -> Any:
+        if not torch.compiler.is_compiling():
+            return function(*args, **named)
+        given = autocast(*args)
+        named = dict(zip(named, autocast(*named.values())))
+        if "kernel" in named:
+            named["kernel_name"] = named.pop("kernel")
+        return getattr(torch.ops.draftattention, function.__name__)(*given, **named)
+
+    return call  # type: ignore[return-value]
 
 
 def head_group(name: str, rows: Any, axis: int, like: torch.Tensor, enable_gqa: bool, others: int | None = None) -> int:
@@ -213,6 +237,11 @@ def region_of(region: Any) -> tuple[int, int]:
     """(height, width) as plain numbers. Raises ValueError."""
     height, width = _whole("region", region, ("height", "width"))
     return height, width
+
+
+def regions_of(grid: Sequence[int], region: Sequence[int]) -> int:
+    """How many regions a grid has."""
+    return grid[0] * -(-grid[1] // region[0]) * -(-grid[2] // region[1])
 
 
 def make_layout(heads: int, grid: Any, region: Any, text: int, head_dim: int) -> _kernels.Layout:

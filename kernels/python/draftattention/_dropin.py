@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,43 +20,68 @@ _ALIGNMENT = 16  # bytes: the kernels' loads need it
 
 
 def choose_kernel(
-    kernel: str, device: torch.device, dtype: torch.dtype, sizes: tuple[Any, ...], remainder: bool = False
+    kernel: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    sizes: tuple[Any, ...],
+    remainder: bool = False,
+    strict: bool = False,
 ) -> str:
     """The kernel for a call: a name of kernels(), or "torch". `kernel` is what the caller asked for, `sizes` the
-    arguments of _checks.make_layout, `remainder` whether dropped blocks take part. Raises ValueError for a kernel that is unknown or does not support the call,
-    RuntimeError for one that was not built."""
+    arguments of _checks.make_layout, `remainder` whether dropped blocks take part. Raises ValueError for a kernel that
+    is unknown or does not support the call, and if `strict` where auto would be PyTorch; RuntimeError for one that was
+    not built."""
+    if not isinstance(strict, bool):
+        raise _checks.refuse("strict", "True or False", repr(strict))
     names = [name for name, *_ in _checks.compiled().kernels()] if _checks.has_kernels() else _PREFERRED
     _checks.require_choice("kernel", kernel, ("auto", "torch", *names))
-    auto = kernel == "auto"
-    if kernel == "torch" or auto and (device.type != "cuda" or not _checks.has_kernels()):
-        return "torch"
+    if kernel == "torch":
+        return kernel
+    if kernel == "auto":
+        found, why = _fastest(device, dtype, sizes, remainder, names)
+        if strict and why:
+            raise _checks.refuse("kernel", "one that supports the call (strict=True)", f"none: {why}")
+        return found
     if device.type != "cuda":
         raise _checks.refuse("kernel", f"auto or torch for tensors on {device}", kernel)
     compiled = _checks.compiled()
     if dtype not in _checks.ELEMENTS:
-        if auto:
-            return "torch"
         raise _checks.refuse("q", f"{' or '.join(map(str, _checks.ELEMENTS))} for kernel {kernel}", dtype)
+    why = compiled.unsupported(kernel, _checks.make_layout(*sizes), False, _capability(device), remainder)
+    if why:
+        raise ValueError(f"kernel: {kernel} {why}")
+    return kernel
+
+
+def _capability(device: torch.device) -> int:
     major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+def _fastest(
+    device: torch.device, dtype: torch.dtype, sizes: tuple[Any, ...], remainder: bool, names: Sequence[str]
+) -> tuple[str, str]:
+    """The first of the preferred kernels that supports a call, and ""; or "torch", and why none does."""
+    if device.type != "cuda":
+        return "torch", f"tensors are on {device}"
+    if not _checks.has_kernels():
+        return "torch", _checks.why_absent()
+    if dtype not in _checks.ELEMENTS:
+        return "torch", f"tensors of {dtype}"
     try:
         layout = _checks.make_layout(*sizes)
-    except ValueError:  # for instance a head_dim that is no multiple of 8, or too many blocks
-        if auto:
-            return "torch"
-        raise
-    if not auto:
-        why = compiled.unsupported(kernel, layout, False, 10 * major + minor, remainder)
-        if why:
-            raise ValueError(f"kernel: {kernel} {why}")
-        return kernel
-    able = [
-        name
-        for name in _PREFERRED
-        if name in names
-        and 10 * major + minor >= _OLDEST
-        and not compiled.unsupported(name, layout, False, 10 * major + minor, remainder)
-    ]
-    return able[0] if able else "torch"
+    except ValueError as error:  # for instance a head_dim that is no multiple of 8, or too many blocks
+        return "torch", str(error)
+    capability = _capability(device)
+    if capability < _OLDEST:
+        return "torch", f"a GPU of compute capability {capability / 10}"
+    whys = []
+    for name in filter(names.__contains__, _PREFERRED):
+        why = _checks.compiled().unsupported(name, layout, False, capability, remainder)
+        if not why:
+            return name, ""
+        whys.append(f"{name} {why}")
+    return "torch", "; ".join(whys)
 
 
 class _Call:
@@ -72,6 +98,7 @@ class _Call:
         kernel: str,
         enable_gqa: bool,
         remainder: str | None = None,
+        strict: bool = False,
     ):
         _checks.require_choice("layout", layout, ("bhnd", "bnhd"))
         for name, rows in tensors.items():
@@ -99,6 +126,7 @@ class _Call:
             q.dtype,
             (self.batch * self.heads, self.grid, self.region, self.text, dim),
             remainder is not None,
+            strict,
         )
 
     @functools.cached_property
@@ -136,8 +164,7 @@ class _Call:
 
     def masked(self, mask: Any) -> torch.Tensor | BlockLists:
         """The caller's mask, checked and broadcast: a tensor for PyTorch, lists for kernels."""
-        per_frame = math.prod(-(-size // step) for size, step in zip(self.grid[1:], self.region))
-        shape = (self.batch, self.heads, *[self.grid[0] * per_frame] * 2)
+        shape = (self.batch, self.heads, *[_checks.regions_of(self.grid, self.region)] * 2)
         _checks.require_strided("mask", mask, "a torch.Tensor or None")
         if mask.dtype != torch.bool:
             raise _checks.refuse("mask", torch.bool, mask.dtype)
@@ -173,6 +200,7 @@ def _require_draft(pool: str, rule: str, sparsity: float) -> float:
     return _checks.number_of("sparsity", "at least 0 and below 1", sparsity, lambda number: 0.0 <= number < 1.0)
 
 
+@_checks.an_operator_in_graphs
 def draft_attention(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -189,6 +217,7 @@ def draft_attention(
     kernel: str = "auto",
     enable_gqa: bool = False,
     remainder: str | None = None,
+    strict: bool = False,
 ) -> torch.Tensor:
     """softmax(scale * Q K^T) V over the blocks that the draft mask of q and k keeps: the paper's attention (arXiv
     2505.14708, section 3), for each batch entry and head by itself. No backward pass.
@@ -225,7 +254,9 @@ def draft_attention(
     no tensor; RuntimeError for a kernel that was not built and for CUDA's errors."""
     sparsity = _require_draft(pool, rule, sparsity)
     _checks.require_remainder(remainder)
-    call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa, remainder)
+    call = _Call(
+        {"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa, remainder, strict
+    )
     return call.attend(call.draft(pool, rule, sparsity) if sparsity > 0.0 else None, remainder)
 
 
@@ -245,13 +276,15 @@ def require_draft_attention(
     kernel: str = "auto",
     enable_gqa: bool = False,
     remainder: str | None = None,
+    strict: bool = False,
 ) -> None:
     """Raises the errors that draft_attention raises for these arguments before it computes anything."""
     _require_draft(pool, rule, sparsity)
     _checks.require_remainder(remainder)
-    _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa, remainder)
+    _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa, remainder, strict)
 
 
+@_checks.an_operator_in_graphs
 def draft_mask(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -266,6 +299,7 @@ def draft_mask(
     scale: float | None = None,
     kernel: str = "auto",
     enable_gqa: bool = False,
+    strict: bool = False,
 ) -> torch.Tensor:
     """Which video blocks draft_attention keeps, with its arguments and errors: bool [batch, heads, regions, regions] on
     q's device, True where the block row keeps the block column. Regions are numbered frame by frame, row-major.
@@ -274,12 +308,13 @@ def draft_mask(
     the two may order almost equal scores differently. Sparsity 0 keeps every block, but a NaN score is refused all the
     same."""
     sparsity = _require_draft(pool, rule, sparsity)
-    call = _Call({"q": q, "k": k}, grid, text_tokens, region, layout, scale, kernel, enable_gqa)
+    call = _Call({"q": q, "k": k}, grid, text_tokens, region, layout, scale, kernel, enable_gqa, None, strict)
     kept = call.draft(pool, rule, sparsity)
     mask = kept.mask if isinstance(kept, BlockLists) else kept
     return mask.unflatten(0, (call.batch, call.heads))
 
 
+@_checks.an_operator_in_graphs
 def block_attention(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -294,6 +329,7 @@ def block_attention(
     kernel: str = "auto",
     enable_gqa: bool = False,
     remainder: str | None = None,
+    strict: bool = False,
 ) -> torch.Tensor:
     """softmax(scale * Q K^T) V over the blocks of any mask, with draft_attention's other arguments, output and errors.
 
@@ -301,5 +337,7 @@ def block_attention(
           row keeps the block column; None: dense. Text rows and columns are always kept; a row that keeps nothing is
           0, without a remainder."""
     _checks.require_remainder(remainder)
-    call = _Call({"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa, remainder)
+    call = _Call(
+        {"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa, remainder, strict
+    )
     return call.attend(None if mask is None else call.masked(mask), remainder)

@@ -14,9 +14,11 @@ from ._interception import InterceptedProcessor, intercepted_already
 class InterceptedForward(InterceptedProcessor):
     """A module's forward() with its attention call replaced by `attend`, as InterceptedProcessor is of a processor."""
 
-    def __init__(self, module: torch.nn.Module, attend: Callable[..., torch.Tensor], functional: bool):
+    def __init__(
+        self, module: torch.nn.Module, attend: Callable[..., torch.Tensor], token: torch.Tensor, functional: bool
+    ):
         self._module, self._own = module, module.__dict__.get("forward")
-        super().__init__(module.forward, attend, functional)
+        super().__init__(module.forward, attend, token, functional)
         functools.update_wrapper(self, module.forward)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -32,12 +34,15 @@ class InterceptedForward(InterceptedProcessor):
 class InstalledForward:
     """A module whose forward() is intercepted; the interface is that of _interception.Installed."""
 
-    def __init__(self, module: torch.nn.Module, attend: Callable[..., torch.Tensor], functional: bool):
+    def __init__(
+        self, module: torch.nn.Module, attend: Callable[..., torch.Tensor], token: torch.Tensor, functional: bool
+    ):
         """Raises ValueError if it is intercepted already."""
         if isinstance(module.forward, InterceptedForward) and module.forward.attend is not None:
             raise intercepted_already()
-        self._module, self._ours = module, InterceptedForward(module, attend, functional)
+        self._module, self._ours = module, InterceptedForward(module, attend, token, functional)
         module.forward = self._ours  # type: ignore[method-assign]
+        self._ours.hold()
 
     def found(self) -> str:
         forward = self._module.forward
@@ -46,7 +51,7 @@ class InstalledForward:
         )
 
     def undo(self) -> None:
-        self._ours.attend = None
+        self._ours.stop()
         if self._module.__dict__.get("forward") is not self._ours:
             return
         if self._ours._own is None:

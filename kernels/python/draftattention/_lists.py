@@ -79,6 +79,11 @@ def draft_lists(
 
     Under autocast q and k are cast as scaled_dot_product_attention casts them. All work is enqueued on PyTorch's
     current stream. Raises ValueError for arguments that disagree, RuntimeError for CUDA's errors."""
+    if torch.compiler.is_compiling():
+        options = {"region": region, "pool": pool, "rule": rule, "sparsity": sparsity, "check": check}
+        options |= {"scale": scale, "enable_gqa": enable_gqa}
+        columns, counts, ordered, mask = torch.ops.draftattention.draft_lists(*_checks.autocast(q, k), grid, **options)
+        return BlockLists(columns, counts, ordered, mask, grid, region, _checks.text_of("q", q.shape[1], grid))
     compiled = _checks.compiled()
     q, k = _checks.require_shared_rows(q, enable_gqa, k=k)
     layout = _checks.layout_of("q", q, grid, region)

@@ -71,6 +71,7 @@ def packed_attention(
     kernel: str = "auto",
     enable_gqa: bool = False,
     remainder: str | None = None,
+    strict: bool = False,
 ) -> torch.Tensor:
     """draft_attention for tokens in any order, with its other arguments, output and errors.
 
@@ -114,5 +115,6 @@ def packed_attention(
         kernel=kernel,
         enable_gqa=enable_gqa,
         remainder=remainder,
+        strict=strict,
     )
     return order.scatter(packing.unpack(o, dim), dim)

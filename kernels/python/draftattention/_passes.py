@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from . import _traced_calls
 from ._checks import autocast, refuse, require_strided
 from ._forward import InstalledForward
 from ._interception import Installed, PassHook
@@ -79,6 +80,7 @@ class Watched:
         # last mask, batch and number of tokens with what they say.
         self._pass = threading.local()
         self._installed: dict[int, Installed | InstalledForward] = {}
+        self._token, self._handle = _traced_calls.new_token(), _traced_calls.handle_of(self)
         self._lost: dict[int, str] = {}
 
     def install(self, model: Any, layers: Iterable[int] | None) -> contextlib.ExitStack:
@@ -86,12 +88,16 @@ class Watched:
         its = list(self._adapter.attentions(self._transformer))
         with contextlib.ExitStack() as undo:
             module = hooked(model, self._transformer)
-            hooks = PassHook(self.enter, warns=True), PassHook(self.leave, warns=False)
+            hooks = (
+                PassHook(self.enter, self.enter_traced, warns=True),
+                PassHook(self.leave, self.leave_traced, warns=False),
+            )
             undo.callback(module.register_forward_pre_hook(hooks[0], with_kwargs=True).remove)
             undo.callback(module.register_forward_hook(hooks[1], always_call=True).remove)
             for layer in chosen_layers(layers, len(its)):
                 kind = Installed if callable(getattr(its[layer], "processor", None)) else InstalledForward
-                installed = kind(its[layer], functools.partial(self.attention, layer), self._adapter.functional)
+                attend = functools.partial(self.attention, layer)
+                installed = kind(its[layer], attend, self._token, self._adapter.functional)
                 self._installed[layer] = installed
                 undo.callback(installed.undo)
             return undo.pop_all()
@@ -102,7 +108,13 @@ class Watched:
         return {layer: name for layer, name in found.items() if name}
 
     def enter(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = dict(zip(self._arguments, args)) | kwargs
+        self.begin(dict(zip(self._arguments, args)) | kwargs)
+
+    def enter_traced(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        _traced_calls.begin_pass(self._token, self._handle, dict(zip(self._arguments, args)) | kwargs)
+
+    def begin(self, given: dict[str, Any]) -> None:
+        """Begins a forward pass with these arguments by name."""
         latents, timestep = (_argument(name, given) for name in (self._adapter.latents, self._adapter.timestep))
         spans = checked_spans(self._adapter.spans(self._transformer, given))
         lost = self.lost()
@@ -123,6 +135,9 @@ class Watched:
 
     def leave(self, *_: Any) -> None:
         self._pass.call = self._pass.order = None
+
+    def leave_traced(self, *_: Any) -> None:
+        """Nothing: an operator at a graph's end could run before those that it is to follow."""
 
     def _order_of(
         self, layer: int, mask: torch.Tensor | None, batch: int, tokens: int, keys: int

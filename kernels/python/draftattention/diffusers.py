@@ -128,6 +128,7 @@ def apply_draft_attention(
     kernel: str = "auto",
     steps: int | None = None,
     remainder: str | None = None,
+    strict: bool = False,
     adapter: Adapter | None = None,
 ) -> DraftControl:
     """Replaces the self-attention of diffusers' video models by draft attention (arXiv 2505.14708).
@@ -170,6 +171,7 @@ def apply_draft_attention(
         "rule": rule,
         "kernel": kernel,
         "remainder": remainder,
+        "strict": strict,
     }
     _require_options(options)
 

@@ -7,7 +7,8 @@ piece is a record as soon as it is measured, and the same command goes on with w
 
 Configurations: dense_own (diffusers' attention as it comes), dense_best (the fastest of its backends that are installed),
 dense_ours (this project's kernel), draft_NN (NN% sparsity; dense steps of a video by dense_ours), and with _pooled (dropped
-blocks take part as their mean), _8bit (kernel wgmma_8bit), _fp8 (linear layers in FP8, by torchao).
+blocks take part as their mean), _8bit (kernel wgmma_8bit), _fp8 (linear layers in FP8, by torchao), _compiled (blocks by
+torch.compile, without a break in a graph).
 
 Needs PyTorch, diffusers, transformers and the built package draftattention on PYTHONPATH; OpenCV for the file.
 

@@ -9,6 +9,7 @@ UNMEASURED = (
 PRIOR_RATE = {"cuda": 2.5e14, "cpu": 1e9}  # FLOP/s before anything is measured: a third of an H200's
 BUILDING_S = {"cuda": 45.0, "cpu": 0.5}  # a transformer and a VAE
 TEXT_S = {"cuda": 60.0, "cpu": 0.5}  # both encoders, built and run
+COMPILING_S = {"cuda": 60.0, "cpu": 5.0}  # the graphs of a transformer's blocks
 TRIALS_S = {"cuda": 40.0, "cpu": 0.5}
 SAVING_S = 5.0  # a video that is on its way
 DECODING_S = {"cuda": 6e-7, "cpu": 2e-6}  # a pixel of the video, the file's writing included

@@ -6,7 +6,9 @@ dense_ours  this project's dense kernel
 draft_NN    draft attention at NN% sparsity, with the paper's region, pooling and rule
 _pooled     dropped blocks take part as their mean (remainder="pooled")
 _8bit       attention by the kernel wgmma_8bit
-_fp8        the blocks' linear layers in FP8, by torchao"""
+_fp8        the blocks' linear layers in FP8, by torchao
+_compiled   the blocks by torch.compile, one graph without a break for each class of block: norms, RoPE, modulation and
+            copies become a few kernels, around the same attention"""
 
 import contextlib
 import re
@@ -19,9 +21,12 @@ from . import backends
 
 DENSE = ("dense_own", "dense_best", "dense_ours")
 EIGHT_BIT = "wgmma_8bit"
-NAME = re.compile(r"(dense_own|dense_best|dense_ours|draft_([1-9]\d?))((?:_pooled)?)((?:_8bit)?)((?:_fp8)?)")
+NAME = re.compile(
+    r"(dense_own|dense_best|dense_ours|draft_([1-9]\d?))((?:_pooled)?)((?:_8bit)?)((?:_fp8)?)((?:_compiled)?)"
+)
 WANTED = (
-    "dense_own, dense_best, dense_ours or draft_NN, then _pooled, _8bit, _fp8 (the first two not for diffusers' own)"
+    "dense_own, dense_best, dense_ours or draft_NN, then _pooled, _8bit, _fp8, _compiled (the first two not for "
+    "diffusers' own)"
 )
 
 
@@ -43,6 +48,7 @@ class Configuration:
     base: str  # dense_own, dense_best, dense_ours or draft
     policy: Policy
     fp8: bool
+    compiled: bool = False
 
     @property
     def is_draft(self):
@@ -51,7 +57,12 @@ class Configuration:
     @property
     def dense(self):
         """The name of the configuration that takes the dense steps of a video."""
-        return dense_configuration(self.fp8) if self.is_draft else self.name
+        return dense_configuration(self.fp8, self.compiled) if self.is_draft else self.name
+
+    @property
+    def graphs(self):
+        """Which graphs it wants: configurations of the same share them, since attention of ours is one operator."""
+        return (self.base if self.base in ("dense_own", "dense_best") else "ours", self.fp8) if self.compiled else None
 
     def config(self, kernel):
         """A record's `config`; kernel: what attends."""
@@ -59,6 +70,7 @@ class Configuration:
             "kernel": kernel,
             "configuration": self.name,
             "linear": "fp8" if self.fp8 else "bfloat16",
+            "compiled": "blocks" if self.compiled else "no",
         }
 
 
@@ -67,7 +79,8 @@ def parse(name, kernel="auto"):
     found = NAME.fullmatch(name)
     if found is None:
         raise ValueError(f"wanted {WANTED}, found {name!r}")
-    base, percent, pooled, eight, fp8 = found.groups()
+    base, percent, pooled, eight, fp8, compiled = found.groups()
+    last = bool(fp8), bool(compiled)
     own = base in ("dense_own", "dense_best")
     if (own and (pooled or eight)) or (pooled and not percent):
         raise ValueError(f"wanted {WANTED}, found {name!r}")
@@ -75,8 +88,8 @@ def parse(name, kernel="auto"):
     if percent:
         rest = "pooled" if pooled else None
         policy = Policy("draft", int(percent) / 100, dense_steps=PAPER_DENSE_STEPS, kernel=kernel, remainder=rest)
-        return Configuration(name, "draft", policy, bool(fp8))
-    return Configuration(name, base, Policy(kernel=kernel, dense_steps=0.0), bool(fp8))
+        return Configuration(name, "draft", policy, *last)
+    return Configuration(name, base, Policy(kernel=kernel, dense_steps=0.0), *last)
 
 
 def usual(shape):
@@ -89,6 +102,9 @@ def usual(shape):
         *sparse,
         "draft_90_pooled",
         "draft_90_8bit",
+        "dense_ours_compiled",
+        "draft_90_compiled",
+        "draft_90_8bit_compiled",
         "dense_ours_fp8",
         "draft_90_fp8",
     ]
@@ -114,9 +130,39 @@ def kernel_of(configuration, device, best):
     return kernel
 
 
+def blocks_of(transformer):
+    """Those that compile_repeated_blocks compiles."""
+    kinds = getattr(transformer, "_repeated_blocks", None) or ()
+    return [module for module in transformer.modules() if type(module).__name__ in kinds]
+
+
+@contextlib.contextmanager
+def compiling(configuration, transformer):
+    """Where the configuration says so, the transformer's blocks are compiled, without a break in a graph."""
+    if not configuration.compiled:
+        yield
+        return
+    blocks = blocks_of(transformer)
+    if not blocks:
+        raise Unavailable(f"diffusers names no repeated blocks of {type(transformer).__name__}")
+    try:
+        for block in blocks:
+            block.compile(fullgraph=True)
+        yield
+    finally:
+        for block in blocks:
+            block._compiled_call_impl = None
+
+
 @contextlib.contextmanager
 def attending(configuration, pipeline, kernel):
     """The configuration attends in every step of the pipeline. kernel: what kernel_of gave."""
+    with _attention(configuration, pipeline, kernel) as control, compiling(configuration, pipeline.transformer):
+        yield control
+
+
+@contextlib.contextmanager
+def _attention(configuration, pipeline, kernel):
     from draftattention.diffusers import apply_draft_attention
 
     if configuration.base == "dense_own":

@@ -29,12 +29,23 @@ class Names(unittest.TestCase):
         self.assertEqual((policy.sparsity, policy.remainder, policy.kernel), (0.75, "pooled", "wgmma_8bit"))
         self.assertEqual((found.fp8, found.dense, found.policy.dense_steps), (True, "dense_ours_fp8", 0.25))
         self.assertEqual(configurations.parse("dense_own").dense, "dense_own")
+        found = configurations.parse("draft_90_fp8_compiled")
+        self.assertEqual((found.compiled, found.dense), (True, "dense_ours_fp8_compiled"))
         for shape in SHAPES.values():
             for name in configurations.usual(shape):
                 self.assertEqual(configurations.parse(name).name, name)
 
     def test_other_names_are_refused(self):
-        for name in ("", "dense", "draft_0", "draft_100", "draft_90_fp8_8bit", "dense_own_8bit", "dense_ours_pooled"):
+        for name in (
+            "",
+            "dense",
+            "draft_0",
+            "draft_100",
+            "draft_90_fp8_8bit",
+            "draft_90_compiled_fp8",
+            "dense_own_8bit",
+            "dense_ours_pooled",
+        ):
             with self.assertRaisesRegex(ValueError, "wanted dense_own, .* found"):
                 configurations.parse(name)
 

@@ -28,6 +28,7 @@ class Bench:
         self.element, self.vae_element = pipeline.ELEMENTS[self.device.type]
         self.pipeline, self._linears = None, "bfloat16"
         self.best = None  # the backend of dense_best, once it is known
+        self._graphs = {None}  # Configuration.graphs of those that have run
         self.embeddings = text.random_embeddings(shape, self.device, self.element)
 
     def open(self):
@@ -42,6 +43,7 @@ class Bench:
         wanted = "fp8" if fp8 else "bfloat16"
         if self._linears == wanted:
             return
+        self._graphs = {None}
         if self._linears != "bfloat16":  # those weights are gone
             self.pipeline.transformer = None
             pipeline.freed(self.device)
@@ -55,6 +57,18 @@ class Bench:
     def rebuilds(self, configuration):
         """Whether this configuration wants the weights made anew, or quantised."""
         return self._linears != ("fp8" if configuration.fp8 else "bfloat16")
+
+    def compiles(self, configuration):
+        """Whether this configuration's graphs are still to be made."""
+        return configuration.graphs not in self._graphs
+
+    def _compile(self, configuration):
+        """Makes its graphs in a step that is not timed; seconds of it, compilation and all."""
+        if not self.compiles(configuration):
+            return None
+        _, seconds = self.clock.wall_s(lambda: self.run(stop_after=1))
+        self._graphs.add(configuration.graphs)
+        return seconds
 
     def flops(self, configuration):
         """Of a step, about."""
@@ -166,10 +180,12 @@ class Bench:
         before = self.recorder.state()
         kernel = self.kernel_of(configuration)
         self.linears(configuration.fp8)
-        pipeline.peak_of(self.device)
         with configurations.attending(configuration, self.pipeline, kernel):
+            compile_s = self._compile(configuration)
+            pipeline.peak_of(self.device)
             run = self.run(stop_after=steps)
-        notes = {"steps": f"the first {steps} of a schedule of {self.shape.steps}, all {configuration.policy.name}"}
+        notes = {} if compile_s is None else {"first_compiled_step_s": f"{compile_s:.1f}"}
+        notes |= {"steps": f"the first {steps} of a schedule of {self.shape.steps}, all {configuration.policy.name}"}
         if configuration.fp8:
             notes["torchao"] = configurations.version_of_torchao()
         self.recorder.write(
@@ -188,6 +204,7 @@ class Bench:
         kernel = self.kernel_of(configuration)
         self.linears(configuration.fp8)
         with configurations.attending(configuration, self.pipeline, kernel):
+            self._compile(configuration)
             found = profiling.profiled(lambda: self.run(stop_after=1))
         if self.device.type == "cuda" and not found.on_gpu:
             raise RuntimeError("wanted the GPU's kernels, found none: the profiler may not look at them here")
@@ -221,6 +238,8 @@ class Bench:
         count = shape.dense_steps if configuration.is_draft else shape.steps
         pair = (dense, self.kernel_of(dense)), (configuration, self.kernel_of(configuration))
         self.linears(configuration.fp8)
+        with configurations.attending(configuration, self.pipeline, pair[1][1]):
+            self._compile(configuration)
         pipeline.peak_of(self.device)
         of = f"{shape.name}, {configuration.name}, {shape.steps} steps"
         video = whole.Video.load(path, of, self.device)

@@ -219,6 +219,8 @@ class ShapeSitting:
             self.sitting.left.append(f"{self.shape.name} {part} {configuration.name} (its backend is not chosen yet)")
             return
         seconds += budget.BUILDING_S[self.type] if self.bench.rebuilds(configuration) else 0.0
+        if self.bench.compiles(configuration):
+            seconds += budget.COMPILING_S[self.type] + self.step_s(configuration.name)
         self.measure(part, seconds, work, configuration=configuration, turn=turn)
 
     def turn(self, configuration, number):

@@ -139,7 +139,9 @@ def _videos(pipeline, cells):
 
 def _dense_of(cell, name):
     """The configuration that takes a video's dense steps, as lab.pipelines has it."""
-    return dense_configuration(cell.config.get("linear") == "fp8") if cell.policy == "draft" else name
+    config = cell.config
+    compiled = config.get("compiled") == "blocks"
+    return dense_configuration(config.get("linear") == "fp8", compiled) if cell.policy == "draft" else name
 
 
 def _parts(pipeline, cell, step_s, dense_s):

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 PAPER_DENSE_STEPS = 0.25  # the share of a sparse video's steps, its first ones, that are dense (section 4.1)
 
 
-def dense_configuration(fp8):
+def dense_configuration(fp8, compiled):
     """The configuration of lab.pipelines that takes the dense steps of a sparse video: our dense kernel, as fast as dense
-    steps get, with the same linear layers."""
-    return "dense_ours" + "_fp8" * fp8
+    steps get, with the same linear layers, and compiled if the sparse steps are."""
+    return "dense_ours" + "_fp8" * fp8 + "_compiled" * compiled
 
 
 def first_sparse_step(dense_share, steps):
