@@ -125,7 +125,9 @@ def autocast(*tensors: Any) -> tuple[Any, ...]:
         if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point() or tensor.dtype == torch.float64:
             return tensor
         device = tensor.device.type
-        if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        # A graph can be traced through the second question alone, which other devices do not answer.
+        available = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device)
+        if not available or not torch.is_autocast_enabled(device):
             return tensor
         return tensor.to(torch.get_autocast_dtype(device))
 

@@ -39,6 +39,9 @@ def checked_spans(spans: Any) -> tuple[Span, ...]:
         if span is ...:
             found.append(span)
             continue
+        if isinstance(span, (tuple, list)):  # before the next question, which graphs of older versions cannot ask
+            found.append(grid_of(span))
+            continue
         try:
             number = -1 if isinstance(span, bool) else operator.index(span)
         except TypeError:

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 import draftattention
 from diffusers.models import attention_dispatch
 
-from lab.pipelines import backends, cases, configurations
+from lab.pipelines import backends, cases, configurations, running
 from lab.pipelines.cases import CPU, opened
 from lab.pipelines.shapes import SHAPES
 from lab.pipelines.stopwatch import Clock
@@ -85,6 +85,23 @@ class Names(unittest.TestCase):
         bench.linears(False)
         self.assertTrue(torch.equal(weight(), before))
         self.assertEqual(len(bench.run(stop_after=1).steps), 1)
+
+    def test_compiled_blocks(self):
+        """Claim: a configuration's graphs are made once, before what is timed, also those of a dense one that shares them;
+        others run without."""
+        bench, ran = opened(cases.WAN), []
+
+        def denoise(*arguments, **more):
+            ran.append({block._compiled_call_impl is not None for block in bench.pipeline.transformer.blocks})
+            return run(*arguments, **more)
+
+        run = running.denoise
+        with mock.patch.object(running, "denoise", denoise):
+            for name in ("draft_90_compiled", "dense_ours_compiled", "draft_90"):
+                bench.turn(configurations.parse(name, "torch"), 1, 1)
+        self.assertEqual(ran, [{True}, {True}, {True}, {False}])
+        wanted = [config["compiled"] for config, _ in bench.recorder.written]
+        self.assertEqual(wanted, ["blocks", "blocks", "no"])
 
     def test_a_video_is_dense_first_and_sparse_then(self):
         bench = opened(cases.WAN)

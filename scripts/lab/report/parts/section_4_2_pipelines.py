@@ -4,10 +4,21 @@ from ..finding import CAVEAT, CONTRADICTED, NOT_TESTABLE, Judged
 from ..pipelines import BASELINES, FIGURE_SHAPES, pipelines, plain_name
 
 SPARSITY = 0.9
+VARIANTS = {  # of the sparse configuration's name: (that of the dense one that is like it, words)
+    "_8bit": ("", "8-bit attention in the sparse steps"),
+    "_fp8": ("_fp8", "FP8 linear layers"),
+    "_compiled": ("_compiled", "compiled blocks"),
+    "_8bit_compiled": ("_compiled", "8-bit attention in the sparse steps and compiled blocks"),
+    "_fp8_compiled": ("_fp8_compiled", "FP8 linear layers and compiled blocks"),
+    "_8bit_fp8_compiled": (
+        "_fp8_compiled",
+        "8-bit attention in the sparse steps, FP8 linear layers and compiled blocks",
+    ),
+}
 
 
 def judge(records, paper, plots):
-    wanted, found, fp8 = paper.value("text_speedup_a100"), [], []
+    wanted, found, variants = paper.value("text_speedup_a100"), [], []
     for pipeline in records.once(pipelines):
         baseline, name = pipeline.fastest_dense(), plain_name(SPARSITY)
         if pipeline.shape not in FIGURE_SHAPES or baseline is None:
@@ -17,8 +28,9 @@ def judge(records, paper, plots):
             complete = pipeline.videos[name].complete_s is not None
             row = {"pipeline": pipeline, "speedup": speedup, "own": own, "complete": complete}
             found.append(row | {"baseline": BASELINES[baseline]})
-        if (speedup := pipeline.speedup(f"{name}_fp8", "dense_ours_fp8")) is not None:
-            whole = pipeline.speedup(f"{name}_fp8", baseline)
-            fp8.append({"pipeline": pipeline, "speedup": speedup, "over_bfloat16": whole})
+        for ending, (dense, words) in VARIANTS.items():
+            if (speedup := pipeline.speedup(f"{name}{ending}", f"dense_ours{dense}")) is not None:
+                plain = pipeline.speedup(f"{name}{ending}", baseline)
+                variants.append({"pipeline": pipeline, "words": words, "speedup": speedup, "over_plain": plain})
     verdict = CAVEAT if any(each["speedup"] > wanted for each in found) else CONTRADICTED
-    return Judged(verdict if found else NOT_TESTABLE, {"wanted": wanted, "found": found, "fp8": fp8})
+    return Judged(verdict if found else NOT_TESTABLE, {"wanted": wanted, "found": found, "variants": variants})

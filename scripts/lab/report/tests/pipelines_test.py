@@ -66,6 +66,10 @@ class Pipelines(Planted):
         steps = STEPS["hunyuan_768p"]
         wanted = 13 * steps["dense_ours_fp8"] + 37 * steps["draft_90_fp8"] + REST  # dense steps in FP8, too
         self.assertAlmostEqual(fp8["video from timed steps (s)"], wanted)
+        compiled = next(row for row in rows if row["configuration"] == "draft_90_compiled")
+        wanted = 13 * steps["dense_ours_compiled"] + 37 * steps["draft_90_compiled"] + REST
+        dense = 50 * steps["dense_ours_compiled"] + REST
+        self.assertAlmostEqual(compiled["over it with compiled blocks (x)"], dense / wanted)
 
     def test_a_run_of_all_steps_counts_before_timed_ones(self):
         longer = lambda item: with_metrics(item, whole_s=1000.0) if item["config"].get("part") == "complete" else item

@@ -15,6 +15,8 @@ STEPS_S = {  # seconds of a step
         "draft_90_8bit": 6.1,
         "dense_ours_fp8": 19.9,
         "draft_90_fp8": 5.6,
+        "dense_ours_compiled": 19.8,
+        "draft_90_compiled": 5.2,
     },
     "wan_768p": {
         "dense_own": 25.8,
@@ -67,6 +69,7 @@ def config(name, part, **more):
         "configuration": name,
         "kernel": KERNELS.get(name, "wgmma"),
         "linear": "fp8" if "fp8" in name else "bfloat16",
+        "compiled": "blocks" if "compiled" in name else "no",
     }
     found |= {"policy": "draft" if draft else "dense", "region": [8, 16], "dense_steps": 0.25 if draft else 0.0}
     found |= {"sparsity": int(name.split("_")[1]) / 100 if draft else 0.0}
