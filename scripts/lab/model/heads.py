@@ -50,11 +50,13 @@ class Regions:
 
 
 def products(q, k):
-    """q k^T, [queries, keys] float32, of q [queries, head_dim] and k [keys, head_dim]. Two bfloat16 or float16 numbers have
-    an exact float32 product, so that on a GPU tensor cores lose nothing and only the order of the sum is theirs."""
+    """q k^T, [queries, keys] float32, or float64 of such, of q [queries, head_dim] and k [keys, head_dim]. Two bfloat16 or
+    float16 numbers have an exact float32 product, so that on a GPU tensor cores lose nothing and only the order of the sum
+    is theirs."""
     if q.is_cuda and q.dtype == k.dtype and q.dtype in (torch.bfloat16, torch.float16):
         return torch.mm(q, k.T, out_dtype=torch.float32)
-    return q.float() @ k.float().T
+    wide = torch.promote_types(q.dtype, torch.float32)
+    return q.to(wide) @ k.to(wide).T
 
 
 def block_mass(q, k, regions, rows=2048):

@@ -23,6 +23,8 @@ import torch
 
 from lab.shared.video_time import first_sparse_step
 
+from . import eight_bits
+from .masks import kept as blocks
 from .masks.exact import AdaSpa, Oracle
 from .masks.of_regions import OfRegions
 from .masks.ranking import generator_of, keep_best
@@ -94,13 +96,22 @@ def dense_kernel(name, device):
     )
 
 
+def why_not_here(kernel):
+    """Why a kernel of draftattention's cannot run here; "" if it can."""
+    row = next((row for row in draftattention.kernels() if row["name"] == kernel), None)
+    if row is None:
+        return f"this build of draftattention has no kernel {kernel}"
+    return "" if row["here"] == "" else f"kernel {kernel}: {row['here'] or 'no GPU'}"
+
+
 @dataclass(frozen=True)
 class Policy:
     """sparsity: share of the video x video blocks left out of a sparse call; pool and rule matter to `draft`, rule `row` to
     `oracle` too, seed to CHANCE. kernel: of the sparse calls, a name of draftattention's; policy `dense` takes PyTorch's
     own attention under "auto" and else that kernel, `svg2` always PyTorch's. heads: which of the model's keep some blocks
     alone; who makes a PolicyAttention says which are diffuse. remainder: "pooled" if dropped blocks take part as a whole
-    (draftattention's), which is a part of `sol_attn`."""
+    (draftattention's), which is a part of `sol_attn`. rounds: eight_bits.SOURCES; with any, all but the dense first steps
+    attend by that emulation, and the kernel makes masks alone."""
 
     name: str = "dense"
     sparsity: float = 0.0
@@ -112,6 +123,7 @@ class Policy:
     kernel: str = "auto"
     heads: str = "all"
     remainder: str | None = None
+    rounds: tuple = ()
 
     def __post_init__(self):
         if self.name not in POLICIES:
@@ -127,6 +139,10 @@ class Policy:
         if self.remainder not in wanted:
             words = " or ".join(map(repr, wanted))
             raise ValueError(f"remainder: wanted {words} for {self.name}, found {self.remainder!r}")
+        if self.rounds and (self.name == "svg2" or self.remainder is not None):
+            raise ValueError(f"rounds: wanted none for svg2 or with a remainder, found {'+'.join(self.rounds)}")
+        if unknown := [source for source in self.rounds if source not in eight_bits.SOURCES]:
+            raise ValueError(f"rounds: wanted some of {', '.join(eight_bits.SOURCES)}, found {unknown[0]!r}")
         if not 0 <= self.dense_steps <= 1:
             raise ValueError(f"dense_steps: wanted a share of 0 to 1, found {self.dense_steps}")
 
@@ -151,14 +167,17 @@ class Policy:
             found["heads"] = self.heads
         if self.remainder is not None:
             found["remainder"] = self.remainder
+        if self.rounds:
+            found |= {"kernel": eight_bits.EMULATION, "rounds": "+".join(self.rounds)}
         if self.name in OTHER_BLOCKS:
             found["block_layout"] = OTHER_BLOCKS[self.name]
         return found | ({"seed": self.seed} if self.name in CHANCE else {})
 
     def describe(self):
         """For captions: "draft avg 90%"."""
+        rounds = f", {'+'.join(self.rounds)} rounded" if self.rounds else ""
         if self.name == "dense":
-            return "dense" if self.kernel == "auto" else f"dense, {self.kernel}"
+            return "dense" + (rounds or ("" if self.kernel == "auto" else f", {self.kernel}"))
         words = [self.name] + ([self.pool] if self.name == "draft" else []) + [f"{100 * self.sparsity:g}%"]
         if self.name in ("draft", "oracle") and self.rule != "softmax":
             words.append(self.rule)
@@ -168,7 +187,8 @@ class Policy:
             words.append(f"{self.region[0]}x{self.region[1]}")
         if self.heads != "all":
             words.append("in the diffuse heads alone" if self.heads == "diffuse" else "in the other heads alone")
-        return " ".join(words) + ("" if self.dense_steps == 0.25 else f", {100 * self.dense_steps:g}% of steps dense")
+        steps = "" if self.dense_steps == 0.25 else f", {100 * self.dense_steps:g}% of steps dense"
+        return " ".join(words) + rounds + steps
 
 
 class PolicyAttention:
@@ -190,16 +210,14 @@ class PolicyAttention:
     def __call__(self, q, k, v, *, layer, step):
         policy = self.policy
         dense = policy.name == "dense"
-        if step < self.first_sparse_step or (dense and policy.kernel == "auto"):
+        if step < self.first_sparse_step or (dense and policy.kernel == "auto" and not policy.rounds):
             self.calls["dense"] += 1
             return dense_attention(q, k, v)
         self.calls["dense" if dense else "sparse"] += 1
         if dense:
-            return draftattention.block_attention(
-                q, k, v, self.grid, None, text_tokens=self.text_tokens, region=policy.region, kernel=policy.kernel
-            )
+            return blocks.attend(q, k, v, self.grid, None, policy.region, self.text_tokens, policy)
         kept = self.choose(q, k, v, layer, step)
-        o, seen = kept.attend(q, k, v, self.text_tokens, policy.kernel, policy.remainder)
+        o, seen = kept.attend(q, k, v, self.text_tokens, policy)
         if self.probe is not None:
             self.probe(*seen, layer=layer, step=step)
         return o

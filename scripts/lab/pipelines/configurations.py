@@ -14,13 +14,15 @@ import contextlib
 import re
 from dataclasses import dataclass
 
-from lab.model.policies import Policy, dense_kernel
+from lab.model import fp8
+from lab.model.eight_bits import KERNEL as EIGHT_BIT
+from lab.model.fp8 import Unavailable
+from lab.model.policies import Policy, dense_kernel, why_not_here
 from lab.shared.video_time import PAPER_DENSE_STEPS, dense_configuration
 
 from . import backends
 
 DENSE = ("dense_own", "dense_best", "dense_ours")
-EIGHT_BIT = "wgmma_8bit"
 NAME = re.compile(
     r"(dense_own|dense_best|dense_ours|draft_([1-9]\d?))((?:_pooled)?)((?:_8bit)?)((?:_fp8)?)((?:_compiled)?)"
 )
@@ -28,10 +30,6 @@ WANTED = (
     "dense_own, dense_best, dense_ours or draft_NN, then _pooled, _8bit, _fp8, _compiled (the first two not for "
     "diffusers' own)"
 )
-
-
-class Unavailable(Exception):
-    """A configuration that cannot run here: why."""
 
 
 def why_unavailable(error):
@@ -112,8 +110,6 @@ def usual(shape):
 
 def kernel_of(configuration, device, best):
     """What attends, as records name it. best: the backend of dense_best. Raises Unavailable."""
-    import draftattention
-
     if configuration.base == "dense_own":
         return "diffusers"
     if configuration.base == "dense_best":
@@ -121,12 +117,8 @@ def kernel_of(configuration, device, best):
             raise Unavailable("diffusers' own attention is the best of its backends here")
         return best
     kernel = dense_kernel(configuration.policy.kernel, device)
-    if kernel != "torch":
-        row = next((row for row in draftattention.kernels() if row["name"] == kernel), None)
-        if row is None:
-            raise Unavailable(f"this build of draftattention has no kernel {kernel}")
-        if row["here"] != "":
-            raise Unavailable(f"kernel {kernel}: {row['here'] or 'no GPU'}")
+    if kernel != "torch" and (why := why_not_here(kernel)):
+        raise Unavailable(why)
     return kernel
 
 
@@ -210,13 +202,8 @@ class Switch:
 
 
 def quantise_linears(transformer, shape):
-    """The blocks' linear layers multiply FP8 numbers: weights once, activations at each call, a scale a row. Raises
-    Unavailable."""
-    try:
-        import torch
-        from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, PerRow, quantize_
-    except ImportError as error:
-        raise Unavailable(f"not installed: {error}") from error
+    """The blocks' linear layers multiply FP8 numbers (lab.model.fp8). Raises Unavailable."""
+    import torch
 
     blocks = ("transformer_blocks.", "single_transformer_blocks.") if shape.family == "hunyuan" else ("blocks.",)
 
@@ -224,13 +211,4 @@ def quantise_linears(transformer, shape):
         """Products over the video's tokens: not the modulation's, whose input is one row."""
         return isinstance(module, torch.nn.Linear) and name.startswith(blocks) and ".norm" not in name
 
-    try:
-        quantize_(transformer, Float8DynamicActivationFloat8WeightConfig(granularity=PerRow()), filter_fn=chosen)
-    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
-        raise Unavailable(f"torchao: {' '.join(str(error).split())[:200]}") from error
-
-
-def version_of_torchao():
-    import importlib.metadata
-
-    return importlib.metadata.version("torchao")
+    fp8.quantise(transformer, chosen)

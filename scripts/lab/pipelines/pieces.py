@@ -9,6 +9,7 @@ import time
 import torch
 from draftattention.diffusers import intercept_self_attention
 
+from lab.model import fp8
 from lab.shared.timing import summary
 
 from . import backends, budget, configurations, pipeline, profiling, running, text, whole
@@ -187,7 +188,7 @@ class Bench:
         notes = {} if compile_s is None else {"first_compiled_step_s": f"{compile_s:.1f}"}
         notes |= {"steps": f"the first {steps} of a schedule of {self.shape.steps}, all {configuration.policy.name}"}
         if configuration.fp8:
-            notes["torchao"] = configurations.version_of_torchao()
+            notes["torchao"] = fp8.version_of_torchao()
         self.recorder.write(
             self.shape,
             configuration.config(kernel) | {"part": "steps", "turn": number},

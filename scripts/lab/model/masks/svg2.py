@@ -112,7 +112,7 @@ class Clusters:
         keep[:, heads] = True
         return Clusters(self.query_ids, self.key_ids, keep)
 
-    def attend(self, q, k, v, text_tokens, kernel, remainder):
+    def attend(self, q, k, v, text_tokens, policy):
         """(o, what a probe sees): by PyTorch whatever the kernel, since clusters are no blocks."""
         o = torch.empty_like(q)
         for place in itertools.product(range(q.shape[0]), range(q.shape[1])):  # one mask of tokens in memory at a time

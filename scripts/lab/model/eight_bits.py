@@ -1,0 +1,134 @@
+"""What the attention kernel of 8-bit operands rounds (kernels/attend/wgmma_8bit), in PyTorch and each source alone: where
+the error of 8-bit attention comes from.
+
+| source | what is rounded |
+| --- | --- |
+| qk | Q to INT8, a step a query; K less a sample's mean to INT8, a step a block of keys |
+| p | weights, 2^7 for the largest logit of a row, to E4M3; a row's sum is of the rounded ones |
+| v | V to E4M3, times a power of two a head |
+
+What is not rounded is as in a kernel of 16-bit operands: weights go to the element type, their sum does not. Two things are
+not the kernel's. A row's weights are relative to its largest logit, where the kernel, which has not seen them all, takes
+an earlier one or one up to 1.75 octaves lower: P rounds alike, but not to the same numbers. And sums are in float32, where the
+tensor cores cut at 13 bits.
+"""
+
+import math
+
+import torch
+
+from .heads import Regions, products
+
+KERNEL = "wgmma_8bit"  # of draftattention
+EMULATION = "emulation"  # how records name this in its place
+SOURCES = ("qk", "p", "v")
+
+LARGEST_INT8 = 127
+LARGEST_E4M3 = 448.0
+SAMPLED_TOKENS = 2048  # of a head, about: for the mean of K and the size of V
+OFFSET = 7.0  # log2 of the weight of a row's largest logit
+LOWEST = -1.0e30  # a shift below all logits
+ROWS = 2048  # queries at a time: bounds the memory
+
+
+def to_e4m3(x):
+    """The nearest number of E4M3, of x's type: ties to even, 448 in place of all that is larger; NaN stays NaN."""
+    return x.clamp(-LARGEST_E4M3, LARGEST_E4M3).to(torch.float8_e4m3fn).to(x.dtype)
+
+
+def blocks_of(grid, region, text_tokens, device):
+    """int64 [tokens]: a token's block; text has blocks of as many tokens as a region that no edge cuts."""
+    regions = Regions(grid, region, text_tokens, device)
+    text = torch.arange(text_tokens, device=device) // (region[0] * region[1])
+    return torch.cat([regions.ids[: len(regions.ids) - text_tokens], regions.video + text])
+
+
+def _sample(x):
+    """The tokens [..., sample, head_dim] that stand for all of x [..., tokens, head_dim], without what is not finite."""
+    return x[..., :: max(x.shape[-2] // SAMPLED_TOKENS, 1), :].nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _int8(x, largest):
+    """(x in steps, to the nearest whole number, ties to even; the step). largest: of |x| where a step is shared."""
+    step = torch.where(largest == 0, 1.0, largest / LARGEST_INT8)
+    return (x / step).round(), step
+
+
+def round_queries(q):
+    """(INT8's numbers, steps [..., tokens, 1]) of q [..., tokens, head_dim], both of q's type."""
+    return _int8(q, q.abs().amax(-1, keepdim=True))
+
+
+def round_keys(k, blocks):
+    """The same of k less its sample's mean, one step a block."""
+    k = k - _sample(k).mean(-2, keepdim=True)
+    of_token = k.abs().amax(-1)
+    count = int(blocks.max()) + 1
+    of_block = of_token.new_zeros(*of_token.shape[:-1], count)
+    of_block.scatter_reduce_(-1, blocks.expand(of_token.shape), of_token, "amax")
+    return _int8(k, of_block[..., blocks].unsqueeze(-1))
+
+
+def _power(x, to):
+    """The power of two that brings x >= 0 to 2^to up to 2^(to + 1); 1 for 0. Its exponent has the kernel's limits."""
+    exponent = (torch.frexp(x).exponent - 1).clamp(-100, 126)
+    return torch.where(x == 0, 1.0, torch.ldexp(torch.ones_like(x), to - exponent))
+
+
+def round_values(v):
+    """(E4M3's numbers, scales [..., 1, 1]) of v [..., tokens, head_dim]: numbers / scale is about v. The scale brings the
+    sample's root mean square to 1 to 2, or the largest number to 128 to 256 where it would else be above 448."""
+    rms = _sample(v).square().mean((-2, -1), keepdim=True).sqrt()
+    largest = v.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).abs().amax((-2, -1), keepdim=True)
+    scale = _power(rms, 0)
+    scale = torch.where((rms > 0) & (largest * scale <= LARGEST_E4M3), scale, _power(largest, 7))
+    return to_e4m3(torch.where(v.isinf(), math.nan, v) * scale), scale
+
+
+def attention(q, k, v, grid, mask, *, text_tokens, region, rounds):
+    """softmax(q k^T / sqrt(head_dim)) v over the blocks that the mask keeps and all text, with these SOURCES rounded; a row
+    that keeps nothing is 0.
+
+    q, k, v and the result [clips, heads, tokens, head_dim], in token order, text last; mask bool [clips, heads, regions,
+    regions], or of a shape that broadcasts to it; None: every block."""
+    blocks = blocks_of(grid, region, text_tokens, q.device)
+    kept = None
+    if mask is not None:
+        count = int(blocks.max()) + 1
+        kept = torch.ones(*q.shape[:2], count, count, dtype=torch.bool, device=q.device)
+        kept[..., : mask.shape[-2], : mask.shape[-1]] = mask
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
+    with torch.autocast(q.device.type, enabled=False):  # which would round logits to 16 bits
+        for clip in range(q.shape[0]):
+            for head in range(q.shape[1]):
+                own = None if kept is None else kept[clip, head]
+                out[clip, head] = _head(q[clip, head], k[clip, head], v[clip, head], blocks, own, rounds)
+    return out
+
+
+def _head(q, k, v, blocks, kept, rounds):
+    """Of q, k, v [tokens, head_dim]; kept bool [blocks, blocks] or None."""
+    element, wide = q.dtype, torch.promote_types(q.dtype, torch.float32)
+    factor = torch.full((len(q), 1), math.log2(math.e) / q.shape[1] ** 0.5, dtype=wide, device=q.device)
+    key_steps, value_scale = None, 1.0
+    if "qk" in rounds:
+        numbers, steps = round_queries(q.to(wide))
+        q, factor = numbers.to(element), factor * steps
+        numbers, steps = round_keys(k.to(wide), blocks)
+        k, key_steps = numbers.to(element), steps.T
+    if "v" in rounds:
+        numbers, value_scale = round_values(v.to(wide))
+        v = numbers.to(element)
+    found = []
+    for first in range(0, len(q), ROWS):
+        part = slice(first, first + ROWS)
+        x = products(q[part], k).mul_(factor[part])  # logits, base 2
+        if key_steps is not None:
+            x.mul_(key_steps)
+        if kept is not None:
+            x.masked_fill_(~kept[blocks[part]][:, blocks], -math.inf)
+        p = x.sub_(x.amax(1, keepdim=True).clamp(min=LOWEST) - OFFSET).exp2_()
+        p = to_e4m3(p) if "p" in rounds else p
+        total = p.sum(1, keepdim=True).clamp(min=torch.finfo(wide).tiny)  # 0 where nothing is kept
+        found.append((products(p.to(element), v.T) / (total * value_scale)).to(element))
+    return torch.cat(found)
