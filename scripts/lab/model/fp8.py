@@ -19,13 +19,13 @@ def quantise(module, chosen):
         from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, PerRow, quantize_
     except ImportError as error:
         raise Unavailable(f"not installed: {error}") from error
-    layers = [layer for name, layer in module.named_modules() if chosen(layer, name)]
-    before = [layer.weight for layer in layers]
     try:
         quantize_(module, Float8DynamicActivationFloat8WeightConfig(granularity=PerRow()), filter_fn=chosen)
     except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
         raise Unavailable(f"torchao: {' '.join(str(error).split())[:200]}") from error
-    if left := sum(layer.weight is weight for layer, weight in zip(layers, before)):
+    # It leaves layers whose sides 16 does not divide.
+    layers = [layer for name, layer in module.named_modules() if chosen(layer, name)]
+    if left := sum(type(layer.weight) is torch.nn.Parameter for layer in layers):
         raise Unavailable(f"torchao: wanted {len(layers)} layers in FP8, found {left} left as they were")
 
 

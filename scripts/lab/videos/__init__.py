@@ -1,4 +1,4 @@
-"""Videos of the small video DiT, dense and sparse: the paper's Tables 1, 4 and 5 in miniature, and what they leave out.
+"""Videos of the small video DiT, dense and sparse: the paper's Tables 1, 2, 4 and 5 in miniature, and what they leave out.
 
 configurations  which policies are compared
 metrics         a sparse video against the dense one, or the true one: PSNR and SSIM
@@ -10,6 +10,7 @@ probing         attention-level recall, empty rows and output errors inside a sa
 dense_path      what lies between attention and the video: a step's error, errors added up, the distance by step
 feedback        what becomes of a small error in the middle of a run
 contrast        how washed-out a sparse video is, and PSNR without that
+eight_bits      attention and linear layers of 8-bit numbers, and the error by its sources: Table 2
 quality         clips of every configuration, against the dense ones of the same prompts and seeds
 speed           how long a video takes, dense and sparse, and where the time goes
 pictures        clips side by side

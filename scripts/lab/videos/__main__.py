@@ -1,10 +1,11 @@
 """Generates videos with the small video DiT, dense and sparse, and measures them: the paper's Tables 1, 4 and 5 in
 miniature, the dense first steps, the four rules, oracle and random masks, what other systems keep at the same budgets,
-contrast, how long a video takes, and pictures.
+contrast, how long a video takes, and pictures; and Table 2, with linear layers and attention of 8-bit numbers.
 
 Records go to OUT/videos.jsonl and OUT/video_times.jsonl, pictures to OUT/pictures. What is there is not made again, so
 that a run that was stopped, or ended by --seconds, goes on where it was. Needs PyTorch, torchmetrics and, on a GPU, the
-built package draftattention on PYTHONPATH; elsewhere its PyTorch path, and no times.
+built package draftattention on PYTHONPATH; elsewhere its PyTorch path, and no times. FP8 layers need torchao and a GPU from
+compute capability 8.9 on.
 
 Exit status 0: everything is there; 1: a record failed, or the dense clips were not the same bits twice; 2: bad usage or
 something that is not installed, one line on stderr; 3: --seconds are over and more is to be done.
@@ -20,7 +21,7 @@ from lab.shared.files import ROOT, sha256_of
 from lab.shared.one_line_parser import OneLineParser, writes_stdout
 from lab.shared.record_file import Malformed, read_all
 
-PARTS = ("quality", "speed", "pictures", "systems")
+PARTS = ("quality", "speed", "pictures", "systems", "eight_bits")
 USUAL = PARTS[:3]
 
 
@@ -38,7 +39,8 @@ def parse(arguments):
         type=lambda text: text.split(","),
         default=list(USUAL),
         metavar="LIST",
-        help=f"some of {','.join(PARTS)} (default {','.join(USUAL)}); systems: what others keep at equal budgets",
+        help=f"some of {','.join(PARTS)} (default {','.join(USUAL)}); systems: what others keep at equal budgets; eight_bits:"
+        " 8-bit attention and FP8 linear layers, and which of their roundings matters",
     )
     parser.add_argument("--clips", type=int, default=32, help="prompts, each with a seed of its own (default 32)")
     parser.add_argument("--grid", default="8x32x48", help="FRAMESxHEIGHTxWIDTH tokens of the clips (default 8x32x48)")
@@ -83,7 +85,17 @@ def main(arguments=None):
         from lab.model.sample import spoken_command
         from lab.shared.nvml import Nvml
         from lab.shared.records import build_info, machine_info
-        from lab.videos import configurations, motion, perceptual, pictures, quality, speed, vbench_scores, visible
+        from lab.videos import (
+            configurations,
+            eight_bits,
+            motion,
+            perceptual,
+            pictures,
+            quality,
+            speed,
+            vbench_scores,
+            visible,
+        )
     except ImportError as error:
         return refuse(f"not installed: {error}")
     videos, times = (os.path.join(options.out, name) for name in ("videos.jsonl", "video_times.jsonl"))
@@ -108,6 +120,8 @@ def main(arguments=None):
             vbench=vbench_scores.find_vbench(options.vbench, device),
         )
         vbench_scores.say(judges.vbench[1])
+        if "eight_bits" in options.parts:
+            eight_bits.refuse_kernel(options.kernel)
     except ValueError as error:
         return refuse(error)
     nvml = Nvml(torch.cuda.get_device_properties(0).uuid if device.type == "cuda" else "none")
@@ -121,12 +135,16 @@ def main(arguments=None):
         speed.run(model, dense, machine, build, weights, times, nvml)
     chosen = configurations.configurations(options.kernel, dense) if "quality" in options.parts else []
     chosen += configurations.systems(options.kernel) if "systems" in options.parts else []
-    if chosen:
-        try:
-            whole = study.run(chosen, options.seconds - (time.monotonic() - begin))
-        except RuntimeError as error:
-            print(f"videos: {error}", file=sys.stderr)
-            return 1
+    left = lambda: options.seconds - (time.monotonic() - begin)
+    try:
+        if chosen:
+            whole = study.run(chosen, left())
+        if whole and "eight_bits" in options.parts:
+            warn = lambda text: print(text, file=sys.stderr)
+            whole = eight_bits.run(study, options.kernel, left(), warn=warn)
+    except RuntimeError as error:
+        print(f"videos: {error}", file=sys.stderr)
+        return 1
     if "pictures" in options.parts and whole:
         command = spoken_command("-m lab.videos")
         for path in pictures.draw(study, options.kernel, os.path.join(options.out, "pictures"), command):

@@ -119,10 +119,10 @@ class Study:
     def config(self, policy):
         return policy.config() | {"device": self.device.type}
 
-    def clips_of(self, policy, probe=None, places=None, watch=None):
+    def clips_of(self, policy, probe=None, places=None, watch=None, model=None):
         """(clips [count, channels, frames, height, width] on the CPU, share of the video x video blocks kept on average
         over all calls if `probe` saw sparse ones). places: which clips, by index (default: all). The probe and `watch`
-        look into the first batch alone."""
+        look into the first batch alone. model: another one than the study's."""
         setup, made = self.setup, []
         diffuse = self.path.diffuse if self.path else None
         attention = PolicyAttention(policy, setup.grid, TEXT_TOKENS, setup.steps, probe, diffuse)
@@ -135,7 +135,7 @@ class Study:
                 probe.on = start == 0
             made.append(
                 sample(
-                    self.model,
+                    model or self.model,
                     self.prompts[batch],
                     [self.seeds[place] for place in batch],
                     setup.grid,
@@ -188,6 +188,13 @@ class Study:
             notes=self.judges.notes(),
         )
 
+    def beside(self, clips, others):
+        """{metric: one number a clip} of clips against others of the same prompts and seeds."""
+        of_two = {"psnr": metrics.psnr, "ssim": metrics.ssim}
+        of_two |= {name: found for name in ("lpips", "cvvdp") if (found := getattr(self.judges, name)[0])}
+        pairs = list(zip(clips.to(self.device), others.to(self.device)))
+        return {name: [distance(*pair) for pair in pairs] for name, distance in of_two.items()}
+
     def alone(self, clips):
         """{metric: one number a clip} of clips without the dense ones: against the true clips, and in time."""
         pairs = zip(clips.to(self.device), self.truth.to(self.device))
@@ -203,18 +210,14 @@ class Study:
             return values | {"flow_px": list(pool.map(flow_px, clips))}
 
     def measure(self, policy):
-        """One configuration: a `video` record, a `video_contrast` one where that is wanted, and `video_heads` records of a
-        sparse policy."""
+        """The clips of one configuration, after a `video` record of them, a `video_contrast` one where that is wanted, and
+        `video_heads` records of a sparse policy."""
         begin = time.monotonic()
         probe = Probe(self.setup.probe_steps, self.setup.probe_clips)
         distances = []
         clips, kept = self.clips_of(policy, probe, watch=lambda step, x: distances.append(self.path.distance(step, x)))
         seconds = time.monotonic() - begin
-        of_two = {"psnr": metrics.psnr, "ssim": metrics.ssim}
-        of_two |= {name: found for name in ("lpips", "cvvdp") if (found := getattr(self.judges, name)[0])}
-        pairs = list(zip(clips.to(self.device), self.dense.to(self.device)))
-        values = {name: [distance(*pair) for pair in pairs] for name, distance in of_two.items()}
-        values |= self.alone(clips)
+        values = self.beside(clips, self.dense) | self.alone(clips)
         means = mean_of_each(values) | self.judges.of_all(clips)
         means |= {
             "kept_share": kept,
@@ -242,8 +245,9 @@ class Study:
                 found,
                 place={"layer": layer, "head": head, "probe_clips": self.setup.probe_clips},
             )
+        return clips
 
-    def append(self, experiment, config, found, arrays=None, notes=None, place=None):
+    def append(self, experiment, config, found, arrays=None, notes=None, place=None, **status):
         record = make_record(
             experiment,
             self.source() | (place or {}),
@@ -253,17 +257,18 @@ class Study:
             self.build,
             arrays=arrays,
             notes=notes,
+            **status,
         )
         with open(self.out, "a") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
-    def is_recorded(self, experiment, source, config, arrays=()):
+    def is_recorded(self, experiment, source, config, arrays=(), status="ok"):
         """Whether the file holds this cell, made by this build, with these arrays."""
         wanted = identity({"experiment": experiment, "input": source, "config": config, "machine": self.machine})
         return any(
             identity(record) == wanted
             and (record.get("build") or {}).get("commit") == self.build.get("commit")
-            and record["status"] == "ok"
+            and record["status"] == status
             and set(arrays) <= set(record.get("arrays") or {})
             for record in read_all(self.out)
         )
