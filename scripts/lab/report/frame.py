@@ -20,7 +20,7 @@ NOTHING = "n/a"  # how tables show a metric that is relative to nothing
 DUMP, CAPTURE, HEAD = ["dump", "sha"], ["dump", "sha", "capture"], ["dump", "sha", "capture", "head"]
 TIMED = ("latency", "latency_sustained", "overhead", "peers")  # attention calls: their numbers are times of one GPU
 # Of the small video model, on one device.
-VIDEOS = ("video", "video_heads", "video_contrast", "video_feedback", "video_time")
+VIDEOS = ("video", "video_heads", "video_contrast", "video_feedback", "video_eight_bits", "video_time")
 OF_INPUT = ("model", "layer", "step", "steps", "layers", "heads", "head_dim", "text_tokens", "tokens", "clips")
 OF_INPUT += ("resolution", "shape", "data", "prompt")
 OF_CONFIG = ("kernel", "order", "part", "element", "seed", "sparsity", "seconds", "method", "counting", "dense_steps")

@@ -117,7 +117,7 @@ def _every(records):
     equal ones the newest, of these the one with most configurations."""
     every = records.of("video", "video_heads", "video_contrast", "video_feedback")
     every = with_columns(
-        every, clip_set=[_set_of(cell) for cell in rows(every)], choice=[choice_of(cell) for cell in rows(every)]
+        every, clip_set=[set_of(cell) for cell in rows(every)], choice=[choice_of(cell) for cell in rows(every)]
     )
     cells = having(every[(every["experiment"] == "video") & (every["region"] != "")], *SHAPE)
     found = [(max(group["clips"]), max(group["time"]), len(group), name) for name, group in cells.groupby("clip_set")]
@@ -243,7 +243,7 @@ class Videos:
         return next((note for note in sorted(filter(None, notes))), "")
 
 
-def _set_of(cell):
+def set_of(cell):
     """What must be equal for clips to be compared: not the place of a head."""
     source = {key: value for key, value in cell.input.items() if key not in ("layer", "head", "probe_clips")}
     return json.dumps([source, cell.gpu], sort_keys=True)

@@ -18,6 +18,7 @@ PARTS = [
         "section_4_1",
         "table_1_flops",
         "table_2",
+        "table_2_videos",
         "table_3",
         "table_4",
         "table_4_videos",

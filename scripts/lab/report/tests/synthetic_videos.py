@@ -146,6 +146,45 @@ def feedback(clips, rng, by, step, growth, **changes):
     )
 
 
+ROUNDED = {"qk": 0.01, "p": 0.02, "v": 0.02, "fp8": 0.04, "8bit": 0.03, "8bit_fp8": 0.05}  # one step's error
+
+
+def eight_bits(clips, plain, losses=None, against_svg=1.5):
+    """Dense clips and drafts with each rounding; plain: the draft's record with 16-bit numbers; losses: {suffix: dB of PSNR
+    that a draft loses}; against_svg: dB by which the draft with FP8 layers is nearer to the dense FP8 clips than Sparse VideoGen."""
+    rng, sparsity = random.Random(4), plain["config"]["sparsity"]
+    for mask in ("dense", "draft"):
+        for suffix, error in ROUNDED.items():
+            near = [40 - 300 * error + rng.uniform(-1, 1) for _ in range(clips)]
+            lost = (losses or {}).get(suffix, 0.01)
+            arrays = {"psnr_bf16": near, "one_step_bf16": [0.9 * error, 1.1 * error]}
+            arrays["psnr"] = (
+                near if mask == "dense" else [one - lost + rng.uniform(-0.1, 0.1) for one in plain["arrays"]["psnr"]]
+            )
+            arrays |= {} if mask == "dense" else {"psnr_alike": [one - 0.2 for one in arrays["psnr"]]}
+            setting = config(
+                mask, 0.0 if mask == "dense" else sparsity, kernel="wgmma_8bit" if "8bit" in suffix else "auto"
+            )
+            setting |= {"rounds": suffix, "kernel": "emulation"} if suffix in ("qk", "p", "v") else {}
+            setting |= {"configuration": ("dense_" if mask == "dense" else "draft_90_") + suffix}
+            yield rounded(clips, setting, "fp8" if "fp8" in suffix else "bfloat16", arrays, error)
+            if (mask, suffix) == ("draft", "fp8"):
+                drafted = arrays["psnr_alike"]
+    arrays = {"psnr_alike": [one - against_svg + rng.uniform(-0.2, 0.2) for one in drafted]}
+    yield rounded(clips, config("svg", sparsity) | {"configuration": "svg_90_fp8"}, "fp8", arrays, 0.05)
+
+
+def rounded(clips, setting, linear, arrays, error):
+    for suffix in ("", "_bf16", "_alike"):
+        if f"psnr{suffix}" in arrays:
+            arrays[f"ssim{suffix}"] = [min(0.999, 0.55 + 0.011 * one) for one in arrays[f"psnr{suffix}"]]
+            arrays[f"lpips{suffix}"] = [0.7 - 0.015 * one for one in arrays[f"psnr{suffix}"]]
+    means = {name: sum(one) / len(one) for name, one in arrays.items() if name != "one_step_bf16"}
+    means |= {"one_step_bf16_rel_l2": error, "clips": clips}
+    setting = setting | {"linear": linear}
+    return record("video_eight_bits", source(clips), setting, means, machine=MACHINE, arrays=arrays)
+
+
 def times():
     for grid in GRIDS:
         tokens = grid[0] * grid[1] * grid[2]
@@ -225,4 +264,6 @@ def generate(clips=32, seed=3):
     for step, growth in ((8, 4.0), (15, 2.0)):
         found += feedback(clips, rng, "noise", step, 0.2)
         found += feedback(clips, rng, "mask", step, growth)
-    return found + list(times())
+    drafts = [one for one in found if one["experiment"] == "video" and one["config"]["policy"] == "draft"]
+    plain = next(one for one in drafts if one["config"] == config("draft", 0.9))
+    return found + list(eight_bits(clips, plain)) + list(times())
