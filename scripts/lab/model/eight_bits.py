@@ -119,16 +119,19 @@ def _head(q, k, v, blocks, kept, rounds):
     if "v" in rounds:
         numbers, value_scale = round_values(v.to(wide))
         v = numbers.to(element)
-    found = []
+    found, dropped = [], None if kept is None else ~kept
     for first in range(0, len(q), ROWS):
         part = slice(first, first + ROWS)
-        x = products(q[part], k).mul_(factor[part])  # logits, base 2
+        x = products(q[part], k)
         if key_steps is not None:
             x.mul_(key_steps)
-        if kept is not None:
-            x.masked_fill_(~kept[blocks[part]][:, blocks], -math.inf)
-        p = x.sub_(x.amax(1, keepdim=True).clamp(min=LOWEST) - OFFSET).exp2_()
-        p = to_e4m3(p) if "p" in rounds else p
-        total = p.sum(1, keepdim=True).clamp(min=torch.finfo(wide).tiny)  # 0 where nothing is kept
+        if dropped is not None:
+            x.masked_fill_(dropped[blocks[part]][:, blocks], -math.inf)
+        own = factor[part]  # times this a product is a logit, base 2
+        shift = (x.amax(1, keepdim=True) * own).clamp(min=LOWEST)
+        p = torch.addcmul(OFFSET - shift, x, own, out=x).exp2_()
+        if "p" in rounds:
+            p = p.to(torch.float8_e4m3fn).to(element)  # to_e4m3, but none is above 2^OFFSET
+        total = p.sum(1, keepdim=True, dtype=wide).clamp(min=torch.finfo(wide).tiny)  # 0 where nothing is kept
         found.append((products(p.to(element), v.T) / (total * value_scale)).to(element))
     return torch.cat(found)
