@@ -14,9 +14,8 @@ import contextlib
 import re
 from dataclasses import dataclass
 
-from lab.model import fp8
 from lab.model.eight_bits import KERNEL as EIGHT_BIT
-from lab.model.fp8 import Unavailable
+from lab.model.fp8 import Unavailable, quantise
 from lab.model.policies import Policy, dense_kernel, why_not_here
 from lab.shared.video_time import PAPER_DENSE_STEPS, dense_configuration
 
@@ -211,4 +210,4 @@ def quantise_linears(transformer, shape):
         """Products over the video's tokens: not the modulation's, whose input is one row."""
         return isinstance(module, torch.nn.Linear) and name.startswith(blocks) and ".norm" not in name
 
-    fp8.quantise(transformer, chosen)
+    quantise(transformer, chosen)
