@@ -19,7 +19,8 @@
 // | sweep_logits, ...   | sweep/sweeps.hpp               | the bounds' sweeps over all of a head's logits             |
 //
 // Pointers are device pointers to contiguous row-major arrays, aligned to 16 bytes, distinct unless said
-// otherwise. Functions only enqueue work on `stream`; none waits, allocates or reads anything back.
+// otherwise. q, k, v, o and what is pooled may be views of larger arrays: they are then given with their strides
+// (core/strided.hpp). Functions only enqueue work on `stream`; none waits, allocates or reads anything back.
 // Errors: std::invalid_argument for arguments, draft::gpu::Error (cuda_check.hpp) for what CUDA reports.
 
 #include "kernels/attend/attention.hpp"

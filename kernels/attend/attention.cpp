@@ -21,6 +21,11 @@ const std::vector<AttentionKernel>& attention_kernels() {
   return kernels;
 }
 
+bool Attention::contiguous() const {
+  const Strides own = Strides::contiguous(layout);
+  return q_strides() == own && k_strides() == own && v_strides() == own && o_strides() == own;
+}
+
 void require_valid(const Attention& call) {
   require_valid(call.layout);
   require_half("attention: element", call.element);
@@ -29,6 +34,10 @@ void require_valid(const Attention& call) {
   require_aligned("attention: v", call.v);
   require_aligned("attention: o", call.o);
   require_aligned("attention: lse", call.lse);
+  require_strides("attention: q", call.layout, call.q_strides());
+  require_strides("attention: k", call.layout, call.k_strides());
+  require_strides("attention: v", call.layout, call.v_strides());
+  require_output_strides("attention: o", call.layout, call.o_strides());
   if (!(std::isfinite(call.scale) && call.scale > 0.0F)) {
     throw std::invalid_argument("attention: scale must be finite and positive, found " + std::to_string(call.scale));
   }

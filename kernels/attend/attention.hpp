@@ -10,9 +10,15 @@
 #include <vector>
 
 #include "kernels/core/blas.hpp"
+#include "kernels/core/strided.hpp"
 #include "kernels/draft/draft.hpp"
 
 namespace draft::gpu {
+
+/// The strides of a call's tensors; a tensor without any is contiguous.
+struct CallStrides {
+  std::optional<Strides> q{}, k{}, v{}, o{};
+};
 
 /// One attention call. Without lists every block is kept.
 struct Attention {
@@ -30,7 +36,14 @@ struct Attention {
   // as pool_elements() makes them. Both null: dropped blocks have no weight. Without lists nothing is dropped.
   const void* pooled_k = nullptr;
   const void* pooled_v = nullptr;
+  CallStrides strides{};  // of q, k, v and o alone
 
+  [[nodiscard]] Strides q_strides() const { return strides_of(layout, strides.q); }
+  [[nodiscard]] Strides k_strides() const { return strides_of(layout, strides.k); }
+  [[nodiscard]] Strides v_strides() const { return strides_of(layout, strides.v); }
+  [[nodiscard]] Strides o_strides() const { return strides_of(layout, strides.o); }
+  /// Whether q, k, v and o are, whether or not strides are given.
+  [[nodiscard]] bool contiguous() const;
   [[nodiscard]] DRAFT_HOST_DEVICE bool dense() const { return lists.counts == nullptr; }
   [[nodiscard]] DRAFT_HOST_DEVICE bool has_remainder() const { return pooled_k != nullptr && !dense(); }
 };
@@ -64,8 +77,8 @@ struct AttentionKernel {
 const std::vector<AttentionKernel>& attention_kernels();
 
 /// Throws std::invalid_argument that names the field unless the layout is valid, the element is of 16 bits, the tensors
-/// are there and aligned to 16 bytes, the scale is finite and positive, and columns and counts are both there or both
-/// not, as are the pooled rows.
+/// are there, aligned to 16 bytes and of strides as in strided.hpp, the scale is finite and positive, and columns and
+/// counts are both there or both not, as are the pooled rows.
 void require_valid(const Attention& call);
 
 }  // namespace draft::gpu

@@ -1,7 +1,8 @@
 // Idea:     eqs. 1 and 5 in three steps: S = Q K^T, P = exp(scale (S - max)), O = P V / sum P, for as many query rows
 //           at a time as the scratch holds. A second implementation on the GPU to check the fused kernels against.
 // Map:      both products are one cuBLAS GEMM for each chunk of rows; between them one CTA of 256 threads for each row.
-// Needs:    sm_80 on; any head_dim; bf16 or fp16; token or region order; lists as write_lists makes them, or none.
+// Needs:    sm_80 on; any head_dim; bf16 or fp16; token or region order; contiguous q, k, v, o; lists as write_lists
+//           makes them, or none.
 // Costs:    4 * tokens^2 * head_dim FLOPs a head whatever the lists say; 16 bytes a logit through memory.
 // Numerics: S in fp32, the maximum over kept keys exact, P rounded to the element type before P V, its sum taken
 //           before that rounding, O summed in fp32. A row without a key has output 0 and lse = -inf. One stream,
@@ -178,7 +179,8 @@ std::size_t workspace(const Attention& call) {
 }
 
 std::string unsupported(const Attention& call, int) {
-  return call.pooled_k == nullptr ? "" : "has no pooled remainder";
+  if (call.pooled_k != nullptr) return "has no pooled remainder";
+  return call.contiguous() ? "" : "wants contiguous tensors";
 }
 
 void launch(const Attention& call, const Resources& resources, cudaStream_t stream) {

@@ -6,6 +6,7 @@
 
 #include "kernels/attend/remainder.hpp"
 #include "kernels/core/block_rows.cuh"
+#include "kernels/core/strided.hpp"
 #include "kernels/ptx/mma.cuh"
 
 namespace draft::gpu {
@@ -15,13 +16,19 @@ inline constexpr int kCopyThreads = 128;  // threads that copy a tile
 inline constexpr int kTileTerms = 4;      // more than the tiles from the one being read to the one being written
 inline constexpr float kNoKey = -std::numeric_limits<float>::infinity();  // added to a logit: weight 0
 
+/// Rows of K or V that tokens, or regions, count from.
+struct KeyRows {
+  const std::uint16_t* first;
+  std::uint32_t bytes;  // from a row to the next
+};
+
 /// The token of each row of a tile of keys, so that a copy reads one number a row and does no index arithmetic.
 struct KeyTile {
   int tokens[kTileKeys];  // rows past the block's end repeat a token of the block; the kernel gives them weight 0
   /// Rows that are keys; 0: there are no more tiles. Above kTileKeys: `tokens` are regions, of the tile of pooled rows
   /// that pooled_tile() names. One number for both, since the main loop has no register for two.
   int keys;
-  const std::uint16_t *k, *v;  // with a remainder: what `tokens` count from
+  KeyRows k, v;  // with a remainder: what `tokens` count from
 
   __device__ static int pooled_tile(int keys) { return keys - kTileKeys - 1; }
 };
@@ -29,11 +36,11 @@ inline constexpr int kMostKeys = kTileKeys + (kMostBlocks + kTileKeys - 1) / kTi
 
 /// The pooled rows behind a block row's keys: those of the regions that it drops. In shared memory, as KeyWalk is.
 struct PooledTiles {
-  int rows;                            // dropped regions; 0 for rows that drop nothing
-  const std::uint16_t *k, *v;          // the head's pooled rows
-  const std::uint16_t *key_k, *key_v;  // the head's keys and values
-  const std::uint16_t* list;           // DroppedLists' of this block row
-  float whole, narrow, low;            // DroppedLists'
+  int rows;                   // dropped regions; 0 for rows that drop nothing
+  KeyRows k, v;               // the head's pooled rows
+  KeyRows key_k, key_v;       // the head's keys and values
+  const std::uint16_t* list;  // DroppedLists' of this block row
+  float whole, narrow, low;   // DroppedLists'
   /// The list's entries of tile t in ahead[t % 2], once they have arrived; copied in pairs.
   alignas(4) std::uint16_t ahead[2][kTileKeys];
   /// What a tile's logits lack, of tile t in terms[t % kTileTerms]; kNoKey past the last region. Read in pairs.
@@ -141,10 +148,9 @@ struct KeyCopy {
       : first(static_cast<int>(threadIdx.x) / kChunks),
         offset(static_cast<int>(threadIdx.x) % kChunks * 8),
         place(chunk_offset<kDim>(first, static_cast<int>(threadIdx.x) % kChunks)) {}
-  /// `head`: the head's first element of K or V.
-  __device__ void start(int piece, std::uint32_t to, const std::uint16_t* head, const KeyTile& tile) const {
-    const std::int64_t token = tile.tokens[first + piece * kStep];
-    copy_async(to + place + piece * kStep * kDim * 2, head + token * kDim + offset);
+  __device__ void start(int piece, std::uint32_t to, const KeyRows& rows, const KeyTile& tile) const {
+    copy_async(to + place + piece * kStep * kDim * 2,
+               row_of(rows.first + offset, rows.bytes, tile.tokens[first + piece * kStep]));
   }
 };
 

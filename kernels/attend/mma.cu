@@ -3,8 +3,9 @@
 // Map:      one CTA of 4 warps has up to 128 queries of one block row of one head (64 if regions have at most 64
 //           tokens) and goes through the keys 64 at a time; a warp has 32 (16) of the queries and all 64 keys. V's tile
 //           is copied during Q K^T, the next K's during P V; a second CTA on the multiprocessor hides what is left.
-// Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k, v, o in token or region order, aligned to 16 bytes;
-//           lists as write_lists makes them, or none for dense; pooled rows for a remainder, or none.
+// Needs:    sm_80 on; head_dim 64 or 128; bf16 or fp16; q, k, v, o in token or region order, of any strides
+//           (strided.hpp), aligned to 16 bytes; lists as write_lists makes them, or none for dense; pooled rows for a
+//           remainder, or none.
 // Costs:    4 * 128 * 128 * head_dim FLOPs for each kept block of 128 x 128; each block row of queries reads its K and
 //           V once. A remainder adds a tile of pooled rows for every 64 dropped regions to each block row of video.
 // Numerics: S, the softmax and O in fp32, base 2; P rounded to the element type before P V. Rows of a tile past the
@@ -35,15 +36,16 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 /// Starts copying the queries of a block from row `start` on; rows past its end are filled with zeros.
 template <int kDim, int kSize>
-__device__ void copy_queries(std::uint32_t to, const std::uint16_t* head, const BlockRows& rows, int start) {
+__device__ void copy_queries(std::uint32_t to, const std::uint16_t* head, std::uint32_t token_bytes,
+                             const BlockRows& rows, int start) {
   constexpr int kChunks = kDim / 8, kStep = kThreads / kChunks;
   const int chunk = static_cast<int>(threadIdx.x) % kChunks;
 #pragma unroll
   for (int i = 0; i < kSize / kStep; ++i) {
     const int row = static_cast<int>(threadIdx.x) / kChunks + i * kStep;
     const bool valid = start + row < rows.count;
-    const std::int64_t token = rows.token(valid ? start + row : 0);
-    copy_async(to + chunk_offset<kDim>(row, chunk), head + token * kDim + chunk * 8, valid);
+    const int token = rows.token(valid ? start + row : 0);
+    copy_async(to + chunk_offset<kDim>(row, chunk), row_of(head + chunk * 8, token_bytes, token), valid);
   }
 }
 
@@ -63,12 +65,17 @@ __device__ void weigh_pooled(float (&s)[kTiles][kKeys / 8][4], const float (&ter
   }
 }
 
+/// Those of a call's tensors.
+struct MmaStrides {
+  Strides q, k, v, o;
+};
+
 /// A warp has kTiles * 16 queries. scale2: softmax scale * log2 e, since exponentials are taken to base 2. `dropped` is
 /// read with a remainder alone.
 template <Element kElement, int kDim, int kTiles, bool kRemainder>
 __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
-    attend_kernel(const __grid_constant__ Attention call, const __grid_constant__ BlockMap map, float scale2,
-                  const __grid_constant__ DroppedLists dropped) {
+    attend_kernel(const __grid_constant__ Attention call, const __grid_constant__ MmaStrides strides,
+                  const __grid_constant__ BlockMap map, float scale2, const __grid_constant__ DroppedLists dropped) {
   constexpr int kQueries = kWarps * kTiles * 16;
   extern __shared__ __align__(256) unsigned char shared[];
   const std::uint32_t q_tile = shared_address(shared);
@@ -87,14 +94,14 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   __shared__ BlockRows kept_queries;  // for the epilogue; in shared memory, so the loop holds no registers for it
   if (threadIdx.x == 0) kept_queries = queries;
 
-  const std::int64_t head_offset = layout.offset(head, 0);
-  const std::uint16_t* k_head = static_cast<const std::uint16_t*>(call.k) + head_offset;
-  const std::uint16_t* v_head = static_cast<const std::uint16_t*>(call.v) + head_offset;
+  const KeyRows k_head{static_cast<const std::uint16_t*>(call.k) + strides.k.offset(head, 0), strides.k.token_bytes()};
+  const KeyRows v_head{static_cast<const std::uint16_t*>(call.v) + strides.v.offset(head, 0), strides.v.token_bytes()};
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int warp_row = warp * kTiles * 16;  // of the warp's first query in the tile
   __shared__ KeyTile tiles[2];              // tile j is in tiles[j % 2]
   __shared__ KeyWalk walk;
-  copy_queries<kDim, kQueries>(q_tile, static_cast<const std::uint16_t*>(call.q) + head_offset, queries, query_start);
+  copy_queries<kDim, kQueries>(q_tile, static_cast<const std::uint16_t*>(call.q) + strides.q.offset(head, 0),
+                               strides.q.token_bytes(), queries, query_start);
   __shared__ PooledTiles pooled_storage;
   PooledTiles* const pooled = kRemainder ? &pooled_storage : nullptr;
   if (warp == 0) {
@@ -106,8 +113,8 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
         const std::int64_t first = static_cast<std::int64_t>(head) * layout.regions() * kDim;
         pooled->rows = kept < blocks ? dropped.counts[row] : 0;  // a text row drops nothing
         pooled->list = dropped.regions + row * dropped.length;
-        pooled->k = static_cast<const std::uint16_t*>(call.pooled_k) + first;
-        pooled->v = static_cast<const std::uint16_t*>(call.pooled_v) + first;
+        pooled->k = {static_cast<const std::uint16_t*>(call.pooled_k) + first, kDim * 2};
+        pooled->v = {static_cast<const std::uint16_t*>(call.pooled_v) + first, kDim * 2};
         pooled->key_k = k_head;
         pooled->key_v = v_head;
         pooled->whole = dropped.whole;
@@ -130,7 +137,7 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   }
   __syncthreads();
   const KeyCopy<kDim> copy;
-  const std::uint16_t* from = kRemainder ? tiles[0].k : k_head;
+  KeyRows from = kRemainder ? tiles[0].k : k_head;
 #pragma unroll
   for (int piece = 0; piece < copy.kPieces; ++piece) copy.start(piece, k_tile, from, tiles[0]);
   commit_copies();
@@ -306,13 +313,13 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     }
   }
   __syncwarp();
-  std::uint16_t* o_head = static_cast<std::uint16_t*>(call.o) + layout.offset(last_head, 0);
+  std::uint16_t* o_head = static_cast<std::uint16_t*>(call.o) + strides.o.offset(last_head, 0);
   constexpr int kChunks = kDim / 8, kStep = 32 / kChunks;
   for (int i = lane / kChunks; i < kTiles * 16; i += kStep) {
     const int row = warp_row + i, chunk = lane % kChunks;
     if (query_start + row >= kept_queries.count) continue;
-    const std::int64_t token = kept_queries.token(query_start + row);
-    *reinterpret_cast<uint4*>(o_head + token * kDim + chunk * 8) =
+    const int token = kept_queries.token(query_start + row);
+    *reinterpret_cast<uint4*>(row_of(o_head + chunk * 8, strides.o.token_bytes(), token)) =
         *reinterpret_cast<const uint4*>(shared + chunk_offset<kDim>(row, chunk));
   }
 }
@@ -325,7 +332,8 @@ void launch(const Attention& call, const DroppedLists& dropped, cudaStream_t str
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "cudaFuncSetAttribute");
   const int tiles_a_block = (call.layout.region_tokens() + kQueries - 1) / kQueries;
   kernel<<<dim3(call.layout.blocks() * tiles_a_block, call.layout.heads), kThreads, kShared, stream>>>(
-      call, BlockMap(call.layout, call.region_order), call.scale * static_cast<float>(kLog2E), dropped);
+      call, {call.q_strides(), call.k_strides(), call.v_strides(), call.o_strides()},
+      BlockMap(call.layout, call.region_order), call.scale * static_cast<float>(kLog2E), dropped);
   check_launch("attend_kernel");
 }
 

@@ -1,10 +1,12 @@
 // Idea:     eq. 5, row by row, as it is written: two passes over the kept keys, no tensor cores, no shared tiles.
 // Map:      one CTA of head_dim threads for each query row; each thread computes one channel of the output.
-// Needs:    head_dim 64 or 128; bf16; token order; lists as write_lists makes them, or none.
+// Needs:    head_dim 64 or 128; bf16; token order; contiguous q, k, v, o; lists as write_lists makes them, or none.
 // Costs:    6 * tokens * kept tokens * head_dim FLOPs a head without tensor cores: for small problems.
 // Numerics: everything in fp32, P not rounded. A row without a key has output 0 and lse = -inf.
 
 #include <cuda_bf16.h>
+
+#include <stdexcept>
 
 #include "kernels/attend/attention.hpp"
 #include "kernels/attend/toy.hpp"
@@ -54,11 +56,13 @@ std::string unsupported(const Attention& call, int) {
   if (call.pooled_k != nullptr) return "has no pooled remainder";
   if (call.layout.head_dim != 64 && call.layout.head_dim != 128) return "wants head_dim 64 or 128";
   if (call.element != Element::bfloat16) return "wants bfloat16";
+  if (!call.contiguous()) return "wants contiguous tensors";
   return call.region_order ? "wants token order" : "";
 }
 
 void launch(const Attention& call, const Resources&, cudaStream_t stream) {
   require_valid(call);
+  if (const std::string why = unsupported(call, 0); !why.empty()) throw std::invalid_argument("attend_toy " + why);
   const auto kernel = call.layout.head_dim == 64 ? attend_toy<64> : attend_toy<128>;
   const dim3 grid(static_cast<unsigned>(call.layout.tokens()), static_cast<unsigned>(call.layout.heads));
   kernel<<<grid, call.layout.head_dim, 0, stream>>>(call, BlockMap(call.layout, false));

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "kernels/core/cuda_check.hpp"
+#include "kernels/core/strided.hpp"
 
 namespace draft::gpu {
 namespace {
@@ -52,6 +53,38 @@ void require_aligned(const char* name, const void* pointer, std::size_t bytes) {
   throw std::invalid_argument(
       std::string(name) + ": wanted a device pointer aligned to " + std::to_string(bytes) + " bytes, found " +
       (pointer == nullptr ? "null" : std::to_string(reinterpret_cast<std::uintptr_t>(pointer))));
+}
+
+namespace {
+
+[[noreturn]] void refuse_strides(const char* name, const std::string& wanted, const Strides& found) {
+  throw std::invalid_argument(std::string(name) + ": wanted strides " + wanted + ", found " +
+                              std::to_string(found.head) + " elements from head to head and " +
+                              std::to_string(found.token) + " from token to token");
+}
+
+}  // namespace
+
+void require_strides(const char* name, const Layout& layout, const Strides& strides) {
+  constexpr std::int64_t kVector = 8;                                                        // elements of 16 bytes
+  constexpr std::int64_t kMostToken = std::int64_t{1} << 31, kMost = std::int64_t{1} << 39;  // elements
+  if (strides.head < layout.head_dim || strides.token < layout.head_dim) {
+    refuse_strides(name, "of a row's " + std::to_string(layout.head_dim) + " elements at least", strides);
+  }
+  if (strides.head % kVector != 0 || strides.token % kVector != 0) {
+    refuse_strides(name, "that are multiples of 16 bytes (8 elements)", strides);
+  }
+  if (strides.token >= kMostToken) refuse_strides(name, "below 2^32 bytes from token to token", strides);
+  if (strides.head >= kMost || strides.token >= (kMost + layout.tokens() - 1) / layout.tokens()) {
+    refuse_strides(name, "below 2^40 bytes from head to head and over a head's tokens", strides);
+  }
+}
+
+void require_output_strides(const char* name, const Layout& layout, const Strides& strides) {
+  require_strides(name, layout, strides);
+  const bool heads_apart = strides.head >= strides.offset(0, layout.tokens() - 1) + layout.head_dim;
+  const bool tokens_apart = strides.token >= strides.offset(layout.heads - 1, 0) + layout.head_dim;
+  if (!heads_apart && !tokens_apart) refuse_strides(name, "by which no two rows overlap", strides);
 }
 
 void require_half(const char* name, Element element) {

@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/core/layout.hpp"
+#include "kernels/core/strided.hpp"
 #include "reference/choices.hpp"
 
 namespace draft::gpu {
@@ -23,18 +23,19 @@ struct Cut {
 /// Throws std::invalid_argument unless 0 <= sparsity < 1.
 Cut rule_cut(Rule rule, double sparsity, std::int64_t regions);
 
-/// Mean or maximum of each channel over each region's real tokens; text is left out. Sums in fp32. Throws
-/// std::invalid_argument unless the element is of 16 bits.
+/// Mean or maximum of each channel over each region's real tokens; text is left out. Sums in fp32. `strides`: those of
+/// `rows`; none: contiguous. Throws std::invalid_argument unless the element is of 16 bits and the strides are as in
+/// strided.hpp.
 void pool(const Layout& layout, Element element, Pool kind,
           const void* rows,  // [heads, tokens, head_dim], token order
           float* pooled,     // [heads, regions, head_dim]
-          cudaStream_t stream);
+          cudaStream_t stream, const std::optional<Strides>& strides = std::nullopt);
 
 /// As pool(), rounded to the element type: the rows of a pooled remainder (Attention::pooled_k).
 void pool_elements(const Layout& layout, Element element, Pool kind,
                    const void* rows,  // [heads, tokens, head_dim], token order
                    void* pooled,      // [heads, regions, head_dim]
-                   cudaStream_t stream);
+                   cudaStream_t stream, const std::optional<Strides>& strides = std::nullopt);
 
 /// S~ = Q~ K~^T in fp32, unscaled.
 void draft_logits(const Layout& layout,
@@ -63,7 +64,8 @@ std::size_t workspace_bytes(const Layout& layout);
 enum Status : std::int32_t { kFine = 0, kNaNScore = 1 };
 
 /// The exact cut of `rule` in each head or block row; of equal scores the lower row-major index is kept first,
-/// and -0 equals 0. A head with a NaN score gets kNaNScore and its lists must not be used.
+/// and -0 equals 0. A head with a NaN score gets kNaNScore. Its lists are then some columns and not the rule's, but
+/// rising, within the map and as many as counted, so that a kernel may read them before the status is known.
 void find_thresholds(const Layout& layout, Rule rule, double sparsity,
                      const float* scores,   // [heads, regions, regions]: what the rule reads, S~ or A_draft
                      void* workspace,       // workspace_bytes(layout)

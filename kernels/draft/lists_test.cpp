@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "kernels/testing/gpu_test.hpp"
@@ -70,6 +71,40 @@ TEST_F(Lists, EmptyRowsHaveCountZeroAndStandLast) {
   const Selected found = select_on_gpu(layout, Rule::logits, 0.75, scores);
   EXPECT_EQ(found.counts, (std::vector<std::int32_t>{0, 4, 0, 0}));
   EXPECT_EQ(found.order, (std::vector<std::uint16_t>{1, 0, 2, 3}));
+}
+
+// Given maps of which one number, a row, half of the entries or all are NaN, small and large, claim: the head's status
+// says so, and its lists are still lists: rising columns of the map, as many as counted, in an order of all rows. A
+// kernel may then read them before anybody has looked at the status. The heads beside it are not touched.
+TEST_F(Lists, OfNaNScoresAreListsAllTheSame) {
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  for (const int regions : {1, 33, 257, 990}) {
+    const Layout layout = map_layout(2, regions, 77);
+    const std::vector<float> scores = tied_scores(layout, static_cast<std::uint32_t>(regions));
+    const auto entries = static_cast<std::size_t>(layout.map_offset(1));
+    for (const std::size_t step : {entries, std::size_t{2}, std::size_t{1}, std::size_t{0}}) {
+      std::vector<float> bad = scores;
+      const auto row = static_cast<std::size_t>(regions);
+      if (step == 0) {
+        std::fill_n(bad.begin(), row, kNaN);
+      } else {
+        for (std::size_t i = 0; i < entries; i += step) bad[i] = (i / step) % 3 == 1 ? -kNaN : kNaN;
+      }
+      for (const Rule rule : choices_of(kRules)) {
+        for (const double sparsity : {0.0, 0.5, 0.9}) {
+          const Selected wanted = select_on_gpu(layout, rule, sparsity, scores);
+          const Selected found = select_on_gpu(layout, rule, sparsity, bad);
+          EXPECT_EQ(found.status, (std::vector<std::int32_t>{kNaNScore, kFine}));
+          for (int head = 0; head < 2; ++head) {
+            EXPECT_EQ(complaint(layout, found, head), "")
+                << regions << " regions, step " << step << ", rule " << to_string(rule) << ", sparsity " << sparsity;
+          }
+          EXPECT_TRUE(std::equal(wanted.mask.begin() + static_cast<std::ptrdiff_t>(entries), wanted.mask.end(),
+                                 found.mask.begin() + static_cast<std::ptrdiff_t>(entries)));
+        }
+      }
+    }
+  }
 }
 
 // The mask is optional, and lists do not depend on it.

@@ -2,7 +2,8 @@
 // Map:      one CTA of 256 threads for each region and head. A thread has 8 channels (one 16-byte vector) of every
 //           (256 / vectors of a row)-th token of the region, with 8 loads in flight. Partial results of a channel are
 //           combined through shared memory.
-// Needs:    head_dim a multiple of 8, 16-byte aligned pointers, bfloat16 or float16; sm_80 on.
+// Needs:    head_dim a multiple of 8, 16-byte aligned pointers, rows of any strides (strided.hpp), bfloat16 or float16;
+//           sm_80 on.
 // Costs:    reads 2 * heads * video * head_dim bytes once, past the L1; writes 4 * heads * regions * head_dim, 2 for
 //           pool_elements.
 // Numerics: fp32 sums in a fixed order (bit-identical runs), then one division by |R|; a maximum is exact and NaN if
@@ -30,7 +31,7 @@ __device__ float join(float a, float b) {
 /// Pooled: float, or the element's own type.
 template <Element kElement, Pool kPool, typename Pooled>
 __global__ void __launch_bounds__(kThreads, 4)
-    pool_kernel(Layout layout, const uint4* __restrict__ rows, Pooled* __restrict__ pooled) {
+    pool_kernel(Layout layout, Strides strides, const uint4* __restrict__ rows, Pooled* __restrict__ pooled) {
   __shared__ float parts[kThreads * kVector];  // partial results, [slots, head_dim]
   const int vectors = layout.head_dim / kVector;
   const int slots = kThreads / vectors;  // tokens that the CTA reads at a time
@@ -46,7 +47,7 @@ __global__ void __launch_bounds__(kThreads, 4)
   for (float& channel : sum) channel = kStart;
 
   if (slot < slots) {
-    const uint4* first = rows + layout.offset(head, box.first) / kVector + vector;
+    const uint4* first = rows + strides.offset(head, box.first) / kVector + vector;
     const int row_step = slots / box.columns, column_step = slots % box.columns;
     int row = slot / box.columns, column = slot % box.columns;
     for (int token = slot; token < size; token += slots * kLoads) {
@@ -54,7 +55,7 @@ __global__ void __launch_bounds__(kThreads, 4)
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) {
         if (token + i * slots < size) {
-          packed[i] = __ldcs(first + static_cast<std::int64_t>(row * layout.width + column) * vectors);
+          packed[i] = __ldcs(row_of(first, strides.token_bytes(), row * layout.width + column));
         }
         row += row_step;
         column += column_step;
@@ -89,38 +90,42 @@ __global__ void __launch_bounds__(kThreads, 4)
 }
 
 template <Element kElement, typename Pooled>
-void launch(const Layout& layout, Pool kind, const void* rows, void* to, cudaStream_t stream) {
+void launch(const Layout& layout, Pool kind, const void* rows, const Strides& strides, void* to, cudaStream_t stream) {
   const dim3 grid(layout.regions(), layout.heads);
   const auto* vectors = static_cast<const uint4*>(rows);
   auto* const pooled = static_cast<Pooled*>(to);
   if (kind == Pool::average) {
-    pool_kernel<kElement, Pool::average><<<grid, kThreads, 0, stream>>>(layout, vectors, pooled);
+    pool_kernel<kElement, Pool::average><<<grid, kThreads, 0, stream>>>(layout, strides, vectors, pooled);
   } else {
-    pool_kernel<kElement, Pool::maximum><<<grid, kThreads, 0, stream>>>(layout, vectors, pooled);
+    pool_kernel<kElement, Pool::maximum><<<grid, kThreads, 0, stream>>>(layout, strides, vectors, pooled);
   }
   check_launch("pool_kernel");
 }
 
-void require_pool(const Layout& layout, Element element, const void* rows, const void* pooled) {
+void require_pool(const Layout& layout, Element element, const void* rows, const Strides& strides, const void* pooled) {
   require_valid(layout);
   require_half("pool: element", element);
   require_aligned("pool: rows", rows);
+  require_strides("pool: rows", layout, strides);
   require_aligned("pool: pooled", pooled);
 }
 
 }  // namespace
 
-void pool(const Layout& layout, Element element, Pool kind, const void* rows, float* pooled, cudaStream_t stream) {
-  require_pool(layout, element, rows, pooled);
-  element == Element::bfloat16 ? launch<Element::bfloat16, float>(layout, kind, rows, pooled, stream)
-                               : launch<Element::float16, float>(layout, kind, rows, pooled, stream);
+void pool(const Layout& layout, Element element, Pool kind, const void* rows, float* pooled, cudaStream_t stream,
+          const std::optional<Strides>& own) {
+  const Strides strides = strides_of(layout, own);
+  require_pool(layout, element, rows, strides, pooled);
+  element == Element::bfloat16 ? launch<Element::bfloat16, float>(layout, kind, rows, strides, pooled, stream)
+                               : launch<Element::float16, float>(layout, kind, rows, strides, pooled, stream);
 }
 
 void pool_elements(const Layout& layout, Element element, Pool kind, const void* rows, void* pooled,
-                   cudaStream_t stream) {
-  require_pool(layout, element, rows, pooled);
-  element == Element::bfloat16 ? launch<Element::bfloat16, __nv_bfloat16>(layout, kind, rows, pooled, stream)
-                               : launch<Element::float16, __half>(layout, kind, rows, pooled, stream);
+                   cudaStream_t stream, const std::optional<Strides>& own) {
+  const Strides strides = strides_of(layout, own);
+  require_pool(layout, element, rows, strides, pooled);
+  element == Element::bfloat16 ? launch<Element::bfloat16, __nv_bfloat16>(layout, kind, rows, strides, pooled, stream)
+                               : launch<Element::float16, __half>(layout, kind, rows, strides, pooled, stream);
 }
 
 }  // namespace draft::gpu

@@ -1,7 +1,8 @@
-// The module draftattention._kernels: kernels.hpp as Python functions. Tensors come as DLPack capsules of row-major
-// CUDA memory and are not copied; the caller allocates outputs and scratch. Streams are CUDA handles as integers. This
-// file checks types; the package, its only caller, checks shapes (draftattention/_checks.py). No function waits for a
-// stream. std::invalid_argument becomes ValueError, every other error RuntimeError.
+// The module draftattention._kernels: kernels.hpp as Python functions. Tensors come as DLPack capsules of CUDA memory
+// and are not copied: row-major but for Rows, whose heads and tokens may be of any strides. The caller allocates
+// outputs and scratch. Streams are CUDA handles as integers. This file checks types; the package, its only caller,
+// checks shapes (draftattention/_checks.py). No function waits for a stream. std::invalid_argument becomes ValueError,
+// every other error RuntimeError.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -30,7 +31,8 @@ using nb::literals::operator""_a;
 
 template <typename T, std::size_t kDimensions>
 using Tensor = nb::ndarray<T, nb::ndim<kDimensions>, nb::device::cuda, nb::c_contig>;
-using Rows = nb::ndarray<nb::ndim<3>, nb::device::cuda, nb::c_contig>;  // bf16 or fp16 [heads, tokens, head_dim]
+using Rows = nb::ndarray<nb::ndim<3>, nb::device::cuda>;  // bf16 or fp16 [heads, tokens, head_dim], any strides
+using WholeRows = nb::ndarray<nb::ndim<3>, nb::device::cuda, nb::c_contig>;  // the same, contiguous
 using Map = Tensor<float, 3>;  // [heads, regions, regions], or pooled rows [heads, regions, head_dim]
 using Scratch = Tensor<std::uint8_t, 1>;
 using Handle = std::uintptr_t;  // a cudaStream_t
@@ -56,7 +58,8 @@ const AttentionKernel& kernel_of(const std::string& name) {
   throw std::invalid_argument("kernel: wanted one of " + names + ", found " + name);
 }
 
-Element element_of(const Rows& rows) {
+template <typename Array>
+Element element_of(const Array& rows) {
   const nb::dlpack::dtype type = rows.dtype();
   const auto is = [&](nb::dlpack::dtype_code code) {
     return type.code == static_cast<std::uint8_t>(code) && type.bits == 16 && type.lanes == 1;
@@ -65,6 +68,17 @@ Element element_of(const Rows& rows) {
   if (is(nb::dlpack::dtype_code::Float)) return Element::float16;
   throw std::invalid_argument("tensor: wanted bfloat16 or float16, found DLPack type code " +
                               std::to_string(type.code) + " of " + std::to_string(type.bits) + " bits");
+}
+
+/// The strides of a tensor [heads, tokens, head_dim]. DLPack leaves open what the stride of an axis of size 1 is: it is
+/// taken as a contiguous tensor's. Throws std::invalid_argument unless each row is contiguous.
+Strides row_strides(const char* name, const Rows& rows, const Layout& layout) {
+  if (rows.shape(2) > 1 && rows.stride(2) != 1) {
+    throw std::invalid_argument(std::string(name) + ": wanted rows of consecutive numbers, found " +
+                                std::to_string(rows.stride(2)) + " elements from one to the next");
+  }
+  const Strides whole = Strides::contiguous(layout);
+  return {rows.shape(0) > 1 ? rows.stride(0) : whole.head, rows.shape(1) > 1 ? rows.stride(1) : whole.token};
 }
 
 /// Makes the tensor's GPU the current one. PyTorch's CUDA runtime and this module's each have a current device of their
@@ -104,7 +118,7 @@ class Call {
   using Counts = std::optional<Tensor<std::int32_t, 2>>;
   using Order = std::optional<Tensor<std::int16_t, 2>>;
 
-  using Pooled = std::optional<Rows>;  // [heads, regions, head_dim]
+  using Pooled = std::optional<WholeRows>;  // [heads, regions, head_dim]
 
   Call(const Layout& layout, float scale, bool region_order, const Rows& q, const Rows& k, const Rows& v, const Rows& o,
        const Tensor<float, 2>& lse, const Shorts& columns, const Counts& counts, const Order& order,
@@ -132,6 +146,10 @@ class Call {
     if (columns.has_value()) call_.lists.columns = reinterpret_cast<std::uint16_t*>(columns->data());
     if (counts.has_value()) call_.lists.counts = counts->data();
     if (order.has_value()) call_.lists.order = reinterpret_cast<std::uint16_t*>(order->data());
+    call_.strides = {.q = row_strides("q", q, layout),
+                     .k = row_strides("k", k, layout),
+                     .v = row_strides("v", v, layout),
+                     .o = row_strides("o", o, layout)};
     if (pooled_k.has_value()) call_.pooled_k = pooled_k->data();
     if (pooled_v.has_value()) call_.pooled_v = pooled_v->data();
   }
@@ -183,8 +201,10 @@ std::vector<std::tuple<std::string, std::string, bool>> kernel_names() {
 }
 
 std::string unsupported(const std::string& kernel, const Layout& layout, bool region_order, int capability,
-                        bool remainder) {
+                        bool remainder, bool strided) {
   Attention call;
+  // Any strides but a contiguous tensor's.
+  if (strided) call.strides.q = Strides{layout.head_dim, std::int64_t{layout.heads} * layout.head_dim + 8};
   if (remainder) call.pooled_k = call.pooled_v = &call;  // that they are there counts
   call.layout = layout;
   call.region_order = region_order;
@@ -213,7 +233,8 @@ NB_MODULE(_kernels, m) {
       .def_prop_ro("selection_workspace", [](const Layout& layout) { return workspace_bytes(layout); });
 
   m.def("kernels", &kernel_names);
-  m.def("unsupported", &unsupported, "kernel"_a, "layout"_a, "region_order"_a, "capability"_a, "remainder"_a = false);
+  m.def("unsupported", &unsupported, "kernel"_a, "layout"_a, "region_order"_a, "capability"_a, "remainder"_a = false,
+        "strided"_a = false);
 
   nb::class_<Call>(m, "Call")
       .def(nb::init<const Layout&, float, bool, const Rows&, const Rows&, const Rows&, const Rows&,
@@ -231,14 +252,16 @@ NB_MODULE(_kernels, m) {
       "pool",
       [](const Layout& layout, const std::string& kind, const Rows& rows, const Map& pooled, Handle stream) {
         use_device(rows);
-        pool(layout, element_of(rows), pool_of(kind), rows.data(), pooled.data(), stream_of(stream));
+        pool(layout, element_of(rows), pool_of(kind), rows.data(), pooled.data(), stream_of(stream),
+             row_strides("rows", rows, layout));
       },
       "layout"_a, "kind"_a, tensor("rows"), tensor("pooled"), "stream"_a);
   m.def(
       "pool_elements",
-      [](const Layout& layout, const std::string& kind, const Rows& rows, const Rows& pooled, Handle stream) {
+      [](const Layout& layout, const std::string& kind, const Rows& rows, const WholeRows& pooled, Handle stream) {
         use_device(rows);
-        pool_elements(layout, element_of(rows), pool_of(kind), rows.data(), pooled.data(), stream_of(stream));
+        pool_elements(layout, element_of(rows), pool_of(kind), rows.data(), pooled.data(), stream_of(stream),
+                      row_strides("rows", rows, layout));
       },
       "layout"_a, "kind"_a, tensor("rows"), tensor("pooled"), "stream"_a);
   m.def(
@@ -276,7 +299,7 @@ NB_MODULE(_kernels, m) {
   const auto move_rows = [&](const char* name, auto move) {
     m.def(
         name,
-        [move](const Layout& layout, const Rows& from, const Rows& to, Handle stream) {
+        [move](const Layout& layout, const WholeRows& from, const WholeRows& to, Handle stream) {
           use_device(from);
           move(layout, from.data(), to.data(), stream_of(stream));
         },

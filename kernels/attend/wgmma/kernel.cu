@@ -7,9 +7,9 @@
 //           tiles, and computes the softmax of S while the other warpgroup's products run. Q and P stay in registers.
 //           The design is FlashAttention-3's (arXiv 2407.08608). Dense at head_dim 128, CTAs form pairs that share
 //           every load of K and V.
-// Needs:    sm_90a; head_dim 64 or 128; bf16 or fp16; q, k, v, o aligned to 16 bytes; token order with regions of 128
-//           tokens, or region order with regions of at most 128; lists as write_lists makes them, or none for dense;
-//           pooled rows for a remainder, or none.
+// Needs:    sm_90a; head_dim 64 or 128; bf16 or fp16; q, k, v, o of any strides (strided.hpp), aligned to 16 bytes;
+//           token order with regions of 128 tokens, or region order with regions of at most 128; lists as write_lists
+//           makes them, or none for dense; pooled rows for a remainder, or none.
 //           In either order a region is one box of a TMA copy, so nothing is gathered.
 // Costs:    4 * 128 * 128 * head_dim FLOPs for each kept block. K and V are read once for each block row of queries, in
 //           pairs once for two, from L2 as long as one head's K and V fit there. A remainder adds a tile of pooled
@@ -195,13 +195,13 @@ void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
                      .regions = call.layout.regions(),
                      .pooled_tiles = 0,
                      .dropped = {}};
-  const auto encode = [&](CUtensorMap(&to)[kTileMaps], const void* tensor) {
-    std::ranges::copy(encode_maps(launched.grid, call.element, tensor), to);
+  const auto encode = [&](CUtensorMap(&to)[kTileMaps], const char* name, const void* tensor, const Strides& strides) {
+    std::ranges::copy(encode_maps(name, launched.grid, call.element, tensor, strides), to);
   };
-  encode(launched.q, call.q);
-  encode(launched.k, call.k);
-  encode(launched.v, call.v);
-  encode(launched.o, call.o);
+  encode(launched.q, "q", call.q, call.q_strides());
+  encode(launched.k, "k", call.k, call.k_strides());
+  encode(launched.v, "v", call.v, call.v_strides());
+  encode(launched.o, "o", call.o, call.o_strides());
   check(cudaMemsetAsync(workspace, 0, cleared_integers(call.layout) * sizeof(int), stream),
         "cudaMemsetAsync of the workspace");
   if (call.has_remainder()) {

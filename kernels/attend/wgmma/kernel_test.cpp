@@ -55,13 +55,24 @@ std::set<int> tokens_of(const Layout& layout, bool region_order, int block) {
   return tokens;
 }
 
-/// Computes by hand which elements TMA would copy for `grid`'s boxes. Counts the blocks whose tile does not hold
-/// exactly their tokens, or holds one from another address or in another row than the kernel assumes.
-int wrong_blocks(const Layout& layout, bool region_order, const TileGrid& grid) {
+/// The strides that maps are tried with: a contiguous tensor's, [tokens, heads, head_dim], and rows with gaps.
+std::vector<Strides> strides_for(const Layout& layout) {
+  const std::int64_t dim = layout.head_dim;
+  return {Strides::contiguous(layout),
+          {dim, layout.heads * dim},
+          {3 * dim, 3 * layout.heads * dim},
+          {layout.tokens() * (dim + 8) + 40, dim + 8}};
+}
+
+/// Computes by hand which elements TMA would copy for `grid`'s boxes of a tensor of these strides. Counts the blocks
+/// whose tile does not hold exactly their tokens, or holds one from another address or in another row than the kernel
+/// assumes.
+int wrong_blocks(const Layout& layout, bool region_order, const TileGrid& grid, const Strides& said,
+                 const Strides& strides) {
   int wrong = 0;
   for (int block = 0; block < layout.blocks(); ++block) {
     const TileBox box = grid.box(block);
-    const MapShape shape = grid.shape(box.map);
+    const MapShape shape = grid.shape(box.map, said);
     const int head = block % layout.heads;
     std::set<int> wanted = tokens_of(layout, region_order, block);
     bool good = shape.box[0] == kSlabChannels && shape.box[1] * shape.box[2] * shape.box[3] * shape.box[4] == kTileRows;
@@ -77,15 +88,22 @@ int wrong_blocks(const Layout& layout, bool region_order, const TileGrid& grid) 
       good = inside == grid.holds(box.map, box.rows, box.columns, static_cast<int>(row));
       if (!inside || !good) continue;
       const int token = grid.token(box, static_cast<int>(row));
-      good = wanted.erase(token) == 1 && element == layout.offset(head, token);
+      good = wanted.erase(token) == 1 && element == strides.offset(head, token);
     }
     wrong += !good || !wanted.empty();
   }
   return wrong;
 }
+int wrong_blocks(const Layout& layout, bool region_order, const TileGrid& grid) {
+  int wrong = 0;
+  for (const Strides& strides : strides_for(layout)) {
+    wrong += wrong_blocks(layout, region_order, grid, strides, strides);
+  }
+  return wrong;
+}
 
-// Given regions that divide the grid and that do not, and texts of any length, claim: every block's tile holds each of
-// the block's tokens once, and zeros elsewhere.
+// Given regions that divide the grid and that do not, texts of any length and tensors of any strides, claim: every
+// block's tile holds each of the block's tokens once, and zeros elsewhere.
 TEST(TileBoxes, HoldTheirBlocksTokens) {
   int tried = 0;
   for (const Layout& layout : layouts()) {
@@ -100,8 +118,8 @@ TEST(TileBoxes, HoldTheirBlocksTokens) {
   EXPECT_EQ(tried, 5 * 5 * 6 * (5 + 8));  // five shapes of 128 tokens; all eight in region order
 }
 
-// Negative control: the check finds boxes of a grid one column wider wrong, and those of 4 x 32 instead of 8 x 16
-// regions.
+// Negative control: the check finds boxes of a grid one column wider wrong, those of 4 x 32 instead of 8 x 16 regions,
+// and those of another tensor's strides.
 TEST(TileBoxes, TheCheckCanFail) {
   const Layout layout{.heads = 2, .frames = 2, .height = 9, .width = 17, .text = 5, .head_dim = 64};
   Layout wider = layout, flat = layout;
@@ -112,6 +130,10 @@ TEST(TileBoxes, TheCheckCanFail) {
     EXPECT_EQ(wrong_blocks(layout, region_order, TileGrid(layout, region_order)), 0);
     EXPECT_GT(wrong_blocks(layout, region_order, TileGrid(wider, region_order)), 0);
     EXPECT_GT(wrong_blocks(layout, region_order, TileGrid(flat, region_order)), 0);
+    const std::vector<Strides> all = strides_for(layout);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      EXPECT_GT(wrong_blocks(layout, region_order, TileGrid(layout, region_order), all[i], all[(i + 1) % 4]), 0) << i;
+    }
   }
 }
 
@@ -130,6 +152,21 @@ TEST(TileBoxes, OfPooledRowsHoldTheirHeadsRegions) {
   }
 }
 
+/// Whether all maps of a tensor of these strides keep the driver's rules, which the next test has.
+bool keeps_the_drivers_rules(const TileGrid& grid, const Strides& strides) {
+  bool good = true;
+  for (int map = 0; map < kTileMaps; ++map) {
+    const MapShape shape = grid.shape(map, strides);
+    good &= shape.base * 2 % 16 == 0;
+    for (const std::uint64_t size : shape.sizes) good &= size <= std::uint64_t{1} << 32;
+    for (const std::uint32_t box : shape.box) good &= box <= 256U;
+    for (const std::uint64_t stride : shape.strides) {
+      good &= stride * 2 % 16 == 0 && stride * 2 < std::uint64_t{1} << 40 && stride > 0;
+    }
+  }
+  return good;
+}
+
 // The driver's rules for tensor maps (cuTensorMapEncodeTiled): strides multiples of 16 bytes below 2^40, sizes up to
 // 2^32, boxes up to 256.
 TEST(TileBoxes, KeepTheDriversRules) {
@@ -138,18 +175,28 @@ TEST(TileBoxes, KeepTheDriversRules) {
   for (const Layout& layout : all) {
     for (const bool region_order : {false, true}) {
       if (*boxes_unsupported(layout, region_order) != '\0') continue;
-      const TileGrid grid(layout, region_order);
-      for (int map = 0; map < kTileMaps; ++map) {
-        const MapShape shape = grid.shape(map);
-        EXPECT_EQ(shape.base * 2 % 16, 0);
-        for (const std::uint64_t size : shape.sizes) EXPECT_LE(size, std::uint64_t{1} << 32);
-        for (const std::uint32_t box : shape.box) EXPECT_LE(box, 256U);
-        for (const std::uint64_t stride : shape.strides) {
-          EXPECT_TRUE(stride * 2 % 16 == 0 && stride * 2 < std::uint64_t{1} << 40 && stride > 0) << stride;
+      for (const Strides& strides : strides_for(layout)) {
+        if (strides.token * layout.tokens() >= std::int64_t{1} << 39) {  // [tokens, heads, head_dim] of the last layout
+          EXPECT_THROW(require_strides("q", layout, strides), std::invalid_argument);
+          continue;
         }
+        EXPECT_TRUE(keeps_the_drivers_rules(TileGrid(layout, region_order), strides));
       }
     }
   }
+}
+
+// Claim: the largest strides that require_strides lets through keep them, and one step more does not.
+TEST(TileBoxes, OfTheLargestStridesKeepTheDriversRules) {
+  const Layout layout{.heads = 2, .frames = 1, .height = 16, .width = 32, .text = 128, .head_dim = 64};  // 640 tokens
+  const std::int64_t most = std::int64_t{1} << 39;                                                       // elements
+  for (const Strides& strides : {Strides{most - 8, 64}, Strides{64, most / 640 / 8 * 8}}) {
+    EXPECT_NO_THROW(require_strides("q", layout, strides));
+    EXPECT_TRUE(keeps_the_drivers_rules(TileGrid(layout, false), strides));
+  }
+  EXPECT_FALSE(keeps_the_drivers_rules(TileGrid(layout, false), {most, 64}));
+  EXPECT_THROW(require_strides("q", layout, {most, 64}), std::invalid_argument);
+  EXPECT_THROW(require_strides("q", layout, {64, most / 640 / 8 * 8 + 8}), std::invalid_argument);
 }
 
 TEST(TileBoxes, Need64BitsOnlyInTheMaps) {
@@ -157,7 +204,7 @@ TEST(TileBoxes, Need64BitsOnlyInTheMaps) {
   for (const bool region_order : {false, true}) {
     const TileGrid grid(large, region_order);
     const TileBox box = grid.box(large.blocks() - 1);
-    const MapShape shape = grid.shape(box.map);
+    const MapShape shape = grid.shape(box.map, Strides::contiguous(large));
     EXPECT_EQ(shape.base + static_cast<std::int64_t>(box.x * shape.strides[0] + 47 * shape.strides[3]),
               48LL * large.tokens() * 128 - 128LL * 128);
   }

@@ -59,12 +59,13 @@ CUtensorMap encode_map(const std::string& name, const MapShape& shape, Element e
 
 }  // namespace
 
-TensorMaps encode_maps(const TileGrid& grid, Element element, const void* tensor) {
+TensorMaps encode_maps(const std::string& name, const TileGrid& grid, Element element, const void* tensor,
+                       const Strides& strides) {
   TensorMaps maps{};
   for (int map = 0; map < kTileMaps; ++map) {
-    const MapShape shape = grid.shape(map);
+    const MapShape shape = grid.shape(map, strides);
     if (shape.sizes[1] == 0) continue;
-    maps[static_cast<std::size_t>(map)] = encode_map("map " + std::to_string(map), shape, element, tensor);
+    maps[static_cast<std::size_t>(map)] = encode_map(name + "'s map " + std::to_string(map), shape, element, tensor);
   }
   return maps;
 }

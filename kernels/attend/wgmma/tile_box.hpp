@@ -11,12 +11,13 @@
 // | region | 1-4 | blocks of n < 128 tokens (dim, n, tokens, 1, heads) | 0, position | 128 tokens, of which n exist |
 // Region order has a map for each size that a cut block can have (1 to 4), since a plain map would go on with the next
 // block's tokens. In these maps axes x and y both step by one token: y is the block's first token, and x ends after n
-// tokens, so that the rest of the tile is zeros. With regions of fewer than 128 tokens map 0 is such a map too.
+// tokens, so that the rest of the tile is zeros. Nothing here depends on how far apart tokens and heads stand in
+// memory: only the maps have the tensor's strides. With regions of fewer than 128 tokens map 0 is such a map too.
 
 #include <array>
 #include <cstdint>
 
-#include "kernels/core/layout.hpp"
+#include "kernels/core/strided.hpp"
 
 namespace draft::gpu {
 
@@ -99,8 +100,8 @@ class TileGrid {
     return box.first + (row >> shift) * layout_.width + (row & ((1 << shift) - 1));
   }
 
-  /// The extents of map `map` of a [heads, tokens, head_dim] tensor.
-  [[nodiscard]] MapShape shape(int map) const;
+  /// The extents of map `map` of a [heads, tokens, head_dim] tensor of these strides.
+  [[nodiscard]] MapShape shape(int map, const Strides& strides) const;
 
  private:
   DRAFT_HOST_DEVICE static int smaller(int a, int b) { return a < b ? a : b; }

@@ -51,12 +51,13 @@ __device__ void EightBitConsumer<kElement, kRemainder>::finish(float (&o)[68], E
                    pack<kElement>(left[6] * lower, left[7] * lower));
   }
   __syncwarp();
-  auto* const out = static_cast<uint4*>(call.o) + call.layout.offset(tile.head, 0) / 8;
+  uint4* const out = call.o + call.o_strides.offset(tile.head, 0) / 8;
+  const std::uint32_t step = call.o_strides.token_bytes();
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     const int row = 2 * i + lane / 16, chunk = lane % 16, token = place(first_row() + row);
     const uint4 channels = *reinterpret_cast<const uint4*>(reinterpret_cast<const char*>(aside) + at(row, chunk));
-    if (token >= 0) out[static_cast<std::int64_t>(token) * 16 + chunk] = channels;
+    if (token >= 0) *row_of(out + chunk, step, token) = channels;
   }
   __syncwarp();  // all lanes have read before the next work tile puts something aside
   arrive_lanes(state.tile_empty[slot.index]);
@@ -67,11 +68,12 @@ template <Element kElement, bool kRemainder>
 __device__ void EightBitConsumer<kElement, kRemainder>::finish_empty(Slot slot) {
   const WorkTile& tile = state.tiles[slot.index];
   const RowPlaces place{tile.box, call.layout.width};
-  auto* const out = static_cast<uint4*>(call.o) + call.layout.offset(tile.head, 0) / 8;
+  uint4* const out = call.o + call.o_strides.offset(tile.head, 0) / 8;
+  const std::uint32_t step = call.o_strides.token_bytes();
   for (int row = 0; row < 16; ++row) {
     const int token = place(first_row() + row);
     if (token < 0) break;
-    if (lane < 16) out[static_cast<std::int64_t>(token) * 16 + lane] = make_uint4(0, 0, 0, 0);
+    if (lane < 16) *row_of(out + lane, step, token) = make_uint4(0, 0, 0, 0);
     if (lane == 0) call.lse[static_cast<std::int64_t>(tile.head) * call.layout.tokens() + token] = kMinusInfinity;
   }
   arrive_lanes(state.tile_empty[slot.index]);

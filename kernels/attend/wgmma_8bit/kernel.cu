@@ -4,8 +4,8 @@
 // Map:      as attend_wgmma's (wgmma/kernel.cu): persistent CTAs, a load warp, a scheduler's warp and two consumer
 //           warpgroups that take turns on the tensor cores. A block of K or V is one plain copy. The tensor cores sum P
 //           too: V has eight columns of ones behind it.
-// Needs:    sm_90a; head_dim 128; bf16 or fp16; regions of at most 128 tokens, in either order; lists as write_lists
-//           makes them, or none for dense; pooled rows for a remainder, or none.
+// Needs:    sm_90a; head_dim 128; bf16 or fp16; q, k, v, o of any strides (strided.hpp); regions of at most 128 tokens,
+//           in either order; lists as write_lists makes them, or none for dense; pooled rows for a remainder, or none.
 // Costs:    4 * 128 * 128 * 128 operations for each kept block, at twice the rate of bf16. Scratch: 3 bytes a token and
 //           channel.
 // Numerics: operands.hpp; S exact in 32-bit integers, exponents in fp32; P in E4M3, with weights from 2^-17 of the
@@ -121,7 +121,8 @@ void attend_8bit(const Attention& call, void* workspace, cudaStream_t stream) {
                         .grid = TileGrid(call.layout, call.region_order),
                         .blocks = call.layout.blocks(),
                         .work_tiles = call.layout.heads * call.layout.blocks(),
-                        .o = call.o,
+                        .o = static_cast<uint4*>(call.o),
+                        .o_strides = call.o_strides(),
                         .lse = call.lse,
                         // Dense rows are equally long: no order balances better.
                         .lists = call.dense() ? BlockLists{} : call.lists,

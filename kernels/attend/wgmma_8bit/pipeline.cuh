@@ -27,8 +27,9 @@ struct EightBitCall {
   TileGrid grid;
   int blocks;      // block rows, and block columns, of a head
   int work_tiles;  // heads * blocks
-  void* o;         // [heads, tokens, 128]
-  float* lse;      // [heads, tokens]
+  uint4* o;        // [heads, tokens, 128] of the element type
+  Strides o_strides;
+  float* lse;  // [heads, tokens]
   BlockLists lists;
   EightBitOperands operands;
   int* next_tile;  // counter of work tiles given out after the first of each CTA

@@ -3,7 +3,9 @@
 //           quantise_kernel: one CTA of 512 threads for each tile of q, of k and of v. A thread has 8 channels of 4
 //           tokens, those of four places of a V row, so that V needs one exchange through shared memory, Q and K none.
 //           repeat_kernel: writes V again where a number was too large for the sample's scale; mostly it only looks.
-// Needs:    head_dim 128; regions of at most 128 tokens; bf16 or fp16; 16-byte aligned pointers; sm_89 on.
+// Needs:    head_dim 128; regions of at most 128 tokens; bf16 or fp16; 16-byte aligned pointers, any strides
+// (strided.hpp);
+//           sm_89 on.
 // Costs:    reads 6 bytes and writes 3 for each token and channel; the sample 2% of that at 126,976 tokens.
 //           The draft's means of q and k come out of the same pass.
 // Numerics: INT8 to nearest, ties to even. E4M3 to nearest. A NaN or infinity in a row of q makes the row's factor NaN,
@@ -33,12 +35,22 @@ constexpr float kLargestFinite = 0x1.fffffep127F;
 
 /// Rows of a tile in a tensor of rows of 128 elements.
 struct TileRows {
-  const uint4* first;  // row 0
-  int count;           // rows that there are
-  int columns, pitch;  // row r is r / columns * pitch + r % columns rows behind the first
+  const uint4* first;   // row 0
+  std::uint32_t bytes;  // from a row of the tensor to the next
+  int count;            // rows that there are
+  int columns, pitch;   // row r is r / columns * pitch + r % columns rows behind the first
   __device__ uint4 load(int row, int vector) const {
     if (row >= count) return make_uint4(0, 0, 0, 0);
-    return __ldcs(first + static_cast<std::int64_t>(row / columns * pitch + row % columns) * kVectors + vector);
+    return __ldcs(row_of(first + vector, bytes, row / columns * pitch + row % columns));
+  }
+};
+
+/// q, k or v: [heads, tokens, 128].
+struct TokenRows {
+  const void* rows;
+  Strides strides;
+  __device__ const uint4* row(int head, int token) const {
+    return static_cast<const uint4*>(rows) + strides.offset(head, token) / kVector;
   }
 };
 
@@ -46,21 +58,22 @@ struct QuantiseCall {
   Layout layout;
   TileGrid grid;
   float scale;
-  const void *q, *k, *v, *pooled_k, *pooled_v;
+  TokenRows q, k, v;
+  const void *pooled_k, *pooled_v;
   EightBitOperands to;
   RegionMeans means;
 
   /// Tile `tile` of a head: a block, or behind them pooled rows.
-  __device__ TileRows rows(const void* tensor, const void* pooled, int head, int tile) const {
+  __device__ TileRows rows(const TokenRows& tensor, const void* pooled, int head, int tile) const {
     if (tile >= layout.blocks()) {
       const int first = (tile - layout.blocks()) * kPooledTile;
       const std::int64_t row = static_cast<std::int64_t>(head) * layout.regions() + first;
-      return {static_cast<const uint4*>(pooled) + row * kVectors, min(kPooledTile, layout.regions() - first),
-              kPooledTile, kPooledTile};
+      return {static_cast<const uint4*>(pooled) + row * kVectors, kVectors * sizeof(uint4),
+              min(kPooledTile, layout.regions() - first), kPooledTile, kPooledTile};
     }
     const TileBox box = grid.box(tile);
-    return {static_cast<const uint4*>(tensor) + layout.offset(head, box.first) / kVector, box.rows * box.columns,
-            box.columns, layout.width};
+    return {tensor.row(head, box.first), tensor.strides.token_bytes(), box.rows * box.columns, box.columns,
+            layout.width};
   }
 };
 
@@ -310,17 +323,16 @@ __global__ void __launch_bounds__(kSampleThreads) sample_kernel(QuantiseCall cal
   const int head = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   const int vector = thread % kVectors, own = thread / kVectors;
   const int count = (call.layout.tokens() + stride - 1) / stride;
-  const auto* k = static_cast<const uint4*>(call.k) + call.layout.offset(head, 0) / kVector + vector;
-  const auto* v = static_cast<const uint4*>(call.v) + call.layout.offset(head, 0) / kVector + vector;
+  const uint4 *k = call.k.row(head, 0) + vector, *v = call.v.row(head, 0) + vector;
   float sum[kVector] = {}, square = 0.0F;
   for (int first = own; first < count; first += kTokens * kLoads) {
     uint4 packed_k[kLoads] = {}, packed_v[kLoads] = {};
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
       if (first + i * kTokens >= count) continue;
-      const std::int64_t at = static_cast<std::int64_t>(first + i * kTokens) * stride * kVectors;
-      packed_k[i] = k[at];
-      packed_v[i] = v[at];
+      const int token = (first + i * kTokens) * stride;
+      packed_k[i] = *row_of(k, call.k.strides.token_bytes(), token);
+      packed_v[i] = *row_of(v, call.v.strides.token_bytes(), token);
     }
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
@@ -407,9 +419,9 @@ void quantise(const Attention& call, const EightBitOperands& to, const RegionMea
   const QuantiseCall own{.layout = call.layout,
                          .grid = TileGrid(call.layout, call.region_order),
                          .scale = call.scale,
-                         .q = call.q,
-                         .k = call.k,
-                         .v = call.v,
+                         .q = {call.q, call.q_strides()},
+                         .k = {call.k, call.k_strides()},
+                         .v = {call.v, call.v_strides()},
                          .pooled_k = call.pooled_k,
                          .pooled_v = call.pooled_v,
                          .to = to,

@@ -11,7 +11,7 @@ supports. The kernels can be called directly, with [heads, tokens, head_dim], no
     lists = da.draft_lists(q, k, grid=(frames, height, width), sparsity=0.9)
     o, lse = da.attention(q, k, v, grid=(frames, height, width), lists=lists)
 
-q, k and v must then be bfloat16 or float16, contiguous and on one GPU.
+q, k and v must then be bfloat16 or float16 and on one GPU.
 
 In a graph of torch.compile or torch.export these functions are operators, torch.ops.draftattention."""
 

@@ -60,7 +60,7 @@ def _outputs(q: torch.Tensor, out: Any, inputs: dict[str, torch.Tensor]) -> tupl
     if o is None:
         o = torch.empty_like(q, memory_format=torch.contiguous_format)
     else:
-        _checks.require_rows("out", o, like=q)
+        _checks.require_rows("out", o, like=q, strided=True)
         _checks.require_apart("out", o, inputs)
     if lse is None:
         lse = torch.empty(q.shape[:2], dtype=torch.float32, device=q.device)
@@ -72,7 +72,7 @@ def _outputs(q: torch.Tensor, out: Any, inputs: dict[str, torch.Tensor]) -> tupl
 
 def pooled_rows(layout: _kernels.Layout, rows: torch.Tensor, stream: int) -> torch.Tensor:
     """The mean of each region's rows, [heads, regions, head_dim] of the type of `rows`, [heads, tokens, head_dim] in
-    token order: a remainder's keys and values."""
+    token order and of strides that the kernels take: a remainder's keys and values."""
     pooled = torch.empty((layout.heads, layout.regions, layout.head_dim), dtype=rows.dtype, device=rows.device)
     _checks.compiled().pool_elements(layout, "avg", _checks.capsule(rows), _checks.capsule(pooled), stream)
     return pooled
@@ -114,13 +114,16 @@ def attention(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """softmax(scale * Q K^T) V over the kept blocks of `lists`, or over all of them; no gradients.
 
-    q, k, v       [heads, tokens, head_dim] on one GPU, contiguous, all bfloat16 or all float16: frames * height * width
-                  video tokens of `grid` in (frame, row, column) order, then text tokens
+    q, k, v       [heads, tokens, head_dim] on one GPU, all bfloat16 or all float16: frames * height * width video tokens
+                  of `grid` in (frame, row, column) order, then text tokens. Read where they stand, so that views of
+                  [tokens, heads, head_dim] or of a fused projection will do: a row's numbers must be consecutive,
+                  and pointers and strides multiples of 16 bytes. Kernel blas wants contiguous ones
     region        tokens (height, width) of a block; edge regions are smaller, text is cut into blocks of as many tokens
     lists         from draft_lists or lists_from_mask for the same heads, grid, region and text; None: every block
     kernel        a name of kernels()
     region_order  whether q, k, v are in region order (to_region_order); the output then is too
-    out           a tensor like q to write to, or such a tensor and a float32 one [heads, tokens]; None: new ones
+    out           a tensor of q's shape and type to write to, of strides as q may have, or such a tensor and a
+                  contiguous float32 one [heads, tokens]; None: new contiguous ones
     scale         softmax scale; None: 1 / sqrt(head_dim)
     enable_gqa    k and v may have fewer heads, a number that divides q's: query head h uses their head
                   h // (heads / k's heads). The kernels have no shared heads: k and v are copied for each query head

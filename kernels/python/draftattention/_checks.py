@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch.utils.dlpack import to_dlpack
 
+from . import _views
+
 if TYPE_CHECKING:
     from . import _kernels
 
@@ -177,42 +179,45 @@ def head_group(name: str, rows: Any, axis: int, like: torch.Tensor, enable_gqa: 
     return heads // found if divides else 1
 
 
-def require_rows(name: str, rows: Any, like: torch.Tensor | None = None, heads: int | None = None) -> None:
+def require_rows(
+    name: str, rows: Any, like: torch.Tensor | None = None, heads: int | None = None, strided: bool = False
+) -> None:
     """Requires a tensor [heads, tokens, head_dim] of bfloat16 or float16 on a GPU; with `like`, one of the same type,
-    device and shape, but of `heads` heads if that is given."""
+    device and shape, but of `heads` heads if that is given. It must be contiguous, or with `strided` of strides that
+    the kernels take."""
     if like is None:
-        require_tensor(name, rows, ELEMENTS, ("heads", "tokens", "head_dim"))
-        if rows.device.type != "cuda":
-            raise refuse(name, "a tensor on a CUDA device", rows.device)
+        require_tensor(name, rows, ELEMENTS, ("heads", "tokens", "head_dim"), contiguous=not strided)
     else:
-        require_tensor(name, rows, (like.dtype,), (heads or like.shape[0], *like.shape[1:]), like.device)
+        shape = (heads or like.shape[0], *like.shape[1:])
+        require_tensor(name, rows, (like.dtype,), shape, like.device, contiguous=not strided)
+    if strided and not _views.has_kernel_strides(rows):
+        raise refuse(name, _views.STRIDES, f"strides {tuple(rows.stride())} (use .contiguous())")
+    if like is None and rows.device.type != "cuda":
+        raise refuse(name, "a tensor on a CUDA device", rows.device)
 
 
 def require_shared_rows(q: Any, enable_gqa: bool, **others: Any) -> list[torch.Tensor]:
-    """q and the others (k, v), checked, in autocast's type, and with a shared head repeated for each query head, since
-    the kernels have no shared heads."""
+    """q and the others (k, v), of strides that the kernels take, checked, in autocast's type, and with a shared head
+    repeated for each query head, since the kernels have no shared heads."""
     for name, its in {"q": q, **others}.items():
         require_strided(name, its)
     q, *rows = autocast(q, *others.values())
-    require_rows("q", q)
+    require_rows("q", q, strided=True)
     heads, checked = None, [q]
     for name, its in zip(others, rows):
         group = head_group(name, its, 0, q, enable_gqa, heads)
         heads = q.shape[0] // group
-        require_rows(name, its, like=q, heads=heads)
+        require_rows(name, its, like=q, heads=heads, strided=True)
         checked.append(its if group == 1 else its.repeat_interleave(group, dim=0))
     return checked
 
 
 def require_apart(name: str, output: torch.Tensor, others: dict[str, torch.Tensor]) -> None:
-    """Requires that `output` overlaps none of the others in memory; all are contiguous."""
-
-    def extent(tensor: torch.Tensor) -> tuple[int, int]:
-        return tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * tensor.element_size()
-
-    start, end = extent(output)
+    """Requires that what lies between the first and the last number of `output` in memory holds none of the others'
+    numbers, nor the other way round: two parts of one tensor that alternate are refused too."""
+    start, end = _views.extent(output)
     for other, tensor in others.items():
-        first, last = extent(tensor)
+        first, last = _views.extent(tensor)
         if start < last and first < end:
             raise refuse(name, f"memory apart from {other}'s", "an overlap")
 

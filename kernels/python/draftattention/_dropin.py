@@ -12,80 +12,13 @@ import torch
 
 from . import _checks, _fallback
 from ._attention import attention
-from ._lists import BlockLists, draft_lists, lists_from_mask
-
-_PREFERRED = ("wgmma", "mma", "blas")  # fastest first
-_OLDEST = 80  # lowest compute capability that the kernels are compiled for
-_ALIGNMENT = 16  # bytes: the kernels' loads need it
-
-
-def choose_kernel(
-    kernel: str,
-    device: torch.device,
-    dtype: torch.dtype,
-    sizes: tuple[Any, ...],
-    remainder: bool = False,
-    strict: bool = False,
-) -> str:
-    """The kernel for a call: a name of kernels(), or "torch". `kernel` is what the caller asked for, `sizes` the
-    arguments of _checks.make_layout, `remainder` whether dropped blocks take part. Raises ValueError for a kernel that
-    is unknown or does not support the call, and if `strict` where auto would be PyTorch; RuntimeError for one that was
-    not built."""
-    if not isinstance(strict, bool):
-        raise _checks.refuse("strict", "True or False", repr(strict))
-    names = [name for name, *_ in _checks.compiled().kernels()] if _checks.has_kernels() else _PREFERRED
-    _checks.require_choice("kernel", kernel, ("auto", "torch", *names))
-    if kernel == "torch":
-        return kernel
-    if kernel == "auto":
-        found, why = _fastest(device, dtype, sizes, remainder, names)
-        if strict and why:
-            raise _checks.refuse("kernel", "one that supports the call (strict=True)", f"none: {why}")
-        return found
-    if device.type != "cuda":
-        raise _checks.refuse("kernel", f"auto or torch for tensors on {device}", kernel)
-    compiled = _checks.compiled()
-    if dtype not in _checks.ELEMENTS:
-        raise _checks.refuse("q", f"{' or '.join(map(str, _checks.ELEMENTS))} for kernel {kernel}", dtype)
-    why = compiled.unsupported(kernel, _checks.make_layout(*sizes), False, _capability(device), remainder)
-    if why:
-        raise ValueError(f"kernel: {kernel} {why}")
-    return kernel
-
-
-def _capability(device: torch.device) -> int:
-    major, minor = torch.cuda.get_device_capability(device)
-    return 10 * major + minor
-
-
-def _fastest(
-    device: torch.device, dtype: torch.dtype, sizes: tuple[Any, ...], remainder: bool, names: Sequence[str]
-) -> tuple[str, str]:
-    """The first of the preferred kernels that supports a call, and ""; or "torch", and why none does."""
-    if device.type != "cuda":
-        return "torch", f"tensors are on {device}"
-    if not _checks.has_kernels():
-        return "torch", _checks.why_absent()
-    if dtype not in _checks.ELEMENTS:
-        return "torch", f"tensors of {dtype}"
-    try:
-        layout = _checks.make_layout(*sizes)
-    except ValueError as error:  # for instance a head_dim that is no multiple of 8, or too many blocks
-        return "torch", str(error)
-    capability = _capability(device)
-    if capability < _OLDEST:
-        return "torch", f"a GPU of compute capability {capability / 10}"
-    whys = []
-    for name in filter(names.__contains__, _PREFERRED):
-        why = _checks.compiled().unsupported(name, layout, False, capability, remainder)
-        if not why:
-            return name, ""
-        whys.append(f"{name} {why}")
-    return "torch", "; ".join(whys)
+from ._choice import choose_kernel, takes_strides
+from ._lists import BlockLists, ScoreCheck, enqueue_draft, lists_from_mask
+from ._views import calls_of, for_kernels
 
 
 class _Call:
-    """One call's checked arguments, and its tensors in the kernels' shape, [batch * heads, tokens, head_dim]."""
+    """One call's checked arguments, and its tensors as views [batch, heads, tokens, head_dim]."""
 
     def __init__(
         self,
@@ -115,7 +48,7 @@ class _Call:
             heads = q.shape[self._heads_axis] // _checks.head_group(name, rows, self._heads_axis, q, enable_gqa, heads)
             shape = [heads if axis == self._heads_axis else size for axis, size in enumerate(q.shape)]
             _checks.require_tensor(name, rows, (q.dtype,), shape, q.device, contiguous=False)
-        self.device = q.device
+        self.device, self.shape = q.device, q.shape
         self.batch, self.heads, tokens, dim = q.transpose(1, self._heads_axis).shape
         self.grid, self.region = _checks.grid_of(grid), _checks.region_of(region)
         self.text = _checks.text_of(first, tokens, grid, text_tokens)
@@ -130,37 +63,32 @@ class _Call:
         )
 
     @functools.cached_property
-    def tensors(self) -> list[torch.Tensor]:
-        """[batch * heads, tokens, head_dim] each. For kernels, shared heads are repeated; PyTorch's code shares
-        them."""
-        return [self._flat(rows) for rows in self._rows]
+    def _strided(self) -> bool:
+        return takes_strides(self.kernel)
 
-    def _flat(self, rows: torch.Tensor) -> torch.Tensor:
-        rows = rows.transpose(1, self._heads_axis)
+    @functools.cached_property
+    def tensors(self) -> list[torch.Tensor]:
+        """q, k and v as the kernel, or PyTorch's code, takes them. For kernels, shared heads are repeated, and what
+        cannot be read where it stands is copied; PyTorch's code takes [batch * heads, tokens, head_dim]."""
+        return [self._taken(rows.transpose(1, self._heads_axis)) for rows in self._rows]
+
+    def _taken(self, rows: torch.Tensor) -> torch.Tensor:
         if self.kernel == "torch":
             return rows.flatten(0, 1)
         if rows.shape[1] != self.heads:
             rows = rows.repeat_interleave(self.heads // rows.shape[1], dim=1)
-        rows = rows.flatten(0, 1).contiguous()
-        return rows if rows.data_ptr() % _ALIGNMENT == 0 else rows.clone()
+        return for_kernels(rows, self._strided)
 
-    def draft(self, pool: str, rule: str, sparsity: float) -> torch.Tensor | BlockLists:
-        """The draft mask of q and k: bool [batch * heads, regions, regions] for PyTorch, lists for kernels."""
+    def draft(self, pool: str, rule: str, sparsity: float) -> tuple[torch.Tensor | BlockLists, ScoreCheck | None]:
+        """The draft mask of q and k: bool [batch * heads, regions, regions] for PyTorch, lists for kernels; and the
+        check of its scores that is still to be made, once everything is enqueued."""
         q, k = self.tensors[:2]
         if self.kernel == "torch":
-            return _fallback.draft_mask(q, k, self.grid, self.region, pool, rule, sparsity, self.scale)
+            return _fallback.draft_mask(q, k, self.grid, self.region, pool, rule, sparsity, self.scale), None
         # No check for NaN while a CUDA graph is captured: it would wait for the stream, which is then not allowed.
-        return draft_lists(
-            q,
-            k,
-            self.grid,
-            self.region,
-            pool,
-            rule,
-            sparsity,
-            not torch.cuda.is_current_stream_capturing(),
-            scale=self.scale,
-        )
+        check = not torch.cuda.is_current_stream_capturing()
+        q_parts, k_parts = zip(*calls_of((q, k)))
+        return enqueue_draft(q_parts, k_parts, self.grid, self.region, pool, rule, sparsity, self.scale, check)
 
     def masked(self, mask: Any) -> torch.Tensor | BlockLists:
         """The caller's mask, checked and broadcast: a tensor for PyTorch, lists for kernels."""
@@ -183,14 +111,34 @@ class _Call:
         return lists_from_mask(full.contiguous(), self.grid, self.region, self.text)
 
     def attend(self, kept: torch.Tensor | BlockLists | None, remainder: str | None) -> torch.Tensor:
-        """The output, in the caller's order of axes."""
+        """The output, contiguous in the caller's order of axes."""
+        o = torch.empty(self.shape, dtype=self._rows[0].dtype, device=self.device)
+        rows = o.transpose(1, self._heads_axis)  # [batch, heads, tokens, head_dim]
         q, k, v = self.tensors
         if self.kernel == "torch":
-            o = _fallback.attention(q, k, v, self.grid, self.region, kept, self.scale, remainder)
-        else:
-            o, _ = attention(q, k, v, self.grid, self.region, kept, self.kernel, scale=self.scale, remainder=remainder)
-        o = o.unflatten(0, (self.batch, self.heads))
-        return o.transpose(1, self._heads_axis)
+            heads = [head for entry in rows for head in entry]
+            _fallback.attention(q, k, v, self.grid, self.region, kept, self.scale, heads, remainder)
+            return o
+        in_place = self._strided or rows.is_contiguous()
+        written = rows if in_place else torch.empty_like(rows, memory_format=torch.contiguous_format)
+        first = 0
+        for part_q, part_k, part_v, out in calls_of((q, k, v, written)):
+            attention(
+                part_q,
+                part_k,
+                part_v,
+                self.grid,
+                self.region,
+                None if kept is None else kept.of_heads(first, len(out)),
+                self.kernel,
+                out=out,
+                scale=self.scale,
+                remainder=remainder,
+            )
+            first += len(out)
+        if not in_place:
+            rows.copy_(written)
+        return o
 
 
 def _require_draft(pool: str, rule: str, sparsity: float) -> float:
@@ -232,7 +180,9 @@ def draft_attention(
     pool         "avg" or "max", over the tokens of a region (eq. 2)
     rule         "softmax": the blocks of highest A_draft (eq. 3) of each head; "logits": of highest S~ (eq. 6); "row":
                  of highest S~ in each block row, equally many in all; "released": as the paper's code, with all ties
-    layout       "bhnd", or "bnhd": q, k, v and the output are [batch, tokens, heads, head_dim]; kernels then get copies
+    layout       "bhnd", or "bnhd": q, k, v and the output are [batch, tokens, heads, head_dim]. The kernels wgmma, mma
+                 and wgmma_8bit read and write either where it stands, views such as parts of a fused projection too, if
+                 a row's numbers are consecutive and its pointer and strides multiples of 16 bytes. All else is copied
     scale        softmax scale; None: 1 / sqrt(head_dim)
     kernel       a name of kernels(); "torch": PyTorch alone, on any device; "auto": on a GPU the first of wgmma, mma
                  and blas that supports the call; PyTorch if none does, and on other devices
@@ -244,10 +194,10 @@ def draft_attention(
 
     Under autocast q, k and v are cast as scaled_dot_product_attention casts them: to autocast's type, except float64.
 
-    Returns o of q's shape and type (autocast's, if q was cast); with "bnhd" its strides are a transposed tensor's.
-    Video rows that keep nothing are 0, without a remainder. A kernel's work is enqueued on PyTorch's current stream. The
-    call waits for that stream to check the scores for NaN; while a CUDA graph is captured it does not, and a NaN has
-    undefined effects.
+    Returns o of q's shape and type (autocast's, if q was cast), contiguous. Video rows that keep nothing are 0, without a
+    remainder. A kernel's work is enqueued on PyTorch's current stream. Once all of it is, the call waits for the draft
+    to check its scores for NaN, while attention runs; as a CUDA graph is captured it does not, and with a NaN a head's
+    blocks are then undefined.
 
     Raises ValueError, with what was wanted and what was found, for arguments that disagree, a kernel that does not
     support the call here and a NaN score (heads are then numbered through the batch); TypeError for an argument that is
@@ -257,7 +207,11 @@ def draft_attention(
     call = _Call(
         {"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa, remainder, strict
     )
-    return call.attend(call.draft(pool, rule, sparsity) if sparsity > 0.0 else None, remainder)
+    kept, scores = call.draft(pool, rule, sparsity) if sparsity > 0.0 else (None, None)
+    o = call.attend(kept, remainder)
+    if scores is not None:
+        scores.require()
+    return o
 
 
 def require_draft_attention(
@@ -309,7 +263,9 @@ def draft_mask(
     same."""
     sparsity = _require_draft(pool, rule, sparsity)
     call = _Call({"q": q, "k": k}, grid, text_tokens, region, layout, scale, kernel, enable_gqa, None, strict)
-    kept = call.draft(pool, rule, sparsity)
+    kept, scores = call.draft(pool, rule, sparsity)
+    if scores is not None:
+        scores.require()
     mask = kept.mask if isinstance(kept, BlockLists) else kept
     return mask.unflatten(0, (call.batch, call.heads))
 

@@ -104,10 +104,11 @@ def attention(
     region: tuple[int, int],
     mask: torch.Tensor | None,
     scale: float,
+    out: Sequence[torch.Tensor],
     remainder: str | None = None,
-) -> torch.Tensor:
-    """softmax(scale * Q K^T) V over the kept video blocks and all text; q, k, v and the result are [heads, tokens,
-    head_dim]. `mask` is bool [heads, regions, regions]; None: every block. A row that keeps nothing is 0. The number of
+) -> None:
+    """softmax(scale * Q K^T) V over the kept video blocks and all text; q, k and v are [heads, tokens, head_dim], and
+    `out` is where each head's result goes, [tokens, head_dim] of any strides. `mask` is bool [heads, regions, regions]; None: every block. A row that keeps nothing is 0. The number of
     k's and v's heads may be a divisor of q's: neighbouring heads of q then share one.
 
     remainder "pooled": each block that a row drops is one more key and value of the row's softmax, the means of its
@@ -123,7 +124,6 @@ def attention(
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     pools = remainder is not None and kept is not None
     log_sizes = torch.tensor(regions.sizes, dtype=dtype, device=q.device).log()
-    out = torch.empty_like(q, memory_format=torch.contiguous_format)
     with torch.autocast(q.device.type, enabled=False):  # autocast would round logits to 16 bits
         for head in range(q.shape[0]):
             queries, keys, values = (
@@ -148,5 +148,4 @@ def attention(
                 if dropped:
                     logits[:, -len(dropped) :] += log_sizes[dropped]
                 torch.mm(torch.softmax(logits, dim=-1), own_values, out=result)
-            out[head].index_copy_(0, order, o.to(out.dtype))
-    return out
+            out[head].index_copy_(0, order, o.to(q.dtype))

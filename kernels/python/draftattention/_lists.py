@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,6 +30,13 @@ class BlockLists:
     region: tuple[int, int]
     text_tokens: int
 
+    def of_heads(self, first: int, count: int) -> BlockLists:
+        """The lists of `count` heads from head `first` on: views of these."""
+        part = slice(first, first + count)
+        return dataclasses.replace(
+            self, columns=self.columns[part], counts=self.counts[part], order=self.order[part], mask=self.mask[part]
+        )
+
     def require_fit(
         self, layout: _kernels.Layout, grid: tuple[int, int, int], region: tuple[int, int], device: torch.device
     ) -> None:
@@ -52,6 +60,86 @@ class BlockLists:
                 raise _checks.refuse(f"lists: {name}", value, found[name])
 
 
+class ScoreCheck:
+    """Whether a draft's scores are numbers, on its way to the host. Made where the draft was just enqueued, on its
+    stream; what is enqueued later is not waited for."""
+
+    def __init__(self, status: torch.Tensor):
+        """status: int32 [heads], not 0 for a head with a NaN."""
+        self._found = torch.empty(status.shape, dtype=status.dtype, pin_memory=True)
+        self._found.copy_(status, non_blocking=True)
+        self._arrived = torch.cuda.current_stream(status.device).record_event()
+
+    def require(self) -> None:
+        """Waits for the draft. Raises ValueError if a score is NaN."""
+        self._arrived.synchronize()
+        _checks.require_scores("draft_lists", self._found.nonzero().flatten().tolist())
+
+
+def enqueue_draft(
+    q: Sequence[torch.Tensor],
+    k: Sequence[torch.Tensor],
+    grid: tuple[int, int, int],
+    region: tuple[int, int],
+    pool: str,
+    rule: str,
+    sparsity: float,
+    scale: float | None,
+    check: bool,
+) -> tuple[BlockLists, ScoreCheck | None]:
+    """draft_lists for checked q and k in parts: the heads of all parts in turn, so that a batch that has no view [heads,
+    tokens, head_dim] takes one map and one selection, and only pooling goes part by part. Waits for nothing: `check`
+    gives what the NaN of scores is found with. The lists of a head with a NaN are undefined, but kernels may read them."""
+    compiled = _checks.compiled()
+    (_, tokens, dim), device = q[0].shape, q[0].device
+    text = _checks.text_of("q", tokens, grid)
+    layout = _checks.make_layout(sum(part.shape[0] for part in q), grid, region, text, dim)
+    heads, regions, blocks = layout.heads, layout.regions, layout.blocks
+
+    def new(dtype: torch.dtype, *shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device=device)
+
+    pooled = [new(torch.float32, heads, regions, dim) for _ in range(2)]
+    scores = new(torch.float32, heads, regions, regions)
+    status = new(torch.int32, heads)
+    lists = BlockLists(
+        new(torch.int16, heads, blocks, blocks),
+        new(torch.int32, heads, blocks),
+        new(torch.int16, heads, blocks),
+        new(torch.bool, heads, regions, regions),
+        _checks.grid_of(grid),
+        _checks.region_of(region),
+        layout.text,
+    )
+    workspace = new(torch.uint8, layout.selection_workspace)
+    as_is = _checks.capsule
+    with _checks.launching_on(device) as stream:
+        for parts, means in zip((q, k), pooled):
+            for part, own in zip(parts, means.split([part.shape[0] for part in parts])):
+                of_part = _checks.make_layout(part.shape[0], grid, region, text, dim)
+                compiled.pool(of_part, pool, as_is(part), as_is(own), stream)
+        if rule in ("softmax", "released"):
+            compiled.draft_probabilities(
+                layout, _checks.scale_of(scale, layout), *map(as_is, pooled), as_is(scores), stream
+            )
+        else:
+            compiled.draft_logits(layout, *map(as_is, pooled), as_is(scores), stream)
+        compiled.select(
+            layout,
+            rule,
+            sparsity,
+            as_is(scores),
+            as_is(workspace),
+            as_is(status),
+            as_is(lists.columns),
+            as_is(lists.counts),
+            as_is(lists.order),
+            as_is(lists.mask),
+            stream,
+        )
+        return lists, ScoreCheck(status) if check else None
+
+
 def draft_lists(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -72,8 +160,8 @@ def draft_lists(
     rule        "softmax": the blocks of highest probability of each head, "logits": of highest score, "row": of highest
                 score in each block row, equally many in all; "released": as the paper's code, with all ties
     sparsity    share of video blocks left out, from 0 to below 1
-    check       True: wait for the stream and raise ValueError if a score is NaN. False: do not wait; the mask of a head
-                with a NaN is then undefined
+    check       True: wait for the draft and raise ValueError if a score is NaN. False: do not wait; the mask of a head
+                with a NaN is then undefined, though attention may read its lists
     scale       softmax scale; None: 1 / sqrt(head_dim)
     enable_gqa  k may have fewer heads, as in attention
 
@@ -84,52 +172,11 @@ def draft_lists(
         options |= {"scale": scale, "enable_gqa": enable_gqa}
         columns, counts, ordered, mask = torch.ops.draftattention.draft_lists(*_checks.autocast(q, k), grid, **options)
         return BlockLists(columns, counts, ordered, mask, grid, region, _checks.text_of("q", q.shape[1], grid))
-    compiled = _checks.compiled()
+    _checks.compiled()  # a package without kernels says so before it looks at tensors
     q, k = _checks.require_shared_rows(q, enable_gqa, k=k)
-    layout = _checks.layout_of("q", q, grid, region)
-    heads, regions, blocks = layout.heads, layout.regions, layout.blocks
-
-    def new(dtype: torch.dtype, *shape: int) -> torch.Tensor:
-        return torch.empty(shape, dtype=dtype, device=q.device)
-
-    pooled_q, pooled_k = (new(torch.float32, heads, regions, layout.head_dim) for _ in range(2))
-    scores = new(torch.float32, heads, regions, regions)
-    status = new(torch.int32, heads)
-    lists = BlockLists(
-        new(torch.int16, heads, blocks, blocks),
-        new(torch.int32, heads, blocks),
-        new(torch.int16, heads, blocks),
-        new(torch.bool, heads, regions, regions),
-        _checks.grid_of(grid),
-        _checks.region_of(region),
-        layout.text,
-    )
-    workspace = new(torch.uint8, layout.selection_workspace)
-    as_is = _checks.capsule
-    with _checks.launching_on(q.device) as stream:
-        compiled.pool(layout, pool, as_is(q), as_is(pooled_q), stream)
-        compiled.pool(layout, pool, as_is(k), as_is(pooled_k), stream)
-        if rule in ("softmax", "released"):
-            compiled.draft_probabilities(
-                layout, _checks.scale_of(scale, layout), as_is(pooled_q), as_is(pooled_k), as_is(scores), stream
-            )
-        else:
-            compiled.draft_logits(layout, as_is(pooled_q), as_is(pooled_k), as_is(scores), stream)
-        compiled.select(
-            layout,
-            rule,
-            sparsity,
-            as_is(scores),
-            as_is(workspace),
-            as_is(status),
-            as_is(lists.columns),
-            as_is(lists.counts),
-            as_is(lists.order),
-            as_is(lists.mask),
-            stream,
-        )
-    if check:
-        _checks.require_scores("draft_lists", [head for head, value in enumerate(status.tolist()) if value != 0])
+    lists, scores = enqueue_draft([q], [k], grid, region, pool, rule, sparsity, scale, check)
+    if scores is not None:
+        scores.require()
     return lists
 
 

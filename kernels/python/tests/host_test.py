@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import draftattention as da
-from draftattention import _checks, _kernels
+from draftattention import _checks, _dropin, _kernels
 from truth import blocks_of_tokens, full_mask
 
 # grid, region, text
@@ -123,6 +123,13 @@ class Kernels(unittest.TestCase):
         self.assertEqual(_kernels.unsupported("blas", layout, False, 90, True), "has no pooled remainder")
         self.assertEqual(_kernels.unsupported("mma", layout, False, 90, True), "")
 
+    def test_a_kernel_of_contiguous_tensors_says_so(self):
+        layout = _checks.make_layout(1, (1, 8, 16), (8, 16), 0, 128)
+        found = {row["name"]: _kernels.unsupported(row["name"], layout, False, 90, False, True) for row in da.kernels()}
+        self.assertEqual(found["blas"], "wants contiguous tensors")
+        self.assertEqual(found["mma"], "")
+        self.assertEqual({name: _dropin.takes_strides(name) for name in found}, {n: n != "blas" for n in found})
+
 
 class Refusals(unittest.TestCase):
     """Of tensors; the device is looked at last, so that CPU tensors show everything else."""
@@ -140,13 +147,26 @@ class Refusals(unittest.TestCase):
             (q.float(), r"q: wanted torch.bfloat16 or torch.float16, found torch.float32"),
             (q[0], r"q: wanted 3 axes, \[heads, tokens, head_dim\], found 2, \[200, 64\]"),
             (q[:, :0], r"q: wanted no empty axis, found 0 tokens in \[2, 0, 64\]"),
-            (q.transpose(0, 1), r"q: wanted a contiguous tensor, found strides"),
             (q, r"q: wanted a tensor on a CUDA device, found cpu"),
         ]:
             self.refused(message, da.attention, wrong, q, q, grid)
             self.refused(message, da.draft_lists, wrong, q, grid)
             self.refused(message.replace("q:", "x:"), da.to_region_order, wrong, grid)
             self.refused(message.replace("q:", "x:"), da.from_region_order, wrong, grid)
+        strides = r"q: wanted consecutive numbers in a row, .* multiples of 16 bytes .*, found strides \("
+        for wrong, message in [
+            (q.transpose(1, 2), strides),
+            (q[:, :, :56], "found cpu"),
+            (q[..., ::2], strides),
+            (q.flatten()[: 2 * 199 * 60].view(2, 199, 60), strides),
+            (q[:1].expand(2, 200, 64), strides),
+            (q[:, :1].expand(2, 200, 64), strides),
+            (q.view(200, 2, 64).transpose(0, 1), "found cpu"),
+        ]:
+            self.refused(message, da.attention, wrong, wrong, wrong, grid)
+            self.refused(message, da.draft_lists, wrong, wrong, grid)
+        for move in (da.to_region_order, da.from_region_order):
+            self.refused("x: wanted a contiguous tensor, found strides", move, q.view(200, 2, 64).transpose(0, 1), grid)
         with self.assertRaisesRegex(TypeError, "q: wanted a torch.Tensor, found NoneType"):
             da.attention(None, q, q, grid)
 
@@ -180,6 +200,10 @@ class Refusals(unittest.TestCase):
             "out: wanted memory apart from q's, found an overlap", _checks.require_apart, "out", q[1:], {"q": q}
         )
         _checks.require_apart("out", q[1:], {"q": q[:1]})
+        # Tokens outside heads: a view ends with its last number, not after as many as it has.
+        pairs = torch.zeros((2, 200, 3, 64), dtype=torch.bfloat16).transpose(1, 2)
+        _checks.require_apart("out", pairs[0], {"q": pairs[1]})
+        self.refused("out: wanted memory apart", _checks.require_apart, "out", pairs[0, 1:], {"q": pairs[0, :1]})
 
     def test_lists_of_another_call(self):
         grid, region = (1, 16, 32), (8, 16)

@@ -146,9 +146,9 @@ class SharedHeads(unittest.TestCase):
         q, k, v, _ = self.rows(torch.bfloat16)
         given = []
 
-        def attend(q, k, v, grid, region, lists, kernel, *, scale, remainder):
+        def attend(q, k, v, grid, region, lists, kernel, *, out, scale, remainder):
             given.append([x.shape for x in (q, k, v)])
-            return _fallback.attention(q, k, v, grid, region, None, scale), None
+            _fallback.attention(q, k, v, grid, region, None, scale, out)
 
         for layout in ("bhnd", "bnhd"):
             rows = [x if layout == "bhnd" else x.transpose(1, 2) for x in (q, k, v)]
@@ -156,6 +156,7 @@ class SharedHeads(unittest.TestCase):
             wanted = da.block_attention(*rows, GRID, None, **named)
             with (
                 mock.patch.object(_dropin, "choose_kernel", return_value="mma"),
+                mock.patch.object(_dropin, "takes_strides", return_value=False),
                 mock.patch.object(_dropin, "attention", attend),
             ):
                 self.assertTrue(torch.equal(da.block_attention(*rows, GRID, None, **named), wanted))
