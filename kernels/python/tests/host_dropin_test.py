@@ -89,8 +89,9 @@ class Calls(unittest.TestCase):
         self.events.append("attend")
         self.given += [x.data_ptr() for x in (q, k, v)]
         for x in (q, k, v, out):
-            self.assertEqual((x.dim(), x.data_ptr() % 16 if x is not out else 0), (3, 0))
-            self.assertTrue(_views.has_kernel_strides(x) or q.shape[2] % 8)
+            self.assertEqual(x.dim(), 3)
+            if q.shape[2] % 8 == 0:  # as every kernel wants it
+                self.assertTrue(_views.has_kernel_strides(x) and x.data_ptr() % 16 == 0)
             self.assertTrue(self.strided or x.is_contiguous())
         self.assertEqual((kernel, out.shape), (self.kernel, q.shape))
         if lists is not None:
