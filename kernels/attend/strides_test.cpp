@@ -171,7 +171,7 @@ bool all_numbers(const Result& result, Element element) {
 // Given q, k, v and o that are each placed in another way, with NaN between their rows, claim: output and log-sum-exp
 // have the contiguous call's bits, dense and sparse, with a remainder and in region order, and o's gaps stay as they
 // are.
-TEST_P(Striding, GivesTheContiguousCallsBits) {
+TEST_P(Striding, GivesTheContiguousCallsBitsOnEveryLayout) {
   int calls = 0;
   std::string why;
   for (const Layout& layout : swept_layouts()) {
@@ -258,7 +258,7 @@ std::pair<std::vector<float>, std::vector<std::uint16_t>> pooled(const Layout& l
 }
 
 // Claim: pooled rows of a strided tensor have a contiguous one's bits, and with wrong strides they do not.
-TEST_F(StridedPooling, GivesTheContiguousRowsBits) {
+TEST_F(StridedPooling, GivesTheContiguousRowsBitsOnEveryLayout) {
   for (const Layout& layout : swept_layouts()) {
     for (const Element element : {Element::bfloat16, Element::float16}) {
       const std::vector<std::uint16_t> bits = random_tensor(layout, element, 7).bits;

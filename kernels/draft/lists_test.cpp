@@ -82,26 +82,23 @@ TEST_F(Lists, OfNaNScoresAreListsAllTheSame) {
     const Layout layout = map_layout(2, regions, 77);
     const std::vector<float> scores = tied_scores(layout, static_cast<std::uint32_t>(regions));
     const auto entries = static_cast<std::size_t>(layout.map_offset(1));
-    for (const std::size_t step : {entries, std::size_t{2}, std::size_t{1}, std::size_t{0}}) {
-      std::vector<float> bad = scores;
-      const auto row = static_cast<std::size_t>(regions);
-      if (step == 0) {
-        std::fill_n(bad.begin(), row, kNaN);
-      } else {
-        for (std::size_t i = 0; i < entries; i += step) bad[i] = (i / step) % 3 == 1 ? -kNaN : kNaN;
-      }
-      for (const Rule rule : choices_of(kRules)) {
-        for (const double sparsity : {0.0, 0.5, 0.9}) {
-          const Selected wanted = select_on_gpu(layout, rule, sparsity, scores);
-          const Selected found = select_on_gpu(layout, rule, sparsity, bad);
-          EXPECT_EQ(found.status, (std::vector<std::int32_t>{kNaNScore, kFine}));
-          for (int head = 0; head < 2; ++head) {
-            EXPECT_EQ(complaint(layout, found, head), "")
-                << regions << " regions, step " << step << ", rule " << to_string(rule) << ", sparsity " << sparsity;
-          }
-          EXPECT_TRUE(std::equal(wanted.mask.begin() + static_cast<std::ptrdiff_t>(entries), wanted.mask.end(),
-                                 found.mask.begin() + static_cast<std::ptrdiff_t>(entries)));
+    for (const Rule rule : choices_of(kRules)) {
+      const Selected wanted = select_on_gpu(layout, rule, 0.5, scores);
+      for (const std::size_t step : {entries, std::size_t{2}, std::size_t{1}, std::size_t{0}}) {
+        std::vector<float> bad = scores;
+        if (step == 0) {
+          std::fill_n(bad.begin(), regions, kNaN);
+        } else {
+          for (std::size_t i = 0; i < entries; i += step) bad[i] = i / step % 3 == 1 ? -kNaN : kNaN;
         }
+        const Selected found = select_on_gpu(layout, rule, 0.5, bad);
+        EXPECT_EQ(found.status, (std::vector<std::int32_t>{kNaNScore, kFine}));
+        for (int head = 0; head < 2; ++head) {
+          EXPECT_EQ(complaint(layout, found, head), "")
+              << regions << " regions, step " << step << ", rule " << to_string(rule);
+        }
+        EXPECT_TRUE(std::equal(wanted.mask.begin() + static_cast<std::ptrdiff_t>(entries), wanted.mask.end(),
+                               found.mask.begin() + static_cast<std::ptrdiff_t>(entries)));
       }
     }
   }
