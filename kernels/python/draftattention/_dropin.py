@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -191,6 +190,7 @@ def draft_attention(
     remainder    None: what a block row drops has no part in it. "pooled": each block that it drops is one key more in
                  its softmax, the mean of the block's keys, which counts once for each of the block's tokens, with the
                  mean of its values (Sol-Attn, arXiv 2607.24027): as if each of its logits were the mean of them
+    strict       True: ValueError where "auto" would compute in PyTorch, with the reason
 
     Under autocast q, k and v are cast as scaled_dot_product_attention casts them: to autocast's type, except float64.
 
