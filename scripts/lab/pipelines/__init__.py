@@ -16,6 +16,7 @@ profiling.py       where a step's time goes, by class of kernel
 budget.py          what a piece will take, and whether it still fits
 pieces.py          what is measured, a piece at a time (mask_look.py: a draft mask, whole.py: a whole video and its file)
 recorder.py        the records of that
+captured.py        one layer's Q, K, V in a dump: `python3 -m lab.pipelines.captured`
 sitting.py         which pieces a sitting measures; what is in the file is not measured again
 
 A table of all models takes more time than one loan of a GPU may give: the same command, with `--minutes`, goes on where
@@ -28,6 +29,7 @@ file      writing the MP4
 masks     the draft mask of the middle layer's call in the first step
 backends  the times of diffusers' attention backends on one call
 profile   one step by class of kernel (metrics), its slowest kernels and those of one attention call (notes)
+capture   one layer's Q, K, V and output, written to a dump
 complete  a whole video of all steps, nothing extrapolated; one that does not fit into a sitting is kept beside the file,
           OUT.SHAPE.CONFIGURATION, and the next one goes on with it
 
