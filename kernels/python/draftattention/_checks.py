@@ -144,6 +144,8 @@ def an_operator_in_graphs(function: _Function) -> _Function:
     def call(*args: Any, **named: Any) -> Any:
         if not torch.compiler.is_compiling():
             return function(*args, **named)
+        if named.pop("out", None) is not None:
+            raise refuse("out", "None in a compiled graph", "a tensor")
         given = autocast(*args)
         named = dict(zip(named, autocast(*named.values())))
         if "kernel" in named:

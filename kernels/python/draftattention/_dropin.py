@@ -13,7 +13,7 @@ from . import _checks, _fallback
 from ._attention import attention
 from ._choice import choose_kernel, takes_strides
 from ._lists import BlockLists, ScoreCheck, enqueue_draft, lists_from_mask
-from ._views import calls_of, for_kernels
+from ._views import calls_of, for_kernels, is_for_kernels
 
 
 class _Call:
@@ -109,16 +109,25 @@ class _Call:
             return full
         return lists_from_mask(full.contiguous(), self.grid, self.region, self.text)
 
-    def attend(self, kept: torch.Tensor | BlockLists | None, remainder: str | None) -> torch.Tensor:
-        """The output, contiguous in the caller's order of axes."""
-        o = torch.empty(self.shape, dtype=self._rows[0].dtype, device=self.device)
+    def output(self, out: Any) -> torch.Tensor:
+        """The caller's tensor to write to, checked, or a new one, contiguous in the caller's order of axes."""
+        q = self._rows[0]
+        if out is None:
+            return torch.empty(self.shape, dtype=q.dtype, device=self.device)
+        _checks.require_tensor("out", out, (q.dtype,), self.shape, self.device, contiguous=False)
+        _checks.require_apart("out", out, dict(zip("qkv", self._rows)))
+        return out
+
+    def attend(self, kept: torch.Tensor | BlockLists | None, remainder: str | None, out: Any) -> torch.Tensor:
+        """The output, in the caller's order of axes."""
+        o = self.output(out)
         rows = o.transpose(1, self._heads_axis)  # [batch, heads, tokens, head_dim]
         q, k, v = self.tensors
         if self.kernel == "torch":
             heads = [head for entry in rows for head in entry]
             _fallback.attention(q, k, v, self.grid, self.region, kept, self.scale, heads, remainder)
             return o
-        in_place = self._strided or rows.is_contiguous()
+        in_place = is_for_kernels(rows, self._strided)
         written = rows if in_place else torch.empty_like(rows, memory_format=torch.contiguous_format)
         first = 0
         for part_q, part_k, part_v, out in calls_of((q, k, v, written)):
@@ -165,6 +174,7 @@ def draft_attention(
     enable_gqa: bool = False,
     remainder: str | None = None,
     strict: bool = False,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """softmax(scale * Q K^T) V over the blocks that the draft mask of q and k keeps: the paper's attention (arXiv
     2505.14708, section 3), for each batch entry and head by itself. No backward pass.
@@ -191,6 +201,8 @@ def draft_attention(
                  its softmax, the mean of the block's keys, which counts once for each of the block's tokens, with the
                  mean of its values (Sol-Attn, arXiv 2607.24027): as if each of its logits were the mean of them
     strict       True: ValueError where "auto" would compute in PyTorch, with the reason
+    out          a tensor of q's shape and type to write to, in memory apart from theirs, and to return: a view of a
+                 larger one, too; None: a new one. Not in a graph of torch.compile
 
     Under autocast q, k and v are cast as scaled_dot_product_attention casts them: to autocast's type, except float64.
 
@@ -208,7 +220,7 @@ def draft_attention(
         {"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa, remainder, strict
     )
     kept, scores = call.draft(pool, rule, sparsity) if sparsity > 0.0 else (None, None)
-    o = call.attend(kept, remainder)
+    o = call.attend(kept, remainder, out)
     if scores is not None:
         scores.require()
     return o
@@ -286,6 +298,7 @@ def block_attention(
     enable_gqa: bool = False,
     remainder: str | None = None,
     strict: bool = False,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """softmax(scale * Q K^T) V over the blocks of any mask, with draft_attention's other arguments, output and errors.
 
@@ -296,4 +309,4 @@ def block_attention(
     call = _Call(
         {"q": q, "k": k, "v": v}, grid, text_tokens, region, layout, scale, kernel, enable_gqa, remainder, strict
     )
-    return call.attend(None if mask is None else call.masked(mask), remainder)
+    return call.attend(None if mask is None else call.masked(mask), remainder, out)

@@ -41,6 +41,10 @@ class Packing:
             self.grid, self.region = (1, 1, sum(map(math.prod, segments))), (1, math.prod(region))
             self._orders = _orders(tuple(segments), region, device)
 
+    @property
+    def moves(self) -> bool:
+        return self._orders is not None
+
     def _moved(self, x: torch.Tensor, way: int, dim: int) -> torch.Tensor:
         if self._orders is None:
             return x

@@ -25,12 +25,16 @@ def has_kernel_strides(rows: torch.Tensor) -> bool:
     )
 
 
+def is_for_kernels(rows: torch.Tensor, strided: bool) -> bool:
+    """Whether a kernel takes rows [batch, heads, tokens, head_dim] where they stand. `strided`: whether the kernel takes
+    tensors that are not contiguous."""
+    fits = has_kernel_strides(rows) if strided else rows.is_contiguous()
+    return fits and rows.data_ptr() % ALIGNMENT == 0
+
+
 def for_kernels(rows: torch.Tensor, strided: bool) -> torch.Tensor:
-    """`rows` [batch, heads, tokens, head_dim] itself if a kernel takes it where it stands, else a contiguous copy.
-    `strided`: whether the kernel takes tensors that are not contiguous."""
-    if not (has_kernel_strides(rows) if strided else rows.is_contiguous()):
-        rows = rows.contiguous()
-    return rows if rows.data_ptr() % ALIGNMENT == 0 else rows.clone(memory_format=torch.contiguous_format)
+    """`rows` itself if is_for_kernels, else a contiguous copy."""
+    return rows if is_for_kernels(rows, strided) else rows.clone(memory_format=torch.contiguous_format)
 
 
 def calls_of(tensors: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, ...]]:

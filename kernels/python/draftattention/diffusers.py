@@ -71,9 +71,15 @@ def _entries(call: AttentionCall) -> list[tuple[slice, int]]:
 
 
 def _of_entries(
-    function: Callable[..., Any], call: AttentionCall, entries: slice, count: int, options: dict[str, Any]
+    function: Callable[..., Any],
+    call: AttentionCall,
+    entries: slice,
+    count: int,
+    options: dict[str, Any],
+    out: Any = None,
 ) -> Any:
-    """Calls draft_attention, or its check, with the first `count` tokens of some batch entries."""
+    """Calls draft_attention, or its check, with the first `count` tokens of some batch entries; `out` has those of the
+    output."""
     video = sum(map(math.prod, call.model.segments))
     packing = Packing(call.model.segments, options["region"], call.query.device)
     rows = (packing.pack(x[entries, :count]) for x in (call.query, call.key, call.value))
@@ -84,9 +90,11 @@ def _of_entries(
         text_tokens=count - video,
         scale=call.scale,
         enable_gqa=call.enable_gqa,
-        **(options | {"region": packing.region}),
+        **(options | {"region": packing.region} | ({} if out is None or packing.moves else {"out": out})),
     )
-    return None if o is None else packing.unpack(o)
+    if out is None:
+        return None if o is None else packing.unpack(o)
+    return out.copy_(packing.unpack(o)) if packing.moves else out
 
 
 def _draft(call: AttentionCall, options: dict[str, Any]) -> torch.Tensor:
@@ -95,9 +103,10 @@ def _draft(call: AttentionCall, options: dict[str, Any]) -> torch.Tensor:
     attend = draftattention.draft_attention
     if set(call.valid) == {call.query.shape[1]}:
         return _of_entries(attend, call, slice(None), call.valid[0], options)
-    out = torch.zeros_like(call.query, memory_format=torch.contiguous_format)
+    out = torch.empty_like(call.query, memory_format=torch.contiguous_format)
     for entries, count in _entries(call):
-        out[entries, :count] = _of_entries(attend, call, entries, count, options)
+        out[entries, count:] = 0
+        _of_entries(attend, call, entries, count, options, out[entries, :count])
     return out
 
 

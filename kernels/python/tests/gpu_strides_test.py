@@ -99,6 +99,20 @@ class Strides(GpuTest):
             self.assertTrue(torch.equal(out, wanted) and torch.equal(lse, sums), kernel)
             self.assertTrue(memory[..., :8].isnan().all() and memory[..., dim + 8 :].isnan().all())
 
+    def test_the_drop_in_writes_to_a_view(self):
+        """Given an `out` whose last tokens are not the call's, as padding is, claim: the bits of a new output, and what
+        stands behind stays."""
+        case = CASES[0]
+        q, k, v, _ = batched(case, 2)
+        rows = fused(q, k, v)
+        for kernel in self.kernels:
+            named = dict(region=case[2], sparsity=0.5, layout="bnhd", kernel=kernel)
+            wanted = da.draft_attention(*rows, case[1], **named)
+            batch, tokens, heads, dim = wanted.shape
+            memory = torch.full((batch, tokens + 3, heads, dim), math.nan, dtype=wanted.dtype, device="cuda")
+            o = da.draft_attention(*rows, case[1], out=memory[:, :tokens], **named)
+            self.assertTrue(torch.equal(o, wanted) and memory[:, tokens:].isnan().all(), kernel)
+
     def test_refusals(self):
         case = CASES[0]
         q, k, v, _ = inputs(case)

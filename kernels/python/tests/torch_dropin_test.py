@@ -205,6 +205,27 @@ class DraftAttention(unittest.TestCase):
                 dense = da.draft_attention(q, k, v, grid, sparsity=0, region=region)
                 self.assertTrue(torch.equal(dense, da.block_attention(q, k, v, grid, None, region=region)))
 
+    def test_out(self):
+        """Given a view between NaN to write to, claim: it is returned with the bits of a new output, and the NaN stay."""
+        case = CASES[0]
+        q, k, v, _ = inputs(case, torch.float32)
+        for layout in ("bhnd", "bnhd"):
+            rows = laid(layout, q, k, v)
+            wanted = da.draft_attention(*rows, case[0], sparsity=0.5, layout=layout)
+            memory = torch.full((*wanted.shape[:-1], wanted.shape[-1] + 2), torch.nan)
+            out = memory[..., 1:-1]
+            self.assertIs(da.draft_attention(*rows, case[0], sparsity=0.5, layout=layout, out=out), out)
+            self.assertTrue(torch.equal(out, wanted) and memory[..., [0, -1]].isnan().all())
+            self.assertIs(da.block_attention(*rows, case[0], None, layout=layout, out=out), out)
+            self.assertFalse(torch.equal(out, wanted))  # dense
+        for out, message in (
+            (wanted[:, 1:], "out: wanted shape"),
+            (wanted.double(), "out: wanted torch.float32, found torch.float64"),
+            (rows[2], "out: wanted memory apart from v's, found an overlap"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                da.draft_attention(*rows, case[0], sparsity=0.5, layout=layout, out=out)
+
     def test_scale(self):
         """A sharp softmax ranks blocks of the head otherwise than a flat one; both are the truth's."""
         case = CASES[3]
