@@ -47,8 +47,8 @@ class FunctionalCalls(TorchFunctionMode):
         def outward(x: torch.Tensor) -> torch.Tensor:
             return x.transpose(-3, -2) if batched else x.transpose(-3, -2)[0]
 
-        def original(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **named: Any) -> torch.Tensor:
-            return inward(scaled_dot_product_attention(outward(q), outward(k), outward(v), **named))
+        def original(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **named: Any) -> torch.Tensor:
+            return inward(scaled_dot_product_attention(outward(query), outward(key), outward(value), **named))
 
         rows = (inward(x) for x in (query, key, value))
         return outward(self._handler(original, *rows, attn_mask=attn_mask, **options))

@@ -127,7 +127,8 @@ class InterceptedProcessor:
     """An attention processor that runs another one with its attention call replaced by `attend`. Made by `Installed`.
 
     attend(query, key, value, mask, options, dense) returns [batch, tokens, heads, head_dim], as dense() does. dense()
-    is the model's own call, options its other keyword arguments. If `attend` is None, nothing is replaced."""
+    is the model's own call, whose arguments may be replaced by name, options its other keyword arguments. If `attend` is
+    None, nothing is replaced."""
 
     _attention_backend = _forwarded("_attention_backend")  # written by set_attention_backend
     _parallel_config = _forwarded("_parallel_config")  # written by enable_parallelism
@@ -201,7 +202,7 @@ class InterceptedProcessor:
         **options: Any,
     ) -> torch.Tensor:
         """`attend` in place of the model's own call."""
-        dense = functools.partial(original, query, key, value, attn_mask=attn_mask, **options)
+        dense = functools.partial(original, query=query, key=key, value=value, attn_mask=attn_mask, **options)
         if self.attend is None:  # removed while a graph runs that was traced before
             return dense()
         return self.attend(query, key, value, attn_mask, options, dense)

@@ -19,8 +19,21 @@ from ._checks import autocast, refuse, require_strided
 from ._forward import InstalledForward
 from ._interception import Installed, PassHook
 from ._lookup import chosen_layers, hooked, unwrapped
+from ._parallel import exchanged, ulysses_of
 from ._steps import CountedSteps, PipelineSteps
-from ._tokens import Grid, TokenOrder, checked_spans, gathered_mask, joined, spans_text, token_order, valid_tokens
+from ._tokens import (
+    Grid,
+    PieceOrder,
+    TokenOrder,
+    checked_spans,
+    gathered_mask,
+    joined,
+    sequences_of,
+    shard_order,
+    spans_text,
+    token_order,
+    valid_tokens,
+)
 from .models import Adapter
 
 
@@ -49,7 +62,8 @@ class ModelCall:
 class AttentionCall:
     """One self-attention call of a forward pass, after QK-norm and RoPE. Tensors are [batch, tokens, heads, head_dim]:
     video tokens in (frame, row, column) order, then tokens of text and other conditions, then padding, whatever the
-    model's own order is; under autocast in its type."""
+    model's own order is; under autocast in its type. Under context parallelism they are all tokens of this process's
+    share of the heads."""
 
     model: ModelCall
     layer: int
@@ -80,12 +94,14 @@ class Watched:
         # last mask, batch and number of tokens with what they say.
         self._pass = threading.local()
         self._installed: dict[int, Installed | InstalledForward] = {}
+        self._layers = 0  # of the model
         self._token, self._handle = _traced_calls.new_token(), _traced_calls.handle_of(self)
         self._lost: dict[int, str] = {}
 
     def install(self, model: Any, layers: Iterable[int] | None) -> contextlib.ExitStack:
         """Intercepts the chosen blocks; closing the returned stack undoes that."""
         its = list(self._adapter.attentions(self._transformer))
+        self._layers = len(its)
         with contextlib.ExitStack() as undo:
             module = hooked(model, self._transformer)
             hooks = (
@@ -167,21 +183,74 @@ class Watched:
         value: torch.Tensor,
         mask: torch.Tensor | None,
         options: dict[str, Any],
-        dense: Callable[[], torch.Tensor],
+        dense: Callable[..., torch.Tensor],
     ) -> torch.Tensor:
-        model = getattr(self._pass, "call", None)
-        if model is None:
+        if getattr(self._pass, "call", None) is None:
             raise RuntimeError("draftattention: wanted a block's call by its transformer, found one on its own")
-        for name in ("dropout_p", "is_causal", "parallel_config"):  # parallel attention sees only a share of the tokens
+        for name in ("dropout_p", "is_causal"):
             if options.get(name):
                 raise refuse(name, "none", options[name])
+        config = options.get("parallel_config")
+        context = ulysses_of(config)
+        if context is None:
+            return self._attend_to_all(layer, query, key, value, mask, options, dense)
+        share = query.shape[1]
+
+        def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+            order = self._order_of_shards(layer, query.shape[1], share, context)
+            query, key, value = (order.gather(x) for x in (query, key, value))
+            self._require_mask_for_all(layer, mask, query, key)
+            own = functools.partial(dense, query=query, key=key, value=value, parallel_config=None)
+            return order.scatter(self._attend_to_all(layer, query, key, value, mask, options, own))
+
+        return exchanged(config, query, key, value, bool(options.get("enable_gqa")), attend)
+
+    def _order_of_shards(self, layer: int, tokens: int, share: int, context: Any) -> PieceOrder:
+        """From the order in which an exchange leaves tokens into the model's. Raises ValueError unless `share` of them are
+        this process's."""
+        spans, degree, rank = self._pass.spans, context.ulysses_degree, context._ulysses_local_rank
+        order = shard_order(spans, tokens, degree)
+        pieces = len(sequences_of(spans))
+        own = None if order is None else sum(order.lengths[rank * pieces : (rank + 1) * pieces])
+        if order is None or own != share:
+            wanted = f"shares of {spans_text(spans)}, which are split over {degree} processes, video and text each"
+            raise refuse(f"layer {layer}", wanted, f"{share} tokens of {tokens}")
+        return order
+
+    def _require_mask_for_all(
+        self, layer: int, mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor
+    ) -> None:
+        """Raises ValueError for padding in a model whose other layers diffusers would mask wrongly: it takes the mask's
+        order for that of the shards."""
+        _, valid = self._order_of(layer, mask, *query.shape[:2], key.shape[1])
+        moved = len(sequences_of(self._pass.spans)) > 1
+        if moved and min(valid) < query.shape[1] and len(self._installed) < self._layers:
+            raise refuse(
+                "layers",
+                f"all {self._layers} of a model with padding under context parallelism (diffusers masks other tokens)",
+                f"{len(self._installed)}",
+            )
+
+    def _attend_to_all(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        options: dict[str, Any],
+        dense: Callable[..., torch.Tensor],
+    ) -> torch.Tensor:
+        """With all tokens, in the model's order."""
         batch, tokens = query.shape[:2]
         order, valid = self._order_of(layer, mask, batch, tokens, key.shape[1])
         entry = self._pass.entries.get(layer, 0)
         self._pass.entries[layer] = entry + batch
         q, k, v = (order.gather(x) for x in autocast(query, key, value))
         scale, shared = options.get("scale"), bool(options.get("enable_gqa"))
-        call = AttentionCall(model, layer, q, k, v, valid, scale, shared, lambda: order.gather(dense()), entry)
+        call = AttentionCall(
+            self._pass.call, layer, q, k, v, valid, scale, shared, lambda: order.gather(dense()), entry
+        )
         return order.scatter(self._attend(call))
 
 

@@ -64,50 +64,82 @@ def spans_text(spans: Sequence[Span]) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenOrder:
-    """Moves tokens between a model's order and the kernels': video segments first, then everything else."""
+class PieceOrder:
+    """Moves tokens between two orders of the same pieces."""
 
-    segments: tuple[Grid, ...]
-    lengths: tuple[int, ...]  # tokens of each span, in the model's order
-    video: tuple[int, ...]  # numbers of the spans that are video
-
-    @property
-    def video_tokens(self) -> int:
-        return sum(self.lengths[span] for span in self.video)
-
-    @property
-    def _first(self) -> list[int]:
-        """The spans' numbers in the kernels' order."""
-        return [*self.video, *(span for span in range(len(self.lengths)) if span not in self.video)]
+    lengths: tuple[int, ...]  # tokens of each piece, in the order that gather() takes
+    wanted: tuple[int, ...]  # the pieces' numbers in the order that it gives
 
     @property
     def _same(self) -> bool:
-        return self._first == sorted(self._first)
+        return list(self.wanted) == sorted(self.wanted)
 
     def gather(self, x: torch.Tensor, dim: int = 1) -> torch.Tensor:
-        """The tokens of axis `dim` from the model's order into the kernels'; x itself where the two are one."""
+        """The tokens of axis `dim` in the wanted order; x itself where the two are one."""
         if self._same:
             return x
         pieces = x.split(self.lengths, dim)
-        return torch.cat([pieces[span] for span in self._first], dim)
+        return torch.cat([pieces[piece] for piece in self.wanted], dim)
 
     def scatter(self, x: torch.Tensor, dim: int = 1) -> torch.Tensor:
         """The inverse of gather."""
         if self._same:
             return x
-        pieces = x.split([self.lengths[span] for span in self._first], dim)
-        return torch.cat([pieces[self._first.index(span)] for span in range(len(self.lengths))], dim)
+        pieces = x.split([self.lengths[piece] for piece in self.wanted], dim)
+        return torch.cat([pieces[self.wanted.index(piece)] for piece in range(len(self.lengths))], dim)
 
 
-def token_order(spans: Sequence[Span], tokens: int) -> TokenOrder | None:
-    """The order of `tokens` tokens with these (checked) spans; None if there are more or fewer."""
+@dataclasses.dataclass(frozen=True)
+class TokenOrder(PieceOrder):
+    """Moves tokens between a model's order, whose pieces are spans, and the kernels': video segments first, then
+    everything else."""
+
+    segments: tuple[Grid, ...]
+    video_tokens: int
+
+
+def _lengths(spans: Sequence[Span], tokens: int) -> tuple[int, ...] | None:
+    """How many tokens each (checked) span has where all have `tokens`; None if they have more or fewer."""
     lengths = [0 if span is ... else math.prod(span) if isinstance(span, tuple) else span for span in spans]  # type: ignore[misc]
     rest = tokens - sum(lengths)
     if rest < 0 or (rest > 0 and ... not in spans):
         return None
-    lengths = [rest if span is ... else length for span, length in zip(spans, lengths)]
-    video = tuple(number for number, span in enumerate(spans) if isinstance(span, tuple))
-    return TokenOrder(tuple(spans[number] for number in video), tuple(lengths), video)  # type: ignore[misc]
+    return tuple(rest if span is ... else length for span, length in zip(spans, lengths))  # type: ignore[misc]
+
+
+def token_order(spans: Sequence[Span], tokens: int) -> TokenOrder | None:
+    """The order of `tokens` tokens with these (checked) spans; None if there are more or fewer."""
+    lengths = _lengths(spans, tokens)
+    if lengths is None:
+        return None
+    video = [number for number, span in enumerate(spans) if isinstance(span, tuple)]
+    others = [number for number in range(len(spans)) if number not in video]
+    segments = tuple(span for span in spans if isinstance(span, tuple))
+    return TokenOrder(lengths, (*video, *others), segments, sum(lengths[number] for number in video))
+
+
+def sequences_of(spans: Sequence[Span]) -> list[Sequence[Span]]:
+    """The sequences of tokens that a model splits over processes, each by itself: what an ellipsis stands for is one,
+    the spans before it and those behind it are others."""
+    if ... not in spans:
+        return [spans]
+    place = list(spans).index(...)
+    return [its for its in (spans[:place], spans[place : place + 1], spans[place + 1 :]) if its]
+
+
+def shard_order(spans: Sequence[Span], tokens: int, shards: int) -> PieceOrder | None:
+    """From the order of `tokens` tokens of shards, one behind another, each with its share of every sequence, into the
+    model's. Shares are those of torch.tensor_split. None if the spans have more or fewer tokens."""
+    lengths = _lengths(spans, tokens)
+    if lengths is None:
+        return None
+    sequences, shares, first = sequences_of(spans), [], 0
+    for sequence in sequences:
+        length = sum(lengths[first : first + len(sequence)])
+        first += len(sequence)
+        shares.append([length // shards + (shard < length % shards) for shard in range(shards)])
+    wanted = [shard * len(sequences) + sequence for sequence in range(len(sequences)) for shard in range(shards)]
+    return PieceOrder(tuple(share[shard] for shard in range(shards) for share in shares), tuple(wanted))
 
 
 def gathered_mask(mask: torch.Tensor | None, order: TokenOrder) -> torch.Tensor | None:

@@ -20,6 +20,7 @@ import draftattention
 from ._checks import number_of, refuse
 from ._dropin import require_draft_attention
 from ._installation import Installation, Interception
+from ._lookup import unwrapped
 from ._packing import Packing
 from ._passes import AttentionCall, ModelCall
 from .models import Adapter
@@ -31,8 +32,21 @@ __all__ = [
     "Interception",
     "ModelCall",
     "apply_draft_attention",
+    "context_parallel_plan",
     "intercept_self_attention",
 ]
+
+
+def context_parallel_plan(transformer: Any) -> dict[str, Any]:
+    """How enable_parallelism(cp_plan=) is to split a listed transformer's tokens: diffusers' own plan where it has one
+    (Wan, LTX-Video), this package's for HunyuanVideo, of which diffusers 0.42 has none. Raises ValueError for others."""
+    found, adapter = unwrapped(transformer)
+    plan = getattr(found, "_cp_plan", None)
+    if plan is None and adapter.plan is not None:
+        plan = adapter.plan(found)
+    if plan is None:
+        raise refuse("transformer", "one of a class with a plan for context parallelism", type(found).__name__)
+    return plan
 
 
 def intercept_self_attention(

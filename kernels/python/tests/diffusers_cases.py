@@ -40,12 +40,12 @@ class Case:
         )[0]
 
 
-def wan(boundary_ratio=None, head_dim=32):
-    """A Wan pipeline of 3 blocks of 2 heads; with a boundary ratio of two such transformers, as Wan 2.2's."""
+def wan(boundary_ratio=None, head_dim=32, heads=2):
+    """A Wan pipeline of 3 blocks; with a boundary ratio of two such transformers, as Wan 2.2's."""
     torch.manual_seed(0)
     first, second = (
         diffusers.WanTransformer3DModel(
-            num_attention_heads=2,
+            num_attention_heads=heads,
             attention_head_dim=head_dim,
             in_channels=4,
             out_channels=4,
@@ -68,13 +68,13 @@ def wan(boundary_ratio=None, head_dim=32):
     return Case(pipeline, {"prompt_embeds": numbers(1, 7, 16), "negative_prompt_embeds": numbers(1, 7, 16, seed=1)})
 
 
-def hunyuan(head_dim=32):
-    """A HunyuanVideo pipeline of 2 dual-stream and 2 single-stream blocks; VALID of its TEXT tokens are no padding."""
+def hunyuan(head_dim=32, heads=2, text=TEXT, valid=VALID):
+    """A HunyuanVideo pipeline of 2 dual-stream and 2 single-stream blocks; `valid` of its text tokens are no padding."""
     torch.manual_seed(0)
     model = diffusers.HunyuanVideoTransformer3DModel(
         in_channels=4,
         out_channels=4,
-        num_attention_heads=2,
+        num_attention_heads=heads,
         attention_head_dim=head_dim,
         num_layers=2,
         num_single_layers=2,
@@ -95,9 +95,9 @@ def hunyuan(head_dim=32):
     return Case(
         pipeline,
         {
-            "prompt_embeds": numbers(1, TEXT, 16),
+            "prompt_embeds": numbers(1, text, 16),
             "pooled_prompt_embeds": numbers(1, 8),
-            "prompt_attention_mask": text_mask([VALID]),
+            "prompt_attention_mask": text_mask([valid], text),
         },
     )
 
@@ -118,9 +118,9 @@ def processors(model):
     return [block.attn1.processor for block in model.blocks]
 
 
-def text_mask(valid):
-    """int64 [len(valid), TEXT]: 1 for each entry's first tokens."""
-    return (torch.arange(TEXT) < torch.tensor(valid)[:, None]).long()
+def text_mask(valid, text=TEXT):
+    """int64 [len(valid), text]: 1 for each entry's first tokens."""
+    return (torch.arange(text) < torch.tensor(valid)[:, None]).long()
 
 
 def hunyuan_pass(model, entries, valid):

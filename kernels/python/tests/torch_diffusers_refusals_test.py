@@ -157,7 +157,7 @@ class Refusals(unittest.TestCase):
         with apply_draft_attention(case.pipeline):
             for processor in case.transformer.attn_processors.values():
                 processor._parallel_config = "sharded"
-            with self.assertRaisesRegex(ValueError, "parallel_config: wanted none, found sharded"):
+            with self.assertRaisesRegex(ValueError, "parallel_config: wanted one of diffusers, or None, found sharded"):
                 case.run()
         with (
             apply_draft_attention(case.transformer, steps=1),

@@ -23,14 +23,16 @@ class Adapter:
                 by PyTorch's scaled_dot_product_attention
     spans       (transformer, a pass's arguments by name) -> what the tokens of its self-attention are, in order: the grid
                 (frames, height, width) of each segment of video, the number of tokens of text or another condition,
-                an ellipsis for as many as are left
+                an ellipsis for as many as are left. Under context parallelism what the ellipsis stands for is split by
+                itself, and so are all spans before it together, and all behind it
     guidance    "passes": classifier-free guidance is a second pass a step; "batch": it is in one pass, each batch's
                 first half unconditional; "embedded": the scale is an input of the model, true guidance a second pass
     latents, timestep   the names of these arguments of forward(). Steps are counted by the latter's changes
     given       a pipeline's current_timestep -> the timestep that it gives the transformer
     layers      config -> how many layers there are
     since       the versions of diffusers whose class it fits
-    functional  whether attention may be scaled_dot_product_attention; if not, it must be dispatch_attention_fn"""
+    functional  whether attention may be scaled_dot_product_attention; if not, it must be dispatch_attention_fn
+    plan        transformer -> diffusers' cp_plan, how context parallelism splits its tokens; None: diffusers' own, if any"""
 
     kind: type | str
     attentions: Callable[[Any], Sequence[Any]]
@@ -42,6 +44,7 @@ class Adapter:
     layers: Callable[[Mapping[str, Any]], int] = lambda config: config["num_layers"]
     since: str = ">=0.35"
     functional: bool = True
+    plan: Callable[[Any], dict[str, Any]] | None = None
 
     @property
     def name(self) -> str:
