@@ -222,7 +222,7 @@ class Watched:
     ) -> None:
         """Raises ValueError for padding in a model whose other layers diffusers would mask wrongly: it takes the mask's
         order for that of the shards."""
-        _, valid = self._order_of(layer, mask, *query.shape[:2], key.shape[1])
+        _, valid = self._order_of(layer, mask, query.shape[0], query.shape[1], key.shape[1])
         moved = len(sequences_of(self._pass.spans)) > 1
         if moved and min(valid) < query.shape[1] and len(self._installed) < self._layers:
             raise refuse(

@@ -175,6 +175,10 @@ def apply_draft_attention(
     model_or_pipeline may be wrapped (torch.compile without fullgraph, PEFT, DataParallel, FSDP), at any depth. Its
     copies (deepcopy, pickle, torch.save) have the model's own attention, and a RuntimeWarning says so.
 
+    Tokens may be shared out over processes by diffusers' enable_parallelism, before or after, with ulysses_degree
+    (ulysses_anything for numbers that it does not divide): each process then attends to all tokens with its share of the
+    heads, in dense steps by the model's own attention. Every process needs the same arguments here.
+
     A profile of PyTorch's has each sparse call under the name draft_attention.
 
     Inference only. Returns a DraftControl with counters; its remove(), or the end of a with block, undoes everything,
@@ -183,7 +187,7 @@ def apply_draft_attention(
     ValueError   at once for another model, unknown layers, arguments out of range, and attention that is intercepted
                  already; in the first step for anything that the sparse steps would refuse (a kernel that does not
                  support this device, gradients); in a forward pass for a mask that is more than padding after the text,
-                 parallel attention, and a pass that belongs to no run of the pipeline or whose step cannot be told
+                 tokens shared out in a ring, and a pass that belongs to no run of the pipeline or whose step cannot be told
     TypeError    in a forward pass, for latents or a timestep that are no tensors
     ImportError  for a diffusers version whose processors do not call dispatch_attention_fn"""
     dense_steps = number_of("dense_steps", "a share from 0 to 1", dense_steps, lambda share: 0.0 <= share <= 1.0)

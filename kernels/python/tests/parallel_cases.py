@@ -1,6 +1,7 @@
 """Several processes that run a tiny model under context parallelism, each case once: what the tests of it share. A case is
 a function of this file, which gives tensors and texts by name; run_ranks() starts the processes, this file again."""
 
+import dataclasses
 import datetime
 import os
 import pathlib
@@ -8,14 +9,22 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
+from unittest import mock
 
+import diffusers
+import diffusers_cases
+import draftattention
+import model_cases
 import torch
+from draftattention import _parallel, _passes, _tokens
+from draftattention.diffusers import apply_draft_attention, context_parallel_plan
 
 HEADS = 6  # which 2 and 3 processes share
 SPARSE = {"sparsity": 0.7, "region": (4, 4)}
 HALF = SPARSE | {"dense_steps": 0.5}
 STEPS = 2  # the second is sparse
-LIMIT_S = 150  # a process that waits for another one that is gone would wait for ever
+LIMIT_S = 300  # a process that waits for another one that is gone would wait for ever
 
 
 def run_ranks(names, ranks, device="cpu", limit_s=LIMIT_S):
@@ -143,8 +152,8 @@ def enabled_later(ranks):
         return {"draft": enable(case, ranks).run(STEPS)}
 
 
-def wrong_orders(ranks):
-    """Shards in the order of the exchange, and the last process's heads turned round."""
+def turned_heads(ranks):
+    """_parallel.exchanged, but the last process's heads are turned round."""
     exchanged = _parallel.exchanged
 
     def turned(config, query, key, value, enable_gqa, attend):
@@ -152,12 +161,18 @@ def wrong_orders(ranks):
         attend_turned = lambda *rows: attend(*rows).flip(2) if last else attend(*rows)
         return exchanged(config, query, key, value, enable_gqa, attend_turned)
 
+    return turned
+
+
+def wrong_orders(ranks):
+    """The last process's heads turned round, and shards in the order of the exchange."""
+
     def unsorted(*given):
         order = _tokens.shard_order(*given)
         return _tokens.PieceOrder(order.lengths, tuple(range(len(order.lengths))))
 
     found = {}
-    with mock.patch.object(_passes, "exchanged", turned):
+    with mock.patch.object(_passes, "exchanged", turned_heads(ranks)):
         found["heads"], _ = draft(enable(wan(), ranks))
     case = enable(hunyuan(), ranks)
     with mock.patch.object(_passes, "shard_order", unsorted):
@@ -205,15 +220,22 @@ def _with_gradients(case):
         case.transformer(latents, time, diffusers_cases.numbers(1, 7, 16).double())
 
 
+GPU_MAKERS = {
+    "wan": lambda: diffusers_cases.wan(head_dim=64, heads=HEADS),
+    "hunyuan": lambda: diffusers_cases.hunyuan(head_dim=64, heads=HEADS, text=12, valid=5),
+}
+
+
 def gpu_videos(ranks):
-    """In bfloat16, by the kernels."""
+    """In bfloat16, by the kernels: plain, with the last process's heads turned round, and compiled."""
     found = {}
-    for make in (diffusers_cases.wan, diffusers_cases.hunyuan):
-        case = make(head_dim=64, heads=HEADS, **({} if make is diffusers_cases.wan else {"text": 12, "valid": 5}))
-        case = enable(case.to("cuda", torch.bfloat16), ranks)  # not compiled yet: diffusers' hooks read signatures first
-        found[make.__name__], _ = draft(case, strict=True)
-        case.transformer.compile_repeated_blocks(fullgraph=True)
-        found[f"{make.__name__} compiled"], _ = draft(case, strict=True)
+    for name, make in GPU_MAKERS.items():
+        case = enable(make().to("cuda", torch.bfloat16), ranks)
+        found[f"{name} plain"], _ = draft(case, strict=True)
+        with mock.patch.object(_passes, "exchanged", turned_heads(ranks)):
+            found[f"{name} wrong"], _ = draft(case, strict=True)
+        case.transformer.compile_repeated_blocks(fullgraph=True)  # after a pass, as in compiled()
+        found[f"{name} compiled"], _ = draft(case, strict=True)
     return {name: video.cpu() for name, video in found.items()}
 
 
@@ -226,7 +248,7 @@ def _main(folder, device, ranks, names, rank):
         init_method=f"file://{folder}/store",
         rank=rank,
         world_size=ranks,
-        timeout=datetime.timedelta(seconds=60),
+        timeout=datetime.timedelta(seconds=120),
     )
     diffusers.utils.logging.set_verbosity_error()
     found = {name: globals()[name](ranks) for name in names.split(",")}
@@ -235,17 +257,6 @@ def _main(folder, device, ranks, names, rank):
     torch.distributed.destroy_process_group()
     os._exit(0)  # NCCL's threads need not be waited for
 
-
-import dataclasses
-import types
-from unittest import mock
-
-import diffusers
-import diffusers_cases
-import draftattention
-import model_cases
-from draftattention import _parallel, _passes, _tokens
-from draftattention.diffusers import apply_draft_attention, context_parallel_plan
 
 if __name__ == "__main__":
     _main(*sys.argv[1:])

@@ -16,7 +16,16 @@ from draftattention.diffusers import apply_draft_attention, context_parallel_pla
 from model_cases import CASES
 from parallel_cases import HEADS, SPARSE, STEPS, draft, run_ranks
 
-TWO = ("wan_videos", "hunyuan_videos", "odd_videos", "ltx_pass", "enabled_later", "wrong_orders", "compiled", "refusals")
+TWO = (
+    "wan_videos",
+    "hunyuan_videos",
+    "odd_videos",
+    "ltx_pass",
+    "enabled_later",
+    "wrong_orders",
+    "compiled",
+    "refusals",
+)
 
 
 THREE = ("wan_videos", "hunyuan_videos")
