@@ -91,9 +91,10 @@ def _number(cell, name):
 
 
 def pipelines(records):
-    """A Pipeline for each shape and GPU, the paper's shapes first."""
+    """A Pipeline for each shape and GPU, the paper's shapes first. Steps on several GPUs are no part of them."""
     found = {}
     cells = [cell for cell in rows(records.of("pipeline")) if cell.shape and cell.model and cell.steps]
+    cells = [cell for cell in cells if cell.part != "parallel"]
     for cell in cells:
         key = cell.shape, cell.gpu or "no GPU"
         if key not in found:

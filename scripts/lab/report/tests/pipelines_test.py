@@ -150,6 +150,24 @@ class Pipelines(Planted):
         steps = {each.gpu: each.videos["draft_90"].step_s for each in found if each.shape == "hunyuan_768p"}
         self.assertAlmostEqual(steps["Another"] / steps["NVIDIA Synthetic"], 5)
 
+    def test_steps_on_several_gpus_are_apart(self):
+        """Given steps of part "parallel", claim: they are in no video, and of a shape that has nothing else there is none."""
+        steps = [item for item in synthetic_pipelines.generate() if is_steps(item)]
+        several = [item | {"config": item["config"] | {"part": "parallel", "ranks": 2}} for item in steps]
+        several = [with_metrics(item, step_ms=1.0) for item in several]
+        self.items, kept = self.items + several, self.items
+        try:
+            rows = self.table(self.figure(), "pipelines")
+            alone = self.finding(
+                lambda loaded, _: pipelines(loaded),
+                lambda item: item if item["config"].get("part") == "parallel" else None,
+                KINDS,
+            )
+        finally:
+            self.items = kept
+        self.assertEqual(rows, self.table(self.figure(), "pipelines"))
+        self.assertEqual(alone, [])
+
     def test_turns_give_a_median(self):
         third = [
             with_metrics(item, step_ms=1e6) | {"config": item["config"] | {"turn": 3}}
