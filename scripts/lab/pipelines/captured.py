@@ -1,5 +1,5 @@
 """Captures one layer of a model at full size, with random weights, into a dump: the path of somebody who has the released
-ones, at the real grid. The dump is then `draftbench info`'s, `verify`'s and, with --device cuda, any study's.
+ones, at the real grid. The dump is then `draftbench inspect`'s, `verify`'s and, with --device cuda, any study's.
 
 Writes a record of what it took to FILE, part `capture` of experiment `pipeline`. Needs what lab.pipelines needs, and h5py.
 
@@ -20,7 +20,7 @@ def parse(arguments):
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  PYTHONPATH=scripts python3 -m lab.pipelines.captured --shape hunyuan_768p --out layer.h5 \\\n"
-        "    --records results/gpu/pipelines.jsonl\n  draftbench verify layer.h5 --kernel wgmma --blocks 4",
+        "    --records results/gpu/pipelines.jsonl\n  draftbench verify layer.h5 --kernel wgmma --heads 0 --blocks 4",
     )
     add = parser.add_argument
     add("--shape", default="hunyuan_768p", metavar="NAME", help="of lab.pipelines (default hunyuan_768p)")

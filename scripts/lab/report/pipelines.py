@@ -61,6 +61,7 @@ class Pipeline:
     videos: dict = field(default_factory=dict)  # configuration: Video
     parts: dict = field(default_factory=dict)  # text, vae, file: cell
     profiles: list = field(default_factory=list)  # cells
+    parallel: list = field(default_factory=list)  # cells of steps on config.ranks GPUs
     masks: object = None
     backends: object = None
 
@@ -79,9 +80,25 @@ class Pipeline:
             return None
         return above.whole_s / below.whole_s
 
-    def fastest_dense(self):
-        """The baseline whose video takes least; None without any."""
-        there = [name for name in DENSE if name in self.videos and self.videos[name].whole_s]
+    def several_gpus(self):
+        """A row for each configuration and number of GPUs that was timed on one GPU as well."""
+        found, steps = [], {}
+        for cell in self.parallel:
+            if _number(cell, "step_ms"):
+                key = cell.config.get("configuration"), cell.config.get("ranks")
+                steps.setdefault(key, []).append(cell)
+        median = lambda cells: statistics.median(cell.metrics["step_ms"] for cell in cells) / 1e3
+        for (name, ranks), cells in steps.items():
+            if ranks and ranks > 1 and (name, 1) in steps:
+                distance = max(cell.metrics.get("parallel_rel_l2", 0.0) for cell in cells)
+                times = {"one_s": median(steps[name, 1]), "all_s": median(cells)}
+                found.append({"pipeline": self, "name": name, "ranks": ranks, "distance": distance} | times)
+        return found
+
+    def fastest_dense(self, ending=""):
+        """The baseline whose video takes least, among those with this ending, such as "_compiled"; None without any."""
+        names = [name + ending for name in DENSE]
+        there = [name for name in names if name in self.videos and self.videos[name].whole_s]
         return min(there, key=lambda name: self.videos[name].whole_s, default=None)
 
 
@@ -91,9 +108,10 @@ def _number(cell, name):
 
 
 def pipelines(records):
-    """A Pipeline for each shape and GPU, the paper's shapes first. Steps on several GPUs are no part of them."""
+    """A Pipeline for each shape and GPU, the paper's shapes first. Steps on several GPUs are no part of its videos."""
     found = {}
     cells = [cell for cell in rows(records.of("pipeline")) if cell.shape and cell.model and cell.steps]
+    parallel = [cell for cell in cells if cell.part == "parallel"]
     cells = [cell for cell in cells if cell.part != "parallel"]
     for cell in cells:
         key = cell.shape, cell.gpu or "no GPU"
@@ -101,8 +119,10 @@ def pipelines(records):
             found[key] = Pipeline(cell.shape, cell.model, cell.resolution or "", key[1])
         _add(found[key], cell)
     for key, pipeline in found.items():
-        mine = [cell for cell in cells if (cell.shape, cell.gpu or "no GPU") == key]
-        pipeline.videos = _videos(pipeline, mine)
+        mine, several = (
+            [cell for cell in some if (cell.shape, cell.gpu or "no GPU") == key] for some in (cells, parallel)
+        )
+        pipeline.videos, pipeline.parallel = _videos(pipeline, mine), several
     known = [*reversed(PAPER_SHAPES)]
     place = lambda key: (known.index(key[0]) if key[0] in known else len(known), *key)
     return [found[key] for key in sorted(found, key=place)]

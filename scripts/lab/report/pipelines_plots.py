@@ -2,7 +2,7 @@
 
 from . import style
 
-MOST_PANELS, MOST_BARS = 3, 14
+MOST_PANELS, MOST_BARS = 3, 16
 
 
 def pictures(every, folder):
@@ -11,7 +11,7 @@ def pictures(every, folder):
     more, chosen = style.left_out(len(chosen), MOST_PANELS, "models"), chosen[:MOST_PANELS]
     if not chosen or not all(video.cell.drawable for pipeline in chosen for video in pipeline.videos.values()):
         return []
-    figure, axes = style.panels(1, len(chosen), 3.8)
+    figure, axes = style.panels(1, len(chosen), 4.4)
     handles = {}
     for axis, pipeline in zip(axes[0], chosen):
         videos = sorted((video for video in pipeline.videos.values() if video.parts), key=lambda video: -video.timed_s)
@@ -26,15 +26,23 @@ def pictures(every, folder):
             )
             bottom = 0.0
             for label, seconds, colour in stack:
-                axis.bar(place, seconds, 0.7, bottom=bottom, color=colour, label=label)
+                axis.barh(place, seconds, 0.7, left=bottom, color=colour, label=label)
                 bottom += seconds
-            style.above(axis, place, bottom, f"{bottom:.0f}", 7)
-        axis.set_xticks(range(len(videos)), [_tick(video) for video in videos], rotation=90, fontsize=7)
-        axis.grid(axis="x", visible=False)
+            axis.annotate(
+                f"{bottom:.0f}",
+                (bottom, place),
+                textcoords="offset points",
+                xytext=(3, 0),
+                verticalalignment="center",
+                fontsize=7,
+            )
+        axis.set_yticks(range(len(videos)), [_tick(video) for video in videos], fontsize=7)
+        axis.invert_yaxis()
+        axis.grid(axis="y", visible=False)
         axis.set_title(pipeline.name, loc="left", fontsize=9)
-        axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
+        axis.set_xlim(0, 1.12 * axis.get_xlim()[1])
+        axis.set_xlabel("one video (s)")
         style.collect(handles, axis)
-    axes[0][0].set_ylabel("one video (s)")
     style.legend_strip(figure, list(handles.values()), list(handles), 3)
     caption = (
         "A whole video by its parts, from timed steps, at full size with random weights; the first 25% of a sparse one's"

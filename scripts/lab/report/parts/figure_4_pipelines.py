@@ -87,7 +87,7 @@ PROFILE = {
 def judge(records, paper, plots):
     every = records.once(pipelines)
     videos = [(pipeline, video) for pipeline in every for video in pipeline.videos.values()]
-    facts = {"count": len(videos), "compared": [], "profiles": [], "complete": [], "backends": []}
+    facts = {"count": len(videos), "compared": [], "profiles": [], "complete": [], "several": [], "backends": []}
     if not videos:
         return Judged(NOT_TESTABLE, facts)
     compared = _compared(every, records, paper)
@@ -99,6 +99,7 @@ def judge(records, paper, plots):
         "errors": [row for row in compared if row["error"] is not None],
         "profiles": [_shares(pipeline, cell) for pipeline in every for cell in pipeline.profiles],
         "complete": [(pipeline, video) for pipeline, video in videos if video.complete_s and video.timed_s],
+        "several": [row for pipeline in every for row in pipeline.several_gpus()],
         "backends": [pipeline for pipeline in every if pipeline.backends],
         "baselines": BASELINES,
         "absent": sorted(
@@ -238,6 +239,6 @@ def _shares(pipeline, cell):
     whole = cell.metrics.get("profile_kernels_ms") or 0.0
     shares = {words: cell.metrics.get(f"profile_{name}_ms", 0.0) / whole for words, name in KINDS.items() if whole > 0}
     call = _one_call(cell)
-    copies = [one["kernel"] for one in call if one["class"] == "copies"]
-    name = cell.config.get("configuration")
-    return {"pipeline": pipeline, "name": name, "shares": shares, "kernels": len(call), "copies": len(copies)}
+    name, metrics = cell.config.get("configuration"), cell.metrics
+    times = {"call_ms": metrics.get("call_kernels_ms"), "copies_ms": metrics.get("call_copies_ms")}
+    return {"pipeline": pipeline, "name": name, "shares": shares, "kernels": len(call)} | times

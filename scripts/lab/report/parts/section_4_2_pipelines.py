@@ -4,10 +4,10 @@ from ..finding import CAVEAT, CONTRADICTED, NOT_TESTABLE, Judged
 from ..pipelines import BASELINES, FIGURE_SHAPES, pipelines, plain_name
 
 SPARSITY = 0.9
+BLOCKS = {"": "", "_compiled": "with compiled blocks "}  # of a configuration's name: words
 VARIANTS = {  # of the sparse configuration's name: (that of the dense one that is like it, words)
     "_8bit": ("", "8-bit attention in the sparse steps"),
     "_fp8": ("_fp8", "FP8 linear layers"),
-    "_compiled": ("_compiled", "compiled blocks"),
     "_8bit_compiled": ("_compiled", "8-bit attention in the sparse steps and compiled blocks"),
     "_fp8_compiled": ("_fp8_compiled", "FP8 linear layers and compiled blocks"),
     "_8bit_fp8_compiled": (
@@ -20,14 +20,17 @@ VARIANTS = {  # of the sparse configuration's name: (that of the dense one that 
 def judge(records, paper, plots):
     wanted, found, variants = paper.value("text_speedup_a100"), [], []
     for pipeline in records.once(pipelines):
-        baseline, name = pipeline.fastest_dense(), plain_name(SPARSITY)
-        if pipeline.shape not in FIGURE_SHAPES or baseline is None:
+        if pipeline.shape not in FIGURE_SHAPES:
             continue
-        if (speedup := pipeline.speedup(name, baseline)) is not None:
+        for ending, words in BLOCKS.items():  # sparse and dense alike
+            baseline, name = pipeline.fastest_dense(ending), plain_name(SPARSITY) + ending
+            if baseline is None or (speedup := pipeline.speedup(name, baseline)) is None:
+                continue
             own = pipeline.speedup(name, "dense_own")
             complete = pipeline.videos[name].complete_s is not None
-            row = {"pipeline": pipeline, "speedup": speedup, "own": own, "complete": complete}
-            found.append(row | {"baseline": BASELINES[baseline]})
+            row = {"pipeline": pipeline, "speedup": speedup, "own": own, "complete": complete, "blocks": words}
+            found.append(row | {"baseline": BASELINES[baseline.removesuffix(ending)]})
+        baseline, name = pipeline.fastest_dense(), plain_name(SPARSITY)
         for ending, (dense, words) in VARIANTS.items():
             if (speedup := pipeline.speedup(f"{name}{ending}", f"dense_ours{dense}")) is not None:
                 plain = pipeline.speedup(f"{name}{ending}", baseline)
