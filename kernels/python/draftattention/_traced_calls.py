@@ -93,8 +93,9 @@ def tracing(interception: Any) -> Iterator[TracedCalls]:
 
 
 def _operator(name: str, schema: str, mutates: Sequence[str] = ()) -> Any:
-    tags = [tag for tag in (getattr(torch._C.Tag, "cudagraph_unsafe", None),) if tag is not None]
-    return torch.library.custom_op(f"draftattention::{name}", mutates_args=mutates, schema=schema, tags=tags)
+    unsafe = getattr(torch._C.Tag, "cudagraph_unsafe", None)  # older versions have neither the tag nor the argument
+    tags = {} if unsafe is None else {"tags": [unsafe]}
+    return torch.library.custom_op(f"draftattention::{name}", mutates_args=mutates, schema=schema, **tags)
 
 
 @_operator(

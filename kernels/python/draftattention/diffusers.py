@@ -172,8 +172,9 @@ def apply_draft_attention(
     others             as in draft_attention. Text and other conditions are kept; where a model has several segments of
                        video, blocks are as packed_attention says
 
-    model_or_pipeline may be wrapped (torch.compile without fullgraph, PEFT, DataParallel, FSDP), at any depth. Its
-    copies (deepcopy, pickle, torch.save) have the model's own attention, and a RuntimeWarning says so.
+    model_or_pipeline may be wrapped (torch.compile, PEFT, DataParallel, FSDP), at any depth, and its blocks compiled: with
+    fullgraph for models that call dispatch_attention_fn. Its copies (deepcopy, pickle, torch.save) have the model's own
+    attention, and a RuntimeWarning says so.
 
     Tokens may be shared out over processes by diffusers' enable_parallelism, before or after, with ulysses_degree
     (ulysses_anything for numbers that it does not divide): each process then attends to all tokens with its share of the
