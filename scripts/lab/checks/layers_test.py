@@ -62,7 +62,7 @@ PACKAGES = {
     "capture": {"model"},
     "peers": set(),
     "videos": {"model"},
-    "pipelines": {"model"},
+    "pipelines": {"capture", "model"},
     "report": set(),
     "dataset": set(),
     "site": {"report", "dataset"},
