@@ -104,7 +104,7 @@ def meaning_of(field):
         return MEANINGS[field]
     if group in ("metrics", "arrays"):
         return METRICS.get(name, {}).get("label", "")
-    if group == "notes":
+    if field.startswith("notes."):
         return "a remark of the program that measured"
     return ""
 
