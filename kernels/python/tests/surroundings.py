@@ -1,9 +1,13 @@
 """For conftest.py, here and in scripts/: where the tests, and the programs that they start, find draftattention, qkv_dump
 and lab; and what CTest is told where all was skipped."""
 
+import contextlib
 import os
 import pathlib
 import sys
+
+with contextlib.suppress(ImportError):  # it replaces distutils, as PyTorch's inductor wants it, only if it comes first
+    import setuptools  # noqa: F401
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PATH = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]  # first: a build's draftattention
