@@ -103,6 +103,7 @@ Json input_of(const DumpInfo& info, const std::string& sha256, const HeadTask& t
   input["capture"] = task.capture->name;
   input["layer"] = task.capture->layer;
   input["step"] = task.capture->step;
+  input["timestep"] = task.capture->timestep;
   if (task.capture->steps) input["steps"] = *task.capture->steps;
   input["head"] = task.head;
   if (!task.capture->model_heads.empty()) input["model_head"] = task.capture->model_heads[task.head];

@@ -17,17 +17,19 @@ Json input_with_prompt(std::optional<std::string> prompt) {
   capture.name = "layer3_step7";
   capture.layer = 3;
   capture.step = 7;
+  capture.timestep = 0.25;
   capture.prompt = std::move(prompt);
   capture.model_heads = {4, 9};
   return input_of(info, "abc", {&capture, 1, 1});
 }
 
-// Claim: layer, step and head are the capture's, the head by both of its numbers.
+// Claim: layer, step, noise level and head are the capture's, the head by both of its numbers.
 TEST(InputOfAHead, NamesItsPlace) {
   const Json input = input_with_prompt({});
   EXPECT_EQ(input["dump"], "run.h5");
   EXPECT_EQ(input["layer"], 3);
   EXPECT_EQ(input["step"], 7);
+  EXPECT_EQ(input["timestep"], 0.25);
   EXPECT_EQ(input["head"], 1);
   EXPECT_EQ(input["model_head"], 9);
   EXPECT_EQ(input["grid"]["width"], 4);

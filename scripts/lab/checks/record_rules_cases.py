@@ -167,6 +167,8 @@ CASES = [
     without("input.grid.width", "input.grid.width"),
     *bad("input.model", 3),
     *bad("input.shift", "x"),
+    *good("input.timestep", None, 80, 0.5, -0.0, -1e308),
+    *bad("input.timestep", "80", True, [0.5], {}),
     # The config.
     *good("config.region", [1, 2**64 - 1]),
     *bad("config.region", [8], [8, 0], [8.0, 16], [8, 2**64], [8, 16, 1], "8x16"),

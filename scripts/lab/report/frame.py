@@ -22,7 +22,7 @@ TIMED = ("latency", "latency_sustained", "overhead", "peers")  # attention calls
 # Of the small video model, on one device.
 VIDEOS = ("video", "video_heads", "video_contrast", "video_feedback", "video_eight_bits", "video_time")
 OF_INPUT = ("model", "layer", "step", "steps", "layers", "heads", "head_dim", "text_tokens", "tokens", "clips")
-OF_INPUT += ("resolution", "shape", "data", "prompt")
+OF_INPUT += ("resolution", "shape", "data", "prompt", "timestep")
 OF_CONFIG = ("kernel", "order", "part", "element", "seed", "sparsity", "seconds", "method", "counting", "dense_steps")
 OF_CONFIG += ("operands", "quantising")
 OF_TIMING = ("median_ms", "p10_ms", "p90_ms", "tflops_kept", "samples_ms")

@@ -30,9 +30,9 @@ NETWORKS = {
     "output error, rule row less softmax, 95%": "rule",
     "output error, remainder less none, 95%": "remainder",
 }
-STEPS = {"network": "network", "step": "step", "heads": "heads", "delta, median": "delta", "recall: draft": "draft"}
-STEPS |= {"oracle": "oracle", "random": "random", "max pooling": "max", "output error of the draft": "error"}
-STEPS |= {"with remainder": "pooled"}
+STEPS = {"network": "network", "step": "step", "noise level": "level", "heads": "heads", "delta, median": "delta"}
+STEPS |= {"recall: draft": "draft", "oracle": "oracle", "random": "random", "max pooling": "max"}
+STEPS |= {"output error of the draft": "error", "with remainder": "pooled"}
 REGIONS = {"network": "network", "region": "region", "tokens": "tokens", "recall: draft": "draft", "oracle": "oracle"}
 REGIONS |= {"random": "random", "output error of the draft": "error"}
 
@@ -52,12 +52,14 @@ def judge(records, paper, plots):
         return Judged(NOT_TESTABLE, {"networks": []})
     cells = _cells(records, "policies")
     policies, language, regions = _policies(cells), _language(cells), _regions(_cells(records, "regions"))
+    steps = [row for model, cells in stills.groupby("model", sort=True) for row in _steps(model, cells)]
     facts = {
         "networks": own,
         "video": [one for one in found if "(video)" in one["network"]],
         "sparsity": PAPER_SPARSITY,
         "broken": sum(map(_violates, stills["metrics"])),
         "masks": len(stills),
+        "levels": _levels(steps),
         "leaders": _leaders(policies),
         "best_regions": _best_regions(regions),
         "left_out": left_out(stills, *BOUNDED),
@@ -72,9 +74,10 @@ def judge(records, paper, plots):
             NETWORKS,
         )
     ]
-    if steps := [row for model, cells in stills.groupby("model", sort=True) for row in _steps(model, cells)]:
+    if steps:
         caption = "The network's noise levels by step, from pure noise (0) downwards: means over the same heads."
-        tables.append(table_of("networks_steps", caption, pd.DataFrame(steps, dtype=object), STEPS))
+        known = {title: name for title, name in STEPS.items() if any(row[name] is not None for row in steps)}
+        tables.append(table_of("networks_steps", caption, pd.DataFrame(steps, dtype=object), known))
     if len(policies):
         caption = (
             f"Policies at {100 * PAPER_SPARSITY:g}% sparsity, sorted by what their output error (relative L2) is more than the"
@@ -172,9 +175,23 @@ def _steps(model, cells):
         means = {
             name: recall[key].mean() for name, key in zip(("draft", "oracle", "random", "max"), (DRAFT, *ENDS, MAX))
         }
-        found.append({"network": model, "step": step, "heads": len(recall[DRAFT]), **means})
+        levels = own["timestep"].dropna()  # records of earlier builds have none
+        level = levels.iloc[0] if len(levels) else None
+        found.append({"network": model, "step": step, "level": level, "heads": len(recall[DRAFT]), **means})
         found[-1]["delta"] = median_of(own[own["variant"] == DRAFT]["delta_scaled"])
         found[-1] |= {"error": error[DRAFT].mean(), "pooled": error[POOLED].mean() if POOLED in error else None}
+    return found
+
+
+def _levels(steps):
+    """By network, what its noise levels have from pure noise downwards; levels that records do not tell are steps."""
+    found = []
+    for network in sorted({row["network"] for row in steps}):
+        own = [row for row in steps if row["network"] == network]
+        one = {key: [row[key] for row in own] for key in ("step", "level", "draft", "oracle", "error", "pooled")}
+        one["falls"] = all(after["oracle"] < before["oracle"] for before, after in zip(own, own[1:]))
+        if len(own) > 1:
+            found.append({"network": network, **one})
     return found
 
 

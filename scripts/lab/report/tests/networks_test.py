@@ -99,11 +99,26 @@ class Networks(Planted):
         planted = study() + [
             one | {"input": one["input"] | {"step": 1, "capture": "step1"}} for one in study(draft=0.4, error=0.5)
         ]
-        tables = {table.name: table for table in self.found(planted).tables}
+        found = self.found(planted)
+        tables = {table.name: table for table in found.tables}
         self.assertEqual(
             [row[:3] for row in tables["networks_steps"].rows],
             [("a picture's network", step, HEADS) for step in (0, 1)],
         )
+        self.assertIn("in the steps 0, 1 from pure noise downwards, the draft keeps 61.5%, 41.5%", " ".join(found.why))
+        self.assertIn("The draft's output error is 0.315, 0.515, with a pooled", " ".join(found.why))
+        self.assertNotIn("broader", " ".join(found.why))  # the oracle keeps the same
+        # Records that tell the noise level.
+        for one in planted:
+            one["input"] = one["input"] | {"timestep": 80.0 if one["input"]["step"] == 0 else 0.5}
+            if one["config"]["policy"] == "oracle" and one["input"]["step"] == 1:
+                one["metrics"] = one["metrics"] | {"attention_recall": one["metrics"]["attention_recall"] - 0.1}
+        found = self.found(planted)
+        steps = next(table for table in found.tables if table.name == "networks_steps")
+        self.assertEqual(steps.columns[:3], ["network", "step", "noise level"])
+        self.assertEqual([row[1:3] for row in steps.rows], [(0, 80.0), (1, 0.5)])
+        self.assertIn("at the noise levels 80, 0.5, the draft keeps 61.5%, 41.5%", " ".join(found.why))
+        self.assertIn("with less noise attention is broader", " ".join(found.why))
 
     def test_videos_sections_do_not_see_them(self):
         """Negative control: on eight frames the same records are the video's."""
