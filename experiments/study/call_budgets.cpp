@@ -4,18 +4,23 @@
 
 namespace draft {
 
-std::vector<Index> cuts_of_scores(const std::vector<Matrix>& scores, Index kept) {
+std::vector<Index> cuts_of_scores(const std::vector<Matrix>& scores, Index kept, bool causal) {
   struct Block {
     double score;
     std::size_t head;
   };
   std::vector<Block> blocks;
+  std::vector<Index> cuts;
   for (std::size_t head = 0; head < scores.size(); ++head) {
-    for (const double score : scores[head].reshaped<Eigen::RowMajor>()) blocks.push_back({score, head});
+    const Matrix& own = scores[head];
+    for (Index row = 0; row < own.rows(); ++row) {
+      for (Index column = 0; column < (causal ? row : own.cols()); ++column) blocks.push_back({own(row, column), head});
+    }
+    cuts.push_back(causal ? own.rows() : 0);
+    kept -= cuts.back();
   }
   std::ranges::stable_sort(blocks, std::ranges::greater{}, &Block::score);
-  std::vector<Index> cuts(scores.size(), 0);
-  const auto count = std::min(blocks.size(), static_cast<std::size_t>(kept));
+  const auto count = std::min(blocks.size(), static_cast<std::size_t>(std::max<Index>(kept, 0)));
   for (std::size_t i = 0; i < count; ++i) ++cuts[blocks[i].head];
   return cuts;
 }
@@ -58,18 +63,19 @@ void CallBudgets::add(std::vector<CallLook> look) {
 void CallBudgets::find_cuts(Alike& alike) const {
   const PolicyRow& row = row_of(alike.cell.policy);
   const Index regions = alike.heads.at(0).regions;
+  const bool causal = alike.heads.at(0).causal;
   std::vector<Matrix> scores;
   for (CallLook& head : alike.heads) scores.push_back(std::move(head.scores));
   for (std::size_t s = 0; s < alike.sparsities.size(); ++s) {
     const double sparsity = alike.sparsities[s];
     if (row.heads == nullptr) {
-      const Index all = static_cast<Index>(scores.size()) * kept_count(sparsity, regions * regions);
-      alike.cuts.push_back(cuts_of_scores(scores, all));
+      const Index all = static_cast<Index>(scores.size()) * kept_count(sparsity, block_count(regions, causal));
+      alike.cuts.push_back(cuts_of_scores(scores, all, causal));
       continue;
     }
     std::vector<double> worths;
     for (const CallLook& head : alike.heads) worths.push_back(head.worths.at(s));
-    alike.cuts.push_back(row.heads->cuts(worths, regions, alike.heads.at(0).causal, sparsity));
+    alike.cuts.push_back(row.heads->cuts(worths, regions, causal, sparsity));
   }
 }
 

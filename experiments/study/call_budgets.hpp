@@ -10,8 +10,9 @@
 namespace draft {
 
 /// Of as many heads as there are matrices of scores, how many blocks each has among the `kept` largest of all. Of equal
-/// scores the earlier head's come first, and there the lower index.
-std::vector<Index> cuts_of_scores(const std::vector<Matrix>& scores, Index kept);
+/// scores the earlier head's come first, and there the lower index. Causal heads keep their diagonals first, even if
+/// these are more than `kept`, and then the largest scores below them.
+std::vector<Index> cuts_of_scores(const std::vector<Matrix>& scores, Index kept, bool causal);
 
 /// What policies find in one head of a call; an entry for each group of cells that differ in their sparsity alone.
 struct CallLook {

@@ -12,9 +12,34 @@ Index sum(const std::vector<Index>& cuts) { return std::accumulate(cuts.begin(),
 // By hand: the three largest of two heads' scores; of equal ones the earlier head's.
 TEST(CallBudgets, TakeTheLargestOfAllHeads) {
   const Matrix first{{0.9, 0.1}, {0.5, 0.5}}, second{{0.8, 0.2}, {0.6, 0.5}};
-  EXPECT_EQ(cuts_of_scores({first, second}, 3), (std::vector<Index>{1, 2}));
-  EXPECT_EQ(cuts_of_scores({first, second}, 5), (std::vector<Index>{3, 2}));
-  EXPECT_EQ(cuts_of_scores({first, second}, 8), (std::vector<Index>{4, 4}));
+  EXPECT_EQ(cuts_of_scores({first, second}, 3, false), (std::vector<Index>{1, 2}));
+  EXPECT_EQ(cuts_of_scores({first, second}, 5, false), (std::vector<Index>{3, 2}));
+  EXPECT_EQ(cuts_of_scores({first, second}, 8, false), (std::vector<Index>{4, 4}));
+}
+
+// By hand: two diagonals of three blocks, whatever their scores, and the largest of what is below them; what is above
+// counts for nothing. Negative control: without `causal` it does.
+TEST(CallBudgets, KeepTheDiagonalsOfCausalHeads) {
+  const Matrix first{{0.0, 9.0, 9.0}, {0.5, 0.0, 9.0}, {0.4, 0.3, 0.0}};
+  const Matrix second{{0.9, 9.0, 9.0}, {0.8, 0.9, 9.0}, {0.7, 0.1, 0.9}};
+  EXPECT_EQ(cuts_of_scores({first, second}, 8, true), (std::vector<Index>{3, 5}));
+  EXPECT_EQ(cuts_of_scores({first, second}, 10, true), (std::vector<Index>{5, 5}));
+  EXPECT_EQ(cuts_of_scores({first, second}, 2, true), (std::vector<Index>{3, 3}));
+  EXPECT_EQ(cuts_of_scores({first, second}, 99, true), (std::vector<Index>{6, 6}));
+  EXPECT_EQ(cuts_of_scores({first, second}, 10, false), (std::vector<Index>{3, 7}));
+}
+
+// Claim: a call of causal heads keeps the blocks of equal budgets, of those on and below the diagonal.
+TEST(CallBudgets, OfCausalHeadsAreOfBlocksOnAndBelowTheDiagonal) {
+  Cell cell{{Policy::oracle, {}, {}, {1, 8}, 0.6}, false};
+  cell.by_call = true;
+  CallBudgets budgets({cell});
+  for (int head = 0; head < 3; ++head) {
+    const Matrix mass = Matrix::Random(10, 10).cwiseAbs() * (head + 1);
+    budgets.add(
+        budgets.look([&](std::size_t) -> PolicyInput { return {.regions = 10, .causal = true, .mass = &mass}; }));
+  }
+  EXPECT_EQ(budgets.cut(0, 0) + budgets.cut(0, 1) + budgets.cut(0, 2), 3 * kept_count(0.6, 55));
 }
 
 // Claim: cells of several sparsities share scores, and each call's sum is the budget's.

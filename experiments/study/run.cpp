@@ -121,10 +121,9 @@ std::vector<StudyExperiment> causal_experiments(std::vector<StudyExperiment> exp
   std::size_t cells = 0;
   for (StudyExperiment& experiment : experiments) {
     std::erase_if(experiment.cells, [&](const Cell& cell) {
-      const PolicyRow& row = row_of(cell.policy);
-      const bool for_head = !cell.by_call || row.heads != nullptr;
-      if (!row.causal || !for_head) left_out.insert(to_string(cell.policy) + (for_head ? "" : " with --calls"));
-      return !row.causal || !for_head;
+      const bool is_causal = row_of(cell.policy).causal;
+      if (!is_causal) left_out.insert(to_string(cell.policy));
+      return !is_causal;
     });
     for (Cell& cell : experiment.cells) {
       if (row_of(cell.policy).layout == BlockLayout::raster && !options.regions.empty()) {

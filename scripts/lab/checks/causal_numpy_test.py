@@ -26,12 +26,17 @@ def softmax(logits):
 
 def kept(scores):
     """The diagonal and the largest of what is below it, as many as the sparsity leaves."""
-    mask = np.eye(REGIONS, dtype=bool)
-    below = np.argwhere(np.tri(REGIONS, k=-1, dtype=bool))
-    order = sorted(map(tuple, below), key=lambda block: -scores[block])
-    for block in order[: max(math.ceil((1 - SPARSITY) * BLOCKS - 1e-6) - REGIONS, 0)]:
-        mask[block] = True
-    return mask
+    return kept_of_call([scores])[0]
+
+
+def kept_of_call(scores, sparsity=SPARSITY):
+    """Masks of several heads, as many blocks as the sparsity leaves of each, the largest wherever they are."""
+    masks = [np.eye(REGIONS, dtype=bool) for _ in scores]
+    below = [(head, i, j) for head in range(len(scores)) for i in range(REGIONS) for j in range(i)]
+    order = sorted(below, key=lambda block: -scores[block[0]][block[1:]])
+    for head, i, j in order[: len(scores) * max(math.ceil((1 - sparsity) * BLOCKS - 1e-6) - REGIONS, 0)]:
+        masks[head][i, j] = True
+    return masks
 
 
 class Causal(unittest.TestCase):
@@ -59,6 +64,19 @@ class Causal(unittest.TestCase):
         os.remove(out)
         return found, done.stderr
 
+    def attention(self, head):
+        return softmax(np.where(LATER, -np.inf, self.q[head] @ self.k[0].T / DIM**0.5))
+
+    def scores(self, head):
+        """{policy: [regions, regions]} of those whose masks are held to them."""
+        every = np.arange(0, TOKENS, SIZE)
+        pooled = [np.stack([x[r == REGION_OF].mean(0) for r in range(REGIONS)]) for x in (self.q[head], self.k[0])]
+        map_logits = np.where(np.tri(REGIONS, dtype=bool), pooled[0] @ pooled[1].T / DIM**0.5, -np.inf)
+        return {
+            "draft": softmax(map_logits),
+            "oracle": np.add.reduceat(np.add.reduceat(self.attention(head), every, 0), every, 1),
+        }
+
     def test_masks_and_metrics_are_numpys(self):
         names = "draft,oracle,random,h2o,quest,xattention,minference,streaming_llm"
         found, _ = self.records(
@@ -78,18 +96,14 @@ class Causal(unittest.TestCase):
             head, policy = record["input"]["head"], record["config"]["policy"]
             self.assertTrue(record["input"]["causal"])
             mask = np.array([[letter == "1" for letter in row] for row in record["arrays"]["mask"]])
-            logits = self.q[head] @ self.k[0].T / DIM**0.5
-            p = softmax(np.where(LATER, -np.inf, logits))
-            mass = np.add.reduceat(np.add.reduceat(p, np.arange(0, TOKENS, SIZE), 0), np.arange(0, TOKENS, SIZE), 1)
-            pooled = [np.stack([x[r == REGION_OF].mean(0) for r in range(REGIONS)]) for x in (self.q[head], self.k[0])]
-            map_logits = np.where(np.tri(REGIONS, dtype=bool), pooled[0] @ pooled[1].T / DIM**0.5, -np.inf)
-            wanted = {"draft": softmax(map_logits), "oracle": mass}.get(policy)
-            if wanted is not None:
-                self.assertTrue(np.array_equal(mask, kept(wanted)), policy)
+            p, scores = self.attention(head), self.scores(head)
+            if policy in scores:
+                self.assertTrue(np.array_equal(mask, kept(scores[policy])), policy)
             self.assertFalse(np.triu(mask, 1).any())
             self.assertTrue(mask.diagonal().all())
             allowed = mask[REGION_OF][:, REGION_OF] & ~LATER
-            dense, sparse = p @ self.v[0], softmax(np.where(allowed, logits, -np.inf)) @ self.v[0]
+            share = p * allowed / (p * allowed).sum(axis=1, keepdims=True)
+            dense, sparse = p @ self.v[0], share @ self.v[0]
             metrics = record["metrics"]
             # Rounding: sums of 200 terms of order one.
             self.assertAlmostEqual(metrics["attention_recall"], (p * allowed).sum() / TOKENS, delta=1e-12)
@@ -130,6 +144,28 @@ class Causal(unittest.TestCase):
         # Blocks in token order are --region's: a text is a row of tokens.
         regions = {tuple(record["config"]["region"]) for record in found}
         self.assertEqual(regions, {(1, SIZE)})
+
+    def test_a_budget_over_all_heads_of_a_call(self):
+        """Both heads' diagonals, and the largest blocks below them; of the heads alone they are others."""
+        names, sparsity, differ = ("draft", "oracle"), 0.3, set()
+        found, said = self.records(
+            "policies", "--policy", ",".join(names), "--rule", "softmax", "--region", f"1x{SIZE}",
+            "--sparsity", f"{sparsity}", "--calls", "--masks",
+        )  # fmt: skip
+        self.assertNotIn("skipped", said)
+        found = [record for record in found if record["config"].get("budget") == "call"]
+        self.assertEqual(len(found), 2 * len(names))
+        heads = [self.scores(head) for head in range(2)]
+        for record in found:
+            head, policy = record["input"]["head"], record["config"]["policy"]
+            mask = np.array([[letter == "1" for letter in row] for row in record["arrays"]["mask"]])
+            wanted = kept_of_call([scores[policy] for scores in heads], sparsity)
+            self.assertEqual(sum(map(np.sum, wanted)), 2 * math.ceil((1 - sparsity) * BLOCKS - 1e-6))
+            self.assertTrue(np.array_equal(mask, wanted[head]), (policy, head))
+            self.assertEqual(record["metrics"]["kept_blocks"], wanted[head].sum())
+            if not np.array_equal(mask, kept_of_call([heads[head][policy]], sparsity)[0]):
+                differ.add(policy)
+        self.assertEqual(differ, set(names))
 
     def test_refusals_are_one_line(self):
         for arguments, words in (
