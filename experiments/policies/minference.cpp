@@ -3,7 +3,7 @@
 //         minference/ops/block_sparse_flash_attention.py: blocks of 64, 100 of them a row, a constant of the code;
 //         none of its configurations for language models has such heads.
 // Ours:   blocks are regions of 128, of which 50 are as much. At a budget these are the draft's masks by rule row. Its
-//         other two kinds of head, A-shape (streaming_llm's mask) and vertical-slash, are not here.
+//         other two kinds of head are streaming_llm's mask (A-shape) and vertical_slash.
 
 #include <algorithm>
 

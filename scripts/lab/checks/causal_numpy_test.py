@@ -10,6 +10,7 @@ import unittest
 import numpy as np
 from qkv_dump import DumpWriter, from_bfloat16_bits, to_bfloat16_bits
 
+from lab.checks.policies_numpy import vertical_slash_places
 from lab.checks.program import PROGRAM
 
 TOKENS, DIM, SIZE, SPARSITY = 200, 8, 16, 0.8
@@ -72,13 +73,15 @@ class Causal(unittest.TestCase):
         every = np.arange(0, TOKENS, SIZE)
         pooled = [np.stack([x[r == REGION_OF].mean(0) for r in range(REGIONS)]) for x in (self.q[head], self.k[0])]
         map_logits = np.where(np.tri(REGIONS, dtype=bool), pooled[0] @ pooled[1].T / DIM**0.5, -np.inf)
+        last = np.arange(TOKENS - 64, TOKENS)
         return {
             "draft": softmax(map_logits),
             "oracle": np.add.reduceat(np.add.reduceat(self.attention(head), every, 0), every, 1),
+            "vertical_slash": -vertical_slash_places(self.q[head] / DIM**0.5, self.k[0], last, REGION_OF, causal=True),
         }
 
     def test_masks_and_metrics_are_numpys(self):
-        names = "draft,oracle,random,h2o,quest,xattention,minference,streaming_llm"
+        names = "draft,oracle,random,h2o,quest,xattention,minference,vertical_slash,streaming_llm"
         found, _ = self.records(
             "policies",
             "--policy",

@@ -238,6 +238,33 @@ def minference_released(head):
     return by_budget(minference(head), lambda row: min(row, 50))
 
 
+def vertical_slash_places(q, k, queries, owner, causal=False):
+    """[n, n]: place of each block among the lines that pass through it, the line with the largest sum first. `q` is
+    scaled, `queries` are the tokens that are looked at, `owner` is the block of each token, in token order."""
+    tokens, n = np.arange(len(owner)), owner.max() + 1
+    apart = queries[:, None] - tokens[None, :]
+    logits = q[queries] @ k[tokens].T
+    weights = softmax(np.where(apart < 0, -np.inf, logits) if causal else logits)
+    lines = [(weights[:, key].sum(), tokens, np.full_like(tokens, key)) for key in tokens]
+    for distance_of_line in range(0 if causal else 1 - len(tokens), len(tokens)):
+        rows = tokens[max(distance_of_line, 0) : len(tokens) + min(distance_of_line, 0)]
+        lines.append((weights[apart == distance_of_line].sum(), rows, rows - distance_of_line))
+    places = np.full((n, n), np.inf)
+    for place, (_, rows, columns) in enumerate(sorted(lines, key=lambda line: -line[0])):
+        own = owner[rows], owner[columns]
+        places[own] = np.minimum(places[own], place)
+    return places
+
+
+def vertical_slash(head):
+    blocks = raster_blocks(head)
+    count = min(64, head.video)
+    queries = np.array([(2 * i + 1) * head.video // (2 * count) for i in range(count)])
+    owner = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
+    key = vertical_slash_places(head.scale * head.q, head.k, queries, owner)
+    return Ranking(blocks, key, by_row=False, exact=True)
+
+
 def likeness(x):
     """Mean cosine of all pairs of rows, of a row with itself too; -1 where a row is zero and has none."""
     length = np.sqrt((x**2).sum(axis=1))
@@ -481,6 +508,7 @@ POLICIES = {
     "xattention": (xattention, xattention_released),
     "quest": (quest, None),
     "minference": (minference, minference_released),
+    "vertical_slash": (vertical_slash, None),
     "sparge": (sparge, sparge_released),
     "nabla": (nabla, nabla_released),
     "sol_attn": (sol_attn, sol_attn_released),
