@@ -1,5 +1,6 @@
 """Paper, abstract: DraftAttention outperforms existing sparse attention. Every policy of `draftbench policies` on one scale."""
 
+import textwrap
 from dataclasses import replace
 from statistics import mean
 
@@ -292,7 +293,8 @@ def _draw_masks(cells, folder):
     for axis, cell in zip(axes.flat, cells):
         mask = np.array([[int(mark) for mark in row] for row in cell.arrays["mask"]])
         axis.imshow(mask, cmap=ListedColormap(["#FFFFFF", style.BLUE]), vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title(f"{cell.variant}\n{100 * cell.attention_recall:.0f}%", fontsize=7, loc="left")
+        title = textwrap.fill(cell.variant, 22)
+        axis.set_title(f"{title}\n{100 * cell.attention_recall:.0f}%", fontsize=7, loc="left")
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
