@@ -141,8 +141,7 @@ def attention(
     call on a GPU makes a cuBLAS handle. Raises ValueError for arguments that disagree or that the kernel does not
     support on this GPU, TypeError for an argument that is no tensor, RuntimeError for CUDA's errors."""
     if torch.compiler.is_compiling():
-        if out is not None:
-            raise _checks.refuse("out", "None in a compiled graph", "a tensor")
+        _checks.require_no_out_in_graphs(out)
         kept = [] if lists is None else [lists.columns, lists.counts, lists.order, lists.mask]
         options = {"region": region, "kernel_name": kernel, "region_order": region_order, "scale": scale}
         options |= {"enable_gqa": enable_gqa, "remainder": remainder}

@@ -136,6 +136,12 @@ def autocast(*tensors: Any) -> tuple[Any, ...]:
     return tuple(map(cast, tensors))
 
 
+def require_no_out_in_graphs(out: Any) -> None:
+    """Operators write to no tensor of the caller's."""
+    if out is not None:
+        raise refuse("out", "None in a compiled graph", "a tensor")
+
+
 def an_operator_in_graphs(function: _Function) -> _Function:
     """Where torch.compile or torch.export traces a graph, a call of the function is a call of the operator of its name
     (_operators.py). Autocast's casts come before it, since graphs run without autocast."""
@@ -144,8 +150,7 @@ def an_operator_in_graphs(function: _Function) -> _Function:
     def call(*args: Any, **named: Any) -> Any:
         if not torch.compiler.is_compiling():
             return function(*args, **named)
-        if named.pop("out", None) is not None:
-            raise refuse("out", "None in a compiled graph", "a tensor")
+        require_no_out_in_graphs(named.pop("out", None))
         given = autocast(*args)
         named = dict(zip(named, autocast(*named.values())))
         if "kernel" in named:

@@ -108,8 +108,9 @@ def attention(
     remainder: str | None = None,
 ) -> None:
     """softmax(scale * Q K^T) V over the kept video blocks and all text; q, k and v are [heads, tokens, head_dim], and
-    `out` is where each head's result goes, [tokens, head_dim] of any strides. `mask` is bool [heads, regions, regions]; None: every block. A row that keeps nothing is 0. The number of
-    k's and v's heads may be a divisor of q's: neighbouring heads of q then share one.
+    `out` is where each head's result goes, [tokens, head_dim] of any strides. `mask` is bool [heads, regions, regions];
+    None: every block. A row that keeps nothing is 0. The number of k's and v's heads may be a divisor of q's:
+    neighbouring heads of q then share one.
 
     remainder "pooled": each block that a row drops is one more key and value of the row's softmax, the means of its
     own, with the logarithm of its number of tokens added to the logit."""

@@ -138,7 +138,6 @@ class InterceptedProcessor:
     ):
         self.processor, self.attend = processor, attend
         self._names = _routed_names(processor, functional)
-        self._called = "scaled_dot_product_attention" if self._names is None else _NAME
         # All that a graph looks at: a value that differs from layer to layer would give each a graph of its own.
         self.acts, self.traceable = attend is not None, self._names is not None
         self._released: Callable[[], Any] = lambda: None
@@ -217,7 +216,8 @@ class InterceptedProcessor:
     def _unreached(self) -> RuntimeError:
         """The processor ran its own attention: refuse rather than be dense silently."""
         name = getattr(self.processor, "__qualname__", type(self.processor).__name__)
-        return RuntimeError(f"draftattention: wanted {self._called} called by {name}, found none")
+        called = "scaled_dot_product_attention" if self._names is None else _NAME
+        return RuntimeError(f"draftattention: wanted {called} called by {name}, found none")
 
 
 @functools.cache  # one class for all layers, since torch.compile recompiles for each class

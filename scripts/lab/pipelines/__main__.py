@@ -115,6 +115,14 @@ def plan_of(options):
     )
 
 
+def require_gpu(device):
+    """Raises Refused where it is cuda and PyTorch finds no GPU."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Refused(f"wanted a GPU, found none by PyTorch {torch.__version__}")
+
+
 def require_kernel(name, device):
     """Raises Refused for a kernel that draftattention does not know."""
     import draftattention
@@ -132,27 +140,20 @@ def run(options):
     try:
         require_offline()
         import diffusers
-        import torch
+        import torch  # noqa: F401
         import transformers  # noqa: F401
 
         from lab.pipelines import recorder as recording
         from lab.pipelines import sitting, stopwatch, table
-        from lab.shared.nvml import Nvml
         from lab.shared.record_file import read_all
-        from lab.shared.records import build_info, machine_info, open_records
     except ImportError as error:
         raise Refused(f"not installed: {error}") from error
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise Refused(f"wanted a GPU, found none by PyTorch {torch.__version__}")
+    require_gpu(options.device)
     plan = plan_of(options)
     require_kernel(options.kernel, options.device)
     diffusers.utils.logging.set_verbosity_error()
-    on_gpu = options.device == "cuda"
-    nvml = Nvml(torch.cuda.get_device_properties(0).uuid if on_gpu else "none")
-    machine = machine_info(nvml)
-    with open_records(options.out) as file:
-        done = sitting.Done.read(read_all(options.out), machine["gpu"])
-        recorder = recording.Recorder(file, machine, build_info(options.commit), nvml, options.device)
+    with recording.opened(options.out, options.device, options.commit) as recorder:
+        done = sitting.Done.read(read_all(options.out), recorder.gpu)
         say = lambda text: print(text, flush=True)
         try:
             status = sitting.Sitting(plan, recorder, stopwatch.Clock(options.device), done, time_left, say).run()

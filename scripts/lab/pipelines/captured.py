@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 
-from lab.pipelines.__main__ import require_offline
+from lab.pipelines.__main__ import require_gpu, require_offline
 from lab.shared.one_line_parser import OneLineParser, Refused, writes_stdout
 
 
@@ -72,12 +72,8 @@ def run(options):
     """The exit status. Raises Refused."""
     try:
         require_offline()
-        import torch
-
         from lab.pipelines import pieces, recorder, stopwatch
         from lab.pipelines.shapes import SHAPES
-        from lab.shared.nvml import Nvml
-        from lab.shared.records import build_info, machine_info, open_records
     except ImportError as error:
         raise Refused(f"not installed: {error}") from error
     shape = SHAPES.get(options.shape)
@@ -86,11 +82,8 @@ def run(options):
     layer = shape.layers // 2 if options.layer is None else options.layer
     if layer not in range(shape.layers):
         raise Refused(f"--layer: wanted a number from 0 to {shape.layers - 1}, found {layer}")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise Refused(f"wanted a GPU, found none by PyTorch {torch.__version__}")
-    nvml = Nvml(torch.cuda.get_device_properties(0).uuid if options.device == "cuda" else "none")
-    with open_records(options.records) as file:
-        written = recorder.Recorder(file, machine_info(nvml), build_info(options.commit), nvml, options.device)
+    require_gpu(options.device)
+    with recorder.opened(options.records, options.device, options.commit) as written:
         bench = pieces.Bench(shape, written, stopwatch.Clock(options.device), "auto")
         for name in capture(bench, layer, options.out):
             print(f"{options.out}: {name}")

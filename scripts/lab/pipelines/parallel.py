@@ -198,25 +198,20 @@ def run_rank(options, place):
     import torch
 
     from lab.pipelines import parallel_steps
-    from lab.pipelines.recorder import Recorder
+    from lab.pipelines.recorder import opened
     from lab.pipelines.stopwatch import Clock
-    from lab.shared.nvml import Nvml
-    from lab.shared.records import build_info, machine_info, open_records
 
     if count != options.ranks:
         raise Refused(f"--ranks: wanted the {count} processes that torchrun started, found {options.ranks}")
     shape, chosen = planned(options)
     require_kernel(options.kernel, options.device)
-    on_gpu = options.device == "cuda"
-    if on_gpu:
+    if options.device == "cuda":
         torch.cuda.set_device(local)
     diffusers.utils.logging.set_verbosity_error()
     with contextlib.ExitStack() as stack:
         recorder = None
         if rank == 0:
-            nvml = Nvml(torch.cuda.get_device_properties(local).uuid if on_gpu else "none")
-            file = stack.enter_context(open_records(options.out))
-            recorder = Recorder(file, machine_info(nvml), build_info(options.commit), nvml, options.device)
+            recorder = stack.enter_context(opened(options.out, options.device, options.commit, local))
         ranks = parallel_steps.Ranks(options.device, rank, count)
         bench = parallel_steps.ParallelBench(shape, recorder, Clock(options.device), options.kernel, ranks)
         say = lambda text: print(text, flush=True)

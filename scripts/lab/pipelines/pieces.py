@@ -239,8 +239,9 @@ class Bench:
         count = shape.dense_steps if configuration.is_draft else shape.steps
         pair = (dense, self.kernel_of(dense)), (configuration, self.kernel_of(configuration))
         self.linears(configuration.fp8)
-        with configurations.attending(configuration, self.pipeline, pair[1][1]):
-            self._compile(configuration)
+        if self.compiles(configuration):
+            with configurations.attending(configuration, self.pipeline, pair[1][1]):
+                self._compile(configuration)
         pipeline.peak_of(self.device)
         of = f"{shape.name}, {configuration.name}, {shape.steps} steps"
         video = whole.Video.load(path, of, self.device)

@@ -1,11 +1,13 @@
 """Records of experiment `pipeline`: what they say of a shape, and the file that they go to."""
 
+import contextlib
 import json
 
 import diffusers
 import torch
 
 from lab.shared import records
+from lab.shared.nvml import Nvml
 from lab.shared.timing import machine_of
 
 from . import pipeline, text
@@ -21,6 +23,10 @@ class Recorder:
         self._file, self._machine, self._build, self._nvml = file, machine, build, nvml
         self.device, self.path = torch.device(device), file.name
         self.heard = lambda record: None  # is told of each record
+
+    @property
+    def gpu(self):
+        return self._machine["gpu"]
 
     def state(self):
         return self._nvml.state()
@@ -43,6 +49,16 @@ class Recorder:
         self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
         self._file.flush()
         self.heard(record)
+
+
+@contextlib.contextmanager
+def opened(path, device, commit, gpu=0):
+    """A Recorder that appends to this file, for the machine as it is now. gpu: the number of the device's GPU. Raises
+    Refused."""
+    nvml = Nvml(torch.cuda.get_device_properties(gpu).uuid if device == "cuda" else "none")
+    machine = records.machine_info(nvml)
+    with records.open_records(path) as file:
+        yield Recorder(file, machine, records.build_info(commit), nvml, device)
 
 
 def name_of(element):

@@ -87,11 +87,10 @@ class Pipeline:
             if _number(cell, "step_ms"):
                 key = cell.config.get("configuration"), cell.config.get("ranks")
                 steps.setdefault(key, []).append(cell)
-        median = lambda cells: statistics.median(cell.metrics["step_ms"] for cell in cells) / 1e3
         for (name, ranks), cells in steps.items():
             if ranks and ranks > 1 and (name, 1) in steps:
                 distance = max(cell.metrics.get("parallel_rel_l2", 0.0) for cell in cells)
-                times = {"one_s": median(steps[name, 1]), "all_s": median(cells)}
+                times = {"one_s": _step_s(steps[name, 1]), "all_s": _step_s(cells)}
                 found.append({"pipeline": self, "name": name, "ranks": ranks, "distance": distance} | times)
         return found
 
@@ -105,6 +104,11 @@ class Pipeline:
 def _number(cell, name):
     value = cell.metrics.get(name)
     return value if value and value > 0 else None
+
+
+def _step_s(cells):
+    """The median step of cells that have one, in seconds."""
+    return statistics.median(_number(cell, "step_ms") / 1e3 for cell in cells)
 
 
 def pipelines(records):
@@ -146,9 +150,7 @@ def _videos(pipeline, cells):
             turns.setdefault(name, []).append(cell)
         elif cell.part == "complete" and name:
             complete[name] = cell
-    steps_s = {
-        name: statistics.median(_number(cell, "step_ms") / 1e3 for cell in group) for name, group in turns.items()
-    }
+    steps_s = {name: _step_s(group) for name, group in turns.items()}
     found = {}
     for name, group in turns.items():
         newest = max(group, key=lambda cell: cell.time)
