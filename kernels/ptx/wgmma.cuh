@@ -151,11 +151,13 @@ __device__ inline void multiply_e4m3(float (&sums)[68], const std::uint32_t (&a)
       : DRAFT_SUMS_64(sums), DRAFT_SUMS_4(sums, 64)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
 }
-/// Waits for all groups; then `sums` may be used and `left`, the A registers, may be overwritten.
+/// Waits until at most kOpen groups are still running; then `sums` may be used and `left`, the A registers, may be
+/// overwritten.
+template <int kOpen>
 __device__ inline void wait_for_products(float (&sums)[68], const std::uint32_t (&left)[4][4]) {
-  asm volatile("wgmma.wait_group.sync.aligned 0;"
+  asm volatile("wgmma.wait_group.sync.aligned %84;"
                : DRAFT_SUMS_64(sums), DRAFT_SUMS_4(sums, 64)
-               : DRAFT_LEFT_8(left, 0), DRAFT_LEFT_8(left, 2)
+               : DRAFT_LEFT_8(left, 0), DRAFT_LEFT_8(left, 2), "n"(kOpen)
                : "memory");
 }
 

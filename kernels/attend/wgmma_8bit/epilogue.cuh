@@ -19,6 +19,7 @@ struct RowPlaces {
 template <Element kElement, bool kRemainder>
 __device__ void EightBitConsumer<kElement, kRemainder>::finish(float (&o)[68], EightBitSoftmax& softmax, Slot slot) {
   const WorkTile& tile = state.tiles[slot.index];
+  const int lane = lane_of_warp();
   add_aside(o, softmax);
   const float total[2] = {o[64], o[66]};  // sums of P
   const float v_scale = call.operands.heads[tile.head].v_scale();
@@ -34,19 +35,18 @@ __device__ void EightBitConsumer<kElement, kRemainder>::finish(float (&o)[68], E
     const int token = lane % 4 == 0 ? place(first_row() + half * 8 + lane / 4) : -1;
     const float base2 = (half == 0 ? shift.x : shift.y) - EightBitSoftmax::kOffset;
     if (token >= 0) {
-      lse[token] =
-          fmaf(base2, static_cast<float>(kLn2), logf(total[half])) + terms->lse_term[first_row() + half * 8 + lane / 4];
+      lse[token] = fmaf(base2, static_cast<float>(kLn2), logf(total[half] / EightBitSoftmax::kMeanExcess)) +
+                   terms->lse_term[first_row() + half * 8 + lane / 4];
     }
   }
   // Through this warp's part of shared memory, so that a token's 256 bytes are written together. Chunks of 16 bytes are
   // permuted by the row, so that eight rows lie in different banks.
   __syncwarp();  // all lanes have read what was put aside
-  const std::uint32_t memory = shared_address(aside);
   const auto at = [](int row, int chunk) { return static_cast<std::uint32_t>(row * 256 + ((chunk ^ (row & 7)) << 4)); };
 #pragma unroll
   for (int c = 0; c < 8; ++c) {
     const float *left = o + 8 * c, upper = inverse[0], lower = inverse[1];
-    store_matrices(memory + at(lane % 16, 2 * c + lane / 16), pack<kElement>(left[0] * upper, left[1] * upper),
+    store_matrices(aside + at(lane % 16, 2 * c + lane / 16), pack<kElement>(left[0] * upper, left[1] * upper),
                    pack<kElement>(left[2] * lower, left[3] * lower), pack<kElement>(left[4] * upper, left[5] * upper),
                    pack<kElement>(left[6] * lower, left[7] * lower));
   }
@@ -56,8 +56,8 @@ __device__ void EightBitConsumer<kElement, kRemainder>::finish(float (&o)[68], E
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     const int row = 2 * i + lane / 16, chunk = lane % 16, token = place(first_row() + row);
-    const uint4 channels = *reinterpret_cast<const uint4*>(reinterpret_cast<const char*>(aside) + at(row, chunk));
-    if (token >= 0) *row_of(out + chunk, step, token) = channels;
+    const float4 channels = load_4(aside + at(row, chunk));  // bits of eight elements
+    if (token >= 0) *reinterpret_cast<float4*>(row_of(out + chunk, step, token)) = channels;
   }
   __syncwarp();  // all lanes have read before the next work tile puts something aside
   arrive_lanes(state.tile_empty[slot.index]);
@@ -66,6 +66,7 @@ __device__ void EightBitConsumer<kElement, kRemainder>::finish(float (&o)[68], E
 /// A work tile without a key: O is 0, the log-sum-exp -inf.
 template <Element kElement, bool kRemainder>
 __device__ void EightBitConsumer<kElement, kRemainder>::finish_empty(Slot slot) {
+  const int lane = lane_of_warp();
   const WorkTile& tile = state.tiles[slot.index];
   const RowPlaces place{tile.box, call.layout.width};
   uint4* const out = call.o + call.o_strides.offset(tile.head, 0) / 8;

@@ -8,10 +8,9 @@
 //           in either order; lists as write_lists makes them, or none for dense; pooled rows for a remainder, or none.
 // Costs:    4 * 128 * 128 * 128 operations for each kept block, at twice the rate of bf16. Scratch: 3 bytes a token and
 //           channel.
-// Numerics: operands.hpp; S exact in 32-bit integers, exponents in fp32; P in E4M3, with weights from 2^-17 of the
-// row's
-//           largest up; sums of P V for 4 blocks in the tensor cores, which keep 13 fraction bits, beyond that in fp32.
-//           A row without a key has output 0 and lse = -inf. Same input, same bits.
+// Numerics: operands.hpp; S exact in 32-bit integers; P in E4M3, straight from the logits (softmax.cuh), with weights
+//           from 2^-15 of the row's largest up; sums of P V for 8 blocks in the tensor cores, which keep 13 fraction
+//           bits, beyond that in fp32. A row without a key has output 0 and lse = -inf. Same input, same bits.
 
 #include <algorithm>
 #include <stdexcept>
@@ -59,10 +58,9 @@ __global__ void __launch_bounds__(kCtaThreads, 1) attend_8bit_kernel(const __gri
     if (warp == 1) schedule_tiles<false>(call, state, lane);
   } else {
     take_registers<kConsumerRegisters>();
-    auto* const aside = reinterpret_cast<float4*>(ring + Sizes::kStages * Sizes::kStageBytes) + (warp - 4) * 16 * 32;
+    const std::uint32_t aside = q_tiles + (2 + Sizes::kStages) * Sizes::kStageBytes + (warp - 4) * Sizes::kWarpSumBytes;
     const std::uint32_t zero = call.blocks < 0 ? 1 : 0;
-    EightBitConsumer<kElement, kRemainder>{call, state, q_tiles, aside, {warp / 4 - 1}, warp % 4, lane, zero, {}}
-        .consume();
+    EightBitConsumer<kElement, kRemainder>{call, state, q_tiles, aside, {warp / 4 - 1}, warp % 4, zero, {}}.consume();
   }
 #else
   __trap();  // never reached: attend_8bit() refuses other GPUs

@@ -14,9 +14,8 @@ using LeftOperand = std::uint32_t[4][4];
 /// 32 bytes further in every row: the next 32 channels of K, or places of V.
 __device__ constexpr std::uint64_t eight_bit_step(int index) { return index * 32 / kDescriptorUnit; }
 
-/// S = Q K^T of a warpgroup's 64 queries and 128 keys, biased (bias_sums).
-__device__ inline void start_scores(std::int32_t (&s)[64], const LeftOperand& q, std::uint64_t k, std::uint32_t zero) {
-  bias_sums(s, zero);
+/// S += Q K^T of a warpgroup's 64 queries and 128 keys.
+__device__ inline void start_scores(std::int32_t (&s)[64], const LeftOperand& q, std::uint64_t k) {
   begin_products();
 #pragma unroll
   for (int d = 0; d < 4; ++d) multiply_int8(s, q[d], k + eight_bit_step(d));
@@ -36,11 +35,12 @@ struct EightBitConsumer {
   const EightBitCall& call;
   EightBitState& state;
   std::uint32_t q_tiles;
-  float4* aside;  // this warp's 16 rows of O in fp32, of the blocks before `o`'s: [channel / 8][lane], 8 KiB
-  // A warpgroup has its turn until it has its exponents, so that the other one's products run during its exponentials.
-  // Products of both at once would take the tensor cores in turns, and then both would wait for exponentials at once.
+  // Address in shared memory of this warp's 16 rows of O in fp32, of the blocks before `o`'s: [channel / 8][lane]
+  // float4.
+  std::uint32_t aside;
+  // A warpgroup has its turn until its products are under way.
   TensorCoreOrder turns;
-  int warp, lane;      // warp: 0 to 3 within the warpgroup
+  int warp;            // 0 to 3 within the warpgroup
   std::uint32_t zero;  // bias_sums' 0
   StageRing<Sizes::kStages> ring;
   bool fresh, any_aside;  // o holds nothing yet; something was put aside
@@ -48,19 +48,28 @@ struct EightBitConsumer {
   float aside_total[2];  // sums of P that belong to `aside`
 
   /// The hardware's sums keep 13 fraction bits, so that after this many blocks they are put aside in fp32.
-  static constexpr int kBlocksInO = 4;
+  static constexpr int kBlocksInO = 8;
 
+  /// Read where it is needed: kept, it would take a register of the mainloop's.
+  __device__ static int lane_of_warp() {
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+  }
   __device__ int first_row() const { return turns.group * 64 + warp * 16; }
   __device__ std::uint64_t staged(int stage) const {
     return matrix_descriptor(q_tiles + (2 + stage) * Sizes::kStageBytes, 16, kEightRows);
   }
-  __device__ int next_tile() {
-    const int stage = ring.stage;
-    wait_for_phase(shared_address(&state.full[stage]), ring.parity);
+  /// The ring's next stage, which may not be full yet.
+  __device__ StageRing<Sizes::kStages> next_stage() {
+    const StageRing<Sizes::kStages> next = ring;
     ring.advance();
-    return stage;
+    return next;
   }
-  __device__ void free_tile(int stage) const { arrive_warp(state.empty[stage], lane); }
+  __device__ void wait_full(StageRing<Sizes::kStages> at) const {
+    wait_for_phase(shared_address(&state.full[at.stage]), at.parity);
+  }
+  __device__ void free_tile(int stage) const { arrive_warp(state.empty[stage], lane_of_warp()); }
 
   __device__ int count_at(Slot slot) const {
     wait_for_phase(shared_address(&state.tile_full[slot.index]), slot.parity);
@@ -69,6 +78,7 @@ struct EightBitConsumer {
 
   /// Waits for Q, loads this warp's rows and the factors of this thread's two into registers, and frees the tile.
   __device__ void load_queries(LeftOperand& q, float (&rows)[2], Slot slot) const {
+    const int lane = lane_of_warp();
     wait_for_phase(shared_address(&state.q_full[slot.index]), slot.parity);
     const std::uint32_t tile = q_tiles + slot.index * Sizes::kStageBytes;
 #pragma unroll
@@ -87,86 +97,97 @@ struct EightBitConsumer {
     return x;
   }
 
-  /// What a stage of K says of its rows. Only lane 0 reads it, because it is lane 0 that frees the stage afterwards.
-  __device__ EightBitState::Keys keys_of(int stage) const {
-    EightBitState::Keys keys{};
-    if (lane == 0) keys = state.keys[stage];
-    keys.step = __shfl_sync(0xffffffffU, keys.step, 0);
-    keys.keys = __shfl_sync(0xffffffffU, keys.keys, 0);
-    return keys;
-  }
-  /// A block's products become exponents. kFirst: it is the row's first block.
+  /// A block's products become codes of weights. kFirst: it is the row's first block.
   template <bool kFirst>
-  __device__ void exponents(std::int32_t (&s)[64], EightBitState::Keys keys, const WorkTile& tile,
-                            EightBitSoftmax& softmax) const {
+  __device__ void encode(EightBitSoftmax::Codes& codes, std::int32_t (&s)[64], EightBitState::Keys keys,
+                         const WorkTile& tile, EightBitSoftmax& softmax) const {
     if (kRemainder && keys.keys >= EightBitState::kPooled) {
       const int pooled = keys.keys - EightBitState::kPooled;
       const DroppedBlocks& dropped = call.dropped;
       const std::int64_t row = static_cast<std::int64_t>(tile.head) * call.regions + tile.row;
       const auto words = [](const uint4* bits) { return reinterpret_cast<const std::uint32_t*>(bits); };
-      softmax.pooled_exponents<kFirst>(
-          s, keys.step,
+      softmax.pooled_codes<kFirst>(
+          codes, s, keys.step,
           {words(dropped.bits + row * call.pooled_tiles + pooled), words(dropped.narrow_bits + pooled),
            words(dropped.low_bits + pooled), call.whole, call.narrow, call.low, dropped.ragged},
-          lane);
+          lane_of_warp());
     } else {
-      softmax.exponents<kFirst>(s, keys.step, keys.keys, lane);
+      softmax.codes<kFirst>(codes, s, keys.step, keys.keys, lane_of_warp());
     }
   }
 
-  /// The first block of a row: its S and its weights P.
-  __device__ void first_block(const LeftOperand& q, std::int32_t (&s)[64], LeftOperand& p, const WorkTile& tile,
-                              EightBitSoftmax& softmax) {
-    const int k_stage = next_tile();
-    const EightBitState::Keys keys = keys_of(k_stage);
+  /// The first S of a block row, when there is no P V of a previous block row beside it; returns what K's stage says.
+  __device__ EightBitState::Keys first_scores(const LeftOperand& q, std::int32_t (&s)[64]) {
+    bias_sums(s, zero);
+    const StageRing<Sizes::kStages> k = next_stage();
+    wait_full(k);
+    const EightBitState::Keys keys = state.keys[k.stage];
     turns.wait();
-    start_scores(s, q, staged(k_stage), zero);
-    wait_for_products<0>(s);
-    free_tile(k_stage);
-    exponents<true>(s, keys, tile, softmax);
+    start_scores(s, q, staged(k.stage));
     turns.arrive();
-    EightBitSoftmax::weigh(p, s);
-    fresh = true;
-    any_aside = false;
-    blocks_in_o = 0;
+    wait_for_products<0>(s);
+    free_tile(k.stage);
+    return keys;
   }
 
-  /// A later block: its S and its weights P, beside P V of the block before.
-  __device__ void next_block(const LeftOperand& q, std::int32_t (&s)[64], LeftOperand& p, float (&o)[68],
-                             const WorkTile& tile, EightBitSoftmax& softmax) {
-    const int k_stage = next_tile();
-    const EightBitState::Keys keys = keys_of(k_stage);
-    turns.wait();
-    start_scores(s, q, staged(k_stage), zero);
-    const int v_stage = next_tile();
-    start_outputs(o, p, staged(v_stage), fresh);
-    wait_for_products<1>(s);
-    free_tile(k_stage);
-    exponents<false>(s, keys, tile, softmax);
-    wait_for_products(o, p);
-    turns.arrive();
+  /// Waits for a P V, and makes `o` ready for the next.
+  __device__ void end_outputs(int v_stage, const LeftOperand& p, float (&o)[68], EightBitSoftmax& softmax) {
+    wait_for_products<0>(o, p);
     free_tile(v_stage);
     softmax.scale_down(o);
-    EightBitSoftmax::weigh(p, s);
     fresh = false;
     if (++blocks_in_o == kBlocksInO) put_aside(o, softmax);
   }
+  /// S of the block whose K is in `k`, and beside it P V of the block before, whose codes become P. Returns what K's
+  /// stage says; P V is then still under way.
+  __device__ EightBitState::Keys scores_beside_outputs(StageRing<Sizes::kStages> k, StageRing<Sizes::kStages> v,
+                                                       const LeftOperand& q, std::int32_t (&s)[64],
+                                                       const EightBitSoftmax::Codes& codes, LeftOperand& p,
+                                                       float (&o)[68]) {
+    bias_sums(s, zero);
+    wait_full(k);
+    const EightBitState::Keys keys = state.keys[k.stage];
+    turns.wait();
+    start_scores(s, q, staged(k.stage));
+    EightBitSoftmax::weigh(p, codes);
+    wait_full(v);
+    start_outputs(o, p, staged(v.stage), fresh);
+    turns.arrive();
+    wait_for_products<1>(s);
+    free_tile(k.stage);
+    return keys;
+  }
 
-  /// P V of a row's last block.
-  __device__ void last_outputs(const LeftOperand& p, float (&o)[68]) {
-    const int v_stage = next_tile();
-    start_outputs(o, p, staged(v_stage), fresh);
-    wait_for_products(o, p);
-    free_tile(v_stage);
+  /// P V of a row's last block, beside the first S of the next row if that has tiles (next_count > 0; else `q`, `rows`
+  /// and `s` are left alone). This V comes before that K in the ring. Returns what that K's stage says.
+  __device__ EightBitState::Keys last_outputs(int next_count, Slot next, LeftOperand& q, float (&rows)[2],
+                                              std::int32_t (&s)[64], const EightBitSoftmax::Codes& codes,
+                                              LeftOperand& p, float (&o)[68]) {
+    EightBitState::Keys keys{};
+    const StageRing<Sizes::kStages> v = next_stage();
+    // Each branch is complete: with a condition between a product and its wait, ptxas would serialize the products.
+    if (next_count > 0) {
+      load_queries(q, rows, next);
+      keys = scores_beside_outputs(next_stage(), v, q, s, codes, p, o);
+      wait_for_products<0>(o, p);
+    } else {
+      EightBitSoftmax::weigh(p, codes);
+      wait_full(v);
+      start_outputs(o, p, staged(v.stage), fresh);
+      wait_for_products<0>(o, p);
+    }
+    free_tile(v.stage);
+    return keys;
   }
 
   /// Adds to `o` what was put aside, if anything was.
   __device__ void add_aside(float (&o)[68], EightBitSoftmax& softmax) const {
     const float2 factor = softmax.take_factor();
     if (!any_aside) return;
+    const int lane = lane_of_warp();
 #pragma unroll
     for (int n = 0; n < 16; ++n) {
-      const float4 earlier = aside[n * 32 + lane];
+      const float4 earlier = load_4(aside + (n * 32 + lane) * 16);
       o[4 * n] = fmaf(earlier.x, factor.x, o[4 * n]);
       o[4 * n + 1] = fmaf(earlier.y, factor.x, o[4 * n + 1]);
       o[4 * n + 2] = fmaf(earlier.z, factor.y, o[4 * n + 2]);
@@ -178,8 +199,11 @@ struct EightBitConsumer {
   /// Puts `o` and what was there before aside.
   __device__ void put_aside(float (&o)[68], EightBitSoftmax& softmax) {
     add_aside(o, softmax);
+    const int lane = lane_of_warp();
 #pragma unroll
-    for (int n = 0; n < 16; ++n) aside[n * 32 + lane] = make_float4(o[4 * n], o[4 * n + 1], o[4 * n + 2], o[4 * n + 3]);
+    for (int n = 0; n < 16; ++n) {
+      store_4(aside + (n * 32 + lane) * 16, make_float4(o[4 * n], o[4 * n + 1], o[4 * n + 2], o[4 * n + 3]));
+    }
     aside_total[0] = o[64];
     aside_total[1] = o[66];
     any_aside = true;
@@ -197,21 +221,34 @@ struct EightBitConsumer {
     LeftOperand q, p;
     std::int32_t s[64];
     float o[68], rows[2];
-    for (int n = 0;; ++n) {
-      const Slot slot(n);
-      const int count = count_at(slot);
-      if (count < 0) break;
-      load_queries(q, rows, slot);
+    int n = 0, count = count_at(Slot(0));
+    while (count >= 0) {
+      load_queries(q, rows, Slot(n));
       if (count == 0) {
-        finish_empty(slot);
+        finish_empty(Slot(n));
+        count = count_at(Slot(++n));
         continue;
       }
-      const WorkTile& tile = state.tiles[slot.index];
-      EightBitSoftmax softmax(rows[0], rows[1]);
-      first_block(q, s, p, tile, softmax);
-      for (int j = 1; j < count; ++j) next_block(q, s, p, o, tile, softmax);
-      last_outputs(p, o);
-      finish(o, softmax, slot);
+      EightBitState::Keys keys = first_scores(q, s);
+      do {
+        const Slot slot(n);
+        const WorkTile& tile = state.tiles[slot.index];
+        EightBitSoftmax softmax(rows[0], rows[1]);
+        EightBitSoftmax::Codes codes;
+        fresh = true;
+        any_aside = false;
+        blocks_in_o = 0;
+        encode<true>(codes, s, keys, tile, softmax);
+        for (int j = 1; j < count; ++j) {
+          const StageRing<Sizes::kStages> k = next_stage(), v = next_stage();
+          keys = scores_beside_outputs(k, v, q, s, codes, p, o);
+          encode<false>(codes, s, keys, tile, softmax);
+          end_outputs(v.stage, p, o, softmax);
+        }
+        count = count_at(Slot(++n));
+        keys = last_outputs(count, Slot(n), q, rows, s, codes, p, o);
+        finish(o, softmax, slot);
+      } while (count > 0);
     }
     turns.end();
   }

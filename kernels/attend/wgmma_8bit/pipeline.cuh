@@ -47,8 +47,8 @@ struct EightBitSizes {
   static constexpr int kStageBytes = kOperandBytes + kOnesBytes;
   static_assert(kStageBytes == kQueryBytes);
   static constexpr int kStages = 7;
-  static constexpr int kSumBytes = kTileRows * kTileRows * 4;  // O in fp32
-  static constexpr int kSharedBytes = (2 + kStages) * kStageBytes + kSumBytes;
+  static constexpr int kWarpSumBytes = 16 * kTileSide * 4;  // a warp's rows of O in fp32
+  static constexpr int kSharedBytes = (2 + kStages) * kStageBytes + kConsumerWarps * kWarpSumBytes;
 };
 
 struct EightBitState {

@@ -2,9 +2,16 @@
 // The running softmax of a warpgroup's 64 rows of integer products with a block's 128 keys, biased, in the registers
 // that wgmma leaves them in: a thread holds parts of two rows, as in wgmma/softmax.cuh.
 //
-// Weights go to E4M3, whose numbers are 2^-9 to 448. They are 2^(x - shift + kOffset) for a base-2 logit x; the shift
-// is a maximum of the row so far, raised once a logit is more than kSlack above it. So no weight is above 448, and a
-// weight of 2^-17 of the row's largest is still above 0.
+// Weights are 2^(x - shift + kOffset) for a base-2 logit x, in E4M3. The bits of an E4M3 number, read as a whole
+// number, are a code: 8 times its exponent, and its mantissa. Between powers of two the code is linear in the number,
+// and so about 8 log2 of it. So a logit becomes a code by a multiplication and rounding, without an exponential (N.
+// Schraudolph, "A Fast, Compact Approximation of the Exponential Function", 1999, does so in 64 bits). A weight is then
+// (1 + f) 2^-f times what it should be, f in [0, 1) being the fraction of its logarithm: 1 to 1.062, kMeanExcess on
+// average. What all weights have in common cancels in O, since the sums are of the weights as they are; the log-sum-exp
+// gets it back.
+//
+// The shift is a maximum of the row so far, raised once a code is above 126, E4M3's largest number (127 is NaN): once a
+// logit is 0.8 above it. A weight of 2^-15 of the row's largest is still above 0.
 
 #include <cstdint>
 
@@ -23,51 +30,40 @@ class EightBitSoftmax {
     bool ragged;
   };
 
+  /// Codes of 64 weights, 16 bits each, in the order of their products.
+  using Codes = std::uint32_t[32];
+
   /// `upper`, `lower`: RowTerms' factors of this thread's two rows.
   __device__ EightBitSoftmax(float upper, float lower) : factor_{upper, lower} {}
 
-  /// A block's products become exponents of weights, floats in the same registers. Columns from `keys` on are no keys.
-  /// kFirst: it is the row's first block.
+  /// The codes of a block's weights, from its products. Columns from `keys` on are no keys: they get code 0, and -inf
+  /// in `s`. kFirst: it is the row's first block.
   template <bool kFirst>
-  __device__ void exponents(std::int32_t (&s)[64], float step, int keys, int lane) {
-    float(&x)[64] = as_floats(s);
+  __device__ void codes(Codes& to, std::int32_t (&s)[64], float step, int keys, int lane) {
     if (keys < kTileRows) {
 #pragma unroll
       for (int i = 0; i < 64; ++i) {
-        if (column(i, lane) >= keys) s[i] = INT32_MIN;
+        if (column(i, lane) >= keys) s[i] = __float_as_int(kMinusInfinity);
       }
     }
     const float factor[2] = {factor_[0] * step, factor_[1] * step};
-    const float top[2] = {unbiased(most(s, 0)) * factor[0], unbiased(most(s, 1)) * factor[1]};
     if constexpr (kFirst) {
-      float rise[2];
-      raise(top, rise);
+      raise({most(s, 0), most(s, 1)}, factor);
       begin();
-    }
-    // Later blocks first take the shift as it is, and mostly it stays: the maximum is found meanwhile.
-    const float offset[2] = {fmaf(-kIntegerBias, factor[0], kOffset - shift_[0]),
-                             fmaf(-kIntegerBias, factor[1], kOffset - shift_[1])};
-#pragma unroll
-    for (int i = 0; i < 64; ++i) x[i] = fmaf(__int_as_float(s[i]), factor[i / 2 % 2], offset[i / 2 % 2]);
-    if (keys < kTileRows) {
-#pragma unroll
-      for (int i = 0; i < 64; ++i) {
-        if (column(i, lane) >= keys) x[i] = kMinusInfinity;
-      }
-    }
-    if constexpr (!kFirst) {
-      if (exceeds(top)) {
-        float rise[2];
-        raise(top, rise);
-#pragma unroll
-        for (int i = 0; i < 64; ++i) x[i] -= rise[i / 2 % 2];
+      encode<true>(to, s, factor);
+    } else {
+      // The shift is first taken as it is, and mostly it stays.
+      encode<false>(to, s, factor);
+      if (needs_care(to, factor)) {
+        raise({most(s, 0), most(s, 1)}, factor);
+        encode<true>(to, s, factor);
       }
     }
   }
 
   /// The same for a tile of pooled rows.
   template <bool kFirst>
-  __device__ void pooled_exponents(std::int32_t (&s)[64], float step, const PooledTerms& terms, int lane) {
+  __device__ void pooled_codes(Codes& to, std::int32_t (&s)[64], float step, const PooledTerms& terms, int lane) {
     float(&x)[64] = as_floats(s);
     float top[2] = {kMinusInfinity, kMinusInfinity};
 #pragma unroll
@@ -86,28 +82,28 @@ class EightBitSoftmax {
         if ((narrow >> bit & 1) != 0) logit += terms.narrow;
         if ((low >> bit & 1) != 0) logit += terms.low;
         x[i] = (chosen >> bit & 1) != 0 ? logit : kMinusInfinity;
-        top[i / 2 % 2] = fmaxf(top[i / 2 % 2], x[i]);
+        top[i / 2 % 2] = maximum_or_nan(top[i / 2 % 2], x[i]);
       }
     }
-    if (kFirst || exceeds(top)) {
-      float rise[2];
-      raise(top, rise);
-    }
+    if (kFirst || __any_sync(0xffffffffU, !(top[0] <= shift_[0] + kSlack && top[1] <= shift_[1] + kSlack))) raise(top);
     if constexpr (kFirst) begin();
-      // Without any key so far the shift is -inf, and so is every logit.
+    // Without any key so far the shift is -inf, and so is every logit. NaN stays NaN.
+    const float offset[2] = {kTop - (shift_[0] < kLowest ? kLowest : shift_[0]),
+                             kTop - (shift_[1] < kLowest ? kLowest : shift_[1])};
 #pragma unroll
-    for (int i = 0; i < 64; ++i) x[i] += kOffset - fmaxf(shift_[i / 2 % 2], kLowest);
+    for (int i = 0; i < 64; ++i) x[i] = fminf(__saturatef((x[i] + offset[i / 2 % 2]) * kCode), kLargestCode);
+#pragma unroll
+    for (int i = 0; i < 32; ++i) to[i] = whole_numbers(x[2 * i], x[2 * i + 1]);
   }
 
-  /// Exponents become weights, in E4M3 and in the order of key_at_place().
-  __device__ static void weigh(std::uint32_t (&p)[4][4], std::int32_t (&s)[64]) {
-    const float(&x)[64] = as_floats(s);
+  /// Codes become bytes, in the order of key_at_place().
+  __device__ static void weigh(std::uint32_t (&p)[4][4], const Codes& codes) {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int at = 16 * k + i / 2 * 8 + i % 2 * 2;  // of the first of two columns, which are 8 columns apart
-        p[k][i] = pack_e4m3(exp2_fast(x[at]), exp2_fast(x[at + 1]), exp2_fast(x[at + 4]), exp2_fast(x[at + 5]));
+        const int at = 8 * k + i / 2 * 4 + i % 2;  // of two columns' codes; the next two of the row are 8 columns apart
+        p[k][i] = __byte_perm(codes[at], codes[at + 2], 0x6420);
       }
     }
   }
@@ -127,10 +123,29 @@ class EightBitSoftmax {
   }
   __device__ float2 shift() const { return make_float2(shift_[0], shift_[1]); }
 
-  static constexpr float kOffset = 7.0F, kSlack = 1.75F;  // 2^8.75 = 431
+  static constexpr float kOffset = 8.125F;             // log2 of the weight of a logit at the shift: code 121
+  static constexpr float kMeanExcess = 1.0406844905F;  // of (1 + f) 2^-f: 1 / (2 ln(2)^2)
 
  private:
   static constexpr float kLowest = -1.0e30F;  // a shift below all logits
+  static constexpr float kBias = 7.0F;        // of E4M3's exponents
+  static constexpr float kTop = kOffset + kBias;
+  // A code is computed as so many units of half precision's smallest number, 2^-24: to round it to a whole number is
+  // then to round to half precision, whose bits are the number.
+  static constexpr float kUnit = 0x1p-24F, kCode = 8.0F * kUnit;
+  static constexpr int kLargest = 126;
+  static constexpr float kLargestCode = kLargest * kUnit;
+  static constexpr float kSlack = kLargest / 8.0F - kTop;
+  // Up to this factor fp32's roundings move a code by 1.2 at most: kIntegerBias factor 2^-24 octaves for the offset,
+  // and a third of that for the maximum and the shift.
+  static constexpr float kLargeFactor = 0.15F;
+
+  /// The codes of two weights, each in 16 bits.
+  __device__ static std::uint32_t whole_numbers(float low, float high) {
+    std::uint32_t both;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+  }
 
   __device__ static float (&as_floats(std::int32_t (&s)[64]))[64] { return reinterpret_cast<float(&)[64]>(s); }
   /// The sum of products that a biased integer stands for.
@@ -153,21 +168,55 @@ class EightBitSoftmax {
     return max(__vimax3_s32(parts[0], parts[1], parts[2]), parts[3]);
   }
 
-  __device__ bool exceeds(const float (&top)[2]) const {
-    return __any_sync(0xffffffffU, top[0] > shift_[0] + kSlack || top[1] > shift_[1] + kSlack);
+  /// The codes of products at the current shift, those above the largest as they are unless `kCut`. NaN: 0.
+  template <bool kCut>
+  __device__ void encode(Codes& to, const std::int32_t (&s)[64], const float (&factor)[2]) const {
+    const float offset[2] = {fmaf(-kIntegerBias, factor[0], kTop - shift_[0]) * kCode,
+                             fmaf(-kIntegerBias, factor[1], kTop - shift_[1]) * kCode};
+    const float to_code[2] = {factor[0] * kCode, factor[1] * kCode};
+#pragma unroll
+    for (int i = 0; i < 32; ++i) {
+      float x[2];
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        x[j] = __saturatef(fmaf(__int_as_float(s[2 * i + j]), to_code[i % 2], offset[i % 2]));
+        if constexpr (kCut) x[j] = fminf(x[j], kLargestCode);
+      }
+      to[i] = whole_numbers(x[0], x[1]);
+    }
+  }
+  /// Whether a code is above the largest, or may be although it is not: a row's factor is large, or NaN.
+  __device__ static bool needs_care(const Codes& codes, const float (&factor)[2]) {
+    std::uint32_t most = codes[0];
+#pragma unroll
+    for (int i = 1; i < 31; i += 2) most = __vimax3_u16x2(most, codes[i], codes[i + 1]);
+    most = __vmaxu2(most, codes[31]);
+    const bool fine =
+        (most & 0xffffU) <= kLargest && most >> 16 <= kLargest && factor[0] < kLargeFactor && factor[1] < kLargeFactor;
+    return __any_sync(0xffffffffU, !fine);
   }
 
-  /// Raises the shift to the maximum of the row, of which `top` is this thread's part; `rise`: by how much.
-  __device__ void raise(const float (&top)[2], float (&rise)[2]) {
+  /// Raises the shift to the maximum of the row, of which `top` is this thread's part. From a NaN on the shift is NaN,
+  /// and so are O and the log-sum-exp: a code has none.
+  __device__ void raise(const float (&top)[2]) {
     rises_ = true;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float risen = fmaxf(shift_[half], quad_maximum(top[half]));
-      rise[half] = risen == kMinusInfinity ? 0.0F : risen - shift_[half];  // -inf: no key yet
-      shrink_[half] = exp2_fast(-rise[half]);
+      const float risen = maximum_or_nan(shift_[half], quad_maximum(top[half]));
+      const float rise = risen == kMinusInfinity ? 0.0F : risen - shift_[half];  // -inf: no key yet
+      const float shrink = exp2_fast(-rise);
+      shrink_[half] = shrink;
       shift_[half] = risen;
-      aside_[half] *= shrink_[half];
+      aside_[half] *= shrink;
     }
+  }
+  __device__ void raise(const int (&top)[2], const float (&factor)[2]) {
+    raise({unbiased(top[0]) * factor[0], unbiased(top[1]) * factor[1]});
+  }
+  __device__ static float maximum_or_nan(float x, float y) {
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(x), "f"(y));
+    return larger;
   }
   /// After the first block, which has no sums before it.
   __device__ void begin() {
