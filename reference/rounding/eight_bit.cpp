@@ -3,23 +3,22 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <limits>
 #include <numbers>
-
-#include "reference/exponential.hpp"
 
 namespace draft {
 namespace {
 
-constexpr double kFloat = 1.0 / (1 << 24);      // fp32's unit roundoff
-constexpr double kUnit = 1.0 / 16;              // E4M3's unit roundoff
-constexpr double kMeanSquare = 0.54;            // of the spacing of a floating-point format relative to its largest
-constexpr double kSubnormal = 1.0 / (1 << 17);  // half of E4M3's smallest spacing, relative to a row's largest p
-constexpr double kLost = 1.0 / (1 << 16);       // below this p may round to 0: twice that, for the logits' errors
-constexpr double kRelevant = 1.0 / (1 << 10);   // p whose logit's error counts when errors are large
-constexpr double kAddend = 1.0 / (1 << 13);     // most that a truncated sum loses of an addend, relative to the largest
-constexpr Index kStep = 32;                     // keys that are added at once; with the accumulator 33 addends
-constexpr Index kTile = 128, kFlushed = 4;      // keys of a tile at most; tiles between two additions to fp32
+constexpr double kFloat = 1.0 / (1 << 24);  // fp32's unit roundoff
+constexpr double kMeanSquare = 0.54;        // of the spacing of a floating-point format relative to its largest
+constexpr double kValueUnit = 1.0 / 16;     // E4M3's unit roundoff
+constexpr double kWeightUnit = 0.0799;      // largest relative error of a coded weight: 1 - 2^(-1/16) / kCodedMean
+constexpr double kWeightSquare = 9.87e-4;   // mean of its square
+constexpr double kWhole = 1.0 / (1 << 14);  // below this p's code may be less than 8, so that some of it is lost
+constexpr double kMostLost = kWhole / 2 * 1.045;  // most that is lost: all of p = 2^(1/16 - 15), whose code is 0
+constexpr double kRelevant = 1.0 / (1 << 10);     // p whose logit's error counts when errors are large
+constexpr double kAddend = 1.0 / (1 << 13);  // most that a truncated sum loses of an addend, relative to the largest
+constexpr Index kStep = 32;                  // keys that are added at once; with the accumulator 33 addends
+constexpr Index kTile = 128, kFlushed = 4;   // keys of a tile at most; tiles between two additions to fp32
 constexpr double kMostSums = kAddend * (kStep + 1) * (kFlushed * kTile / kStep);  // of a sum of positive numbers
 constexpr double kSumsRoom = 2.0;              // what sums may lose relative to the draws
 constexpr double kLeastSums = 1.0 / (1 << 9);  // of the row sums, for the lse
@@ -29,8 +28,8 @@ constexpr double kBlockSigmas = 4.0;    // of errors that a block shares, each a
 constexpr double kCoherent = 0.3;       // least error of the lse relative to no averaging at all; times 6: 1.8 sigma
 constexpr double kMostExponent = 60.0;  // e^60: any tolerance is larger than what it is capped with, and fits float
 constexpr Index kMostRows = 128;        // rows at a time: bounds the memory
-constexpr int kPhases = 6;              // shifts, over an octave, at which P's rounding is tried for the lse
-constexpr double kStale[EightBitHead::kDraws] = {0.0, 0.6, 1.2};  // octaves that shift is below the maximum
+constexpr int kPhases = 6;              // shifts, over the slack, at which P's rounding is tried for the lse
+constexpr double kStale[EightBitHead::kDraws] = {0.0, 0.3, 0.6};  // octaves that shift is below the maximum
 
 using FloatRows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
@@ -55,6 +54,13 @@ double common_error(const Eigen::ArrayBase<Row>& numbers) {
     largest = std::max(largest, std::abs((moved.round() - moved).mean()));
   }
   return std::min(0.5, largest * kLevels / (kLevels - 1.0));  // the worst level may be half way between two
+}
+
+/// What is lost of a weight 2^octaves times the largest of its row, as a share of it: what its code falls short of the
+/// mean, if that is below 8. No shift loses more than the maximum.
+double lost_share(double octaves) {
+  const double x = octaves + kWeightOffset;
+  return x < kLeastLog2Weight ? 1.0 - coded_weight(x) / (kCodedMean * std::exp2(x)) : 0.0;
 }
 
 constexpr int kLanes = 16;  // channels at a time
@@ -114,22 +120,6 @@ Matrix truncated_sums(const FloatRows& rounded, const FloatRows& v, const std::v
 }
 
 }  // namespace
-
-double to_e4m3(double x) {
-  const double size = std::abs(x);
-  double rounded;
-  if (size < 1.0 / 64) {
-    constexpr double kMagic = 1.5 * (std::int64_t{1} << 43);  // one unit in its last place: 2^-9
-    rounded = (size + kMagic) - kMagic;
-  } else {
-    constexpr int kDropped = 49;
-    const auto bits = std::bit_cast<std::uint64_t>(size);
-    const std::uint64_t odd = (bits >> kDropped) & 1;
-    const std::uint64_t half = (std::uint64_t{1} << (kDropped - 1)) - 1 + odd;
-    rounded = std::min(std::bit_cast<double>((bits + half) >> kDropped << kDropped), 448.0);
-  }
-  return std::isnan(x) ? x : std::copysign(rounded, x);
-}
 
 int value_exponent(const Matrix& v) {
   const double largest = v.size() == 0 ? 0.0 : v.cwiseAbs().maxCoeff();
@@ -248,20 +238,20 @@ struct EightBitHead::Work {
   Floats square;               // variance of p, from logits and from its own rounding
   Floats most;                 // largest error of p
   Vector random, random_v;     // sum of `square`, and times |v|^2
-  Vector lost, lost_v;         // sum of the P_j that may round to 0, and times |v_j|
+  Vector lost, lost_v;         // sum of what codes below 8 may lose of the P_j, and times |v_j|
   Vector spread, largest;      // sum of P_j s_j; largest s_j of a key that matters
   Vector largest_most, least;  // sum of `most`; least row sum relative to the exact one
   Matrix o;                    // of the rounded v
-  Vector drawn, drawn_most;    // square error of O in the draws but for the sums: mean, largest
-  Vector cut;                  // of the sums alone, largest
-  Vector lse_drawn, lse_cut;   // largest square errors of the lse, likewise
+  Vector drawn, drawn_most;    // square error of O in the draws but for the sums and what is lost: mean, largest
+  Vector cut, lost_drawn;      // of the sums alone, and of what is lost alone, largest
+  Vector lse_drawn, lse_cut;   // largest square errors of the lse without what is lost, and of the sums alone
   Vector common;               // nats, of q and of K: INT8's errors that all channels share
   Vector q_sum, q_common;      // of q
 
   void resize(Index rows, Index count) {
     for (Floats* weights : {&p, &square, &most}) weights->resize(rows, count);
     for (Vector* sums : {&step, &random, &random_v, &lost, &lost_v, &spread, &largest, &largest_most, &least, &drawn,
-                         &drawn_most, &cut, &lse_drawn, &lse_cut, &common, &q_sum, &q_common}) {
+                         &drawn_most, &cut, &lost_drawn, &lse_drawn, &lse_cut, &common, &q_sum, &q_common}) {
       sums->setZero(rows);
     }
   }
@@ -304,7 +294,7 @@ void EightBitHead::weigh(const Matrix& q, const Matrix& p, const Vector& total, 
   const Eigen::ArrayXd length = keys.length.array(), steps = keys.step[0].array(), sum = keys.sum.array();
   const Eigen::ArrayXd v_square = keys.v_length.array().square();
   const double longest_sum = count > 0 ? sum.maxCoeff() : 0.0;
-  Eigen::ArrayXd relative, normalised, square, spread, most, rounding, common;
+  Eigen::ArrayXd relative, octaves, normalised, square, spread, most, share, lost, common;
   for (Index r = 0; r < q.rows(); ++r) {
     const double step = int8_step(q.row(r).cwiseAbs().maxCoeff()), norm = q.row(r).norm();
     work.step[r] = step;
@@ -314,15 +304,20 @@ void EightBitHead::weigh(const Matrix& q, const Matrix& p, const Vector& total, 
              ((step * step + std::pow(8.0 * kFloat * norm, 2)) * length.square() +
               (norm * norm + dim * step * step / 12.0) * steps.square());
     spread = square.sqrt();
-    rounding = (kMeanSquare * kUnit * kUnit * relative.square()).max(kSubnormal * kSubnormal) / 3.0;
-    rounding = rounding.min(relative.square()) / std::pow(total[work.first + r], 2);
+    Index highest = 0;
+    relative.maxCoeff(&highest);
+    octaves = relative.log() / std::numbers::ln2;
+    const double of_highest = square[highest];
+    share = octaves - kSigmas / std::numbers::ln2 * (square + of_highest).sqrt().min(kMostExponent);
+    share = share.unaryExpr([](double x) { return lost_share(x); });
     // e^x - 1 by its first terms where x is small: Eigen's expm1 is slow.
     square = (square < 1e-4).select(square + 0.5 * square.square(), square.min(kMostExponent).exp() - 1.0);
-    square = normalised.square() * square + rounding;
+    square = normalised.square() * (square + kWeightSquare + share.square());
     work.random[r] = square.sum();
     work.random_v[r] = (square * v_square).sum();
-    work.lost[r] = (relative < kLost).select(normalised, 0.0).sum();
-    work.lost_v[r] = (relative < kLost).select(normalised * keys.v_length.array(), 0.0).sum();
+    lost = share * normalised;
+    work.lost[r] = lost.sum();
+    work.lost_v[r] = (lost * keys.v_length.array()).sum();
     work.spread[r] = (normalised * spread).sum();
     work.largest[r] = (relative >= kRelevant).select(spread, 0.0).maxCoeff();
     work.q_sum[r] = std::abs(q.row(r).sum());
@@ -332,18 +327,24 @@ void EightBitHead::weigh(const Matrix& q, const Matrix& p, const Vector& total, 
         std::log1p((normalised * ((common < 1e-4).select(common, common.min(kMostExponent).exp() - 1.0))).sum());
 
     for (int i = 0; i < kPhases; ++i) {
-      const double phase = std::exp2(7.0 + static_cast<double>(i) / kPhases);
-      const double sum_of_rounded = relative.unaryExpr([&](double x) { return to_e4m3(x * phase); }).sum();
-      const double error = sum_of_rounded / (phase * total[work.first + r]) - 1.0;
+      const double offset = kWeightOffset + kWeightSlack * i / kPhases, whole = kCodedMean * std::exp2(offset);
+      double sum_of_coded = 0.0;
+      for (Index j = 0; j < count; ++j) {
+        const double x = octaves[j] + offset;
+        sum_of_coded += x < kLeastLog2Weight ? whole * relative[j] : coded_weight(x);
+      }
+      const double error = sum_of_coded / (whole * total[work.first + r]) - 1.0;
       work.lse_drawn[r] = std::max(work.lse_drawn[r], error * error);
     }
 
     const double worst_steps = kSampleMean * (q.row(r).lpNorm<1>() / 2.0 + dim * step / 4.0);
     const double fp32 = kFloat * (16.0 + 8.0 * scale_ * norm * longest_sum);
     most = (scale_ * (step / 2.0 * sum + worst_steps * steps) + fp32).min(kMostExponent).exp();
-    const double subnormal = kSubnormal * most.maxCoeff() / total[work.first + r];
-    work.least[r] = (normalised / most * (1.0 - kUnit) - normalised.min(subnormal)).sum();
-    most = normalised * (most * (1.0 + kUnit) - 1.0) + (normalised * most).min(subnormal);
+    const double highest_most = most.maxCoeff();
+    lost = (normalised * most).min(kMostLost * highest_most / total[work.first + r]);
+    lost = (relative < kWhole * highest_most * most).select(lost, 0.0);
+    work.least[r] = (normalised / most * (1.0 - kWeightUnit) - lost.min(normalised)).sum();
+    most = normalised * (most * (1.0 + kWeightUnit) - 1.0) + lost;
     work.largest_most[r] = most.sum();
     work.p.row(r) = normalised.matrix().transpose().cast<float>();
     work.square.row(r) = square.matrix().transpose().cast<float>();
@@ -359,32 +360,46 @@ void EightBitHead::draw(int which, Work& work, const Vector& terms, const RowsTr
     numbers.row(r) = (work.q.row(r) / (work.step[r] > 0.0 ? work.step[r] : 1.0)).array().round().matrix().cast<float>();
   }
   Floats weights = numbers * work.keys.k[which].transpose(), rounded(weights.rows(), weights.cols());
-  Vector totals(weights.rows());
+  Floats lost = Floats::Zero(weights.rows(), weights.cols());
+  Vector totals(weights.rows()), lost_totals = Vector::Zero(weights.rows());
   const Vector& steps = work.keys.step[which];
+  const double offset = kWeightOffset + kStale[which];
   Eigen::ArrayXd row;
   for (Index r = 0; r < weights.rows(); ++r) {
     row = weights.row(r).transpose().cast<double>().array() * steps.array() * (work.step[r] * scale_);
     row.tail(terms.size()) += terms.array();
     const double highest = row.maxCoeff();
-    const double shift = highest - (7.0 + kStale[which]) * std::numbers::ln2;
-    row -= shift;
-    exponentiate(row.head(row.size()));
-    row = row.unaryExpr([](double x) { return to_e4m3(x); });
+    row = (row - highest) / std::numbers::ln2 + offset;
+    for (Index j = 0; j < row.size(); ++j) {
+      const double x = row[j];
+      row[j] = coded_weight(x);
+      if (!(x < kLeastLog2Weight)) continue;
+      const double whole = kCodedMean * std::exp2(x);
+      lost(r, j) = static_cast<float>(whole - row[j]);
+      lost_totals[r] += whole - row[j];
+    }
     const double total = row.sum();
     totals[r] = total;
     rounded.row(r) = row.matrix().transpose().cast<float>();
-    const double lse = shift + std::log(total) + scale_ * work.q.row(r).dot(mean_[which]);
+    const double lse = highest - offset * std::numbers::ln2 + std::log((total + lost_totals[r]) / kCodedMean) +
+                       scale_ * work.q.row(r).dot(mean_[which]);
     work.lse_drawn[r] = std::max(work.lse_drawn[r], std::pow(lse - truth.lse[work.first + r], 2));
     weights.row(r) =
         (row / total - work.p.row(r).transpose().cast<double>().array()).matrix().transpose().cast<float>();
   }
   const Matrix error = (weights * work.keys.v).cast<double>(), sums = truncated_sums(rounded, work.keys.v, work.steps);
+  Matrix lost_v = Matrix::Zero(error.rows(), error.cols());
+  if (lost_totals.maxCoeff() > 0.0) lost_v = (lost * work.keys.v).cast<double>();
   for (Index r = 0; r < weights.rows(); ++r) {
     const Index dim = error.cols();
-    const double total = sums(r, dim), square = error.row(r).squaredNorm();
+    const double total = sums(r, dim);
     const double cut = (sums.row(r).head(dim) / total - error.row(r) - work.o.row(r)).squaredNorm();
-    work.drawn[r] += square / kDraws;
-    work.drawn_most[r] = std::max(work.drawn_most[r], square);
+    // Had nothing been lost: o + whole = ((o + error) totals + lost_v) / (totals + lost_totals).
+    const Eigen::RowVectorXd whole =
+        (totals[r] * error.row(r) + lost_v.row(r) - lost_totals[r] * work.o.row(r)) / (totals[r] + lost_totals[r]);
+    work.drawn[r] += whole.squaredNorm() / kDraws;
+    work.drawn_most[r] = std::max(work.drawn_most[r], whole.squaredNorm());
+    work.lost_drawn[r] = std::max(work.lost_drawn[r], (error.row(r) - whole).squaredNorm());
     work.cut[r] = std::max(work.cut[r], cut);
     work.lse_cut[r] = std::max(work.lse_cut[r], std::pow(std::log(total / totals[r]), 2));
   }
@@ -420,11 +435,11 @@ void EightBitHead::finish(const Work& work, KernelFormat element, RowsTruth& tru
   for (Index r = 0; r < rows; ++r) {
     const Index at = work.first + r;
     const Eigen::RowVectorXd o = truth.o.row(at) / unit;
-    const double length = o.norm(), cap = longest_v * (1.0 + kUnit) + length;
+    const double length = o.norm(), cap = longest_v * (1.0 + kValueUnit) + length;
     const double independent =
         std::max(0.0, work.random_v[r] - 2.0 * o.dot(centre.row(r)) + work.random[r] * o.squaredNorm());
-    const double expected = std::sqrt(std::max(independent, work.drawn[r]) + work.cut[r] + v_part[r] * v_part[r] +
-                                      kMeanSquare * u * u / 3.0 * o.squaredNorm());
+    const double expected = std::sqrt(std::max(independent, work.drawn[r]) + work.cut[r] + work.lost_drawn[r] +
+                                      v_part[r] * v_part[r] + kMeanSquare * u * u / 3.0 * o.squaredNorm());
     truth.row_expected[at] = unit * std::min(expected, cap);
 
     const double largest = kSigmas * work.largest[r];
@@ -432,16 +447,18 @@ void EightBitHead::finish(const Work& work, KernelFormat element, RowsTruth& tru
     const double random = std::max(kSigmas * growth * std::sqrt(std::max(independent, work.drawn_most[r])),
                                    kBlockSigmas * std::sqrt(common[r]));
     const double sums = kSumsRoom * std::sqrt(work.cut[r]);
-    const double tolerance = random + sums + 1.25 * v_part[r] + work.lost_v[r] + work.lost[r] * length +
+    const double kept = 1.0 - std::min(work.lost[r], 1.0 - 1e-9);
+    const double tolerance = random + sums + 1.25 * v_part[r] + (work.lost_v[r] + work.lost[r] * length) / kept +
                              kFloat * (4.0 * std::sqrt(n) + 64.0) * weight.row(r).norm();
     truth.row_tolerance[at] = unit * (std::min(tolerance, cap) + 2.0 * u * length) + std::sqrt(dim) * smallest;
 
     const double least = std::max(work.least[r] * (1.0 - kMostSums), 1e-30), all = work.largest_most[r];
     const Eigen::ArrayXd bound =
         ((most.row(r) + most_sums.row(r) + (all + most_totals[r]) * weight.row(r)).array() / least +
-         (kUnit + kFloat * (n + 64.0)) * weight.row(r).array() + 1.0 / (1 << 10))
+         (kValueUnit + kFloat * (n + 64.0)) * weight.row(r).array() + 1.0 / (1 << 10))
             .transpose();
-    const Eigen::ArrayXd limit = (largest_v.array() * (1.0 + kUnit) + o.array().abs()).transpose() + 1.0 / (1 << 10);
+    const Eigen::ArrayXd limit =
+        (largest_v.array() * (1.0 + kValueUnit) + o.array().abs()).transpose() + 1.0 / (1 << 10);
     truth.o_bound.row(at) =
         (unit * ((1.0 + u) * bound.min(limit) + u * o.array().abs().transpose()) + smallest).matrix().transpose();
 
@@ -449,12 +466,11 @@ void EightBitHead::finish(const Work& work, KernelFormat element, RowsTruth& tru
     const double fp32 = kFloat * (64.0 + n + dim * mean_dot + 16.0 * scale_ * work.q.row(r).norm() * longest_k +
                                   4.0 * std::abs(truth.lse[at]));
     const double lse_square = std::max({work.random[r], work.lse_drawn[r], std::pow(kCoherent * work.spread[r], 2)});
-    const double lost = -std::log1p(-std::min(work.lost[r], 1.0 - 1e-9));
     const double worst = std::max(std::log1p(all), -std::log(std::max(work.least[r], 1e-30)));
     const double error = std::max(kSigmas * growth * std::sqrt(lse_square),
                                   work.common[r] + kSigmas / 2.0 * growth * std::sqrt(work.random[r]));
     const double sums_lse = std::min(kSumsRoom * std::sqrt(work.lse_cut[r]) + kLeastSums, -std::log1p(-kMostSums));
-    truth.lse_bound[at] = std::min(error + lost, worst) + sums_lse + fp32;
+    truth.lse_bound[at] = std::min(error - std::log(kept), worst) + sums_lse + fp32;
   }
 }
 

@@ -6,27 +6,33 @@
 //   K     minus a vector m (about the mean of all keys; softmax does not see it, the lse gets scale <q, m> back), then
 //         INT8 with one step for each block of keys: sk = max |k - m| / 127. A text block has as many tokens as a
 //         region that no edge cuts. Pooled rows: one step for 128 consecutive regions.
-//   P     2^(x - shift + 7) to the nearest E4M3, x in base 2. `shift` is the row's running maximum, or up to 1.75 less.
-//   sums  of the rounded P.
+//   P     coded_weight(x - shift + 8), x in base 2: about 2^(x - shift + 8) in E4M3. `shift` is the row's running
+//         maximum, or up to 0.625 less.
+//   sums  of these P. On average both are kCodedMean too large: O is not, and the lse gets ln kCodedMean less.
 //   V     E4M3 of v / 2^e, with one e for the head: value_exponent(). Pooled rows too.
 //   P V   and the row sums are added 32 keys at a time, in order: the 32 products and the accumulator are truncated
 //         toward zero to multiples of 2^(E - 13), E = floor(log2(the largest of them)). After every 4 blocks, of 128
 //         keys at most, the accumulators are added to fp32 and begin at 0.
 //   O     rounded once to the element type. Everything else is fp32.
 //
-// The error of a row of O, with normalised P, u = 2^-4 (E4M3), and p = P relative to the row's largest:
+// The error of a row of O, with normalised P, and p = P relative to the row's largest:
 //
 //   logits   Rounding errors are uniform and independent. Those of q_u and k_j give the logit, in nats, the variance
 //            s^2 = scale^2 (sq^2/12 |k_j - m|^2 + sk^2/12 |q_u|^2 + head_dim sq^2 sk^2 / 144), and at most
 //            D = scale (sq/2 |k_j - m|_1 + sk/2 |q_u|_1 + head_dim sq sk / 4). The error of O is the sum of
 //            P_j (e^x - 1) (v_j - o): to first order numerator and denominator cancel but for v_j - o. Its square is
 //            the sum of P_j^2 (e^(s^2) - 1) |v_j - o|^2 on average.
-//   P        likewise, with the variance max(0.54 u^2 p^2, 2^-34) / 3 of p, at most p^2: half of E4M3's spacing is
-//            between u p and u p / 2, the mean of its square 0.54 u^2 p^2; below p = 2^-13 it is 2^-17.
+//   P        likewise. A coded weight over its mean, kCodedMean 2^x, is r = (1 + f) 2^-f 2^d / kCodedMean, where d is
+//            what rounding to eighths moved, uniform to 1/16, and f one of eight eighths. r is between 0.9202 and
+//            1.0643; the mean of (r - 1)^2 is 9.87e-4: 3.6e-4 of f and (ln 2 / 8)^2 / 12 = 6.3e-4 of d.
+//   lost     Below p = 2^-14 codes are less than 8, and weights too small: p = 2^-14.5 loses a third, and from
+//            2^(1/16 - 15) on all is lost. That is known where p is: lost_share() of p, of a p that is smaller by six
+//            sigma of its logit less the largest one. The same share of p is a part of P's standard deviation.
 //   draws    Errors are not independent where keys are alike or correlate with values. So the errors of logits and P
 //            are also computed for three kernels: m the mean of all keys, of every other key, and of the rest;
-//            shift 0, 0.6 and 1.2 below the maximum. Their mean square stands in for the above where it is larger.
-//            What changes if their sums are truncated as the accumulators are is kept apart, for O and for the lse.
+//            shift 0, 0.3 and 0.6 below the maximum. Their mean square stands in for the above where it is larger.
+//            What is lost is kept apart, and so is what changes if sums are truncated as the accumulators are, for O
+//            and for the lse.
 //   channels INT8's errors are not independent either where a key is nearly constant over channels: e, in all of them,
 //            moves a logit by scale e |sum_c q_uc|, sk / 2 at most for e, where independent ones give about |q_u|. e
 //            is measured: the mean over channels of the error, at the worst of 8 levels added to the key. q likewise.
@@ -36,7 +42,8 @@
 //            far; with 33 addends a step, a key's P_j |v_j| counts 33 * 2^-13 for each step that remains until fp32,
 //            its own included. That is 2^-4 for the first of 16 steps and 2^-5 on average over equal keys. Numbers of
 //            few bits lose less: of equal p, 512 keys' row sums lose nothing.
-//   O        u of the element type, likewise 0.54 u^2 / 3.
+//   O        half of a floating-point format's spacing is between u |o| and u |o| / 2, u of the element type, the mean
+//            of its square 0.54 u^2; of an error of at most that it is a third.
 //
 // row_expected   the root of the sum of these squares.
 // row_tolerance  six times the part that is random (the largest of the draws in place of their mean; errors that all
@@ -44,26 +51,22 @@
 //                known, twice the sums' largest of the draws (as if they kept a bit less), and 2 u |O|. A uniform error
 //                is at most 1.7 of its sigma and a sum of many is nearly normal: 6 sigma are not met once in 10^8 rows,
 //                and there is room where the draws missed a correlation. Where s is large an error of 6 s changes a
-//                weight by e^(6s) - 1 and not 6 s: it is scaled by their ratio. To it comes what may be lost at once:
-//                P_j
-//                (|v_j| + |o|) of all p_j < 2^-16, which may round to 0.
-// o_bound        no more than D, u and so on allow; sk 1.25 times as large, since m may be a sample's mean.
+//                weight by e^(6s) - 1 and not 6 s: it is scaled by their ratio. To it comes what is lost: the sum of
+//                lost P_j (|v_j| + |o|) over what is left of the row.
+// o_bound        no more than D, r, E4M3's 2^-4 for V and so on allow; sk 1.25 times as large: m may be of a sample.
 // lse_bound      six sigma of the sum of P_j times the errors of logits and P, as above; or six times the error in the
-//                worst of the draws and of six more shifts over an octave (many equal p round alike); or 1.8 times the
-//                sum of P_j s (a single channel's rounding that all keys share is at most 1.7 sigma); or what
-//                all channels and keys share (sk 1.25 times as large) and three sigma; whichever is largest. Twice what
-//                the draws' sums lose and 2^-9; what may be lost; fp32. Never above what D, u and the sums allow.
+//                worst of the draws and of six more shifts (many equal p round alike); or 1.8 times the sum of P_j s (a
+//                single channel's rounding that all keys share is at most 1.7 sigma); or what all channels and keys
+//                share (sk 1.25 times as large) and three sigma; whichever is largest. Twice what the draws' sums lose
+//                and 2^-9; what is lost of P; fp32. Never above what D, r and the sums allow.
 // All are finite: an output is a mean of values, so no tolerance exceeds the largest |v_j| and |o| together.
 
 #include <vector>
 
+#include "reference/rounding/e4m3.hpp"
 #include "reference/rounding/kernel_error.hpp"
 
 namespace draft {
-
-/// Nearest number of E4M3: 4 significant bits, ties to even, smallest normal number 2^-6, spacing 2^-9 below, and 448
-/// in place of all that is larger. NaN stays NaN.
-double to_e4m3(double x);
 
 /// e of V's scale 2^e: floor(log2(root mean square)), or floor(log2(max |v|)) - 7 where max |v| > 448 * 2^e. 0 if V is
 /// 0.

@@ -66,6 +66,18 @@ EightBitKernel::EightBitKernel(const Problem& problem, RegionSize region, EightB
   }
 }
 
+/// The weight of that log2.
+double EightBitKernel::weight(double x) const {
+  switch (choices_.weights) {
+    case EightBitChoices::Weights::exact: return std::exp2(x);
+    case EightBitChoices::Weights::nearest:
+      return std::isnan(x) ? x : std::min(nearest(std::exp2(x), choices_.p_bits, -9), 448.0);
+    case EightBitChoices::Weights::coded: break;
+  }
+  const double step = std::ldexp(1.0, 1 - choices_.p_bits);  // octaves: fewer bits, fewer codes
+  return coded_weight(step * std::nearbyint(x / step));
+}
+
 void EightBitKernel::add_products(const Matrix& p, const Matrix& v, Matrix& sums) const {
   const Index dim = v.cols();
   if (!choices_.rounds_sums) {
@@ -102,11 +114,7 @@ void EightBitKernel::attend_block(const Matrix& k, const Matrix& v, const Vector
       rows.kept_sums.row(r) *= shrink;
       rows.shift[r] = highest;
     }
-    for (Index c = 0; c < p.cols(); ++c) {
-      const double weight = std::exp2(p(r, c) - rows.shift[r] + 7.0);
-      p(r, c) = choices_.rounds_p ? std::min(nearest(weight, choices_.p_bits, -9), 448.0) : weight;
-      if (std::isnan(weight)) p(r, c) = weight;
-    }
+    for (Index c = 0; c < p.cols(); ++c) p(r, c) = weight(p(r, c) - rows.shift[r] + choices_.offset);
   }
   for (Index first = 0; first < k.rows(); first += kStep) {
     const Index size = std::min(kStep, k.rows() - first);
@@ -155,7 +163,8 @@ Output EightBitKernel::rows(const BlockMask& mask, Index block, const PooledRows
       out.o.row(r) =
           out.o.row(r).unaryExpr([&](double x) { return nearest(x, choices_.element.bits, choices_.element.lowest); });
     }
-    out.lse[r] = (rows.shift[r] - 7.0 + std::log2(total)) * std::log(2.0);
+    out.lse[r] = (rows.shift[r] - choices_.offset + std::log2(total)) * std::log(2.0);
+    if (choices_.weights == EightBitChoices::Weights::coded) out.lse[r] -= std::log(kCodedMean);
     if (!choices_.forgets_mean) out.lse[r] += scale_ * exact_q_.row(first + r).dot(mean_);
   }
   return out;

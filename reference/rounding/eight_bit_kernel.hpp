@@ -8,21 +8,24 @@ namespace draft {
 
 /// What is rounded and how, and what a wrong kernel would do.
 struct EightBitChoices {
-  enum class Operands { exact, int8, e4m3 };  // E4M3: the largest becomes 448, steps for the same numbers as INT8's
+  enum class Operands { exact, int8, e4m3 };     // E4M3: the largest becomes 448, steps for the same numbers as INT8's
+  enum class Weights { exact, coded, nearest };  // nearest: 2^x to the nearest number of E4M3
 
   KernelFormat element = kBfloat16Format;  // of O
   Operands queries_and_keys = Operands::int8;
-  bool rounds_p = true, rounds_v = true;
+  Weights weights = Weights::coded;
+  bool rounds_v = true;
   bool rounds_sums = true;  // the addends of 32 keys and the accumulator are truncated
   bool rounds_o = true;
-  double slack = 1.75;  // octaves; the running maximum is raised only if it grew by more
-  Vector mean = {};     // m; empty: the mean of all keys
+  double slack = kWeightSlack;  // octaves; the running maximum is raised only if it grew by more
+  Vector mean = {};             // m; empty: the mean of all keys
 
-  Index tiles_in_sums = 4;    // before they are added to fp32
-  int p_bits = 4;             // significant bits of P, at most E4M3's 4
-  Index wrong_block = -1;     // of keys, in the order of key_blocks(); -1: none
-  double wrong_step = 1.0;    // its step in place of the right one, relative
-  bool forgets_mean = false;  // in the lse
+  Index tiles_in_sums = 4;        // before they are added to fp32
+  int p_bits = 4;                 // significant bits of P, at most E4M3's 4
+  double offset = kWeightOffset;  // log2 of the weight of a logit that is the shift
+  Index wrong_block = -1;         // of keys, in the order of key_blocks(); -1: none
+  double wrong_step = 1.0;        // its step in place of the right one, relative
+  bool forgets_mean = false;      // in the lse
 };
 
 class EightBitKernel {
@@ -38,6 +41,7 @@ class EightBitKernel {
   struct Rows;
   [[nodiscard]] Matrix quantised(const Matrix& rows) const;
   [[nodiscard]] Matrix rounded_v(const Matrix& v) const;
+  [[nodiscard]] double weight(double x) const;
   /// P V and the sums of P of at most 32 keys onto `sums`.
   void add_products(const Matrix& p, const Matrix& v, Matrix& sums) const;
   void attend_block(const Matrix& k, const Matrix& v, const Vector& terms, Rows& rows) const;

@@ -15,6 +15,7 @@ namespace draft {
 namespace {
 
 using Operands = EightBitChoices::Operands;
+using Weights = EightBitChoices::Weights;
 
 constexpr RegionSize kRegion{8, 8};
 constexpr Index kDim = 64;
@@ -88,16 +89,32 @@ Problem alike_queries() {
   return problem;
 }
 
-/// Token 5 holds 94 % of every row; 30,000 others are 13 nats below it and are all lost.
-Problem one_key() {
+/// Token 5's logit is so many octaves above those of 30,000 others, which are all about equal.
+Problem one_key_above(double octaves) {
   Problem problem = normal({1, 150, 200, 0});
   problem.q *= 0.01;
   problem.k *= 0.01;
   problem.q.col(0).setConstant(2.0);
   problem.k.col(0).setZero();
-  problem.k(5, 0) = 13.0 / 2.0 / problem.scale;
+  problem.k(5, 0) = octaves * std::log(2.0) / 2.0 / problem.scale;
   return problem;
 }
+
+/// The others are a sixteenth of every row, and are all lost.
+Problem one_key() { return one_key_above(18.75); }
+
+/// Their values have a mean, so that what is lost of them moves O.
+Problem values_beside_one_key(double octaves) {
+  Problem problem = one_key_above(octaves);
+  problem.v.array() += 3.0;
+  problem.v.row(5).array() -= 6.0;
+  return problem;
+}
+
+/// At 13.8 octaves nothing is lost, at 14.5 a third of them, at 15.2 all: they are 68%, 57% and 44% of a row.
+Problem kept_keys() { return values_beside_one_key(13.8); }
+Problem partly_lost_keys() { return values_beside_one_key(14.5); }
+Problem lost_keys() { return values_beside_one_key(15.2); }
 
 Problem diffuse() { return normal({1, 150, 200, 0}); }
 
@@ -147,6 +164,9 @@ const Case kCases[] = {{"normal", [] { return normal(); }},
                        {"alike_queries", alike_queries},
                        {"one_block", one_block},
                        {"one_key", one_key, kRegion, -1.0, 1},
+                       {"kept_keys", kept_keys, kRegion, -1.0, 1},
+                       {"partly_lost_keys", partly_lost_keys, kRegion, -1.0, 1},
+                       {"lost_keys", lost_keys, kRegion, -1.0, 1},
                        {"diffuse", diffuse, kRegion, -1.0, 1},
                        {"long_rows", long_rows, {8, 16}, -1.0, 1},
                        {"two_levels", two_levels},
@@ -221,7 +241,7 @@ TEST_P(EightBit, AKernelThatOnlyRoundsPasses) {
     for (const bool sample : {false, true}) {
       EightBitChoices choices;
       if (sample) choices.mean = sample_mean(call.problem);
-      choices.slack = sample ? 0.0 : 1.75;
+      choices.slack = sample ? 0.0 : kWeightSlack;
       const KernelError error = call.judge(choices, remainder);
       EXPECT_TRUE(error.fine()) << to_string(error);
       RecordProperty(std::string(remainder ? "remainder" : "none") + (sample ? "_sample" : ""), to_string(error));
@@ -324,6 +344,32 @@ TEST_F(EightBitMistakes, TwoBitsOfPAreSeen) {
   RecordProperty("error", to_string(error));
 }
 
+// 0.04 nats in every row.
+TEST_F(EightBitMistakes, AForgottenMeanOfCodedWeightsIsSeenInTheLse) {
+  const EightBitKernel kernel(call.problem, kRegion);
+  const KernelError error = call.judge([&](Index block) {
+    Output rows = kernel.rows(call.mask, block);
+    rows.lse.array() += std::log(kCodedMean);
+    return rows;
+  });
+  EXPECT_GT(error.lse_over_bound, 1.0) << to_string(error);
+}
+
+// Given keys that the rule keeps, or of which it loses a third, claim: a kernel that loses more of them, as weights
+// that are smaller by an octave are, is found in the lse and in single rows.
+TEST_F(EightBitMistakes, LosingMoreThanTheRuleDoesIsSeen) {
+  for (const Case& given :
+       {Case{"kept_keys", kept_keys, kRegion, -1.0, 1}, {"partly_lost_keys", partly_lost_keys, kRegion, -1.0, 1}}) {
+    const Call other(given);
+    EightBitChoices choices;
+    choices.offset = kWeightOffset - 1.0;
+    const KernelError error = other.judge(choices);
+    EXPECT_GT(error.lse_over_bound, 1.0) << given.name << ": " << to_string(error);
+    EXPECT_GT(error.row_over_tolerance, 1.0) << given.name << ": " << to_string(error);
+    RecordProperty(given.name, to_string(error));
+  }
+}
+
 TEST_F(EightBitMistakes, AWrongStepOfOneBlockIsSeen) {
   EightBitChoices choices;
   choices.wrong_block = 4;
@@ -400,29 +446,6 @@ TEST(EightBitKernel, PassesNaNOn) {
   EXPECT_FALSE(error.fine());
 }
 
-// Claim: to_e4m3 is the nearest of all 126 positive numbers of E4M3, the even one of two.
-TEST(EightBitNumbers, AreE4M3) {
-  std::vector<double> all;
-  for (int code = 0; code < 127; ++code) {
-    const int exponent = code >> 3, mantissa = code & 7;
-    all.push_back(exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10));
-  }
-  ASSERT_EQ(all.back(), 448.0);
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    EXPECT_EQ(to_e4m3(all[i]), all[i]);
-    EXPECT_EQ(to_e4m3(-all[i]), -all[i]);
-    if (i + 1 == all.size()) continue;
-    const double middle = (all[i] + all[i + 1]) / 2.0;
-    EXPECT_EQ(to_e4m3(middle), all[i + i % 2]);
-    EXPECT_EQ(to_e4m3(std::nextafter(middle, 0.0)), all[i]);
-    EXPECT_EQ(to_e4m3(std::nextafter(middle, 1e3)), all[i + 1]);
-  }
-  EXPECT_EQ(to_e4m3(1e6), 448.0);
-  EXPECT_EQ(to_e4m3(-std::numeric_limits<double>::infinity()), -448.0);
-  EXPECT_TRUE(std::isnan(to_e4m3(std::numeric_limits<double>::quiet_NaN())));
-  EXPECT_EQ(to_e4m3(1e-300), 0.0);
-}
-
 TEST(EightBitNumbers, ValuesAreScaledByTheirSize) {
   EXPECT_EQ(value_exponent(Matrix::Zero(3, 4)), 0);
   EXPECT_EQ(value_exponent(Matrix::Constant(3, 4, -1.5)), 0);
@@ -430,35 +453,45 @@ TEST(EightBitNumbers, ValuesAreScaledByTheirSize) {
   Matrix outlier = Matrix::Constant(1000, 1000, 1.0);
   outlier(0, 0) = 500.0;  // above 448 * 2^0: 2^8 <= 500, so 2^1 is the scale
   EXPECT_EQ(value_exponent(outlier), 1);
-  EXPECT_EQ(to_e4m3(250.0), 256.0);
 }
 
 /// Relative L2 error of all rows of a call.
 double error_of(const Call& call, const EightBitChoices& choices) { return call.judge(choices).rel_l2().value(); }
 
-// Claim: of queries and keys with normal numbers INT8 loses less than E4M3; what each kind of rounding costs.
+/// One kind of rounding alone.
+EightBitChoices only(Operands operands, Weights weights, bool v) {
+  EightBitChoices choices;
+  choices.queries_and_keys = operands;
+  choices.weights = weights;
+  choices.rounds_v = v;
+  choices.rounds_sums = choices.rounds_o = false;
+  return choices;
+}
+
+// Claim: of queries and keys with normal numbers INT8 loses less than E4M3; what each kind of rounding costs. Weights
+// err by their root mean square, E4M3's nearest numbers by a sixth less; to 10%: the largest weight of a row is always
+// a power of two, which is 3.9% less than coded weights are on average, and exact in E4M3.
 TEST(EightBitKernel, Int8LosesLessThanE4M3) {
   const Call call({"dense", [] { return normal({2, 16, 32, 0}); }, kRegion, -1.0});
-  const auto only = [](Operands operands, bool p, bool v) {
-    EightBitChoices choices;
-    choices.queries_and_keys = operands;
-    choices.rounds_p = p;
-    choices.rounds_v = v;
-    choices.rounds_sums = choices.rounds_o = false;
-    return choices;
-  };
-  EightBitChoices e4m3;
+  EightBitChoices e4m3, nearest;
   e4m3.queries_and_keys = Operands::e4m3;
-  const double int8_only = error_of(call, only(Operands::int8, false, false));
-  const double e4m3_only = error_of(call, only(Operands::e4m3, false, false));
+  nearest.weights = Weights::nearest;
+  const double int8_only = error_of(call, only(Operands::int8, Weights::exact, false));
+  const double e4m3_only = error_of(call, only(Operands::e4m3, Weights::exact, false));
+  const double coded_only = error_of(call, only(Operands::exact, Weights::coded, false));
+  const double nearest_only = error_of(call, only(Operands::exact, Weights::nearest, false));
   EXPECT_LT(int8_only, 0.5 * e4m3_only);
+  EXPECT_NEAR(coded_only, std::sqrt(9.87e-4), 0.1 * coded_only);
+  EXPECT_NEAR(nearest_only, std::sqrt(0.54 / 3.0) / 16, 0.1 * nearest_only);
   RecordProperty("all_int8", std::to_string(error_of(call, EightBitChoices{})));
   RecordProperty("all_e4m3", std::to_string(error_of(call, e4m3)));
+  RecordProperty("all_int8_nearest_p", std::to_string(error_of(call, nearest)));
   RecordProperty("qk_int8", std::to_string(int8_only));
   RecordProperty("qk_e4m3", std::to_string(e4m3_only));
-  RecordProperty("p", std::to_string(error_of(call, only(Operands::exact, true, false))));
-  RecordProperty("v", std::to_string(error_of(call, only(Operands::exact, false, true))));
-  EXPECT_LT(error_of(call, only(Operands::exact, false, false)), 1e-12);
+  RecordProperty("p", std::to_string(coded_only));
+  RecordProperty("p_nearest", std::to_string(nearest_only));
+  RecordProperty("v", std::to_string(error_of(call, only(Operands::exact, Weights::exact, true))));
+  EXPECT_LT(error_of(call, only(Operands::exact, Weights::exact, false)), 1e-12);
 }
 
 }  // namespace
