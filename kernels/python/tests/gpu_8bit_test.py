@@ -13,7 +13,7 @@ from gpu_cases import CASES, GpuTest, inputs
 from gpu_test import truths
 
 KERNEL = "wgmma_8bit"
-# INT8 queries and keys, E4M3 weights and values: 3.8e-2 on normal tensors (reference/rounding/eight_bit_test.cpp).
+# INT8 queries and keys, E4M3 weights and values: 4.3e-2 on normal tensors (reference/rounding/eight_bit_test.cpp).
 NEAR = 6e-2
 
 

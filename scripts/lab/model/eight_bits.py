@@ -4,12 +4,12 @@ the error of 8-bit attention comes from.
 | source | what is rounded |
 | --- | --- |
 | qk | Q to INT8, a step a query; K less a sample's mean to INT8, a step a block of keys |
-| p | weights, 2^7 for the largest logit of a row, to E4M3; a row's sum is of the rounded ones |
+| p | weights, 2^8 for the largest logit of a row, to E4M3 by their codes (coded_weights); a row's sum is of these |
 | v | V to E4M3, times a power of two a head |
 
 What is not rounded is as in a kernel of 16-bit operands: weights go to the element type, their sum does not. Two things are
 not the kernel's. A row's weights are relative to its largest logit, where the kernel, which has not seen them all, takes
-an earlier one or one up to 1.75 octaves lower: P rounds alike, but not to the same numbers. And sums are in float32, where the
+an earlier one or one up to SLACK octaves lower: P rounds alike, but not to the same numbers. And sums are in float32, where the
 tensor cores cut at 13 bits.
 """
 
@@ -26,7 +26,9 @@ SOURCES = ("qk", "p", "v")
 LARGEST_INT8 = 127
 LARGEST_E4M3 = 448.0
 SAMPLED_TOKENS = 2048  # of a head, about: for the mean of K and the size of V
-OFFSET = 7.0  # log2 of the weight of a row's largest logit
+OFFSET = 8.0  # log2 of the weight of a row's largest logit
+SLACK = 0.625  # octaves that the kernel's shift is below it, at most
+LARGEST_CODE, NAN_CODE = 126, 127  # of E4M3
 LOWEST = -1.0e30  # a shift below all logits
 ROWS = 2048  # queries at a time: bounds the memory
 
@@ -34,6 +36,14 @@ ROWS = 2048  # queries at a time: bounds the memory
 def to_e4m3(x):
     """The nearest number of E4M3, of x's type: ties to even, 448 in place of all that is larger; NaN stays NaN."""
     return x.clamp(-LARGEST_E4M3, LARGEST_E4M3).to(torch.float8_e4m3fn).to(x.dtype)
+
+
+def coded_weights(eighths):
+    """float8_e4m3fn: about 2^x by Schraudolph's trick, for eighths = 8 (x + 7), which it overwrites. E4M3's byte is 8 times
+    the exponent plus the mantissa, about 8 log2 of the number, so the nearest whole number of eighths is taken as the byte:
+    ties to even, 0 to 126, NaN for NaN. Where x >= -6 a weight is 2^x times 1.04, give or take 0.03; below, codes go to 0
+    much faster than 2^x does."""
+    return eighths.round_().clamp_(0, LARGEST_CODE).nan_to_num_(nan=NAN_CODE).to(torch.uint8).view(torch.float8_e4m3fn)
 
 
 def blocks_of(grid, region, text_tokens, device):
@@ -129,9 +139,10 @@ def _head(q, k, v, blocks, kept, rounds):
             x.masked_fill_(dropped[blocks[part]][:, blocks], -math.inf)
         own = factor[part]  # times this a product is a logit, base 2
         shift = (x.amax(1, keepdim=True) * own).clamp(min=LOWEST)
-        p = torch.addcmul(OFFSET - shift, x, own, out=x).exp2_()
         if "p" in rounds:
-            p = p.to(torch.float8_e4m3fn).to(element)  # to_e4m3, but none is above 2^OFFSET
+            p = coded_weights(torch.addcmul(8 * (OFFSET + 7 - shift), x, 8 * own, out=x)).to(element)
+        else:
+            p = torch.addcmul(OFFSET - shift, x, own, out=x).exp2_()
         total = p.sum(1, keepdim=True, dtype=wide).clamp(min=torch.finfo(wide).tiny)  # 0 where nothing is kept
         found.append((products(p.to(element), v.T) / (total * value_scale)).to(element))
     return torch.cat(found)

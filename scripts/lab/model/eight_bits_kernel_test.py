@@ -73,7 +73,7 @@ class Kernel(unittest.TestCase):
         x = queries @ keys.T * q_step * k_step.T * math.log2(math.e) / 128**0.5
         x = x.masked_fill(~full[ids][:, ids], -math.inf)
         self.assertTrue((ids[x.argmax(1)] == 0).all())  # the largest logits are where this test wants them
-        p = eight_bits.to_e4m3(torch.exp2(x - x.amax(1, keepdim=True) + eight_bits.OFFSET))
+        p = eight_bits.coded_weights(8 * (x - x.amax(1, keepdim=True) + eight_bits.OFFSET + 7)).double()
         total = p.sum(1, keepdim=True)
         exact, cut = p @ values / total, torch.zeros(len(p), dtype=torch.float64)
         for row, own in enumerate(self.blocks):

@@ -20,7 +20,8 @@ from lab.shared.files import ROOT
 GRID, REGION, TEXT = (2, 9, 13), (4, 8), 45  # ragged regions; text of a whole block and a part of one
 DIM = 32
 UNIT = 2.0**-4  # E4M3's unit roundoff
-MEAN_SQUARE = 0.54  # of its spacing relative to its largest: reference/rounding/eight_bit.hpp
+# reference/rounding/eight_bit.hpp: of E4M3's spacing relative to its largest; of a coded weight's error.
+MEAN_SQUARE, WEIGHT_SQUARE = 0.54, 9.87e-4
 EVERY_E4M3 = np.array(
     [m * 2.0**-9 for m in range(8)]
     + [(1 + m / 8) * 2.0 ** (e - 7) for e in range(1, 16) for m in range(8) if (e, m) != (15, 7)]
@@ -54,6 +55,11 @@ def nearest_e4m3(x):
     return math.copysign(EVERY_E4M3[place], x)
 
 
+def coded(log2_weight):
+    """The number whose code is nearest to 8 (log2_weight + 7): Python rounds half to even too."""
+    return EVERY_E4M3[min(max(round(8 * (max(log2_weight, -1e3) + 7)), 0), 126)]
+
+
 def floor_log2(x):
     return math.floor(math.log2(x))
 
@@ -83,8 +89,8 @@ def by_definition(q, k, v, blocks, kept, rounds):
                 steps = steps * q_step[queries][:, None]
             logits[np.ix_(queries, keys)] = q[queries] @ own.T * steps * math.log2(math.e) / math.sqrt(dim)
     highest = logits.max(1, keepdims=True)
-    p = np.exp2(logits - np.where(np.isinf(highest), 0, highest) + 7)
-    p = np.vectorize(nearest_e4m3)(p) if "p" in rounds else p
+    p = logits - np.where(np.isinf(highest), 0, highest) + 8
+    p = np.vectorize(coded)(p) if "p" in rounds else np.exp2(p)
     return 2.0**exponent * (p @ v) / np.maximum(p.sum(1, keepdims=True), 1e-300)
 
 
@@ -152,6 +158,25 @@ class Definition(unittest.TestCase):
         self.assertEqual(eight_bits.to_e4m3(torch.tensor([math.inf, -math.inf])).tolist(), [448.0, -448.0])
         self.assertTrue(eight_bits.to_e4m3(torch.tensor(math.nan)).isnan())
 
+    def test_coded_weights(self):
+        """Claim: every code at 8 times its log2, the even one of two half way between, the nearer one beside that; the last one
+        above and 0 below; NaN. Of a row's largest logit and of one as far above as a shift may be: 256 and 416."""
+        codes = np.arange(127)
+        middles = codes[:-1] + 0.5
+        even = codes[:-1] + codes[:-1] % 2
+        for eighths, wanted in (
+            (codes, codes),
+            (middles, even),
+            (np.nextafter(middles, -1), codes[:-1]),
+            (np.nextafter(middles, 1e3), codes[1:]),
+            (np.array([126.5, 127.0, 1e30, math.inf]), [126] * 4),
+            (np.array([-0.25, -1.0, -1e30, -math.inf]), [0] * 4),
+        ):
+            found = eight_bits.coded_weights(torch.tensor(eighths, dtype=torch.float64))
+            self.assertEqual(found.double().tolist(), EVERY_E4M3[wanted].tolist())
+        self.assertTrue(eight_bits.coded_weights(torch.tensor([math.nan])).double().isnan().all())
+        self.assertEqual([coded(eight_bits.OFFSET + more) for more in (0, eight_bits.SLACK)], [256.0, 416.0])
+
     def test_ties_of_int8_are_even(self):
         q = torch.tensor([[127.0, 0.5, 1.5, 2.5, -0.5, -1.5], [0.0] * 6, [254.0, 1.0, 3.0, 5.0, -1.0, -3.0]])
         numbers, steps = eight_bits.round_queries(q)
@@ -198,6 +223,7 @@ class Rules(unittest.TestCase):
         folder = ROOT / "kernels" / "attend" / "wgmma_8bit"
         for file, pattern, wanted in (
             ("softmax.cuh", r"kOffset = ([\d.]+)F", eight_bits.OFFSET),
+            ("softmax.cuh", r"kSlack = ([\d.]+)F", eight_bits.SLACK),
             ("operands.hpp", r"kLargestE4M3 = ([\d.]+)F", eight_bits.LARGEST_E4M3),
             ("operands.hpp", r"kSampledTokens = (\d+);", eight_bits.SAMPLED_TOKENS),
             ("operands.hpp", r"scale_for\(largest, (\d+)\)", 7),
@@ -205,11 +231,10 @@ class Rules(unittest.TestCase):
         ):
             found = re.findall(pattern, (folder / file).read_text())
             self.assertEqual([float(each) for each in found], [wanted], (file, pattern))
-        self.assertEqual(nearest_e4m3(2.0 ** (eight_bits.OFFSET + 1.75)), 416.0)  # nothing is cut where a shift is old
 
     def test_sources_have_the_size_that_theory_gives_them(self):
-        """Given normal tensors, claim: each error is what independent uniform rounding errors add up to (eight_bit.hpp), to
-        10%: of V and P u sqrt(0.54 / 3), of the logits their standard deviation; all together the root of the squares' sum."""
+        """Given normal tensors, claim: each error is what independent rounding errors add up to (eight_bit.hpp), to 10%: of V
+        u sqrt(0.54 / 3), of P 3.1%, of the logits their standard deviation; all together the root of the squares' sum."""
         torch.manual_seed(1)
         grid, text = (2, 16, 32), 16
         q, k, v = torch.randn(3, 1, 1, 2 * 16 * 32 + text, 128)
@@ -220,8 +245,7 @@ class Rules(unittest.TestCase):
         square = (square + k_step.square().mT * q.square().sum(-1, keepdim=True)) / 12 / 128
         p = torch.softmax(q @ k.mT / 128**0.5, -1)
         of_logits = (p.square() * square).sum() / p.square().sum()
-        wanted = {"qk": of_logits.sqrt().item(), "p": UNIT * (MEAN_SQUARE / 3) ** 0.5}
-        wanted |= {"v": wanted["p"]}
+        wanted = {"qk": of_logits.sqrt().item(), "p": WEIGHT_SQUARE**0.5, "v": UNIT * (MEAN_SQUARE / 3) ** 0.5}
         plain, total = attention(q, k, v, grid, None, text_tokens=text, region=(8, 16), rounds=()), 0.0
         for source in SOURCES:
             found = attention(q, k, v, grid, None, text_tokens=text, region=(8, 16), rounds=(source,))
