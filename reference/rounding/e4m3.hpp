@@ -27,7 +27,9 @@ inline constexpr double kCodedMean = 0.5 / (std::numbers::ln2 * std::numbers::ln
 inline constexpr double kLeastLog2Weight = -6.0 - 1.0 / 16;
 
 /// log2 of the weight of a logit that is the shift. The shift is the row's running maximum, or up to kWeightSlack
-/// octaves less: the largest code is 8 (8 + 0.625 + 7) = 125.
-inline constexpr double kWeightOffset = 8.0, kWeightSlack = 0.625;
+/// octaves less: it is raised once a code is above 126, 8 (8.125 + 0.6875 + 7) rounded. A multiple of 1/8 for the
+/// offset makes the code of a logit at the shift exact, and 2^0.125 is 1.0905, which its code stands for
+/// as 1.125: 1.032 times, near kCodedMean. The heaviest weight of most rows then errs by 0.9%.
+inline constexpr double kWeightOffset = 8.125, kWeightSlack = 0.6875;
 
 }  // namespace draft

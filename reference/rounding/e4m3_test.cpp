@@ -66,8 +66,8 @@ TEST(CodedWeight, HasTheNearestCode) {
 // Claim: the largest weights, of a logit that the slack is above the shift, are not cut, and kLeastLog2Weight is where
 // codes of 8 begin.
 TEST(CodedWeight, HasRoomForTheSlack) {
-  EXPECT_EQ(coded_weight(kWeightOffset), 256.0);
-  EXPECT_EQ(coded_weight(kWeightOffset + kWeightSlack), 416.0);
+  EXPECT_EQ(coded_weight(kWeightOffset), 288.0);
+  EXPECT_EQ(coded_weight(kWeightOffset + kWeightSlack), 448.0);
   EXPECT_EQ(coded_weight(kLeastLog2Weight), std::ldexp(1.0, -6));
   EXPECT_EQ(coded_weight(std::nextafter(kLeastLog2Weight, -10.0)), std::ldexp(7.0, -9));
 }

@@ -18,7 +18,7 @@ constexpr double kMostLost = kWhole / 2 * 1.045;  // most that is lost: all of p
 constexpr double kRelevant = 1.0 / (1 << 10);     // p whose logit's error counts when errors are large
 constexpr double kAddend = 1.0 / (1 << 13);  // most that a truncated sum loses of an addend, relative to the largest
 constexpr Index kStep = 32;                  // keys that are added at once; with the accumulator 33 addends
-constexpr Index kTile = 128, kFlushed = 4;   // keys of a tile at most; tiles between two additions to fp32
+constexpr Index kTile = 128, kFlushed = 8;   // keys of a tile at most; tiles between two additions to fp32
 constexpr double kMostSums = kAddend * (kStep + 1) * (kFlushed * kTile / kStep);  // of a sum of positive numbers
 constexpr double kSumsRoom = 2.0;              // what sums may lose relative to the draws
 constexpr double kLeastSums = 1.0 / (1 << 9);  // of the row sums, for the lse
@@ -29,7 +29,7 @@ constexpr double kCoherent = 0.3;       // least error of the lse relative to no
 constexpr double kMostExponent = 60.0;  // e^60: any tolerance is larger than what it is capped with, and fits float
 constexpr Index kMostRows = 128;        // rows at a time: bounds the memory
 constexpr int kPhases = 6;              // shifts, over the slack, at which P's rounding is tried for the lse
-constexpr double kStale[EightBitHead::kDraws] = {0.0, 0.3, 0.6};  // octaves that shift is below the maximum
+constexpr double kStale[EightBitHead::kDraws] = {0.0, 0.34, 0.68};  // octaves that shift is below the maximum
 
 using FloatRows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 

@@ -6,12 +6,12 @@
 //   K     minus a vector m (about the mean of all keys; softmax does not see it, the lse gets scale <q, m> back), then
 //         INT8 with one step for each block of keys: sk = max |k - m| / 127. A text block has as many tokens as a
 //         region that no edge cuts. Pooled rows: one step for 128 consecutive regions.
-//   P     coded_weight(x - shift + 8), x in base 2: about 2^(x - shift + 8) in E4M3. `shift` is the row's running
-//         maximum, or up to 0.625 less.
+//   P     coded_weight(x - shift + 8.125), x in base 2: about 2^(x - shift + 8.125) in E4M3. `shift` is the row's
+//         running maximum, or up to 0.6875 less.
 //   sums  of these P. On average both are kCodedMean too large: O is not, and the lse gets ln kCodedMean less.
 //   V     E4M3 of v / 2^e, with one e for the head: value_exponent(). Pooled rows too.
 //   P V   and the row sums are added 32 keys at a time, in order: the 32 products and the accumulator are truncated
-//         toward zero to multiples of 2^(E - 13), E = floor(log2(the largest of them)). After every 4 blocks, of 128
+//         toward zero to multiples of 2^(E - 13), E = floor(log2(the largest of them)). After every 8 blocks, of 128
 //         keys at most, the accumulators are added to fp32 and begin at 0.
 //   O     rounded once to the element type. Everything else is fp32.
 //
@@ -25,12 +25,12 @@
 //   P        likewise. A coded weight over its mean, kCodedMean 2^x, is r = (1 + f) 2^-f 2^d / kCodedMean, where d is
 //            what rounding to eighths moved, uniform to 1/16, and f one of eight eighths. r is between 0.9202 and
 //            1.0643; the mean of (r - 1)^2 is 9.87e-4: 3.6e-4 of f and (ln 2 / 8)^2 / 12 = 6.3e-4 of d.
-//   lost     Below p = 2^-14 codes are less than 8, and weights too small: p = 2^-14.5 loses a third, and from
-//            2^(1/16 - 15) on all is lost. That is known where p is: lost_share() of p, of a p that is smaller by six
-//            sigma of its logit less the largest one. The same share of p is a part of P's standard deviation.
+//   lost     Below p = 2^-14.125 codes are less than 8, and weights too small: p = 2^-14.625 loses a third, and
+//            from 2^(1/16 - 15.125) on all is lost. That is known where p is: lost_share() of p, of a p that is smaller
+//            by six sigma of its logit less the largest one. The same share of p is a part of P's standard deviation.
 //   draws    Errors are not independent where keys are alike or correlate with values. So the errors of logits and P
 //            are also computed for three kernels: m the mean of all keys, of every other key, and of the rest;
-//            shift 0, 0.3 and 0.6 below the maximum. Their mean square stands in for the above where it is larger.
+//            shift 0, 0.34 and 0.68 below the maximum. Their mean square stands in for the above where it is larger.
 //            What is lost is kept apart, and so is what changes if sums are truncated as the accumulators are, for O
 //            and for the lse.
 //   channels INT8's errors are not independent either where a key is nearly constant over channels: e, in all of them,
@@ -40,7 +40,7 @@
 //   sums     the largest in the draws: O's and the row sums' errors are not independent. At most: an addend loses less
 //            than 2^-13 of the accumulator or of the largest product, which are no more than the sum of P_j |v_j| so
 //            far; with 33 addends a step, a key's P_j |v_j| counts 33 * 2^-13 for each step that remains until fp32,
-//            its own included. That is 2^-4 for the first of 16 steps and 2^-5 on average over equal keys. Numbers of
+//            its own included. That is 2^-3 for the first of 32 steps and 2^-4 on average over equal keys. Numbers of
 //            few bits lose less: of equal p, 512 keys' row sums lose nothing.
 //   O        half of a floating-point format's spacing is between u |o| and u |o| / 2, u of the element type, the mean
 //            of its square 0.54 u^2; of an error of at most that it is a third.

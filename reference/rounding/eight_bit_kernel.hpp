@@ -20,7 +20,7 @@ struct EightBitChoices {
   double slack = kWeightSlack;  // octaves; the running maximum is raised only if it grew by more
   Vector mean = {};             // m; empty: the mean of all keys
 
-  Index tiles_in_sums = 4;        // before they are added to fp32
+  Index tiles_in_sums = 8;        // before they are added to fp32
   int p_bits = 4;                 // significant bits of P, at most E4M3's 4
   double offset = kWeightOffset;  // log2 of the weight of a logit that is the shift
   Index wrong_block = -1;         // of keys, in the order of key_blocks(); -1: none

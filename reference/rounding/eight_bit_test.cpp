@@ -469,8 +469,8 @@ EightBitChoices only(Operands operands, Weights weights, bool v) {
 }
 
 // Claim: of queries and keys with normal numbers INT8 loses less than E4M3; what each kind of rounding costs. Weights
-// err by their root mean square, E4M3's nearest numbers by a sixth less; to 10%: the largest weight of a row is always
-// a power of two, which is 3.9% less than coded weights are on average, and exact in E4M3.
+// err by their root mean square, E4M3's nearest numbers by a sixth less; to 10%: the largest weight of a row always has
+// the same code, which is 0.9% less than coded weights are on average.
 TEST(EightBitKernel, Int8LosesLessThanE4M3) {
   const Call call({"dense", [] { return normal({2, 16, 32, 0}); }, kRegion, -1.0});
   EightBitChoices e4m3, nearest;

@@ -4,7 +4,7 @@ the error of 8-bit attention comes from.
 | source | what is rounded |
 | --- | --- |
 | qk | Q to INT8, a step a query; K less a sample's mean to INT8, a step a block of keys |
-| p | weights, 2^8 for the largest logit of a row, to E4M3 by their codes (coded_weights); a row's sum is of these |
+| p | weights, 2^8.125 for the largest logit of a row, to E4M3 by their codes (coded_weights); a row's sum is of these |
 | v | V to E4M3, times a power of two a head |
 
 What is not rounded is as in a kernel of 16-bit operands: weights go to the element type, their sum does not. Two things are
@@ -26,8 +26,9 @@ SOURCES = ("qk", "p", "v")
 LARGEST_INT8 = 127
 LARGEST_E4M3 = 448.0
 SAMPLED_TOKENS = 2048  # of a head, about: for the mean of K and the size of V
-OFFSET = 8.0  # log2 of the weight of a row's largest logit
-SLACK = 0.625  # octaves that the kernel's shift is below it, at most
+BIAS = 7  # of E4M3's exponents
+OFFSET = 8.125  # log2 of the weight of a row's largest logit
+SLACK = 0.6875  # octaves that the kernel's shift is below it, at most
 LARGEST_CODE, NAN_CODE = 126, 127  # of E4M3
 LOWEST = -1.0e30  # a shift below all logits
 ROWS = 2048  # queries at a time: bounds the memory
@@ -140,7 +141,7 @@ def _head(q, k, v, blocks, kept, rounds):
         own = factor[part]  # times this a product is a logit, base 2
         shift = (x.amax(1, keepdim=True) * own).clamp(min=LOWEST)
         if "p" in rounds:
-            p = coded_weights(torch.addcmul(8 * (OFFSET + 7 - shift), x, 8 * own, out=x)).to(element)
+            p = coded_weights(torch.addcmul(8 * (OFFSET + BIAS - shift), x, 8 * own, out=x)).to(element)
         else:
             p = torch.addcmul(OFFSET - shift, x, own, out=x).exp2_()
         total = p.sum(1, keepdim=True, dtype=wide).clamp(min=torch.finfo(wide).tiny)  # 0 where nothing is kept

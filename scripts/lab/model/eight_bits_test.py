@@ -89,7 +89,7 @@ def by_definition(q, k, v, blocks, kept, rounds):
                 steps = steps * q_step[queries][:, None]
             logits[np.ix_(queries, keys)] = q[queries] @ own.T * steps * math.log2(math.e) / math.sqrt(dim)
     highest = logits.max(1, keepdims=True)
-    p = logits - np.where(np.isinf(highest), 0, highest) + 8
+    p = logits - np.where(np.isinf(highest), 0, highest) + 8.125
     p = np.vectorize(coded)(p) if "p" in rounds else np.exp2(p)
     return 2.0**exponent * (p @ v) / np.maximum(p.sum(1, keepdims=True), 1e-300)
 
@@ -160,7 +160,7 @@ class Definition(unittest.TestCase):
 
     def test_coded_weights(self):
         """Claim: every code at 8 times its log2, the even one of two half way between, the nearer one beside that; the last one
-        above and 0 below; NaN. Of a row's largest logit and of one as far above as a shift may be: 256 and 416."""
+        above and 0 below; NaN. Of a row's largest logit and of one as far above as a shift may be: 288 and 448."""
         codes = np.arange(127)
         middles = codes[:-1] + 0.5
         even = codes[:-1] + codes[:-1] % 2
@@ -175,7 +175,7 @@ class Definition(unittest.TestCase):
             found = eight_bits.coded_weights(torch.tensor(eighths, dtype=torch.float64))
             self.assertEqual(found.double().tolist(), EVERY_E4M3[wanted].tolist())
         self.assertTrue(eight_bits.coded_weights(torch.tensor([math.nan])).double().isnan().all())
-        self.assertEqual([coded(eight_bits.OFFSET + more) for more in (0, eight_bits.SLACK)], [256.0, 416.0])
+        self.assertEqual([coded(eight_bits.OFFSET + more) for more in (0, eight_bits.SLACK)], [288.0, 448.0])
 
     def test_ties_of_int8_are_even(self):
         q = torch.tensor([[127.0, 0.5, 1.5, 2.5, -0.5, -1.5], [0.0] * 6, [254.0, 1.0, 3.0, 5.0, -1.0, -3.0]])
@@ -223,7 +223,8 @@ class Rules(unittest.TestCase):
         folder = ROOT / "kernels" / "attend" / "wgmma_8bit"
         for file, pattern, wanted in (
             ("softmax.cuh", r"kOffset = ([\d.]+)F", eight_bits.OFFSET),
-            ("softmax.cuh", r"kSlack = ([\d.]+)F", eight_bits.SLACK),
+            ("softmax.cuh", r"kBias = ([\d.]+)F", eight_bits.BIAS),
+            ("softmax.cuh", r"kLargest = (\d+);", eight_bits.LARGEST_CODE),
             ("operands.hpp", r"kLargestE4M3 = ([\d.]+)F", eight_bits.LARGEST_E4M3),
             ("operands.hpp", r"kSampledTokens = (\d+);", eight_bits.SAMPLED_TOKENS),
             ("operands.hpp", r"scale_for\(largest, (\d+)\)", 7),
