@@ -60,6 +60,7 @@ double common_error(const Eigen::ArrayBase<Row>& numbers) {
 /// mean, if that is below 8. No shift loses more than the maximum.
 double lost_share(double octaves) {
   const double x = octaves + kWeightOffset;
+  if (x < kLeastLog2Weight - 1.0) return 1.0;  // code 0; further below 2^x is 0 too
   return x < kLeastLog2Weight ? 1.0 - coded_weight(x) / (kCodedMean * std::exp2(x)) : 0.0;
 }
 

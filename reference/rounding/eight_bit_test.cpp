@@ -126,16 +126,19 @@ Problem long_rows() {
   return problem;
 }
 
-/// Keys are constant over channels but for little noise, queries have a mean, and the second frame's logits are 300
+/// Keys are constant over channels but for little noise, queries have a mean, and the second frame's logits are so far
 /// above the others: all channels share K's errors.
-Problem two_levels() {
+Problem two_levels_apart(double nats) {
   Problem problem = normal();
   problem.q.array() += 1.0;
   problem.k *= 0.1;
   const Index frame = kRagged.height * kRagged.width;
-  problem.k.middleRows(frame, frame).array() += 300.0 / (problem.scale * kDim);
+  problem.k.middleRows(frame, frame).array() += nats / (problem.scale * kDim);
   return problem;
 }
+Problem two_levels() { return two_levels_apart(300.0); }
+/// Weights below the smallest double.
+Problem far_levels() { return two_levels_apart(900.0); }
 
 /// The same with a level for each row of the latent, a nat apart: blocks of the same step have keys of many levels.
 Problem many_levels() {
@@ -268,6 +271,17 @@ TEST_P(EightBit, BoundsAreFinite) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, EightBit, testing::ValuesIn(kCases),
                          [](const auto& of) { return std::string(of.param.name); });
+
+// Given weights below the smallest double, claim: bounds are finite all the same, and what only rounds passes.
+TEST(EightBitKernel, WeightsMayUnderflow) {
+  const Call call({"far_levels", far_levels, kRegion, -1.0});
+  for (const Index block : call.blocks) {
+    const RowsTruth rows = call.truth.rows(call.mask, block);
+    EXPECT_TRUE(rows.o_bound.allFinite() && rows.row_tolerance.allFinite() && rows.lse_bound.allFinite());
+  }
+  const KernelError error = call.judge(EightBitChoices{});
+  EXPECT_TRUE(error.fine()) << to_string(error);
+}
 
 // Claim: a float16 output passes too.
 TEST(EightBitKernel, HasAnyElementType) {

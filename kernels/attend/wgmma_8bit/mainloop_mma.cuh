@@ -97,6 +97,15 @@ struct EightBitConsumer {
     return x;
   }
 
+  /// What a stage of K says of its rows. Only lane 0 reads it, because it is lane 0 that frees the stage afterwards:
+  /// compute-sanitizer tracks single threads.
+  __device__ EightBitState::Keys keys_of(int stage) const {
+    EightBitState::Keys keys{};
+    if (lane_of_warp() == 0) keys = state.keys[stage];
+    keys.step = __shfl_sync(0xffffffffU, keys.step, 0);
+    keys.keys = __shfl_sync(0xffffffffU, keys.keys, 0);
+    return keys;
+  }
   /// A block's products become codes of weights. kFirst: it is the row's first block.
   template <bool kFirst>
   __device__ void encode(EightBitSoftmax::Codes& codes, std::int32_t (&s)[64], EightBitState::Keys keys,
@@ -121,7 +130,7 @@ struct EightBitConsumer {
     bias_sums(s, zero);
     const StageRing<Sizes::kStages> k = next_stage();
     wait_full(k);
-    const EightBitState::Keys keys = state.keys[k.stage];
+    const EightBitState::Keys keys = keys_of(k.stage);
     turns.wait();
     start_scores(s, q, staged(k.stage));
     turns.arrive();
@@ -146,7 +155,7 @@ struct EightBitConsumer {
                                                        float (&o)[68]) {
     bias_sums(s, zero);
     wait_full(k);
-    const EightBitState::Keys keys = state.keys[k.stage];
+    const EightBitState::Keys keys = keys_of(k.stage);
     turns.wait();
     start_scores(s, q, staged(k.stage));
     EightBitSoftmax::weigh(p, codes);

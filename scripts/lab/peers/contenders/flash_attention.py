@@ -9,6 +9,7 @@ from ..masks import kept_columns
 from .contender import NO_REORDERING, STRIDED, Contender, first, slices_of, tokens_first
 
 INSTALL_3 = "python setup.py install in hopper/ of Dao-AILab/flash-attention"
+INSTALL_3_WHEEL = "pip install --no-deps fa3-fwd==0.0.3"
 INSTALL_4 = 'pip install --pre "flash-attn-4[cu13]==4.0.0b36"'
 
 
@@ -48,6 +49,16 @@ PEERS = (
         "flash_attn_3",
         "flash_attn_interface",
         INSTALL_3,
+    ),
+    Contender(
+        "flash_attention_3_wheel",
+        "token",
+        False,
+        _flash("fa3_fwd_interface"),
+        f"its forward pass as somebody packed it for pip; {STRIDED}",
+        "fa3-fwd",
+        "fa3_fwd_interface",
+        INSTALL_3_WHEEL,
     ),
     Contender(
         "flash_attention_4",
