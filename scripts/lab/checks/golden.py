@@ -58,7 +58,8 @@ def report(folder):
     """Makes the report of the shipped records in `folder`."""
     records = [path for name in OF_REPORT if (path := RESULTS / name).exists()]
     program = [sys.executable, "-m", "lab.report"]
-    subprocess.run([*program, *records, "--out", folder], check=True, capture_output=True, cwd=ROOT / "scripts")
+    where = ["--out", folder, "--site", os.path.join(folder, "site")]
+    subprocess.run([*program, *records, *where], check=True, capture_output=True, cwd=ROOT / "scripts")
 
 
 def shipped_cells(dump):

@@ -29,7 +29,7 @@ def parse(arguments):
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(
             "example:\n  python3 -m lab.report results/records.jsonl results/gpu/latency.jsonl results/gpu/overhead.jsonl"
-            " results/gpu/peers.jsonl results/video/videos.jsonl --out results/\n"
+            " results/gpu/peers.jsonl results/video/videos.jsonl --out results/ --site results/site\n"
             "writes results/report.md, results/tables/*.csv, results/plots/*.png and *.svg"
         ),
     )
@@ -39,6 +39,11 @@ def parse(arguments):
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write to; made if it is not there")
     parser.add_argument(
         "--paper", default=PAPER_FOLDER, metavar="DIR", help="folder of the paper's tables (default: data/paper)"
+    )
+    parser.add_argument(
+        "--site",
+        metavar="DIR",
+        help="folder where lab.site writes: the report links what is longer there (default: no links)",
     )
     return parser.parse_args(arguments)
 
@@ -76,7 +81,7 @@ def main(arguments=None):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of libraries about odd numbers: what is wrong with a record is said by us
-            sections = page.write(records, paper, options.out)
+            sections = page.write(records, paper, options.out, options.site)
     except (OSError, page.Foreign) as error:
         return refuse(error)
     verdicts = Counter(section.verdict for section in sections)

@@ -5,8 +5,11 @@ import os
 from dataclasses import dataclass, field
 from statistics import mean
 
+from lab.shared.record_format import is_number
+
 from .foreign import cell as csv_cell
 
+PAPER_SPARSITY = 0.9  # that most of the paper's tables have
 CONFIRMED = "confirmed"
 CAVEAT = "confirmed with a caveat"
 CONTRADICTED = "contradicted"
@@ -23,9 +26,29 @@ class Table:
     caption: str
     columns: list  # with units
     rows: list
-    shown: int = 24  # rows shown in the report; the CSV file has all
+    shown: int = 8  # so many rows are in the report at most; the site and the CSV file have all
     digits: int = 3  # significant digits shown
-    columns_shown: int = None  # the first so many columns are in the report; the CSV file has all
+    columns_shown: int = None  # the first so many columns are in the report; the site and the CSV file have all
+    carries: object = (
+        None  # of {column: value}, whether the row carries the claim: then the report has such rows first of all
+    )
+
+    def of_report(self):
+        """The rows that carry the claim; of those that are too many the ones nearest the paper's sparsity."""
+        if self.shown == 0:
+            return []
+        named = [dict(zip(self.columns, row)) for row in self.rows]
+        chosen = [place for place, row in enumerate(named) if not self.carries or self.carries(row)]
+        chosen = chosen or list(range(len(named)))
+        if len(chosen) > self.shown and all(is_number(named[place].get("sparsity")) for place in chosen):
+            away = {place: abs(named[place]["sparsity"] - PAPER_SPARSITY) for place in chosen}
+            chosen = [place for place in chosen if away[place] == min(away.values())]
+        return [self.rows[place] for place in chosen[: self.shown]]
+
+
+def at_paper(row):
+    """Of Table.carries: the paper's sparsity."""
+    return row["sparsity"] == PAPER_SPARSITY
 
 
 def table_of(name, caption, frame, columns, **more):
@@ -36,6 +59,7 @@ def table_of(name, caption, frame, columns, **more):
 
 @dataclass
 class Finding:
+    name: str  # of the part, and of its place on the site
     title: str
     claim: str  # what the paper says
     verdict: str
@@ -45,6 +69,7 @@ class Finding:
     tables: list = field(default_factory=list)
     pictures: list = field(default_factory=list)  # (file stem under plots/, caption)
     headline: str = ""  # the number for the summary table
+    main_pictures: int = 1  # the first so many are in the report, the others linked
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
@@ -59,6 +84,7 @@ class Judged:
     facts: dict = field(default_factory=dict)  # what the template says
     tables: list = field(default_factory=list)
     pictures: list = field(default_factory=list)  # (file stem under plots/, caption)
+    main_pictures: int = 1  # the first so many are in the report, the others linked
 
 
 def short(value, digits=3):
@@ -87,18 +113,46 @@ def average(values):
     return mean(values) if values else None
 
 
-def markdown_table(table):
-    columns = table.columns[: table.columns_shown]
+def table_anchor(name):
+    """The table's place on the site's page."""
+    return f"table_{name}"
+
+
+def markdown_table(table, site=""):
+    """The table's rows for the report; what it leaves out is on the page `site`, or without one in the file."""
+    columns, rows = table.columns[: table.columns_shown], table.of_report()
     lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
-    for row in table.rows[: table.shown]:
+    for row in rows:
         cells = (short(cell, table.digits).replace("|", "\\|") for cell in row[: table.columns_shown])
         lines.append("| " + " | ".join(cells) + " |")
-    more = len(table.rows) - table.shown
-    tail = f" {more} more rows in the file." if more > 0 else ""
-    if len(columns) < len(table.columns):
-        tail += " More columns in the file: " + ", ".join(table.columns[len(columns) :]) + "."
-    lines += ["", f"*{table.caption}* All digits: [tables/{table.name}.csv](tables/{table.name}.csv).{tail}"]
+    left = [(len(table.rows) - len(rows), "row"), (len(table.columns) - len(columns), "column")]
+    left = [f"{count} more {what}{'s' if count > 1 else ''}" for count, what in left if count]
+    file = f"[tables/{table.name}.csv](tables/{table.name}.csv)"
+    tail = f" {' and '.join(left)} there" if left else ""
+    if left and site:
+        tail += f" and [on the site]({site}#{table_anchor(table.name)})"
+    lines += ["", f"*{table.caption}* All digits: {file}{';' if left else '.'}{tail}{'.' if left else ''}"]
     return lines
+
+
+def links_to_more(finding, site=""):
+    """One line of links: to the part on the page `site`, and to tables and pictures that are not in the report; "" of none."""
+    parts = [f"[the site]({site}#{finding.name}) has the records behind every row"] if site and finding.tables else []
+    tables = [table for table in finding.tables if not table.of_report()]
+    if tables:
+        place = f"{site}#{table_anchor('{}')}" if site else "tables/{}.csv"
+        parts.append(
+            ("tables " if len(tables) > 1 else "table ")
+            + ", ".join(f"[{each.name}]({place.format(each.name)})" for each in tables)
+        )
+    if pictures := finding.pictures[finding.main_pictures :]:
+        words = "pictures " if len(pictures) > 1 else "picture "
+        parts.append(words + ", ".join(f"[{stem}](plots/{stem}.png)" for stem, _ in pictures))
+    return f"- **More:** {'; '.join(parts)}." if parts else ""
+
+
+def markdown_picture(stem, caption):
+    return [f"![{caption}](plots/{stem}.png)\\", f"*{caption}* [SVG](plots/{stem}.svg)", ""]  # of one paragraph
 
 
 def write_csv(table, folder):
@@ -108,21 +162,23 @@ def write_csv(table, folder):
             writer.writerow(["" if cell is None else csv_cell(cell) if isinstance(cell, str) else cell for cell in row])
 
 
-def markdown_finding(finding):
+def markdown_finding(finding, site=""):
+    """A section of the report. site: the page that has all of it, as the report links it, or ""."""
     lines = [
         f"## {finding.title}",
         "",
-        f"**Paper.** {finding.claim}",
-        "",
-        f"**Verdict: {finding.verdict}.** {finding.rule}",
-        "",
-        f"**Measured.** {finding.measured}",
-        "",
+        f"- **Paper.** {finding.claim}",
+        f"- **Verdict: {finding.verdict}.** {finding.rule}",
+        f"- **Measured.** {finding.measured}",
     ]
-    for table in finding.tables:
-        lines += markdown_table(table) + [""]
     if finding.why:
-        lines += ["**Why.** " + " ".join(finding.why), ""]
-    for stem, caption in finding.pictures:
-        lines += [f"![{caption}](plots/{stem}.png)", "", f"*{caption}* [SVG](plots/{stem}.svg)", ""]
+        lines.append("- **Why.** " + " ".join(finding.why))
+    if more := links_to_more(finding, site):
+        lines.append(more)
+    lines.append("")
+    for table in finding.tables:
+        if table.of_report():
+            lines += markdown_table(table, site) + [""]
+    for stem, caption in finding.pictures[: finding.main_pictures]:
+        lines += markdown_picture(stem, caption)
     return lines

@@ -9,7 +9,7 @@ from matplotlib.colors import ListedColormap, LogNorm
 from lab.shared.record_format import MAPS
 
 from . import style
-from .finding import NOT_MEASURED, markdown_table, table_of
+from .finding import NOT_MEASURED, markdown_picture, markdown_table, table_of
 from .frame import HEAD, LARGEST_DRAWN, having, rows, where, with_columns, with_metrics, with_shown
 
 MAX_HEADS, MOST_LETTERS, MOST_FRAMES = 3, 120, 200
@@ -25,29 +25,39 @@ COLUMNS = {"dump": "dump", "capture": "known_capture", "head": "known_head"}
 COLUMNS |= {name: name for name in ("pool", "rule", "region", "sparsity", *METRICS)}
 
 
-def section(records, plots):
+def section(records, plots, site=""):
     """(lines, tables)"""
     cells = records.of("maps")
     lines = ["## What heads look like", ""]
     if cells.empty:
         return lines + [NOT_MEASURED, ""], []
+    table, chosen = table_of_heads(records), _chosen(cells)
+    lines += markdown_table(table, site) + [""]
+    if chosen and len(cells) > len(chosen):
+        lines += [f"The best, the median and the worst of {len(cells)} heads by attention recall:", ""]
+    elif chosen:
+        lines += ["Every head:", ""]
+    stems = _stems(chosen)
+    for cell, stem in zip(chosen, stems):
+        _draw(cell, plots, stem)
+    for cell, stem in list(zip(chosen, stems))[:1]:
+        lines += markdown_picture(stem, _caption(cell))
+    others = [f"[{_caption(cell)[:-1]}](plots/{stem}.png)" for cell, stem in list(zip(chosen, stems))[1:]]
+    return lines + ([f"The others: {'; '.join(others)}.", ""] if others else []), [table]
+
+
+def table_of_heads(records):
+    """A row a head whose maps were recorded; the report has those that it draws."""
+    cells = records.of("maps")
     known = {f"known_{name}": [source.get(name) for source in cells["input"]] for name in ("capture", "head")}
     placed = with_columns(with_shown(cells, *METRICS), **known).sort_values([*HEAD, "region"], kind="stable")
     caption = (
         "Shares of the dense attention mass of the video rows; effective_blocks = mean of exp(entropy) of a block row."
     )
-    table = table_of("heads", caption, placed, COLUMNS, shown=40)
-    lines += markdown_table(table) + [""]
-    chosen = _chosen(cells)
-    if chosen and len(cells) > len(chosen):
-        lines += [f"The best, the median and the worst of {len(cells)} heads by attention recall:", ""]
-    elif chosen:
-        lines += ["Every head:", ""]
-    for cell, stem in zip(chosen, _stems(chosen)):
-        text = _caption(cell)
-        _draw(cell, plots, stem)
-        lines += [f"![{text}](plots/{stem}.png)", "", f"*{text}* [SVG](plots/{stem}.svg)", ""]
-    return lines, [table]
+    drawn = {(cell.dump, cell.input.get("capture"), cell.input.get("head")) for cell in _chosen(cells)}
+    table = table_of("heads", caption, placed, COLUMNS)
+    table.carries = lambda row: (row["dump"], row["capture"], row["head"]) in drawn
+    return table
 
 
 def _chosen(cells):

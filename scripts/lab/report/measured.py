@@ -5,7 +5,7 @@ from collections import Counter
 import pandas as pd
 
 from .calls import timed
-from .finding import Table, markdown_table, table_of
+from .finding import Table, markdown_table, table_anchor, table_of
 from .frame import DUMP, NOTHING, TIMED, VIDEOS, rows, with_columns, with_shown
 from .videos import with_grid
 
@@ -110,30 +110,35 @@ def gpu_runs_table(records):
         " changes.",
         pd.DataFrame(found, columns=list(RUNS.values()), dtype=object),
         RUNS,
-        shown=60,
+        shown=0,
     )
 
 
-def section(records, table, runs):
+def facts(records):
+    """[(what, text)]: counts of records, machines, builds, and what was skipped or is relative to nothing."""
     cells, skipped = records.of(), records.of(status="skipped")
-    lines = [
-        "## What was measured",
-        "",
-        f"Records: {_counted(cells['experiment'], '{count} {name}') or 'none'}."
-        + (f" {records.superseded} older records of cells measured again were left out." if records.superseded else ""),
-        "",
-    ]
-    for each in (table, runs):
-        if each.rows:
-            lines += markdown_table(each) + [""]
-    lines += [f"- Machine: {text}." for text in sorted(set(map(_machine, cells["machine"])) - {""})]
-    lines += [f"- Build: {text}." for text in sorted(set(map(_build, cells["build"])) - {""})]
+    old = f"; {records.superseded} older ones of cells measured again were left out" if records.superseded else ""
+    found = [("Records", f"{_counted(cells['experiment'], '{count} {name}') or 'none'}{old}")]
+    found.append(("Machines", "; ".join(sorted(set(map(_machine, cells["machine"])) - {""}))))
+    found.append(("Builds", "; ".join(sorted(set(map(_build, cells["build"])) - {""}))))
     reasons = sorted(Counter(skipped["reason"]).items())
-    lines += [f"- Skipped: {count} records: {reason}." for reason, count in reasons]
+    found.append(("Skipped", "; ".join(f"{count} records: {reason.rstrip('.')}" for reason, count in reasons)))
     nothing = [name for names in cells["not_applicable"] for name in names]
-    if nothing:
-        words = _counted(nothing, "{name} in {count} records")
-        lines.append(f"- Relative to nothing, {NOTHING} in tables: {words}.")
+    found.append((f"Relative to nothing, {NOTHING} in tables", _counted(nothing, "{name} in {count} records")))
+    return [(what, text) for what, text in found if text]
+
+
+def section(records, table, runs, site=""):
+    lines = ["## What was measured", ""]
+    if table.rows:
+        lines += markdown_table(table, site) + [""]
+    lines += [f"- {what}: {text}." for what, text in facts(records)]
+    if runs.rows:
+        place = f"{site}#{table_anchor(runs.name)}" if site else f"tables/{runs.name}.csv"
+        gpus = sorted({row[runs.columns.index("GPU")] for row in runs.rows} - {""})
+        lines.append(
+            f"- Timed calls and videos: [{len(runs.rows)} runs]({place}) on {', '.join(gpus) or 'devices not named'}. {runs.caption}"
+        )
     return lines + [""]
 
 

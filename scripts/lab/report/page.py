@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+from urllib.parse import quote
 
 import jinja2
 
@@ -37,10 +38,15 @@ def _environment():
 TEMPLATES = _environment()
 
 
+def name_of(part):
+    """The part's own: of its template and of its place on the site."""
+    return part.__name__.rpartition(".")[2]
+
+
 def section(part, records, paper, plots):
     """The Finding of one part."""
     judged = part.judge(records, paper, plots)
-    name = part.__name__.rpartition(".")[2]
+    name = name_of(part)
     try:
         template = TEMPLATES.get_template(f"{name}.md.j2")
     except jinja2.TemplateNotFound:
@@ -48,10 +54,11 @@ def section(part, records, paper, plots):
             f"report: wanted words/{name}.md.j2, the template of parts/{name}.py, found none"
         ) from None
     words = template.new_context({**judged.facts, "paper": paper, "part": part, "verdict": judged.verdict})
-    texts = {name: "".join(template.blocks[name](words)) if name in template.blocks else "" for name in BLOCKS}
+    texts = {block: "".join(template.blocks[block](words)) if block in template.blocks else "" for block in BLOCKS}
     why = [LINE_END.sub(" ", text.strip()) for text in re.split(r"\n[ \t]*\n", texts.pop("why")) if text.strip()]
-    texts = {name: LINE_END.sub(" ", text.strip()) for name, text in texts.items()}
+    texts = {block: LINE_END.sub(" ", text.strip()) for block, text in texts.items()}
     return Finding(
+        name,
         texts["title"],
         texts["claim"],
         judged.verdict,
@@ -61,9 +68,11 @@ def section(part, records, paper, plots):
         judged.tables,
         judged.pictures,
         texts["headline"],
+        judged.main_pictures,
     )
 
 
+PAGE_OF_VERDICTS = "index.html"  # of the site
 TITLE = "# DraftAttention, measured"
 
 
@@ -89,15 +98,16 @@ def require_own(out):
             raise Foreign(f"{place}: wanted a report.md beside it or an empty folder, found other files; they are kept")
 
 
-def write(records, paper, out):
-    """Makes out/report.md, out/tables/*.csv and out/plots/*; returns the findings. All of it is made beside its place
+def write(records, paper, out, site=None):
+    """Makes out/report.md, out/tables/*.csv and out/plots/*; returns the findings. With the folder of a site the report
+    links to its page of verdicts. All of it is made beside its place
     and moved there at the end, the report last: what breaks off leaves `out` as it was. Raises Foreign, with nothing written,
     where something else stands there, OSError."""
     require_own(out)
     os.makedirs(out, exist_ok=True)
     unfinished = tempfile.mkdtemp(prefix=".unfinished-", dir=out)
     try:
-        sections = _make(records, paper, unfinished, out)
+        sections = _make(records, paper, unfinished, out, site)
         for folder in ("plots", "tables"):
             os.makedirs(os.path.join(out, folder), exist_ok=True)
             for name in sorted(os.listdir(os.path.join(unfinished, folder))):
@@ -108,13 +118,16 @@ def write(records, paper, out):
     return sections
 
 
-def _make(records, paper, folder, out):
+def _make(records, paper, folder, out, site):
     """The report, tables and plots in `folder`; `out` is where they will stand."""
+    link = (
+        "" if site is None else quote(os.path.relpath(os.path.join(site, PAGE_OF_VERDICTS), out).replace(os.sep, "/"))
+    )
     plots, tables = os.path.join(folder, "plots"), os.path.join(folder, "tables")
     os.makedirs(plots)
     os.makedirs(tables)
     sections = [section(part, records, paper, plots) for part in PARTS]
-    of_maps, tables_of_maps = maps.section(records, plots)
+    of_maps, tables_of_maps = maps.section(records, plots, link)
     dumps, runs = measured.dumps_table(records), measured.gpu_runs_table(records)
     for table in [dumps, runs, measured.all_measurements(records), *tables_of_maps] + [
         table for each in sections for table in each.tables
@@ -129,15 +142,20 @@ def _make(records, paper, folder, out):
         ),
         "",
     ]
+    if link:
+        lines += [
+            f"What is longer than here is on [the site]({link}), which `python3 -m lab.site` makes of the same records.",
+            "",
+        ]
     lines += _problems(records)
     lines += ["## Verdicts", "", "| part of the paper | verdict | in short |", "| --- | --- | --- |"]
     lines += [
         f"| [{each.title}](#{_anchor(each.title)}) | {each.verdict} | {each.headline or _in_short(each)} |"
         for each in sections
     ]
-    lines += ["", *measured.section(records, dumps, runs)]
+    lines += ["", *measured.section(records, dumps, runs, link)]
     for each in sections:
-        lines += markdown_finding(each)
+        lines += markdown_finding(each, link)
     lines += of_maps + clips_section(out)
     with open(os.path.join(folder, "report.md"), "w", encoding="utf-8") as stream:
         stream.write(markdown("\n".join(lines).rstrip() + "\n"))
@@ -174,6 +192,7 @@ CLIPS = (  # in the folder that lab.videos writes its pictures to
     ("dense_steps_clips.png", "With and without dense first steps."),
     ("dense_beside_draft.gif", "Dense on the left, draft at 90% in the middle, random blocks at 90% on the right."),
 )
+MAIN_CLIPS = ("figure_5_clips.png", "dense_beside_draft.gif")  # the others are linked
 
 
 def clips_section(out):
@@ -183,5 +202,7 @@ def clips_section(out):
         return []
     lines = ["## What the videos look like", ""]
     for name, text in there:
-        lines += [f"![{text}](video/pictures/{name})", "", f"*{text}*", ""]
-    return lines
+        if name in MAIN_CLIPS:
+            lines += [f"![{text}](video/pictures/{name})\\", f"*{text}*", ""]
+    others = [f"[{text.rstrip('.')}](video/pictures/{name})" for name, text in there if name not in MAIN_CLIPS]
+    return lines + ([f"More: {'; '.join(others)}.", ""] if others else [])

@@ -14,7 +14,7 @@ from .frame import CAPTURE, DUMP, HEAD, NOTHING, having, left_out, where, with_r
 EXPERIMENTS = ("bounds", "pooling", "regions")  # all carry the same quality metrics
 METRICS = ("attention_recall", "output_rel_l2", "output_cosine", "empty_rows", "kept_blocks", "total_blocks")
 CHOICE = ["policy", "pool", "rule", "region", "sparsity"]
-PAPER_REGION, PAPER_SPARSITY = "8x16", 0.9
+PAPER_REGION = "8x16"
 LEVEL = 0.95  # of intervals over prompts
 PAPER_RULE = "softmax"  # section 3.1: top entries of A_draft
 RULES = ("logits", "softmax", "released", "row")

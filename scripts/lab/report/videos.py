@@ -12,7 +12,7 @@ from scipy.stats import bootstrap
 
 from lab.shared.metrics import direction, is_better, label
 
-from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Table
+from .finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, PAPER_SPARSITY, Table, at_paper
 from .frame import LARGEST_DRAWN, NOTHING, having, left_out, rows, where, with_columns
 
 SIDES = ("frames", "height", "width")
@@ -20,7 +20,6 @@ SHAPE = (*SIDES, "steps", "layers", "heads", "clips")  # what every record of vi
 WASHED = ("contrast", "psnr", "psnr_matched")
 METRICS = {name: label(name) for name in ("psnr", "ssim", "lpips")}
 PAPER_REGION, PAPER_STEPS = "8x16", 0.25
-PAPER_SPARSITY = 0.9
 LEVEL, RESAMPLES = 0.95, 10_000
 RULES = ("logits", "softmax", "released", "row")
 HEADS = {
@@ -274,7 +273,7 @@ def difference_words(videos, first, second, names):
     return f"{names[0]} minus {names[1]}: " + "; ".join(parts) + "."
 
 
-def quality_table(videos, name, caption, choices):
+def quality_table(videos, name, caption, choices, **more):
     """One row a configuration: metrics with intervals, kept blocks and FLOPs, attention-level numbers."""
     metrics = videos.metrics()
     found = []
@@ -293,13 +292,13 @@ def quality_table(videos, name, caption, choices):
     columns = ["blocks chosen by", "sparsity", "blocks kept, all steps", "FLOPs, of dense"]
     columns += [f"{words} [95%]" for words in (*(METRICS[metric] for metric in metrics), *HEADS.values())]
     columns += ["one step's error (rel. L2) [least, most]", "clips"]
-    more = [f"{metric} {part}" for metric in (*metrics, *HEADS) for part in ("mean", "low", "high")]
+    numbers_of = [f"{metric} {part}" for metric in (*metrics, *HEADS) for part in ("mean", "low", "high")]
     caption = (
         f"{caption} Means and their 95% intervals, over clips; of recall, heads' error and empty rows over"
         f" the heads, at two steps of {videos.looked_at()}. One step's error: of the model's output, all the row's"
         f" masks in place, at the dense clips' states, over the sparse steps. {videos.where()}."
     )
-    return Table(name, caption, columns + more, found, shown=40, columns_shown=len(columns))
+    return Table(name, caption, columns + numbers_of, found, columns_shown=len(columns), **more)
 
 
 def shown_of(cell, name):
@@ -335,4 +334,4 @@ def paired(videos, pairs, names, table):
         if one.sparsity in wanted and one == draft(one.sparsity, **{field: getattr(one, field) for field in free})
     ]
     choices.sort(key=lambda one: (one.sparsity, order(one)))
-    return judged(videos, first, second), facts, [quality_table(videos, name, caption, choices)]
+    return judged(videos, first, second), facts, [quality_table(videos, name, caption, choices, carries=at_paper)]

@@ -13,14 +13,14 @@ from PIL import Image
 from lab.dataset.flat import better_of, meaning_of, unit_of
 from lab.report.foreign import plain
 from lab.report.frame import rows, where
-from lab.report.page import CLIPS
+from lab.report.page import CLIPS, PAGE_OF_VERDICTS
 from lab.shared.files import ROOT
 
 from . import boards, heads, store, verdicts
 
 HERE = Path(__file__).parent
 PAGES = (
-    ("index.html", "Verdicts"),
+    (PAGE_OF_VERDICTS, "Verdicts"),
     ("leaderboard.html", "Leaderboard"),
     ("heads.html", "Heads"),
     ("kernels.html", "Kernels"),
@@ -106,6 +106,7 @@ def _make(sources, paper, results, folder, back, d3):
         "pages": PAGES,
         "findings": found,
         "counts": verdicts.counts(found),
+        "measured": verdicts.measured_of(sources.reported, index),
         "heads": len(of_heads),
         "sizes": sizes,
         "stills": stills,

@@ -1,6 +1,7 @@
 """The site of the shipped results: its size, its links, its numbers against the records; and what is refused."""
 
 import base64
+import csv
 import gzip
 import json
 import re
@@ -129,6 +130,41 @@ def test_every_link_leads_to_records_and_counts_are_right(site):
             assert catalogue.count(link) >= 1, f"{name}: {link}"
     link, count = page.counted[0]
     assert catalogue.count(link + "&policy=nobody") == 0  # the check can fail
+
+
+def anchors(text):
+    return set(re.findall(r' id="([^"]+)"', text))
+
+
+def test_the_reports_links_lead_to_places_of_the_site(site):
+    """results/report.md is short because the site has the rest: every link of it ends at an element that is there."""
+    report = (RESULTS / "report.md").read_text()
+    links = re.findall(r"\]\(site/([^)#]*)(?:#([^)]*))?\)", report)
+    places = {name: anchors((site / name).read_text()) for name in {name for name, _ in links}}
+    assert len(links) > 60 and "#table_latency" in report
+    assert [(name, anchor) for name, anchor in links if anchor and anchor not in places[name]] == []
+    assert "table_no_such_table" not in places["index.html"]  # the check can fail
+
+
+def test_every_row_of_every_table_is_there_with_a_link(site):
+    """Of the files beside the report, which has only some of them; but all_measurements.csv, which is the records."""
+    text = (site / "index.html").read_text()
+    found = dict(re.findall(r'<details id="table_(\w+)">(.*?)</details>', text, re.DOTALL))
+    assert set(found) == {path.stem for path in (RESULTS / "tables").glob("*.csv")} - {"all_measurements"}
+    for name, table in found.items():
+        with open(RESULTS / "tables" / f"{name}.csv", newline="", encoding="utf-8") as stream:
+            columns, *rows = csv.reader(stream)
+        assert table.count('<th scope="row">') == len(rows), name
+        assert table.count('<th scope="col"') == len(columns) + 1, name  # and the link
+        assert table.count('<a href="records.html#') == len(rows), name
+
+
+def test_every_verdict_of_records_has_a_link_to_them(site):
+    sections = re.findall(
+        r'<section class="panel claim" id="(\w+)"(.*?)</section>', (site / "index.html").read_text(), re.DOTALL
+    )
+    without = {name for name, text in sections if "records were read" not in text}
+    assert len(sections) > 30 and without == {"table_2", "figure_5", "figure_6"}  # nothing was measured for them
 
 
 def test_every_record_is_there(site):

@@ -43,7 +43,7 @@ class Traced(Records):
 @dataclass
 class Sources:
     """Frames as lab.report has them, with columns `shard` (the file of the site that has the record), `file`, `line`,
-    `report` ("yes" of those that the report is made of), `call`, `choice` and `variant` (what tables of the report call a timed call, a choice in videos, a policy)."""
+    `configuration` (of a pipeline), `report` ("yes" of those that the report is made of), `call`, `choice` and `variant` (what tables of the report call a timed call, a choice in videos, a policy)."""
 
     reported: Traced  # what the report is made of
     every: Records  # these and all others but the masks
@@ -100,6 +100,7 @@ def _named(records, suffix="", reported=0):
     return with_columns(
         cells,
         shard=[shard_of(name, frames == 1) + suffix for name, frames in zip(cells["experiment"], cells["frames"])],
+        configuration=[config.get("configuration") for config in cells["config"]],
         report=["yes"] * reported + [None] * (len(cells) - reported),
         call=[labels.get(index) if here else None for index, here in zip(cells.index, is_timed)],
         choice=[choices.get(index) for index in cells.index],

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from markdown_it import MarkdownIt
 
-from lab.report import page
-from lab.report.finding import NOT_MEASURED, VERDICTS, short
+from lab.report import maps, measured, page
+from lab.report.finding import NOT_MEASURED, VERDICTS, short, table_anchor
 from lab.report.foreign import markdown, plain
 from lab.report.parts import PARTS
 
@@ -17,6 +17,11 @@ MARKS = {"confirmed": "yes", "confirmed with a caveat": "but", "contradicted": "
 # Columns of the report's tables: columns of records that may hold the same values, the first that does.
 NAMED = {
     "dump": ("dump",),
+    "sha256 (first 8)": ("sha",),
+    "network": ("model",),
+    "model": ("model",),
+    "resolution": ("resolution",),
+    "configuration": ("configuration",),
     "capture": ("capture",),
     "head": ("head",),
     "layer": ("layer",),
@@ -33,10 +38,15 @@ NAMED = {
     "commit": ("commit",),
     "experiment": ("experiment",),
     "call, data": ("call",),
+    "call": ("call",),
+    "what": ("call",),
+    "mask": ("policy",),
+    "blocks by": ("policy",),
     "blocks chosen by": ("choice",),
+    "system": ("choice",),
+    "video length (s)": ("seconds",),
 }
 OF_REPORT = {"report": "yes"}
-MOST_ROWS = 60  # of a table on the page; the file has all
 
 
 @dataclass
@@ -71,6 +81,14 @@ class Shown:
     records: int = 0
 
 
+@dataclass
+class Measured:
+    """What was measured, and on what: after the verdicts."""
+
+    facts: list  # (what, HTML)
+    tables: list
+
+
 def html(text):
     """Words of the report, Markdown with stand-ins, as HTML."""
     return MARKDOWN.renderInline(markdown(text))
@@ -83,8 +101,18 @@ def findings(records, index, paper):
         records.asked = set()
         section = page.section(part, records, paper, None)
         asked = index[index["shard"].isin(records.asked).to_numpy()]
-        found.append(_shown(section, part.__name__.rpartition(".")[2], asked))
+        found.append(_shown(section, asked))
     return found
+
+
+def measured_of(records, index):
+    """Measured, of all that the report is made of."""
+    index = index.loc[records.frame.index]
+    tables = [measured.dumps_table(records), measured.gpu_runs_table(records)]
+    if not records.of("maps").empty:
+        tables.append(maps.table_of_heads(records))
+    facts = [(plain(what), html(text)) for what, text in measured.facts(records)]
+    return Measured(facts, [_table(table, index) for table in tables if table.rows])
 
 
 def counts(shown):
@@ -93,10 +121,10 @@ def counts(shown):
     return [(verdict, MARKS[verdict], found[verdict]) for verdict in VERDICTS]
 
 
-def _shown(section, name, index):
+def _shown(section, index):
     in_short = NOT_MEASURED if section.measured == NOT_MEASURED else "–"
     return Shown(
-        anchor=name,
+        anchor=section.name,
         title=plain(section.title),
         verdict=section.verdict,
         mark=MARKS[section.verdict],
@@ -113,27 +141,23 @@ def _shown(section, name, index):
 
 
 def _table(table, index):
-    columns = table.columns[: table.columns_shown]
+    """Every row and column: the report shows some of them."""
     rows = []
-    for row in table.rows[:MOST_ROWS]:
+    for row in table.rows:
         here, chosen = behind(dict(zip(table.columns, row)), index)
         rows.append(
-            Row(
-                [_cell(value, table.digits) for value in row[: table.columns_shown]],
-                records_link(here, chosen | OF_REPORT),
-                len(here),
-            )
+            Row([_cell(value, table.digits) for value in row], records_link(here, chosen | OF_REPORT), len(here))
         )
     return {
         "name": table.name,
+        "anchor": table_anchor(table.name),
         "caption": html(table.caption),
-        "columns": [plain(name) for name in columns],
+        "columns": [plain(name) for name in table.columns],
         "numeric": [
             all(row.cells[place].number for row in rows if row.cells[place].text != "-")
-            for place in range(len(columns))
+            for place in range(len(table.columns))
         ],
         "rows": rows,
-        "more": len(table.rows) - len(rows),
     }
 
 

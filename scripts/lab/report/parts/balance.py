@@ -64,7 +64,11 @@ def _table(cells):
     caption = f"The same number of blocks at {percent(SPARSITY, 0)} sparsity, placed in four ways. {provenance(cells)}"
     placed = cells.assign(place=[POLICIES.index(kind) for kind in cells["mask"]])
     placed = placed.sort_values(["call", "kernel", "place"], kind="stable")
-    return table_of("load_balance", caption, placed, COLUMNS, shown=40, columns_shown=9)
+    return table_of("load_balance", caption, placed, COLUMNS, columns_shown=9, carries=_is_slow)
+
+
+def _is_slow(row):
+    return row["of its dense rate"] is not None and row["of its dense rate"] < LEAST_SHARE
 
 
 def _draw(cells, folder):

@@ -32,7 +32,7 @@ def judge(records, paper, plots):
                 found.append((kind, len(there), one.label, *(text_of(each, 3) for each in values.values())))
     columns = ["heads", "how many", "blocks chosen by", *(f"{words} [95% over heads]" for words in HEADS.values())]
     caption = f"At {percent(sparsity, 0)}; a diffuse head spreads over more than {blocks / 2:g} of {blocks} blocks."
-    tables = [Table("diffuse_heads_videos", f"{caption} {videos.where()}.", columns, found)]
+    tables = [Table("diffuse_heads_videos", f"{caption} {videos.where()}.", columns, found, carries=_is_diffuse)]
     facts |= {"diffuse": len(diffuse), "own": len(own), "left_out": videos.left_out(*HEADS, "effective_blocks")}
     facts["means"] = [means.get((one, "diffuse")) for one in choices[:3]]
     if None in facts["means"]:
@@ -51,11 +51,15 @@ def judge(records, paper, plots):
             "Masks in some heads alone, the others dense; these are in the means over heads, with a recall of 1 and next to"
             " no error."
         )
-        tables.append(quality_table(videos, "heads_apart_videos", caption, apart))
+        tables.append(quality_table(videos, "heads_apart_videos", caption, apart, shown=0))
         facts |= _apart(videos, sparsity)
     confirmed = worse > len(diffuse) / 2 and by_row < drafted
     verdict = CONFIRMED if confirmed else CAVEAT if worse or by_row < drafted else CONTRADICTED
     return Judged(verdict, facts, tables)
+
+
+def _is_diffuse(row):
+    return row["heads"] == "diffuse"
 
 
 def _by_place(videos, one):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from statistics import mean
 
 from .. import style
-from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, Table
-from ..videos import PAPER_REGION, PAPER_SPARSITY, draft, every_set, interval, text_of
+from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, PAPER_SPARSITY, Judged, Table
+from ..videos import PAPER_REGION, PAPER_STEPS, draft, every_set, interval, text_of
 
 RULES = ("softmax", "row")  # the paper's, and the one with the smallest errors; each against `logits`
 NOISE = "noise"
@@ -172,7 +172,11 @@ def _table(pairs):
     columns += ["PSNR of logits less that of (dB) [95%]"]
     places = "; ".join(dict.fromkeys(pair.videos.where() for pair in pairs))
     caption = f"At {100 * PAPER_SPARSITY:g}%. Errors and distances are relative L2, means. {places}."
-    return Table("errors_in_videos", caption, columns, rows, shown=40)
+    return Table("errors_in_videos", caption, columns, rows, carries=_is_paper)
+
+
+def _is_paper(row):
+    return row["dense first steps"] == f"{100 * PAPER_STEPS:g}%"
 
 
 def _growth_table(growth):
@@ -192,7 +196,7 @@ def _growth_table(growth):
         "A dense run is disturbed once and goes on densely. Growth is the distance of the last states over the size of the"
         " disturbance: noise in a random direction, or what masks at 90% change of that one step, scaled to the size."
     )
-    return Table("feedback_videos", caption, columns, rows, shown=40)
+    return Table("feedback_videos", caption, columns, rows, shown=0)
 
 
 def _draw(sets, folder):

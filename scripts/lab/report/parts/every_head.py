@@ -9,9 +9,9 @@ from lab.shared.record_format import is_number
 
 from .. import style
 from ..bounds import median_of
-from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, table_of
+from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, PAPER_SPARSITY, Judged, table_of
 from ..frame import HEAD, having, where, with_metrics
-from ..quality import ORACLE, PAPER_SPARSITY, RANDOM, Quality, over_prompts, spearman
+from ..quality import ORACLE, RANDOM, Quality, over_prompts, spearman
 
 THIRDS = ("most concentrated third", "middle third", "most diffuse third")
 OF_BOUNDS = ("delta_scaled", "tightness_3_3", "vacuity_3_5")
@@ -48,7 +48,7 @@ def judge(records, paper, plots):
         " are of the heads sorted by the mass in the best blocks, the oracle's recall.",
         pd.DataFrame(found, columns=list(COLUMNS.values()), dtype=object),
         COLUMNS,
-        shown=40,
+        carries=lambda row: row["heads"] in ("all", *THIRDS),
     )
     holds = [row["average"] > row["largest"] and row["average_error"] < row["largest_error"] for row in found[1:]]
     facts |= {"groups": len(holds), "holds": sum(holds), "heads": len(heads), "prompts": heads["prompt"].nunique()}

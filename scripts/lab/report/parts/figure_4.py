@@ -73,6 +73,7 @@ def judge(records, paper, plots):
     facts |= {"measured": measured, "absent": sorted({_place(row) for row in compared if not row["cell"]})}
     if not measured:
         return Judged(NOT_TESTABLE, facts, tables, pictures)
+    tables[0].shown = 0  # the labels carry the claim
     tables.insert(0, _table(compared))
     if all(row["cell"].drawable for row in measured):
         pictures.insert(0, _draw(compared, drawable(sparse), plots))
@@ -124,7 +125,8 @@ def _table(compared):
             more |= {"sparse_s": cell.projected_sparse_s, "data": cell.origin, "gpu": cell.gpu, "commit": cell.commit}
         found.append(row | more)
     caption = "Printed end-to-end speed-ups beside the projected ones. gather = tokens moved to region order and back."
-    return table_of("figure_4", caption, pd.DataFrame(found, columns=list(COLUMNS.values()), dtype=object), COLUMNS)
+    frame = pd.DataFrame(found, columns=list(COLUMNS.values()), dtype=object)
+    return table_of("figure_4", caption, frame, COLUMNS, shown=12)
 
 
 def _latency_table(cells):
@@ -146,7 +148,7 @@ def _latency_table(cells):
         **{name: [each.get(name) for each in machine] for name in clocks},
     )
     cells = cells.sort_values(["place", "call", "sparsity"], kind="stable")
-    return table_of("latency", f"One attention call. {provenance(cells)}", cells, LATENCY, shown=32, columns_shown=15)
+    return table_of("latency", f"One attention call. {provenance(cells)}", cells, LATENCY, columns_shown=15)
 
 
 def _importance(kernel, order, mask):

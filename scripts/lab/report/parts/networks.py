@@ -7,9 +7,9 @@ from lab.shared.record_format import is_number
 
 from .. import style
 from ..bounds import median_of
-from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, table_of
+from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, PAPER_SPARSITY, Judged, table_of
 from ..frame import HEAD, left_out, rows, where, with_metrics
-from ..quality import PAPER_REGION, PAPER_SPARSITY, interval, region_order
+from ..quality import PAPER_REGION, interval, region_order
 from .policies import DRAFT, ENDS, variant_of
 
 BOUNDED = ("check_3_3", "tightness_3_3", "check_3_5", "vacuity_3_5", "delta_scaled")
@@ -77,21 +77,21 @@ def judge(records, paper, plots):
     if steps:
         caption = "The network's noise levels by step, from pure noise (0) downwards: means over the same heads."
         known = {title: name for title, name in STEPS.items() if any(row[name] is not None for row in steps)}
-        tables.append(table_of("networks_steps", caption, pd.DataFrame(steps, dtype=object), known))
+        tables.append(table_of("networks_steps", caption, pd.DataFrame(steps, dtype=object), known, shown=0))
     if len(policies):
         caption = (
             f"Policies at {100 * PAPER_SPARSITY:g}% sparsity, sorted by what their output error (relative L2) is more than the"
             " draft's: means over heads, 95% intervals over heads. Policies that are not for causal heads have none there."
         )
-        tables.append(table_of("networks_policies", caption, policies, {each: each for each in policies}, shown=40))
+        tables.append(table_of("networks_policies", caption, policies, {each: each for each in policies}, shown=0))
     if len(language):
         caption = "Causal networks at several sparsities, of blocks on and below the diagonal: means over heads."
-        tables.append(table_of("networks_language", caption, language, {each: each for each in language}))
+        tables.append(table_of("networks_language", caption, language, {each: each for each in language}, shown=0))
     if len(regions):
         caption = (
             f"Region sizes at {100 * PAPER_SPARSITY:g}% sparsity, average pooling, rule softmax: means over heads."
         )
-        tables.append(table_of("networks_regions", caption, regions, REGIONS))
+        tables.append(table_of("networks_regions", caption, regions, REGIONS, shown=0))
     sure = all(one["pooling_low"] > 0 and one["way_low"] > 0 for one in own)
     verdict = CONTRADICTED if facts["broken"] else CONFIRMED if sure else CAVEAT
     return Judged(verdict, facts, tables, [(_draw(found, plots), "The draft between random blocks and the oracle.")])

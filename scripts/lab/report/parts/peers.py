@@ -17,7 +17,7 @@ from ..calls import (
     rank_of,
     ratio,
 )
-from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, percent, table_of
+from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, PAPER_SPARSITY, Judged, percent, table_of
 from ..frame import drawable, having, left_out, rows, where, with_columns, with_metrics, with_shown
 
 NARROW = {"operands": "operands", "quantising": "quantising"}  # columns of their own where there are 8-bit kernels
@@ -144,9 +144,14 @@ def _table(cells):
         place=[ranks[name] for name in cells["kernel"]], samples=[len(each or ()) for each in cells["samples_ms"]]
     )
     placed = placed.sort_values(["call", "sparsity", "place"], kind="stable")
+    last = placed["label"].iloc[-1]
+
+    def is_largest(row):
+        return row["call, data"] == last and row["sparsity"] in (0, PAPER_SPARSITY)
+
     narrow = any(cells["operands"])
     columns = COLUMNS | NARROW if narrow else COLUMNS
-    return table_of("peers", caption, placed, columns, shown=80, columns_shown=13)
+    return table_of("peers", caption, placed, columns, columns_shown=13, shown=12, carries=is_largest)
 
 
 def _draw(cells, folder, gone):

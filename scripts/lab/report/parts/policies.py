@@ -11,9 +11,9 @@ from matplotlib.colors import ListedColormap
 from lab.shared.record_format import is_number
 
 from .. import style
-from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, table_of
+from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, PAPER_SPARSITY, Judged, table_of
 from ..frame import HEAD, rows, where, with_columns, with_metrics
-from ..quality import PAPER_SPARSITY, over_prompts
+from ..quality import over_prompts
 from ..videos import PAPER_REGION, PAPER_STEPS, Videos, choice_of
 
 METRICS = ("attention_recall", "output_rel_l2", "kept_blocks", "total_blocks")
@@ -71,7 +71,7 @@ def judge(records, paper, plots):
         " ends (oracle, random) left out.",
         board,
         COLUMNS,
-        shown=60,
+        shown=12,
         columns_shown=12 if board["psnr"].isna().all() else 13,
     )
     rivals = board[[_is_rival(name) for name in board["variant"]]]
@@ -93,6 +93,8 @@ def judge(records, paper, plots):
         "oracle": next((row for row in rows(board) if row.variant == "oracle"), None),
         "remainder": _remainder(at[sparsity]),
     }
+    named = {DRAFT, *ENDS, *facts["ahead"]}
+    table.carries = lambda row: row["policy"] in named
     verdict = CONFIRMED if facts["behind"] == len(rivals) else CONTRADICTED if len(sure) else CAVEAT
     pictures = [_draw_costs(at, board, plots)]
     if masks := _masks(cells, sparsity):

@@ -98,7 +98,7 @@ def _table(videos, by_sparsity):
     columns = ["sparsity", "blocks chosen by", *(f"{words} [95%]" for words in HEADS.values())]
     columns += ["one step's error [least, most]", "steps' errors added up", "distance at the end", "PSNR (dB) [95%]"]
     columns += [f"{METRICS[name]} [95%]" for name in metrics]
-    return Table("recall_and_psnr", f"Best video first. {STEP_BY_STEP} {videos.where()}.", columns, found, shown=60)
+    return Table("recall_and_psnr", f"Best video first. {STEP_BY_STEP} {videos.where()}.", columns, found)
 
 
 def _washed_table(videos):
@@ -119,7 +119,7 @@ def _washed_table(videos):
         "What PSNR rewards: contrast is the standard deviation of all pixels over the dense clip's; for the last PSNR each"
         f" channel's mean and standard deviation were made the dense clip's. {videos.where(videos.washed.values())}."
     )
-    return [Table("contrast_videos", caption, columns, found)]
+    return [Table("contrast_videos", caption, columns, found, shown=0)]
 
 
 def _washed(videos):

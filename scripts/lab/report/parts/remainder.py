@@ -4,7 +4,7 @@ import pandas as pd
 
 from ..bounds import median_of, ratios, violations
 from ..calls import calls
-from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, table_of
+from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, at_paper, table_of
 from ..frame import HEAD, having, left_out, with_metrics
 from ..videos import Videos, draft
 
@@ -72,11 +72,12 @@ def judge(records, paper, plots):
                 "Attention calls with a pooled remainder over the same calls without, of one run.",
                 timed.sort_values(["label", "kernel", "sparsity"], kind="stable"),
                 CALL_COLUMNS,
+                shown=0,
             )
         )
     if filmed:
         caption = "PSNR to the dense clips (dB), first 25% of the steps dense, paired by prompt; bootstrap intervals."
-        tables.append(table_of("remainder_videos", caption, pd.DataFrame(filmed, dtype=object), VIDEO_COLUMNS))
+        tables.append(table_of("remainder_videos", caption, pd.DataFrame(filmed, dtype=object), VIDEO_COLUMNS, shown=0))
     better = len(both) > 0 and facts["error_with"] < facts["error_without"]
     quick = facts["slowest"] is None or facts["slowest"] <= MOST
     verdict = CONTRADICTED if facts["broken"] else CONFIRMED if better and quick else CAVEAT
@@ -100,7 +101,7 @@ def _table(cells):
             }
         )
     caption = "Output errors: means over heads, relative L2. Left / right: medians, at most 1 where a bound holds."
-    return table_of("remainder", caption, pd.DataFrame(found, dtype=object), COLUMNS)
+    return table_of("remainder", caption, pd.DataFrame(found, dtype=object), COLUMNS, carries=at_paper)
 
 
 def _filmed(videos):

@@ -7,8 +7,8 @@ import pandas as pd
 from lab.shared.record_format import is_number
 
 from .. import mask_plots, style
-from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, table_of
-from ..quality import PAPER_SPARSITY, RANDOM, Quality, compared
+from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, PAPER_SPARSITY, Judged, table_of
+from ..quality import RANDOM, Quality, compared
 
 SAME_RECALL = 0.01  # two rules are alike if no head's recall differs by more
 SAME_COUNT = 0.001  # two budgets are alike if they differ by one block, or at most this share of all
@@ -53,7 +53,6 @@ def judge(records, paper, plots):
         "Theorem 3.5, released = the released code, row = the same number in each block row.",
         frame,
         RULES,
-        shown=28,
     )
     facts |= {"gap": gap, "extra": sorted(more for more, _ in extra), "random": _against_random(quality, rules)}
     facts["random_sparsity"] = quality.nearest_sparsity(PAPER_SPARSITY, quality.region, RANDOM)

@@ -4,7 +4,7 @@ import pandas as pd
 
 from .. import style
 from ..calls import ORDERS, calls, newest, of_main_kernel, panel_titles, paper_masks, provenance, rank_of, ratio
-from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, table_of
+from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, at_paper, table_of
 from ..frame import drawable, rows
 
 COLUMNS = {
@@ -97,7 +97,7 @@ def _table(cases, used):
         f" samples. {provenance(used)}"
     )
     frame = pd.DataFrame([{name: case[name] for name in COLUMNS.values()} for case in cases], dtype=object)
-    return table_of("section_3_3_orders", caption, frame, COLUMNS, columns_shown=11)
+    return table_of("section_3_3_orders", caption, frame, COLUMNS, columns_shown=11, carries=at_paper)
 
 
 def _draw(cells, folder):

@@ -50,7 +50,7 @@ def judge(records, paper, plots):
     caption = f"Samples of at least {lasting} ms of calls in a row beside samples of one call. {provenance(cells)}"
     frame = pd.DataFrame(found, dtype=object)
     verdict = CONFIRMED if share >= LEAST_SHARE else CAVEAT if share >= LEAST_WITH_CAVEAT else CONTRADICTED
-    return Judged(verdict, facts, [table_of("sustained", caption, frame, COLUMNS, shown=40, columns_shown=11)])
+    return Judged(verdict, facts, [table_of("sustained", caption, frame, COLUMNS, columns_shown=11)])
 
 
 def _beside_single_calls(cells, single):

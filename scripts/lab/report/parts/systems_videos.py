@@ -36,8 +36,8 @@ def judge(records, paper, plots):
     }
     choices = [choice for each in there for choice in _own(videos, each) + there[each]]
     tables = [
-        table_of("systems_paired", "Paired by prompt; bootstrap intervals.", _paired(videos, there), COLUMNS, shown=60),
-        quality_table(videos, "systems_videos", "Videos against the dense ones.", choices),
+        table_of("systems_paired", "Paired by prompt; bootstrap intervals.", _paired(videos, there), COLUMNS),
+        quality_table(videos, "systems_videos", "Videos against the dense ones.", choices, shown=0),
     ]
     verdict = CONTRADICTED if CONTRADICTED in verdicts else CONFIRMED if set(verdicts) == {CONFIRMED} else CAVEAT
     return Judged(verdict, facts, tables)

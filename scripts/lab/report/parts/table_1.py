@@ -31,4 +31,4 @@ def judge(records, paper, plots):
     ]
     frame = pd.DataFrame(found, columns=list(COLUMNS.values()), dtype=object)
     caption = "At the paper's sparsities, as far as they were measured."
-    return Judged(NOT_TESTABLE, facts, [table_of("table_1_proxy", caption, frame, COLUMNS)] if found else [])
+    return Judged(NOT_TESTABLE, facts, [table_of("table_1_proxy", caption, frame, COLUMNS, shown=0)] if found else [])

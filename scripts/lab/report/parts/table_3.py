@@ -3,12 +3,12 @@
 import pandas as pd
 
 from .. import style
-from ..calls import calls, main_order, newest, of_main_kernel, panel_titles, paper_masks, provenance
-from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, Judged, percent, table_of
+from ..calls import PAPER_NAMES, calls, main_order, newest, of_main_kernel, panel_titles, paper_masks, provenance
+from ..finding import CAVEAT, CONFIRMED, CONTRADICTED, NOT_TESTABLE, PAPER_SPARSITY, Judged, percent, table_of
 from ..frame import drawable, having, left_out, rows, where, with_metrics, with_shown
 from ..projection import share_of_video
 
-PAPER_SHAPE, PAPER_SPARSITY = "hunyuan_768p", 0.9
+PAPER_SHAPE = "hunyuan_768p"
 DRAFT_PARTS = ("pool_q", "pool_k", "map", "softmax", "select", "lists")
 MOVES = ("reorder", "restore")
 ADDED = (*DRAFT_PARTS, "draft", *MOVES)
@@ -143,7 +143,12 @@ def _table(cells, projected):
     used = pd.concat([cells, pd.DataFrame([video._asdict() for video in videos], columns=cells.columns)])
     caption = f"Parts of one sparse call; draft = pool_q to lists timed as one piece. {provenance(used)}"
     frame = pd.DataFrame(found, columns=[*cells.columns, "at_sparsity", "share_of_video", "kernel_text"], dtype=object)
-    return table_of("table_3_overhead", caption, frame, COLUMNS, shown=33, columns_shown=9)
+    return table_of("table_3_overhead", caption, frame, COLUMNS, columns_shown=9, carries=_is_judged)
+
+
+def _is_judged(row):
+    whole = ("draft", *MOVES, "attention", "attention_gather")
+    return row["call, data"].startswith(PAPER_NAMES[PAPER_SHAPE]) and row["part"] in whole
 
 
 def _pictures(cells, folder):

@@ -5,18 +5,8 @@ from statistics import mean
 import pandas as pd
 
 from .. import mask_plots, style
-from ..finding import NOT_TESTABLE, Judged, table_of
-from ..quality import (
-    PAPER_SPARSITY,
-    RANDOM,
-    Quality,
-    better,
-    compare_table,
-    compared,
-    printed_psnr,
-    spearman,
-    variant_name,
-)
+from ..finding import NOT_TESTABLE, PAPER_SPARSITY, Judged, table_of
+from ..quality import RANDOM, Quality, better, compare_table, compared, printed_psnr, spearman, variant_name
 
 METRICS = ("attention_recall", "output_rel_l2")
 BY_SPARSITY = {
@@ -54,7 +44,13 @@ def judge(records, paper, plots):
     )
     facts |= {"result": result, "sparsity": sparsity, "random": compared(quality, first, (RANDOM, *first[1:]))}
     facts["left_out"] = quality.left_out("output_rel_l2", "output_cosine", "empty_rows")
-    return Judged(better(result), facts, [table, _by_sparsity(quality), _agreement(quality)], _pictures(quality, plots))
+    return Judged(
+        better(result),
+        facts,
+        [table, _by_sparsity(quality), _agreement(quality)],
+        _pictures(quality, plots),
+        main_pictures=2,
+    )
 
 
 def _by_sparsity(quality):
@@ -76,7 +72,7 @@ def _by_sparsity(quality):
                 }
             )
     caption = f"Region {quality.region}, rule {quality.rule}."
-    return table_of("quality_by_sparsity", caption, _frame(found, BY_SPARSITY), BY_SPARSITY, shown=28)
+    return table_of("quality_by_sparsity", caption, _frame(found, BY_SPARSITY), BY_SPARSITY, shown=0)
 
 
 def _agreement(quality):
@@ -89,7 +85,7 @@ def _agreement(quality):
                 rank = spearman(list(both["first"]), list(both["second"]))
                 found.append({"variant": variant_name(variant), "sparsity": sparsity, "heads": len(both), "rank": rank})
     caption = "Rank correlation of recall and output error over heads; -1 = they order the heads alike."
-    return table_of("recall_and_error_agreement", caption, _frame(found, AGREEMENT), AGREEMENT)
+    return table_of("recall_and_error_agreement", caption, _frame(found, AGREEMENT), AGREEMENT, shown=0)
 
 
 def _frame(found, columns):

@@ -3,18 +3,8 @@
 import pandas as pd
 
 from .. import mask_plots
-from ..finding import NOT_TESTABLE, Judged, table_of
-from ..quality import (
-    ORACLE,
-    PAPER_SPARSITY,
-    RANDOM,
-    Quality,
-    better,
-    compare_table,
-    compared,
-    printed_psnr,
-    variant_name,
-)
+from ..finding import NOT_TESTABLE, PAPER_SPARSITY, Judged, table_of
+from ..quality import ORACLE, RANDOM, Quality, better, compare_table, compared, printed_psnr, variant_name
 
 SIZES = {
     "region": "region",
@@ -63,4 +53,4 @@ def _sizes(quality, sparsity):
         if (summary := quality.summary((variant, region, sparsity), heads))
     ]
     frame = pd.DataFrame(found, columns=list(SIZES.values()), dtype=object)
-    return table_of("regions", "Every region measured, over the heads that have all of them.", frame, SIZES)
+    return table_of("regions", "Every region measured, over the heads that have all of them.", frame, SIZES, shown=0)

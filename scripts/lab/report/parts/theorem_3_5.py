@@ -95,7 +95,7 @@ def judge(records, paper, plots):
         (_draw_plane(cells, plots), "Where eq. (10) says something, and where the measured heads lie."),
     ]
     verdict = CONTRADICTED if broken else CAVEAT if vacuous else CONFIRMED
-    return Judged(verdict, facts, [_chain_table(cells), _steps_table(judged)], pictures)
+    return Judged(verdict, facts, [_chain_table(cells), _steps_table(judged)], pictures, main_pictures=2)
 
 
 def _vacuity(known, bound, trivial):
@@ -122,7 +122,7 @@ def _chain_table(cells):
     ]
     caption = "Medians over heads; left = ||P - P^M||_F. 1 = tight; bound_3_5 / sqrt(2n) at or above 1 = says nothing."
     frame = pd.DataFrame(found, dtype=object)
-    return table_of("theorem_3_5", caption, frame, COLUMNS, shown=2 * cells["sparsity"].nunique())
+    return table_of("theorem_3_5", caption, frame, COLUMNS, shown=0)
 
 
 def _steps_table(judged):
@@ -148,7 +148,7 @@ def _steps_table(judged):
         " rows."
     )
     frame = pd.DataFrame(found, columns=list(STEP_COLUMNS), dtype=object)
-    return table_of("theorem_3_5_steps", caption, frame, STEP_COLUMNS)
+    return table_of("theorem_3_5_steps", caption, frame, STEP_COLUMNS, shown=12)
 
 
 def _not_drawn(cells):

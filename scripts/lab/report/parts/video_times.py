@@ -3,7 +3,7 @@
 import math
 
 from .. import style
-from ..finding import CAVEAT, CONTRADICTED, NOT_TESTABLE, Judged, table_of
+from ..finding import CAVEAT, CONTRADICTED, NOT_TESTABLE, Judged, at_paper, table_of
 from ..frame import drawable, filled, having, left_out, rows, where, with_columns, with_metrics
 from ..videos import SHAPE, with_grid
 
@@ -53,8 +53,8 @@ def judge(records, paper, plots):
         " alone is timed by itself, with the GPU waiting for its launches.",
         placed,
         COLUMNS,
-        shown=40,
         columns_shown=11,
+        carries=at_paper,
     )
     drawn = drawable(cells)
     slower = (sparse["speedup_over_dense"] <= 1).any()

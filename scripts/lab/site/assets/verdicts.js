@@ -11,3 +11,13 @@ for (const button of buttons) {
     }
   });
 }
+
+// A table that the address names opens: the report links to tables.
+const openNamed = () => {
+  const place = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (place?.tagName !== "DETAILS") return;
+  place.open = true;
+  place.scrollIntoView();
+};
+addEventListener("hashchange", openNamed);
+openNamed();
