@@ -7,8 +7,9 @@ usage() {
   cat <<'TEXT'
 Usage: ./scripts/reproduce.sh [--build-dir DIR] [--results DIR] [--with-kernels]
 Installs what is missing (as root or with sudo; nothing if all is there), builds, runs the main job on the
-shipped dumps and writes records, tables, plots and report.md. A run that was stopped continues. The times of
-GPU runs in results/gpu/ are shown in the report and not made again. draftbench is installed in build/venv.
+shipped dumps and writes records, tables, plots, report.md and a site that opens from disk, site/index.html. A run
+that was stopped continues. The times of GPU runs in results/gpu/ are shown in the report and not made again.
+draftbench is installed in build/venv.
   --build-dir DIR   where to build (default: build/release)
   --results DIR     where to write (default: results)
   --with-kernels    build the CUDA kernels where no GPU can run them, too
@@ -31,6 +32,7 @@ done
 mkdir -p "$results" "$(dirname "$build_dir")"
 
 install_missing
+install_site
 # Kernels take three quarters of the build. Where no GPU can run them they are left out, but for a build folder that
 # holds them already.
 options=(-DCMAKE_BUILD_TYPE=Release)
@@ -82,12 +84,15 @@ TEXT
 say "counting FLOPs"
 "$build_dir/draftbench" flops --out "$partial"
 mv "$partial" "$results/records.jsonl"
-# Times of GPU runs are not made again here: the report shows the shipped ones by their commit and GPU.
+# Times of GPU runs are not made again here: report and site show the shipped ones by their commit and GPU.
 timed=()
 shipped=$(PYTHONPATH=$ROOT/scripts "$PYTHON" -c 'from lab.shared.files import OF_REPORT; print(*OF_REPORT[1:])')
 for file in $shipped; do
-  file=$ROOT/results/$file
-  if [ -f "$file" ]; then timed+=("$file"); fi
+  [ -f "$ROOT/results/$file" ] || continue
+  if ! [ "$results" -ef "$ROOT/results" ]; then
+    mkdir -p "$results/$(dirname "$file")" && cp "$ROOT/results/$file" "$results/$file"
+  fi
+  timed+=("$results/$file")
 done
 if [ -d "$ROOT/results/video/pictures" ] && ! [ "$results" -ef "$ROOT/results" ]; then
   mkdir -p "$results/video" && cp -r "$ROOT/results/video/pictures" "$results/video/"
@@ -96,6 +101,9 @@ if [ -f "$ROOT/results/masks.jsonl.gz" ] && ! [ "$results" -ef "$ROOT/results" ]
   cp "$ROOT/results/masks.jsonl.gz" "$results/"  # of the site's explorer of heads
 fi
 say "writing the report"
-PYTHONPATH=$ROOT/scripts "$PYTHON" -m lab.report "$results/records.jsonl" ${timed[@]+"${timed[@]}"} --out "$results"
-say "done in $((SECONDS - started)) s: $results/report.md"
-say "as a site (a minute more): PYTHONPATH=scripts $PYTHON -m lab.site --results $results --out $results/site"
+PYTHONPATH=$ROOT/scripts "$PYTHON" -m lab.report "$results/records.jsonl" ${timed[@]+"${timed[@]}"} --out "$results" \
+  --site "$results/site"
+say "making the site"
+site="open $results/site/index.html in a browser"
+PYTHONPATH=$ROOT/scripts "$PYTHON" -m lab.site --results "$results" --out "$results/site" || site="the site was not made"
+say "done in $((SECONDS - started)) s: $results/report.md; $site"

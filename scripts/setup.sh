@@ -1,5 +1,5 @@
 # Sourced by the two commands of the README: installs what is missing, finds Python, builds.
-# Sets ROOT, VENV and PYTHON; defines say, fail, has_gpu, install_missing, install_site, install_mpi, need_venv,
+# Sets ROOT, VENV and PYTHON; defines say, fail, has_gpu, install_missing, install_site, install_browser, install_mpi, need_venv,
 # install_torch (which sets TORCH_PYTHON), build_tree, install_tree.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -71,16 +71,21 @@ install_missing() {
   find_python || fail "no python3 with $TEST_MODULES, though their packages are installed"
 }
 
-# What lab.site and its tests want: D3, markdown-it-py, and a Chromium that opens the pages. Where one cannot be had, which
-# is said, the tests that need it are skipped.
+# What lab.site wants: D3, markdown-it-py and Pillow. Where one cannot be had, which is said, there is no site.
 install_site() {
   local missing=() each
   compgen -G '/usr/share/nodejs/d3/dist/d3.min.js' >/dev/null || missing+=(node-d3)
   "$PYTHON" -c 'import markdown_it' 2>/dev/null || missing+=(python3-markdown-it)
-  command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium)
+  "$PYTHON" -c 'import PIL' 2>/dev/null || missing+=(python3-pil)
   for each in "${missing[@]}"; do
-    (apt_install "$each") || say "without $each tests of the site are skipped"
+    (apt_install "$each") || say "without $each there is no site, and its tests are skipped"
   done
+}
+
+# A Chromium that opens the site's pages. Where it cannot be had, which is said, the tests that need it are skipped.
+install_browser() {
+  if command -v chromium chromium-browser google-chrome >/dev/null; then return; fi
+  (apt_install chromium) || say "without chromium tests of the site's pages are skipped"
 }
 
 # What several processes that share a run want. Without it, which is said, draftbench runs as one, and their tests are skipped.

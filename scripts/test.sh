@@ -41,6 +41,7 @@ mkdir -p "$(dirname "$build_dir")"
 install_missing
 if [ -z "$sanitize" ]; then
   install_site
+  install_browser
   install_mpi
 fi
 if [ -n "$with_torch" ]; then
