@@ -81,7 +81,11 @@ def draw_by_sparsity(quality, metric, lines, columns, folder, stem):
             axis.tick_params(labelbottom=True)
         if number % across == 0:
             axis.set_ylabel(METRICS[metric][0])
-    style.legend_strip(figure, *axes.flat[0].get_legend_handles_labels(), columns)
+    handles = {}  # of all panels: not every capture has every line
+    for axis in axes.flat[: len(panels)]:
+        style.collect(handles, axis)
+    labels = [label for _, _, label, _ in lines if label in handles]
+    style.legend_strip(figure, [handles[label] for label in labels], labels, columns)
     return style.save(figure, folder, f"{METRICS[metric][1]}_{stem}")
 
 

@@ -104,9 +104,11 @@ def kernel_colours(names):
     return {name: colours.get(name, kernel_style(name)[0]) for name in names}
 
 
+BEHIND_TEXT = {"boxstyle": "square,pad=0.05", "facecolor": "#FFFFFF", "edgecolor": "none", "alpha": 0.85}
+
+
 def above(axis, x, y, text, size=8):
     """A number above a bar or its whisker; lines that cross it stay behind it."""
-    box = {"boxstyle": "square,pad=0.05", "facecolor": "#FFFFFF", "edgecolor": "none", "alpha": 0.85}
     axis.annotate(
         text,
         (x, y),
@@ -114,7 +116,7 @@ def above(axis, x, y, text, size=8):
         xytext=(0, 3),
         horizontalalignment="center",
         fontsize=size,
-        bbox=box,
+        bbox=BEHIND_TEXT,
         zorder=4,
     )
 

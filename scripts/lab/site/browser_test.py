@@ -255,6 +255,30 @@ def test_verdicts_filter_and_their_tables_sort(page):
     assert len(found) > 10 and found == sorted(found)
 
 
+def test_a_table_that_the_address_names_is_open(page):
+    """results/report.md links to tables that the page has folded away."""
+    table = "document.getElementById('table_latency')"
+    opened(page, "index")
+    assert page.value(f"{table}.open") is False
+    opened(page, "index", "#table_latency")
+    page.until(f"{table}.open && Math.abs({table}.getBoundingClientRect().top) < innerHeight")
+    link = page.value(f"{table}.querySelector('tbody a').getBoundingClientRect().right")
+    assert link < DESKTOP[0]  # in sight without scrolling sideways, however many columns there are
+    page.value("location.hash = '#table_peers'")
+    page.until("document.getElementById('table_peers').open")
+    assert page.problems == []
+
+
+@pytest.mark.parametrize("size", [PHONE, (320, 640)])
+@pytest.mark.parametrize("name", PAGES)
+def test_the_pages_name_is_in_sight(page, name, size):
+    opened(page, name, size=size)
+    box = page.value(
+        "(({left, right}) => [left, right])(document.querySelector('nav [aria-current]').getBoundingClientRect())"
+    )
+    assert 0 <= box[0] + 1 and box[1] <= size[0] + 1
+
+
 def test_a_number_leads_to_its_record(page):
     opened(page, "leaderboard", "#board=kernels&sparsity=0.9&kernel=wgmma&sort=time")
     link = page.value("document.querySelector('#board tbody a').getAttribute('href')")

@@ -147,7 +147,7 @@ def _draw(cells, folder):
 
 def _beside(axis, point, is_first, colour):
     sparsity, share, gap = point
-    above = 7 if share >= 0 else -14  # away from the line of token order
+    above = 12 if share >= 0 else -19  # away from the line of token order
     axis.annotate(
         f"{gap:+.2f} ms",
         (sparsity, share),
@@ -156,4 +156,6 @@ def _beside(axis, point, is_first, colour):
         fontsize=8,
         color=colour,
         horizontalalignment="left" if is_first else "right",
+        bbox=style.BEHIND_TEXT,
+        zorder=4,
     )

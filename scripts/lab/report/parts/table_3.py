@@ -230,5 +230,5 @@ def _draw_attention(axis, stacks):
             x, around = place + 0.36 * (number - 0.5), [[max(0.0, height - low)], [max(0.0, high - height)]]
             axis.bar(x, height, 0.34, color=colour, hatch=hatch, edgecolor="white", linewidth=0.4, label=label)
             axis.errorbar(x, height, around, color=style.BLACK, linewidth=1, capsize=2)
-            style.above(axis, x, height, f"{height:.3g}", 7.5)
+            style.above(axis, x, max(height, high), f"{height:.3g}", 7.5)
     axis.set_ylim(bottom=0, top=1.1 * axis.get_ylim()[1])

@@ -72,7 +72,10 @@ const listOf = (found, given, fields) => {
           const value = at(shard.fields[field], row);
           return site.el("td", { class: "number", "data-value": value ?? "" }, site.short(value, 4));
         }),
-        ...columns.map((column) => site.el("td", { class: (at(shard.index[column], row) ?? "").length > 60 ? "long" : null }, at(shard.index[column], row) ?? "–")));
+        ...columns.map((column) => {
+          const text = at(shard.index[column], row) ?? "–"; // of many captures one name is as long as a page: the record has it
+          return text.length > 60 ? site.el("td", { title: text }, `${text.slice(0, 59)}…`) : site.el("td", {}, text);
+        }));
     })));
   site.sortable(table);
   return site.el("section", { class: "panel", "aria-label": "Records found" }, site.el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Records" }, table));

@@ -131,4 +131,8 @@ site.sortable = (table) => {
     header.replaceChildren(button);
   });
 };
-document.addEventListener("DOMContentLoaded", () => document.querySelectorAll("table.sortable").forEach(site.sortable));
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("table.sortable").forEach(site.sortable);
+  const here = document.querySelector("nav [aria-current]"); // in sight, where a narrow screen has not all pages' names
+  here.parentElement.scrollLeft = here.offsetLeft + here.offsetWidth - here.parentElement.clientWidth;
+});
