@@ -276,7 +276,7 @@ def test_the_pages_name_is_in_sight(page, name, size):
     box = page.value(
         "(({left, right}) => [left, right])(document.querySelector('nav [aria-current]').getBoundingClientRect())"
     )
-    assert 0 <= box[0] + 1 and box[1] <= size[0] + 1
+    assert box[0] + 1 >= 0 and box[1] <= size[0] + 1
 
 
 def test_a_number_leads_to_its_record(page):
