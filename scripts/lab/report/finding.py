@@ -137,7 +137,8 @@ def markdown_table(table, site=""):
 
 def links_to_more(finding, site=""):
     """One line of links: to the part on the page `site`, and to tables and pictures that are not in the report; "" of none."""
-    parts = [f"[the site]({site}#{finding.name}) has the records behind every row"] if site and finding.tables else []
+    measured = finding.tables or finding.verdict != NOT_TESTABLE
+    parts = [f"[the site]({site}#{finding.name}) has all of it and the records behind it"] if site and measured else []
     tables = [table for table in finding.tables if not table.of_report()]
     if tables:
         place = f"{site}#{table_anchor('{}')}" if site else "tables/{}.csv"

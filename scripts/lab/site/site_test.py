@@ -268,6 +268,11 @@ def test_rows_name_their_records():
     assert chosen == {"kernel": "wgmma", "sparsity": "0.9"}
     assert 0 < len(found) < len(index) and set(found["kernel"]) == {"wgmma"}
     assert verdicts.behind({"share": 0.5}, index)[1] == {}
+    bounds = sources._load({RESULTS / "gpu" / "all_heads.jsonl.gz": "gpu/all_heads.jsonl.gz"})
+    bounds.frame = sources._named(bounds)
+    found, chosen = verdicts.behind({"heads": "layer 3"}, store.index_of(bounds.frame))
+    assert chosen == {"layer": "3"} and set(found["layer"]) == {"3"} and len(found) > 100
+    assert verdicts.behind({"heads": "the middle third"}, index)[1] == {}
 
 
 def test_text_of_records_is_no_markup():

@@ -1,5 +1,6 @@
 """The report's findings for pages: words as HTML, tables whose rows link to the records behind them, pictures."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -46,6 +47,7 @@ NAMED = {
     "system": ("choice",),
     "video length (s)": ("seconds",),
 }
+GROUP = re.compile(r"(layer|step) (\d+)")  # of heads
 OF_REPORT = {"report": "yes"}
 
 
@@ -170,8 +172,10 @@ def behind(row, index):
     that would leave none, since its values are the table's own, is left out."""
     chosen = {}
     for name, value in row.items():
-        for column in NAMED.get(name, ()) if value is not None else ():
-            text = as_text(value)
+        columns, text = NAMED.get(name, ()), "" if value is None else as_text(value)
+        if group := GROUP.fullmatch(text):
+            columns, text = group.groups()[:1], group[2]
+        for column in columns if text else ():
             left = index[(index[column] == text).to_numpy()]
             if len(left):
                 index, chosen[column] = left, text

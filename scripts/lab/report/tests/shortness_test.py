@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from lab.report.finding import CONFIRMED, Finding, Table, links_to_more, markdown_finding, markdown_table
+from lab.report.finding import CONFIRMED, NOT_TESTABLE, Finding, Table, links_to_more, markdown_finding, markdown_table
 
 ROWS = [(rule, share) for share in (0.5, 0.8, 0.9) for rule in ("logits", "row", "released", "softmax")]
 
@@ -58,3 +58,9 @@ def test_tables_and_pictures_that_are_not_there_are_linked():
     assert re.findall(r"!\[[^]]*\]\(plots/(\w+)\.png\)", text) == ["first"] and "[second](plots/second.png)" in text
     assert "[calls](tables/calls.csv)" in links_to_more(finding())
     assert links_to_more(Finding("part", "Part", "a", CONFIRMED, "Rule.", "b")) == ""
+    assert (
+        links_to_more(Finding("part", "Part", "a", NOT_TESTABLE, "Rule.", "b"), "site/index.html") == ""
+    )  # nothing there
+    assert "](site/index.html#part)" in links_to_more(
+        Finding("part", "Part", "a", CONFIRMED, "Rule.", "b"), "site/index.html"
+    )
