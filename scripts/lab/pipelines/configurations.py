@@ -200,14 +200,16 @@ class Switch:
             self._stack.enter_context(attending(configuration, self._pipeline, kernel))
 
 
+def is_over_video(name, shape):
+    """Whether the blocks' linear layer of this name multiplies the video's tokens. Not the modulation's, whose input is one
+    row; not cross-attention's keys and values, whose input is the text: its padding is rows of zeros, for which torchao's
+    scale is 0, and the quotient NaN."""
+    blocks = ("transformer_blocks.", "single_transformer_blocks.") if shape.family == "hunyuan" else ("blocks.",)
+    return name.startswith(blocks) and ".norm" not in name and not name.endswith((".attn2.to_k", ".attn2.to_v"))
+
+
 def quantise_linears(transformer, shape):
-    """The blocks' linear layers multiply FP8 numbers (lab.model.fp8). Raises Unavailable."""
+    """The blocks' linear layers over the video multiply FP8 numbers (lab.model.fp8). Raises Unavailable."""
     import torch
 
-    blocks = ("transformer_blocks.", "single_transformer_blocks.") if shape.family == "hunyuan" else ("blocks.",)
-
-    def chosen(module, name):
-        """Products over the video's tokens: not the modulation's, whose input is one row."""
-        return isinstance(module, torch.nn.Linear) and name.startswith(blocks) and ".norm" not in name
-
-    quantise(transformer, chosen)
+    quantise(transformer, lambda module, name: isinstance(module, torch.nn.Linear) and is_over_video(name, shape))

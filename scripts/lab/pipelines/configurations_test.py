@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 import draftattention
 from diffusers.models import attention_dispatch
 
-from lab.pipelines import backends, cases, configurations, running
+from lab.pipelines import backends, cases, configurations, pipeline, running
 from lab.pipelines.cases import CPU, opened
 from lab.pipelines.shapes import SHAPES
 from lab.pipelines.stopwatch import Clock
@@ -48,6 +48,27 @@ class Names(unittest.TestCase):
         ):
             with self.assertRaisesRegex(ValueError, "wanted dense_own, .* found"):
                 configurations.parse(name)
+
+    def test_layers_over_the_text_s_padding_stay_as_they_are(self):
+        """Given Wan's real class and rows of zeros as the text's padding, claim: chosen layers are linear and in the blocks, and
+        none of them is given a row of zeros; without the exception some are."""
+        transformer = pipeline.transformer_of(cases.WAN, CPU, torch.float32)
+        zeros, chosen = [], []
+        for name, module in transformer.named_modules():
+            if not isinstance(module, torch.nn.Linear):
+                continue
+            if configurations.is_over_video(name, cases.WAN):
+                chosen.append(name)
+            hook = lambda _, inputs, name=name: zeros.append(name) if (inputs[0] == 0).all(-1).any() else None
+            module.register_forward_pre_hook(hook)
+        config = transformer.config
+        text = torch.zeros(1, 4, config.text_dim)
+        text[:, 0] = 1.0
+        with torch.no_grad():
+            transformer(torch.randn(1, config.in_channels, 2, 8, 8), torch.tensor([500]), text, return_dict=False)
+        self.assertTrue(chosen and all(name.startswith("blocks.") for name in chosen))
+        self.assertTrue(any(name.endswith(".attn2.to_k") for name in zeros))
+        self.assertFalse(set(zeros) & set(chosen))
 
     def test_what_is_not_there_is_unavailable(self):
         for name, why in (("draft_90_8bit", "no kernel wgmma_8bit"), ("dense_best", "own attention is the best")):
