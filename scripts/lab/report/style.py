@@ -107,8 +107,8 @@ def kernel_colours(names):
 BEHIND_TEXT = {"boxstyle": "square,pad=0.05", "facecolor": "#FFFFFF", "edgecolor": "none", "alpha": 0.85}
 
 
-def above(axis, x, y, text, size=8):
-    """A number above a bar or its whisker; lines that cross it stay behind it."""
+def above(axis, x, y, text, size=8, rotation=0):
+    """A number above a bar or its whisker, turned by `rotation` degrees; lines that cross it stay behind it."""
     axis.annotate(
         text,
         (x, y),
@@ -116,6 +116,7 @@ def above(axis, x, y, text, size=8):
         xytext=(0, 3),
         horizontalalignment="center",
         fontsize=size,
+        rotation=rotation,
         bbox=BEHIND_TEXT,
         zorder=4,
     )

@@ -49,7 +49,7 @@ def judge(records, paper, plots):
     cells = where(cells, [bool(time) for time in cells["median_ms"]])
     gone = records.of("peers", status="skipped")
     facts = {"cells": len(cells), "judged": 0, "by_peer": {}, "left_out": "", "narrow": []}
-    facts["gone"] = sorted({(row.kernel or "", row.reason or "no reason given") for row in rows(gone)})
+    facts["gone"] = _gone(gone, set(cells["kernel"]))
     if cells.empty:
         return Judged(NOT_TESTABLE, facts)
     cells = _with_ratios(cells)
@@ -71,6 +71,16 @@ def judge(records, paper, plots):
     faster = any((group["high"] < 1).all() for _, group in others.groupby("kernel"))
     verdict = CONTRADICTED if faster else CONFIRMED if (others["middle"] >= 1).all() else CAVEAT
     return Judged(verdict, facts, tables, pictures)
+
+
+def _gone(skipped, measured):
+    """[(kernel, reasons)] of those that ran nowhere; of a reason what was wanted, since what was found differs by call."""
+    reasons = {}
+    for row in rows(skipped):
+        if row.kernel not in measured:
+            reason = (row.reason or "no reason given").partition(", found ")[0]
+            reasons.setdefault(row.kernel or "", set()).add(reason)
+    return sorted((name, "; ".join(sorted(found))) for name, found in reasons.items())
 
 
 def left_out_words(gone):
@@ -155,8 +165,11 @@ def _table(cells):
 
 
 def _draw(cells, folder, gone):
-    """TFLOP/s over kept blocks, one panel a call, one group a sparsity. (stem, caption)."""
-    groups = [group for _, group in with_metrics(cells, "matmul_tflops").groupby("call")]
+    """TFLOP/s over kept blocks, one panel a kind of call, of its newest run, one group a sparsity. (stem, caption)."""
+    groups = [
+        group[group["run"] == newest(group, "label")["run"].iat[0]]
+        for _, group in with_metrics(cells, "matmul_tflops").groupby("label", sort=False)
+    ]
     more, groups = style.left_out(len(groups), MOST_CALLS), groups[:MOST_CALLS]
     figure, axes = style.panels(len(groups), 1, 0.7 + 2.1 * len(groups), sharex=False)
     titles, handles = panel_titles(pd.concat(groups)), {}
@@ -179,14 +192,15 @@ def _draw(cells, folder, gone):
         axis.grid(axis="x", visible=False)
         axis.set_title(titles[members["call"].iat[0]].replace("\n", ", "), loc="left", fontsize=9)
         axis.set_ylabel("TFLOP/s over\nkept blocks")
-        axis.set_ylim(top=1.1 * axis.get_ylim()[1])
+        axis.set_ylim(top=1.25 * axis.get_ylim()[1])
         style.collect(handles, axis)
     axes[-1][0].set_xlabel("sparsity")
     labels = sorted(handles, key=lambda label: label == PRODUCT)
     style.legend_strip(figure, [handles[label] for label in labels], labels, 4)
     caption = (
         "Kernels that took turns in one run on the same tensors and masks: rate over kept blocks, bars from the 10% to"
-        f" the 90% time. Kernels for dense attention only stand under dense only.{gone}{more} {provenance(cells)}"
+        " the 90% time; of each size the newest run, the others in the table. Kernels for dense attention only stand under"
+        f" dense only.{gone}{more} {provenance(pd.concat(groups))}"
     )
     return style.save(figure, folder, "peers"), caption
 
@@ -197,4 +211,4 @@ def _bar(axis, x, cell, name, colour):
     around = [[max(0.0, rate - rate * middle / low)], [max(0.0, rate * middle / high - rate)]]
     axis.bar(x, rate, 0.9, color=colour, label=name)
     axis.errorbar(x, rate, around, color=style.BLACK, linewidth=0.9, capsize=1.5)
-    style.above(axis, x, rate, f"{rate:.0f}", 7.5)
+    style.above(axis, x, rate + around[1][0], f"{rate:.0f}", 6.5, rotation=90)
