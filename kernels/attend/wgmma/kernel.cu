@@ -190,6 +190,7 @@ void attend_wgmma(const Attention& call, void* workspace, cudaStream_t stream) {
                      .next_tile = integers,
                      .recompute = {integers + 2, integers + 3, integers + 3 + work_tiles},
                      .only_recompute = false,
+                     .order = call.dense() ? TileOrder::of_dense(call.layout) : TileOrder::of_lists(call.layout),
                      .pooled_k = {},
                      .pooled_v = {},
                      .regions = call.layout.regions(),

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/attend/wgmma/tile_box.hpp"
+#include "kernels/attend/wgmma/tile_order.hpp"
 #include "kernels/ptx/wgmma_descriptor.hpp"
 
 namespace draft::gpu {
@@ -267,6 +268,28 @@ TEST(AttendWgmma, SaysWhatItCannotDo) {
   EXPECT_EQ(attend_wgmma_unsupported(call, 90), "");
   call.layout.region_height = 17;
   EXPECT_EQ(attend_wgmma_unsupported(call, 90), "regions may have 128 tokens at most, found 17 x 8");
+}
+
+// Claim: an order has every work tile once; a head's longest rows come first, head after head, then heads one after the
+// other; without any ahead a position is its own work tile.
+TEST(TileOrder, HasEveryWorkTileOnce) {
+  for (const Layout& layout : layouts()) {
+    const int blocks = layout.blocks(), tiles = layout.heads * blocks;
+    const TileOrder order = TileOrder::of_lists(layout), plain = TileOrder::of_dense(layout);
+    ASSERT_EQ(order.ahead, std::min(blocks, layout.text_blocks() + 1));
+    std::set<int> seen;
+    int head = 0;
+    for (int position = 0; position < tiles; ++position) {
+      const int tile = order(position);
+      ASSERT_EQ(plain(position), position);
+      ASSERT_TRUE(tile >= 0 && tile < tiles && seen.insert(tile).second) << position;
+      const bool among_first = position < layout.heads * order.ahead;
+      ASSERT_EQ(tile % blocks < order.ahead, among_first) << position;
+      if (among_first) continue;
+      ASSERT_GE(tile / blocks, head);
+      head = tile / blocks;
+    }
+  }
 }
 
 }  // namespace

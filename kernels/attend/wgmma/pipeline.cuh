@@ -24,6 +24,7 @@
 
 #include "kernels/attend/remainder.hpp"
 #include "kernels/attend/wgmma/tile_box.hpp"
+#include "kernels/attend/wgmma/tile_order.hpp"
 #include "kernels/ptx/mma.cuh"
 #include "kernels/ptx/sm90.cuh"
 #include "kernels/ptx/wgmma_descriptor.hpp"
@@ -56,7 +57,8 @@ struct WgmmaCall {
   BlockLists lists;  // as Attention's
   int* next_tile;    // counter of work tiles given out after the first of each CTA; not used by pairs
   RecomputeList recompute;
-  bool only_recompute;  // true: the work tiles are those of `recompute`; false: all
+  bool only_recompute;  // true: the work tiles are those of `recompute`; false: all, in this order
+  TileOrder order;
   // With a remainder alone:
   CUtensorMap pooled_k, pooled_v;
   int regions, pooled_tiles;
@@ -64,7 +66,7 @@ struct WgmmaCall {
 
   /// How many work tiles this launch has, and which is the one at `position` of its order.
   __device__ int tiles_to_do() const { return only_recompute ? *recompute.count : work_tiles; }
-  __device__ int tile_at(int position) const { return only_recompute ? recompute.tiles[position] : position; }
+  __device__ int tile_at(int position) const { return only_recompute ? recompute.tiles[position] : order(position); }
 };
 
 /// A block row's tiles of keys: the `kept` blocks of its list, then with a remainder tiles of pooled rows. A row that

@@ -6,11 +6,10 @@
 
 namespace draft::gpu {
 
-/// The work tiles of a CTA, in its order; called by a whole warp. They go head by head, so that all CTAs read one
-/// head's K and V and find them in L2, and within a head in the order of the call. A single CTA's first work tile has
-/// the CTA's index; the others come from a counter. A pair has two block rows of a head and strides through the list,
-/// since all rows of a dense call are equally long. If a head has an odd number of block rows, both CTAs of the last
-/// pair compute its last one, to the same bits.
+/// The work tiles of a CTA; called by a whole warp. A single CTA's first work tile is at the position of the CTA's
+/// index (TileOrder); the positions of the others come from a counter. A pair has two block rows of a head and strides
+/// through the list, since all rows of a dense call are equally long. If a head has an odd number of block rows, both
+/// CTAs of the last pair compute its last one, to the same bits.
 template <bool kPair, typename Call>
 struct TileScheduler {
   const Call& call;

@@ -126,6 +126,7 @@ void attend_8bit(const Attention& call, void* workspace, cudaStream_t stream) {
                         .lists = call.dense() ? BlockLists{} : call.lists,
                         .operands = place_operands(call, workspace),
                         .next_tile = reinterpret_cast<int*>(bytes + counter_offset(call)),
+                        .order = call.dense() ? TileOrder::of_dense(call.layout) : TileOrder::of_lists(call.layout),
                         .regions = call.layout.regions(),
                         .pooled_tiles = 0,
                         .dropped = {},

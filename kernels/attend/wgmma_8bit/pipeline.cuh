@@ -33,13 +33,14 @@ struct EightBitCall {
   BlockLists lists;
   EightBitOperands operands;
   int* next_tile;  // counter of work tiles given out after the first of each CTA
+  TileOrder order;
   // With a remainder alone:
   int regions, pooled_tiles;
   DroppedBlocks dropped;
   float whole, narrow, low;  // DroppedBlocks' terms as base-2 logits
 
   __device__ int tiles_to_do() const { return work_tiles; }
-  __device__ int tile_at(int position) const { return position; }
+  __device__ int tile_at(int position) const { return order(position); }
 };
 
 struct EightBitSizes {
