@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from lab.shared.relative import relative_l2
 from lab.shared.timing import machine_of, quantile, shuffled_rounds
 
 from . import records
@@ -73,17 +74,6 @@ def tolerance_of(contender):
 def fingerprint(call):
     """A number that other bits of q, k or v change."""
     return tuple(int(x.view(torch.int16).sum(dtype=torch.int64)) for x in (call.q, call.k, call.v))
-
-
-def relative_l2(out, reference):
-    """||out - reference|| / ||reference|| over all heads; NaN if any element is NaN. Head by head: one head's float32
-    copies at a time."""
-    difference = norm = 0.0
-    for found, wanted in zip(out, reference, strict=True):
-        wanted = wanted.float()
-        difference = difference + (found.float() - wanted).square().sum(dtype=torch.float64)
-        norm = norm + wanted.square().sum(dtype=torch.float64)
-    return float((difference / norm).sqrt())
 
 
 def first_line(error):

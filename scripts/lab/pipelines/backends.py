@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from lab.shared.relative import relative_l2
+
 # Of relative L2: two right kernels that round probabilities and outputs to bfloat16 (unit roundoff 2^-8) differ by two or
 # three roundoffs; this is five. One of 8-bit operands is off by more: its time is noted, but it is no dense baseline.
 LARGEST_DISAGREEMENT = 2e-2
@@ -73,8 +75,7 @@ def trials(shape, valid, clock, device, element):
             with attention_backend(name):  # says what is not installed
                 attend = lambda: dispatch_attention_fn(q, k, v, attn_mask=mask, backend=name)
                 output = attend()[:, :known]
-                apart = ((output.float() - wanted.float()).norm() / wanted.float().norm()).item()
-                found.append(Trial(name, clock.sample_ms(attend), apart))
+                found.append(Trial(name, clock.sample_ms(attend), relative_l2(output, wanted)))
         except Exception as error:  # of many libraries, each with its own
             found.append(Trial(name, refused=error_text(error)))
     return found

@@ -10,6 +10,8 @@ from unittest import mock
 import torch
 from draftattention.diffusers import context_parallel_plan
 
+from lab.shared.relative import relative_l2
+
 from . import configurations, pieces, pipeline
 from .stopwatch import Step
 
@@ -37,13 +39,6 @@ class Turn:
     steps: list  # of stopwatch.Step
     prediction_rms: float
     peak_gb: float | None
-
-
-def relative_l2(found, wanted):
-    """Of two tensors; NaN if their shapes differ."""
-    if found.shape != wanted.shape:
-        return float("nan")
-    return ((found.double() - wanted.double()).norm() / wanted.double().norm()).item()
 
 
 class Ranks:
