@@ -3,7 +3,8 @@
 //
 // | function            | file                           | from -> to                                                 |
 // | ------------------- | ------------------------------ | ---------------------------------------------------------- |
-// | pool, pool_elements | draft/pool.cu                  | tokens -> one row a region (eq. 2), fp32 or as the tokens  |
+// | pool, pool_both,    | draft/pool.cu                  | tokens -> one row a region (eq. 2), fp32 or as the tokens  |
+// | pool_elements       |                                |                                                            |
 // | draft_logits        | draft/logits.cu                | pooled Q, K -> S~ (eq. 6)                                  |
 // | softmax_rows        | draft/softmax_rows.cu          | S~ -> A_draft (eq. 3)                                      |
 // | draft_probabilities | draft/probabilities.cu         | pooled Q, K -> A_draft in one kernel                       |

@@ -307,8 +307,8 @@ TEST_F(TimedDump, OverheadTimesEveryPart) {
         << part;
     if (part == "attention") attention = record["metrics"]["share_of_attention"];
   }
-  EXPECT_EQ(parts, (std::set<std::string>{"pool_q", "pool_k", "map", "select", "lists", "draft", "reorder", "restore",
-                                          "attention", "attention_gather"}));
+  EXPECT_EQ(parts, (std::set<std::string>{"pool", "map", "select", "lists", "draft", "reorder", "restore", "attention",
+                                          "attention_gather"}));
   EXPECT_EQ(attention, 1.0);
   const std::size_t before = records().size();
   ASSERT_EQ(overhead(options, gpu::attention_kernels()), kExitFine);

@@ -57,8 +57,7 @@ TEST(Latency, FlopsCountWholeBlocks) {
 TEST(Overhead, BytesAreTheLeastThatAPartMoves) {
   const KeptCounts counts{.heads = 2, .regions = 3, .text_blocks = 1, .kept_blocks = 8};
   const auto bytes = [&](const char* part) { return part_bytes(part, counts, 400, 300, 64); };
-  EXPECT_EQ(bytes("pool_q"), 2.0 * 2 * 300 * 64 + 4.0 * 2 * 3 * 64);
-  EXPECT_EQ(bytes("pool_k"), bytes("pool_q"));
+  EXPECT_EQ(bytes("pool"), 2 * (2.0 * 2 * 300 * 64 + 4.0 * 2 * 3 * 64));
   EXPECT_EQ(bytes("select"), 4.0 * 2 * 9);
   EXPECT_EQ(bytes("lists"), 4.0 * 2 * 9 + 2.0 * (8 + 2 * 7) + 6.0 * 2 * 4);
   EXPECT_EQ(bytes("reorder"), 3 * 2 * 2.0 * 2 * 400 * 64);
@@ -205,10 +204,10 @@ TEST(Tables, SayWhatWasTimedSkippedAndDone) {
     EXPECT_NE(text.find(found), std::string::npos) << found << "\n" << text;
   }
   ok["experiment"] = "overhead";
-  ok["config"]["part"] = "pool_q";
+  ok["config"]["part"] = "pool";
   ok["metrics"]["share_of_attention"] = 0.0125;
   const std::string parts = overhead_text({ok}, 0);
-  for (const char* found : {"pool_q", "0.0125", "2.5"}) EXPECT_NE(parts.find(found), std::string::npos) << parts;
+  for (const char* found : {"pool", "0.0125", "2.5"}) EXPECT_NE(parts.find(found), std::string::npos) << parts;
   EXPECT_EQ(latency_text({}, 0), "");
 }
 

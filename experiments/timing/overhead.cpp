@@ -12,8 +12,8 @@ double part_bytes(const std::string& part, const KeptCounts& counts, Index token
   const Index tensor = kElement * counts.heads * tokens * head_dim;
   const Index map = kFloat * counts.total_blocks();
   Index bytes = 0;
-  if (part == "pool_q" || part == "pool_k") {
-    bytes = kElement * counts.heads * video * head_dim + kFloat * counts.heads * counts.regions * head_dim;
+  if (part == "pool") {
+    bytes = 2 * counts.heads * head_dim * (kElement * video + kFloat * counts.regions);
   }
   if (part == "select") bytes = map;
   if (part == "lists") bytes = map + kColumn * counts.kept_with_text() + kRow * counts.heads * counts.blocks();

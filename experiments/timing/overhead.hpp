@@ -18,12 +18,13 @@ struct AttentionKernel;
 }
 
 /// What a part must at least read and write, in bytes; 0 where arithmetic and not memory bounds it. `channels` is
-/// tokens * head_dim of all heads. Parts as in the records: pool_q and pool_k (video tokens in, fp32 regions out),
+/// tokens * head_dim of all heads. Parts as in the records: pool (video tokens of q and k in, fp32 regions
+/// out),
 /// select (the fp32 map), lists (the map, and the lists), reorder (q, k and v in and out), restore (o in and out).
 double part_bytes(const std::string& part, const KeptCounts& counts, Index tokens, Index video, Index head_dim);
 
 /// Times every part at each sparsity (0.6, 0.8, 0.9), for each kernel (the first of wgmma and mma that does the call):
-/// pool_q, pool_k, map (with the softmax if the rule wants it), select, lists; draft: these as one piece, what a
+/// pool, map (with the softmax if the rule wants it), select, lists; draft: these as one piece, what a
 /// user pays; attention, from token order; and, for kernels that want regions side by side, reorder, restore and
 /// attention_gather with both. Returns kExitCheckFailed if a part failed. Needs a GPU, and throws, as latency().
 int overhead(const TimedOptions& options, const std::vector<gpu::AttentionKernel>& kernels);

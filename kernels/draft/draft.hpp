@@ -31,6 +31,15 @@ void pool(const Layout& layout, Element element, Pool kind,
           float* pooled,     // [heads, regions, head_dim]
           cudaStream_t stream, const std::optional<Strides>& strides = std::nullopt);
 
+/// pool() of q and of k, in one launch.
+void pool_both(const Layout& layout, Element element, Pool kind,
+               const void* q,    // [heads, tokens, head_dim], token order
+               const void* k,    // [heads, tokens, head_dim], token order
+               float* pooled_q,  // [heads, regions, head_dim]
+               float* pooled_k,  // [heads, regions, head_dim]
+               cudaStream_t stream, const std::optional<Strides>& q_strides = std::nullopt,
+               const std::optional<Strides>& k_strides = std::nullopt);
+
 /// As pool(), rounded to the element type: the rows of a pooled remainder (Attention::pooled_k).
 void pool_elements(const Layout& layout, Element element, Pool kind,
                    const void* rows,  // [heads, tokens, head_dim], token order

@@ -34,13 +34,10 @@ void MaskPipeline::make_map(const DraftRule& how, cudaStream_t stream) const {
 
 std::vector<MaskPipeline::Step> MaskPipeline::steps(const MaskCall& call) const {
   const DraftRule& how = call.how;
-  const auto pool_rows = [&](const void* rows, const DeviceBuffer<float>& pooled) {
-    return [this, element = call.element, kind = how.pool, rows, to = pooled.data()](cudaStream_t stream) {
-      pool(layout_, element, kind, rows, to, stream);
-    };
-  };
-  return {{"pool_q", pool_rows(call.q, q_)},
-          {"pool_k", pool_rows(call.k, k_)},
+  return {{"pool",
+           [this, call](cudaStream_t stream) {
+             pool_both(layout_, call.element, call.how.pool, call.q, call.k, q_.data(), k_.data(), stream);
+           }},
           {"map", [=, this](cudaStream_t stream) { make_map(how, stream); }},
           {"select",
            [=, this](cudaStream_t stream) {

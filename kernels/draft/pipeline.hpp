@@ -38,7 +38,7 @@ class MaskPipeline {
   MaskPipeline(const MaskPipeline&) = delete;
   MaskPipeline& operator=(const MaskPipeline&) = delete;
 
-  /// The call's steps, to be enqueued in this order on one stream: "pool_q", "pool_k", "map" (A_draft or S~, whichever
+  /// The call's steps, to be enqueued in this order on one stream: "pool" (of Q and K), "map" (A_draft or S~, whichever
   /// the rule reads), "select", "lists". Enqueueing throws std::invalid_argument or Error.
   struct Step {
     const char* name;

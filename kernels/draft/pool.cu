@@ -1,5 +1,6 @@
 // Idea:     pooled[r, c] = mean or maximum over the real tokens u of region r of rows[u, c] (eq. 2).
-// Map:      one CTA of 256 threads for each region and head. A thread has 8 channels (one 16-byte vector) of every
+// Map:      one CTA of 256 threads for each region and head of one tensor or two. A thread has 8 channels (one 16-byte
+// vector) of every
 //           (256 / vectors of a row)-th token of the region, with 8 loads in flight. Partial results of a channel are
 //           combined through shared memory.
 // Needs:    head_dim a multiple of 8, 16-byte aligned pointers, rows of any strides (strided.hpp), bfloat16 or float16;
@@ -8,6 +9,8 @@
 //           pool_elements.
 // Numerics: fp32 sums in a fixed order (bit-identical runs), then one division by |R|; a maximum is exact and NaN if
 //           one of its numbers is. Text is left out. pool_elements rounds the result once more.
+
+#include <initializer_list>
 
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
@@ -28,10 +31,22 @@ __device__ float join(float a, float b) {
   return larger;
 }
 
-/// Pooled: float, or the element's own type.
+/// What is pooled, and where to. Pooled: float, or the element's own type.
+template <typename Pooled>
+struct Side {
+  const uint4* rows;
+  Pooled* pooled;
+  Strides strides;
+};
+
+/// gridDim.z: 1 for `first` alone, 2 for both.
 template <Element kElement, Pool kPool, typename Pooled>
 __global__ void __launch_bounds__(kThreads, 4)
-    pool_kernel(Layout layout, Strides strides, const uint4* __restrict__ rows, Pooled* __restrict__ pooled) {
+    pool_kernel(Layout layout, __grid_constant__ const Side<Pooled> first_side,
+                __grid_constant__ const Side<Pooled> second_side) {
+  const Side<Pooled>& side = blockIdx.z == 0 ? first_side : second_side;
+  const uint4* __restrict__ const rows = side.rows;
+  const Strides strides = side.strides;
   __shared__ float parts[kThreads * kVector];  // partial results, [slots, head_dim]
   const int vectors = layout.head_dim / kVector;
   const int slots = kThreads / vectors;  // tokens that the CTA reads at a time
@@ -80,7 +95,7 @@ __global__ void __launch_bounds__(kThreads, 4)
   }
   __syncthreads();
 
-  Pooled* out = pooled + (static_cast<std::int64_t>(head) * layout.regions() + region) * layout.head_dim;
+  Pooled* const out = side.pooled + (static_cast<std::int64_t>(head) * layout.regions() + region) * layout.head_dim;
   for (int channel = static_cast<int>(threadIdx.x); channel < layout.head_dim; channel += kThreads) {
     float total = kStart;
     for (int s = 0; s < slots; ++s) total = join<kPool>(total, parts[s * layout.head_dim + channel]);
@@ -90,42 +105,57 @@ __global__ void __launch_bounds__(kThreads, 4)
 }
 
 template <Element kElement, typename Pooled>
-void launch(const Layout& layout, Pool kind, const void* rows, const Strides& strides, void* to, cudaStream_t stream) {
-  const dim3 grid(layout.regions(), layout.heads);
-  const auto* vectors = static_cast<const uint4*>(rows);
-  auto* const pooled = static_cast<Pooled*>(to);
+void launch(const Layout& layout, Pool kind, std::initializer_list<Side<Pooled>> sides, cudaStream_t stream) {
+  const dim3 grid(layout.regions(), layout.heads, static_cast<unsigned>(sides.size()));
+  const Side<Pooled>&first = *sides.begin(), &last = *(sides.end() - 1);
   if (kind == Pool::average) {
-    pool_kernel<kElement, Pool::average><<<grid, kThreads, 0, stream>>>(layout, strides, vectors, pooled);
+    pool_kernel<kElement, Pool::average><<<grid, kThreads, 0, stream>>>(layout, first, last);
   } else {
-    pool_kernel<kElement, Pool::maximum><<<grid, kThreads, 0, stream>>>(layout, strides, vectors, pooled);
+    pool_kernel<kElement, Pool::maximum><<<grid, kThreads, 0, stream>>>(layout, first, last);
   }
   check_launch("pool_kernel");
 }
 
-void require_pool(const Layout& layout, Element element, const void* rows, const Strides& strides, const void* pooled) {
+/// Throws std::invalid_argument unless the kernel can do it.
+template <typename Pooled>
+Side<Pooled> side_of(const Layout& layout, Element element, const void* rows, void* pooled,
+                     const std::optional<Strides>& own) {
   require_valid(layout);
+  const Strides strides = strides_of(layout, own);
   require_half("pool: element", element);
   require_aligned("pool: rows", rows);
   require_strides("pool: rows", layout, strides);
   require_aligned("pool: pooled", pooled);
+  return {static_cast<const uint4*>(rows), static_cast<Pooled*>(pooled), strides};
 }
 
 }  // namespace
 
 void pool(const Layout& layout, Element element, Pool kind, const void* rows, float* pooled, cudaStream_t stream,
-          const std::optional<Strides>& own) {
-  const Strides strides = strides_of(layout, own);
-  require_pool(layout, element, rows, strides, pooled);
-  element == Element::bfloat16 ? launch<Element::bfloat16, float>(layout, kind, rows, strides, pooled, stream)
-                               : launch<Element::float16, float>(layout, kind, rows, strides, pooled, stream);
+          const std::optional<Strides>& strides) {
+  const auto side = side_of<float>(layout, element, rows, pooled, strides);
+  element == Element::bfloat16 ? launch<Element::bfloat16, float>(layout, kind, {side}, stream)
+                               : launch<Element::float16, float>(layout, kind, {side}, stream);
+}
+
+void pool_both(const Layout& layout, Element element, Pool kind, const void* q, const void* k, float* pooled_q,
+               float* pooled_k, cudaStream_t stream, const std::optional<Strides>& q_strides,
+               const std::optional<Strides>& k_strides) {
+  const auto first = side_of<float>(layout, element, q, pooled_q, q_strides);
+  const auto second = side_of<float>(layout, element, k, pooled_k, k_strides);
+  element == Element::bfloat16 ? launch<Element::bfloat16, float>(layout, kind, {first, second}, stream)
+                               : launch<Element::float16, float>(layout, kind, {first, second}, stream);
 }
 
 void pool_elements(const Layout& layout, Element element, Pool kind, const void* rows, void* pooled,
-                   cudaStream_t stream, const std::optional<Strides>& own) {
-  const Strides strides = strides_of(layout, own);
-  require_pool(layout, element, rows, strides, pooled);
-  element == Element::bfloat16 ? launch<Element::bfloat16, __nv_bfloat16>(layout, kind, rows, strides, pooled, stream)
-                               : launch<Element::float16, __half>(layout, kind, rows, strides, pooled, stream);
+                   cudaStream_t stream, const std::optional<Strides>& strides) {
+  if (element == Element::bfloat16) {
+    const auto side = side_of<__nv_bfloat16>(layout, element, rows, pooled, strides);
+    launch<Element::bfloat16, __nv_bfloat16>(layout, kind, {side}, stream);
+  } else {
+    const auto side = side_of<__half>(layout, element, rows, pooled, strides);
+    launch<Element::float16, __half>(layout, kind, {side}, stream);
+  }
 }
 
 }  // namespace draft::gpu

@@ -81,6 +81,27 @@ TEST_F(Pooling, ElementsAreTheRoundedPooledRows) {
   }
 }
 
+// Claim: pool_both() gives pool()'s bits for both tensors.
+TEST_F(Pooling, BothAreAsEachAlone) {
+  for (const Layout& layout : swept_layouts()) {
+    const std::size_t size = static_cast<std::size_t>(layout.heads) * layout.regions() * layout.head_dim;
+    const Tensor q = random_tensor(layout, Element::bfloat16, 7), k = random_tensor(layout, Element::bfloat16, 8);
+    for (const Pool kind : {Pool::average, Pool::maximum}) {
+      const DeviceBuffer<std::uint16_t> q_rows{std::span(q.bits)}, k_rows{std::span(k.bits)};
+      const Guarded<float> pooled_q(size), pooled_k(size);
+      const Stream stream;
+      pool_both(layout, Element::bfloat16, kind, q_rows.data(), k_rows.data(), pooled_q.data(), pooled_k.data(),
+                stream.get());
+      stream.wait();
+      const std::vector<float> wanted_q = pool_on_gpu(layout, Element::bfloat16, kind, q.bits);
+      const std::vector<float> wanted_k = pool_on_gpu(layout, Element::bfloat16, kind, k.bits);
+      EXPECT_EQ(pooled_q.read(), wanted_q) << to_string(layout);
+      EXPECT_EQ(pooled_k.read(), wanted_k) << to_string(layout);
+      EXPECT_NE(wanted_q, wanted_k) << to_string(layout);  // else exchanged ones would pass
+    }
+  }
+}
+
 // Negative control: the mean over padded regions (the released code's, on a grid that does not divide) is outside.
 TEST_F(Pooling, TheCheckRefusesMeansOverPadding) {
   const Layout layout{.heads = 1, .frames = 2, .height = 9, .width = 17, .text = 3};

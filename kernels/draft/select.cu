@@ -2,110 +2,39 @@
 //           gives a bracket, two keys between which it almost surely lies. The pass counts the entries above the
 //           bracket and collects those inside, a few percent. A radix select of these, 11 bits at a time, finds it.
 // Map:      bracket: one CTA of 1,024 threads for each head, 8 samples a thread. collect: one CTA of 256 threads for
-//           each 8,192 neighbouring entries of a head. finish: one CTA of 1,024 threads for each head.
+//           each 8,192 neighbouring entries of a head. finish: one CTA of 1,024 threads for each head. In maps of at
+//           most kOneCta entries finish takes the sample and makes the pass itself.
 // Needs:    scores [heads, regions, regions] fp32; at most kMostBlocks regions; sm_80 on. Rule::row goes to
 //           select_row.cu.
 // Costs:    reads 4 * heads * regions^2 bytes once. If the bracket misses the score or holds too many entries (many
-//           equal scores), and in maps of at most kWholeMap entries, finish reads all entries once for each digit
+//           equal scores), and in maps of at most kSamples entries, finish reads all entries once for each digit
 //           instead, which is slower for large maps.
 // Numerics: integers throughout, so the same result on every run; -0 equals 0; infinities are scores; a NaN sets
 //           the head's status. Ties are counted here and resolved by index in lists.cu.
 
 #include "kernels/core/arguments.hpp"
 #include "kernels/core/cuda_check.hpp"
+#include "kernels/draft/bracket.cuh"
 #include "kernels/draft/draft.hpp"
-#include "kernels/draft/find_digit.cuh"
 #include "kernels/draft/selection.cuh"
 
 namespace draft::gpu {
 namespace {
 
-constexpr int kDigitBits = 11, kBins = 1 << kDigitBits;
-constexpr int kWideThreads = 1024;  // threads of bracket and finish
-constexpr int kPerThread = kBins / kWideThreads;
-constexpr int kCopies = 4;  // copies of a histogram: lanes that count in the same bin at once then rarely collide
-constexpr int kSamples = 8 * kWideThreads;
-constexpr std::uint32_t kWholeMap = 65536;  // entries
+constexpr std::uint32_t kOneCta = 65536;  // entries of a map that finish goes through alone
 
-constexpr int kThreads = 256;  // threads of collect
-constexpr int kLoads = 8;
-constexpr std::uint32_t kChunk = kThreads * kLoads * 4;  // entries of a CTA
-constexpr std::uint32_t kLocal = 1024;                   // candidates that fit a CTA's shared memory
-
-/// A histogram of digits in shared memory, used by a whole CTA of kWideThreads threads.
-struct Histogram {
-  std::uint32_t bins[kCopies][kBins];
-  std::uint32_t warp_sums[kWideThreads / 32];
-  Digit answer;
-
-  /// Sets all bins to 0. Called by all threads.
-  __device__ void clear() {
-    __syncthreads();
-    for (int i = static_cast<int>(threadIdx.x); i < kCopies * kBins; i += kWideThreads) bins[i / kBins][i % kBins] = 0;
-    __syncthreads();
-  }
-  __device__ void count(std::uint32_t digit) { atomicAdd(&bins[threadIdx.x % kCopies][digit], 1U); }
-  /// Adds the copies up, so that find() can be called, any number of times. Called by all threads after the last
-  /// count().
-  __device__ void close() {
-    __syncthreads();
-    for (int bin = static_cast<int>(threadIdx.x); bin < kBins; bin += kWideThreads) {
-#pragma unroll
-      for (int copy = 1; copy < kCopies; ++copy) bins[0][bin] += bins[copy][bin];
-    }
-    __syncthreads();
-  }
-  __device__ Digit find(std::uint32_t wanted) {
-    return find_digit<kWideThreads, kPerThread>(bins[0], wanted, warp_sums, answer);
-  }
-};
-
-/// The two upper digits, in place, of the sample key whose first digit and rank among its candidates are `first`.
-__device__ std::uint32_t sample_prefix(Histogram& histogram, const std::uint32_t (&keys)[kSamples / kWideThreads],
-                                       Digit first) {
-  constexpr int kFirst = 32 - kDigitBits, kSecond = kFirst - kDigitBits;
-  histogram.clear();
-  for (const std::uint32_t key : keys) {
-    if (key >> kFirst == first.digit) histogram.count(key >> kSecond & (kBins - 1));
-  }
-  histogram.close();
-  return first.digit << kFirst | histogram.find(first.wanted).digit << kSecond;
-}
+constexpr int kThreads = 256;                    // threads of collect_kernel
+constexpr std::uint32_t kChunk = kThreads * 32;  // entries of its CTA
+constexpr std::uint32_t kLocal = 1024;           // candidates that fit a CTA's shared memory
 
 __global__ void __launch_bounds__(kWideThreads)
     bracket_kernel(std::uint32_t entries, std::uint32_t count, const float* __restrict__ scores, Bracket* brackets,
                    std::int32_t* status) {
   extern __shared__ __align__(16) unsigned char shared[];
-  Histogram& histogram = *reinterpret_cast<Histogram*>(shared);
   const float* own = scores + static_cast<std::int64_t>(blockIdx.x) * entries;
-  std::uint32_t keys[kSamples / kWideThreads];
-#pragma unroll
-  for (int i = 0; i < kSamples / kWideThreads; ++i) {
-    // Fractional parts of multiples of the golden ratio are spread evenly, so that the sample favours no rows or
-    // columns.
-    const std::uint32_t sample = static_cast<std::uint32_t>(i) * kWideThreads + threadIdx.x;
-    keys[i] = order_key(own[__umulhi(sample * 2654435769U, entries)]);
-  }
-  // The rank of the wanted score in a random sample has the standard deviation sqrt(samples * share * (1 - share)). The
-  // bracket reaches 4.5 deviations and 16 ranks to each side. On each side it misses the score in at most one of
-  // 300,000 heads; finish_kernel then reads the whole map.
-  const float share = static_cast<float>(count) / static_cast<float>(entries);
-  const float rank = share * kSamples, margin = 4.5F * sqrtf(rank * (1.0F - share)) + 16.0F;
-  histogram.clear();
-  for (const std::uint32_t key : keys) histogram.count(key >> (32 - kDigitBits));
-  histogram.close();
-  const float upper = floorf(rank - margin), lower = ceilf(rank + margin);
-  const bool open_above = upper < 1.0F;
-  const bool open_below = lower > kSamples;
-  const Digit first_above = histogram.find(open_above ? 1U : static_cast<std::uint32_t>(upper));
-  const Digit first_below = histogram.find(open_below ? 1U : static_cast<std::uint32_t>(lower));
-  constexpr std::uint32_t kRest = (1U << (32 - 2 * kDigitBits)) - 1U;
-  const std::uint32_t high = open_above ? ~0U : sample_prefix(histogram, keys, first_above) | kRest;
-  const std::uint32_t low = open_below ? 0U : sample_prefix(histogram, keys, first_below);
+  const Bracket bracket = sample_bracket(*reinterpret_cast<Histogram*>(shared), entries, count, own);
   if (threadIdx.x == 0) {
-    // No score has the key 0x7fffffff, one below the key of 0: it would be -0. collect compares scores, not keys, and
-    // for it 0 <= -0, so 0 must be inside the bracket.
-    brackets[blockIdx.x] = {low, high + (high == 0x7fffffffU ? 1U : 0U), 0, 0};
+    brackets[blockIdx.x] = bracket;
     status[blockIdx.x] = kFine;
   }
 }
@@ -115,59 +44,22 @@ __global__ void __launch_bounds__(kThreads)
                    Candidate* candidates, std::int32_t* status) {
   __shared__ Candidate local[kLocal];
   __shared__ std::uint32_t found, above, place;
-  const int head = static_cast<int>(blockIdx.y), lane = static_cast<int>(threadIdx.x) % 32;
+  const int head = static_cast<int>(blockIdx.y);
   const float* own = scores + static_cast<std::int64_t>(head) * entries;
   Candidate* list = candidates + static_cast<std::size_t>(head) * capacity;
   Bracket& bracket = brackets[head];
-  const float low = score_of(bracket.low), high = score_of(bracket.high);
-  const std::uint32_t first = blockIdx.x * kChunk, last = min(entries, first + kChunk);
+  const std::uint32_t first = blockIdx.x * kChunk;
   if (threadIdx.x == 0) found = above = 0;
   __syncthreads();
-
-  bool found_nan = false;
-  std::uint32_t own_above = 0;
-  for (std::uint32_t start = first + threadIdx.x; start - threadIdx.x < last; start += kThreads * kLoads) {
-    unsigned inside = 0;  // bit i: this thread's i-th entry is inside the bracket
-    const auto look = [&](auto is_there) {
-      float loaded[kLoads];
-#pragma unroll
-      for (int i = 0; i < kLoads; ++i) loaded[i] = is_there(i) ? own[start + i * kThreads] : -INFINITY;
-#pragma unroll
-      for (int i = 0; i < kLoads; ++i) {
-        found_nan |= loaded[i] != loaded[i];
-        own_above += loaded[i] > high ? 1 : 0;
-        inside |= loaded[i] >= low && loaded[i] <= high && is_there(i) ? 1U << i : 0U;
-      }
-    };
-    if (start - threadIdx.x + kLoads * kThreads <= last) {
-      look([](int) { return true; });
-    } else {
-      look([&](int i) { return start + i * kThreads < last; });
+  const auto keep = [&](std::uint32_t slot, const Candidate& candidate) {
+    if (slot < kLocal) {
+      local[slot] = candidate;
+    } else if (const std::uint32_t far = atomicAdd(&bracket.found, 1U); far < capacity) {
+      list[far] = candidate;
     }
-    // Slots for this lane's candidates: one addition to `found` reserves slots for the warp, a prefix sum divides them.
-    const std::uint32_t own_found = __popc(inside);
-    std::uint32_t through = own_found;
-#pragma unroll
-    for (int distance = 1; distance < 32; distance *= 2) {
-      const std::uint32_t other = __shfl_up_sync(~0U, through, distance);
-      if (lane >= distance) through += other;
-    }
-    std::uint32_t slot = 0;
-    if (lane == 31 && through != 0) slot = atomicAdd(&found, through);
-    slot = __shfl_sync(~0U, slot, 31) + through - own_found;
-    for (; inside != 0; inside &= inside - 1, ++slot) {
-      const std::uint32_t index = start + (__ffs(static_cast<int>(inside)) - 1) * kThreads;
-      const Candidate candidate{order_key(own[index]), index};
-      if (slot < kLocal) {
-        local[slot] = candidate;
-      } else if (const std::uint32_t far = atomicAdd(&bracket.found, 1U); far < capacity) {
-        list[far] = candidate;
-      }
-    }
-  }
+  };
+  const bool found_nan = collect<kThreads>(own, first, min(entries, first + kChunk), bracket, found, above, keep);
   if (found_nan) atomicOr(&status[head], kNaNScore);
-  own_above = __reduce_add_sync(~0U, own_above);
-  if (lane == 0 && own_above != 0) atomicAdd(&above, own_above);
   __syncthreads();
   const std::uint32_t kept = min(found, kLocal);
   if (threadIdx.x == 0) {
@@ -210,33 +102,49 @@ struct Entries {
   }
 };
 
-/// `whole`: the map is small, so bracket and collect did not run and all its entries are candidates.
+/// What bracket_kernel and collect_kernel do, for one head in one CTA. A map of at most kSamples entries gets no
+/// bracket. Called by all kWideThreads threads.
+__device__ Bracket collect_alone(Histogram& histogram, std::uint32_t entries, std::uint32_t count,
+                                 std::uint32_t capacity, const float* __restrict__ own, Candidate* list,
+                                 std::int32_t& status) {
+  __shared__ std::uint32_t found, above;
+  if (threadIdx.x == 0) found = above = 0;
+  Bracket bracket{};
+  bool found_nan = false;
+  if (entries > kSamples) {
+    bracket = sample_bracket(histogram, entries, count, own);
+    found_nan = collect<kWideThreads>(own, 0, entries, bracket, found, above, [=](std::uint32_t slot, Candidate entry) {
+      if (slot < capacity) list[slot] = entry;
+    });
+  } else {
+    for (std::uint32_t i = threadIdx.x; i < entries; i += kWideThreads) found_nan |= is_nan(own[i]);
+  }
+  const bool any_nan = __syncthreads_or(found_nan ? 1 : 0) != 0;
+  if (threadIdx.x == 0) status = any_nan ? kNaNScore : kFine;
+  return {bracket.low, bracket.high, above, found};
+}
+
+/// `alone`: bracket and collect did not run.
 __global__ void __launch_bounds__(kWideThreads)
-    finish_kernel(int regions, bool whole, std::uint32_t count, bool all_ties, std::uint32_t capacity,
-                  const float* __restrict__ scores, const Bracket* __restrict__ brackets,
-                  const Candidate* __restrict__ candidates, Threshold* thresholds, std::uint32_t* row_ties,
-                  std::int32_t* status) {
+    finish_kernel(int regions, bool alone, std::uint32_t count, bool all_ties, std::uint32_t capacity,
+                  const float* __restrict__ scores, const Bracket* __restrict__ brackets, Candidate* candidates,
+                  Threshold* thresholds, std::uint32_t* row_ties, std::int32_t* status) {
   extern __shared__ __align__(16) unsigned char shared[];
   Histogram& histogram = *reinterpret_cast<Histogram*>(shared);
   const int head = static_cast<int>(blockIdx.x);
   const std::uint32_t size = static_cast<std::uint32_t>(regions) * static_cast<std::uint32_t>(regions);
   Entries entries{nullptr, scores + static_cast<std::int64_t>(head) * size, size};
+  Candidate* const list = candidates + static_cast<std::size_t>(head) * capacity;
+  const Bracket bracket =
+      alone ? collect_alone(histogram, size, count, capacity, entries.scores, list, status[head]) : brackets[head];
   std::uint32_t low = 0, wanted = count;
   int bits = 32;  // lower bits of key - low that candidates differ in
-  if (whole) {
-    bool found_nan = false;
-    for (std::uint32_t i = threadIdx.x; i < size; i += kWideThreads) found_nan |= is_nan(entries.scores[i]);
-    const bool any = __syncthreads_or(found_nan ? 1 : 0) != 0;
-    if (threadIdx.x == 0) status[head] = any ? kNaNScore : kFine;
-  } else {
-    const Bracket bracket = brackets[head];
-    if (bracket.found <= capacity && bracket.above < count && count - bracket.above <= bracket.found) {
-      entries.candidates = candidates + static_cast<std::size_t>(head) * capacity;
-      entries.size = bracket.found;
-      low = bracket.low;
-      wanted = count - bracket.above;
-      bits = max(32 - __clz(static_cast<int>(bracket.high - bracket.low)), 1);
-    }
+  if (bracket.found <= capacity && bracket.above < count && count - bracket.above <= bracket.found) {
+    entries.candidates = list;
+    entries.size = bracket.found;
+    low = bracket.low;
+    wanted = count - bracket.above;
+    bits = max(32 - __clz(static_cast<int>(bracket.high - bracket.low)), 1);
   }
 
   std::uint32_t found = 0;  // the digits of key - low that are known so far, in place
@@ -292,17 +200,17 @@ void find_thresholds(const Layout& layout, Rule rule, double sparsity, const flo
   }
   const auto entries = static_cast<std::uint32_t>(layout.map_offset(1));
   const auto heads = static_cast<unsigned>(layout.heads);
-  const bool whole = entries <= kWholeMap;
+  const bool alone = entries <= kOneCta;
   constexpr int kShared = sizeof(Histogram);
   static_assert(kShared <= 48 * 1024);
-  if (!whole) {
+  if (!alone) {
     bracket_kernel<<<heads, kWideThreads, kShared, stream>>>(entries, count, scores, parts.brackets, status);
     check_launch("bracket_kernel");
     collect_kernel<<<dim3((entries + kChunk - 1) / kChunk, heads), kThreads, 0, stream>>>(
         entries, Workspace::capacity(layout), scores, parts.brackets, parts.candidates, status);
     check_launch("collect_kernel");
   }
-  finish_kernel<<<heads, kWideThreads, kShared, stream>>>(layout.regions(), whole, count, cut.all_ties,
+  finish_kernel<<<heads, kWideThreads, kShared, stream>>>(layout.regions(), alone, count, cut.all_ties,
                                                           Workspace::capacity(layout), scores, parts.brackets,
                                                           parts.candidates, parts.thresholds, parts.row_ties, status);
   check_launch("finish_kernel");

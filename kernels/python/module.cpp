@@ -249,13 +249,14 @@ NB_MODULE(_kernels, m) {
       .def("attend_quantised", &Call::attend_quantised, "kernel"_a, tensor("workspace"), "stream"_a);
 
   m.def(
-      "pool",
-      [](const Layout& layout, const std::string& kind, const Rows& rows, const Map& pooled, Handle stream) {
-        use_device(rows);
-        pool(layout, element_of(rows), pool_of(kind), rows.data(), pooled.data(), stream_of(stream),
-             row_strides("rows", rows, layout));
+      "pool_both",
+      [](const Layout& layout, const std::string& kind, const Rows& q, const Rows& k, const Map& pooled_q,
+         const Map& pooled_k, Handle stream) {
+        use_device(q);
+        pool_both(layout, element_of(q), pool_of(kind), q.data(), k.data(), pooled_q.data(), pooled_k.data(),
+                  stream_of(stream), row_strides("q", q, layout), row_strides("k", k, layout));
       },
-      "layout"_a, "kind"_a, tensor("rows"), tensor("pooled"), "stream"_a);
+      "layout"_a, "kind"_a, tensor("q"), tensor("k"), tensor("pooled_q"), tensor("pooled_k"), "stream"_a);
   m.def(
       "pool_elements",
       [](const Layout& layout, const std::string& kind, const Rows& rows, const WholeRows& pooled, Handle stream) {

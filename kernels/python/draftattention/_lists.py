@@ -114,10 +114,12 @@ def enqueue_draft(
     workspace = new(torch.uint8, layout.selection_workspace)
     as_is = _checks.capsule
     with _checks.launching_on(device) as stream:
-        for parts, means in zip((q, k), pooled):
-            for part, own in zip(parts, means.split([part.shape[0] for part in parts])):
-                of_part = _checks.make_layout(part.shape[0], grid, region, text, dim)
-                compiled.pool(of_part, pool, as_is(part), as_is(own), stream)
+        first = 0
+        for parts in zip(q, k, strict=True):
+            of_part = _checks.make_layout(len(parts[0]), grid, region, text, dim)
+            own = [means[first : first + of_part.heads] for means in pooled]
+            compiled.pool_both(of_part, pool, *map(as_is, parts), *map(as_is, own), stream)
+            first += of_part.heads
         if rule in ("softmax", "released"):
             compiled.draft_probabilities(
                 layout, _checks.scale_of(scale, layout), *map(as_is, pooled), as_is(scores), stream

@@ -9,7 +9,7 @@ from ..frame import drawable, having, left_out, rows, where, with_metrics, with_
 from ..projection import share_of_video
 
 PAPER_SHAPE = "hunyuan_768p"
-DRAFT_PARTS = ("pool_q", "pool_k", "map", "softmax", "select", "lists")
+DRAFT_PARTS = ("pool", "pool_q", "pool_k", "map", "softmax", "select", "lists")
 MOVES = ("reorder", "restore")
 ADDED = (*DRAFT_PARTS, "draft", *MOVES)
 PARTS = (*ADDED, "attention", "attention_gather")
@@ -30,6 +30,7 @@ COLUMNS = {
     "commit": "commit",
 }
 LOOKS = {  # part: colour, hatch
+    "pool": (style.BLUE, ""),
     "pool_q": (style.BLUE, ""),
     "pool_k": (style.SKY, ""),
     "map": (style.GREEN, ""),
@@ -141,7 +142,7 @@ def _table(cells, projected):
             kernel = cell.config.get("kernel")
             found.append(cell._asdict() | {"at_sparsity": sparsity, "share_of_video": share, "kernel_text": kernel})
     used = pd.concat([cells, pd.DataFrame([video._asdict() for video in videos], columns=cells.columns)])
-    caption = f"Parts of one sparse call; draft = pool_q to lists timed as one piece. {provenance(used)}"
+    caption = f"Parts of one sparse call; draft = pooling to lists timed as one piece. {provenance(used)}"
     frame = pd.DataFrame(found, columns=[*cells.columns, "at_sparsity", "share_of_video", "kernel_text"], dtype=object)
     return table_of("table_3_overhead", caption, frame, COLUMNS, columns_shown=9, carries=_is_judged)
 

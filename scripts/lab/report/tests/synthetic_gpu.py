@@ -169,8 +169,7 @@ def overhead(shape, kernel, sparsity, rng):
     attention = flops / (RATES[kernel] * 0.955) * 1e-9
     moved = moved_bytes(shape, 1) / 3.9e12 * 1e3
     parts = {
-        "pool_q": 0.26 * whole,
-        "pool_k": 0.26 * whole,
+        "pool": 0.52 * whole,
         "map": 0.09 * whole,
         "softmax": 0.08 * whole,
         "select": 0.22 * whole,
@@ -181,7 +180,7 @@ def overhead(shape, kernel, sparsity, rng):
         "attention": attention,
         "attention_gather": attention * 0.99 + 4 * moved,
     }
-    sizes = {"pool_q": 0.5, "pool_k": 0.5, "reorder": 3, "restore": 1}
+    sizes = {"pool": 1, "reorder": 3, "restore": 1}
     for part, median in parts.items():
         metrics = {"share_of_attention": median / attention, "matmul_tflops": MATMUL}
         if part in sizes:
