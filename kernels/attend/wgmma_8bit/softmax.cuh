@@ -123,8 +123,9 @@ class EightBitSoftmax {
   }
   __device__ float2 shift() const { return make_float2(shift_[0], shift_[1]); }
 
-  static constexpr float kOffset = 8.125F;             // log2 of the weight of a logit at the shift: code 121
-  static constexpr float kMeanExcess = 1.0406844905F;  // of (1 + f) 2^-f: 1 / (2 ln(2)^2)
+  static constexpr float kOffset = 8.125F;                   // log2 of the weight of a logit at the shift: code 121
+  static constexpr float kMeanExcess = 1.0406844905F;        // of (1 + f) 2^-f: 1 / (2 ln(2)^2)
+  static constexpr float kLogOfUnit = kOffset + 0.0575327F;  // log2 of what sums are too large by, with kMeanExcess
 
  private:
   static constexpr float kLowest = -1.0e30F;  // a shift below all logits
