@@ -18,6 +18,7 @@ pieces.py          what is measured, a piece at a time (mask_look.py: a draft ma
 recorder.py        the records of that
 captured.py        one layer's Q, K, V in a dump: `python3 -m lab.pipelines.captured`
 parallel.py        steps on several GPUs, `python3 -m lab.pipelines.parallel` (parallel_steps.py: those of one process)
+passes.py          one pass of more models: `python3 -m lab.pipelines.passes` (further.py: which, and what they are given)
 sitting.py         which pieces a sitting measures; what is in the file is not measured again
 
 A table of all models takes more time than one loan of a GPU may give: the same command, with `--minutes`, goes on where
@@ -32,6 +33,7 @@ backends  the times of diffusers' attention backends on one call
 profile   one step by class of kernel (metrics), its slowest kernels and those of one attention call (notes)
 capture   one layer's Q, K, V and output, written to a dump
 parallel  some steps on config.ranks GPUs, and how far what they give is from one GPU's; the report's tables leave it out
+pass      one pass of one of further.py's models, without text, schedule and VAE
 complete  a whole video of all steps, nothing extrapolated; one that does not fit into a sitting is kept beside the file,
           OUT.SHAPE.CONFIGURATION, and the next one goes on with it
 

@@ -148,12 +148,14 @@ def compiling(configuration, transformer):
 @contextlib.contextmanager
 def attending(configuration, pipeline, kernel):
     """The configuration attends in every step of the pipeline. kernel: what kernel_of gave."""
-    with _attention(configuration, pipeline, kernel) as control, compiling(configuration, pipeline.transformer):
+    with attention_of(configuration, pipeline, kernel) as control, compiling(configuration, pipeline.transformer):
         yield control
 
 
 @contextlib.contextmanager
-def _attention(configuration, pipeline, kernel):
+def attention_of(configuration, pipeline, kernel, steps=None):
+    """The configuration's attention alone, in a pipeline or, with the number of its steps, in a transformer that no
+    pipeline calls."""
     from draftattention.diffusers import apply_draft_attention
 
     if configuration.base == "dense_own":
@@ -172,6 +174,7 @@ def _attention(configuration, pipeline, kernel):
             rule=policy.rule,
             kernel=kernel,
             remainder=policy.remainder,
+            steps=steps,
         ) as control:
             yield control
 

@@ -72,7 +72,7 @@ def input_of(shape):
         "shape": shape.name,
         "resolution": shape.resolution,
         "grid": dict(zip(("frames", "height", "width"), shape.grid)),
-        "text_tokens": text.valid_tokens(shape) if shape.family == "hunyuan" else 0,
+        "text_tokens": text.tokens_in_attention(shape),
         "heads": shape.heads,
         "head_dim": shape.head_dim,
         "layers": shape.layers,

@@ -100,6 +100,13 @@ def valid_tokens(shape):
     return max(1, min(len(tokenizer()(text).input_ids) - crop, shape.text_length))
 
 
+def tokens_in_attention(shape):
+    """Tokens of text beside the video's, in self-attention."""
+    if shape.family == "further":
+        return shape.text_tokens
+    return valid_tokens(shape) if shape.family == "hunyuan" else 0
+
+
 def random_embeddings(shape, device, element):
     """Standard normal embeddings of the encoders' shapes, for steps that are timed by themselves."""
     generator = torch.Generator(device).manual_seed(SEED)
