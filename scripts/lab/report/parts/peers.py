@@ -144,9 +144,15 @@ def _of_one_run(own, cell):
 
 def _table(cells):
     own = cells[cells["kernel"].isin(OWN_KERNELS)]
+    ours = kernels(own)[0] if len(own) else "none"
+    narrow_ones = "".join(f"; beside {name} {theirs}" for name, _, theirs in _narrow(having(cells, "middle")))
+    of_runs = cells.groupby(["label", "sparsity", "kernel"])["run"].nunique()
+    twice = (
+        " A kernel that stands twice was timed in two runs: the file has their commits." if of_runs.max() > 1 else ""
+    )
     caption = (
         "Kernels that took turns in one run; the ratio's 10% and 90% are over all pairs of samples. Ours ="
-        f" {kernels(own)[0] if len(own) else 'none'}. {provenance(cells)}"
+        f" {ours}{narrow_ones}.{twice} {provenance(cells)}"
     )
     placed = with_shown(cells, "share_of_matmul", "output_rel_l2")
     ranks = {name: rank for rank, name in enumerate(kernels(cells))}
