@@ -464,7 +464,7 @@ TEST_P(Attending, TensorsBeyond2To31Elements) {
   const DeviceBuffer<std::uint16_t> q(size), k(size), v(size), o(size);
   const DeviceBuffer<float> lse(static_cast<std::size_t>(many.heads) * static_cast<std::size_t>(many.tokens()));
   for (const auto* tensor : {&q, &k, &v}) {
-    check(cudaMemset(tensor->data(), 0, tensor->bytes()), "cudaMemset");
+    fill_bytes(tensor->data(), 0, tensor->bytes());
     copy_to_device(tensor->data() + size - own, std::span(last.bits));
   }
   const Stream stream;
@@ -485,9 +485,9 @@ TEST_P(Attending, TensorsBeyond2To31Elements) {
     check(cudaMemcpy(result.data(), o.data() + size - own, own * 2, cudaMemcpyDeviceToHost), "cudaMemcpy");
     return result;
   };
-  check(cudaMemset(o.data(), 0xff, o.bytes()), "cudaMemset");
+  fill_bytes(o.data(), 0xff, o.bytes());
   const auto among_many = attend(many, 0, lse.data());
-  check(cudaMemset(o.data(), 0xff, o.bytes()), "cudaMemset");
+  fill_bytes(o.data(), 0xff, o.bytes());
   EXPECT_TRUE(attend(one, size - own, lse.data()) == among_many);
 }
 

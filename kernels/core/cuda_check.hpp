@@ -70,6 +70,14 @@ void copy_to_device(T* to, std::span<const T> from, std::source_location where =
   check(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize", where);
 }
 
+/// Sets device memory to a byte and waits: cudaMemset alone may return before, and a stream that does not wait for the
+/// default stream would then be overwritten.
+inline void fill_bytes(void* memory, int byte, std::size_t bytes,
+                       std::source_location where = std::source_location::current()) {
+  check(cudaMemset(memory, byte, bytes), "cudaMemset", where);
+  check(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize", where);
+}
+
 /// Owns `size()` elements of device memory, not initialised.
 template <typename T>
 class DeviceBuffer {

@@ -16,10 +16,7 @@ class GuardedBuffer {
  public:
   explicit GuardedBuffer(std::size_t size) : size_(size), memory_(size * sizeof(T) + 2 * kGuard) { poison(); }
   [[nodiscard]] T* data() const { return reinterpret_cast<T*>(memory_.data() + kGuard); }
-  void poison() {
-    check(cudaMemset(memory_.data(), kPoison, memory_.bytes()), "cudaMemset");
-    check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-  }
+  void poison() { fill_bytes(memory_.data(), kPoison, memory_.bytes()); }
   /// Waits for the device.
   [[nodiscard]] std::vector<T> read() const {
     std::vector<T> values(size_);

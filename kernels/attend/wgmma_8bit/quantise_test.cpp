@@ -23,7 +23,7 @@ struct Read {
   EightBitOperands at;
   explicit Read(const Attention& call) {
     const DeviceBuffer<std::uint8_t> workspace(attend_8bit_workspace(call));
-    check(cudaMemset(workspace.data(), 0xab, workspace.bytes()), "cudaMemset");
+    fill_bytes(workspace.data(), 0xab, workspace.bytes());
     const Stream stream;
     quantise_for_8bit(call, workspace.data(), stream.get());
     stream.wait();

@@ -89,7 +89,7 @@ def _cogvideox(draw, grid):
 def _hunyuan_15(draw, grid):
     return {
         "hidden_states": _latents(draw, 65, grid, patch=1),
-        "timestep": draw.time(),
+        "timestep": draw.time().to(draw.element),
         "encoder_hidden_states": draw(1, 256, 3584),
         "encoder_attention_mask": draw.ones(1, 256),
         "encoder_hidden_states_2": draw(1, 64, 1472),
