@@ -53,6 +53,12 @@ def blocks(q, k, v, mask, rows=BLOCK, columns=BLOCK, keys=None):
     return stand_in.explicit_attention(q, k, v, full).to(q.dtype)
 
 
+def unwritten_where_empty(out, mask, rows=BLOCK):
+    """[heads, tokens, head_dim] with NaN in the block rows that keep nothing, as memory that no kernel wrote may have."""
+    empty = ~mask.any(-1).repeat_interleave(rows, 1)[:, : out.shape[1], None]
+    return out.masked_fill(empty, torch.nan)
+
+
 def dense(q, k, v):
     return blocks(q, k, v, torch.ones((q.shape[0], -(-q.shape[1] // BLOCK), -(-k.shape[1] // BLOCK)), dtype=torch.bool))
 
@@ -236,31 +242,60 @@ class Outputs(unittest.TestCase):
                 n = q.shape[2]
                 self.assertEqual(mask_id.shape, (1, HEADS, -(-n // rows), -(-n // columns)))
                 self.assertTrue(mask_id.is_contiguous())
-                return blocks(q[0], k[0], v[0], mask_id[0], rows, columns)[None]
+                return unwritten_where_empty(blocks(q[0], k[0], v[0], mask_id[0], rows, columns), mask_id[0], rows)[
+                    None
+                ]
 
             with mock.patch.object(torch.cuda, "get_device_capability", lambda device: capability):
-                self.check("sparge_attention", {"spas_sage_attn": module(block_sparse_sage2_attn_cuda=function)})
+                for text in (16, 0):
+                    package = module(block_sparse_sage2_attn_cuda=function)
+                    self.check("sparge_attention", {"spas_sage_attn": package}, text)
 
     def test_flex_block_attention(self):
         def function(q, k, v, rows, columns, mask):
             self.assertEqual((rows, columns), (128, 128))
-            return blocks(q[0], k[0], v[0], mask[0])[None]
+            return unwritten_where_empty(blocks(q[0], k[0], v[0], mask[0]), mask[0])[None]
 
         package = {"flex_block_attn": module(flex_block_attn_func=function)}
-        self.check("flex_block_attention", package, text=128)
+        for text in (128, 0):
+            self.check("flex_block_attention", package, text)
         self.refused("flex_block_attention", package, "wanted tokens that 128 divides, found 1040")
 
     def test_magi_attention(self):
         def function(q, k, v, q_ranges, k_ranges, attn_type_map, **options):
             self.assertEqual((q.shape[1], int(attn_type_map.sum()), len(q_ranges)), (1, 0, len(k_ranges)))
             self.assertTrue(options["auto_range_merge"])
+            self.assertLessEqual(int((q_ranges[:, 1] - q_ranges[:, 0]).max()), options["max_seqlen_q"])
             full = torch.zeros((len(q), len(k)), dtype=torch.bool)
             for (top, bottom), (left, right) in zip(q_ranges.tolist(), k_ranges.tolist()):
                 full[top:bottom, left:right] = True
             out = stand_in.explicit_attention(*(x.transpose(0, 1) for x in (q, k, v)), full[None])
-            return out.to(q.dtype).transpose(0, 1), None
+            return unwritten_where_empty(out.to(q.dtype), full[None], 1).transpose(0, 1), None
 
-        self.check("magi_attention", {"magi_attention.functional": module(flex_flash_attn_func=function)})
+        for text in (16, 0):
+            self.check("magi_attention", {"magi_attention.functional": module(flex_flash_attn_func=function)}, text)
+
+    def test_rows_that_keep_nothing_are_0_and_said_to_be(self):
+        def function(q, k, v, rows, columns, mask):
+            return unwritten_where_empty(blocks(q[0], k[0], v[0], mask[0]), mask[0])[None]
+
+        call = small_call(text=0)
+        mask = small_mask(call)
+        empty = torch.nonzero(~mask.any(-1)).tolist()
+        with mock.patch.dict(sys.modules, {"flex_block_attn": module(flex_block_attn_func=function)}):
+            for case, expected in ((Case(0.5, "softmax", "avg", mask), empty), (Case(), [])):
+                prepared = peer_of("flex_block_attention").prepare(call, case)
+                result = prepared.run()
+                found = prepared.output(result)
+                self.assertEqual("empty_rows" in prepared.notes, bool(expected))
+                self.assertEqual(bool(result.isnan().any()), bool(expected))
+                for head, row in expected:
+                    there = slice(row * BLOCK, (row + 1) * BLOCK)
+                    self.assertTrue(result[head, there].isnan().all())
+                    self.assertEqual(found[head, there].abs().max(), 0)
+                written = ~result.isnan()
+                self.assertTrue(torch.equal(found[written], result[written]))
+        self.assertIn([0, 1], empty)
 
     def test_ranges_are_a_rows_runs(self):
         mask = torch.tensor([[[1, 1, 0], [0, 0, 0], [1, 0, 1]]], dtype=torch.bool).repeat(2, 1, 1)

@@ -3,7 +3,7 @@
 import importlib.metadata
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from ..inputs import BLOCK
 from ..masks import full_mask, why_not_slices, with_text
 
 NO_REORDERING = "tensors stand in region order before: reordering is not timed, which favours this kernel"
+UNWRITTEN = "rows that keep nothing are not this kernel's: they are set to 0 after the clock stops"
 STRIDED = "tensors [heads, tokens, head_dim] are passed as strided views, without copies"
 TIMED, UNTIMED = "timed", "untimed"  # quantising: in the time, or before the clock starts
 
@@ -92,6 +93,20 @@ def batch_of_one(call):
 def tokens_first(call):
     """q, k, v: views [1, tokens, heads, head_dim]."""
     return tuple(x.transpose(0, 1)[None] for x in (call.q, call.k, call.v))
+
+
+def empty_rows_are_zero(prepared, mask, tokens):
+    """`prepared` for a kernel that leaves rows which keep nothing under [heads, slices, slices] unwritten, or divides
+    by 0 there: its output gets 0 in them, not timed. Without such rows: `prepared` itself."""
+    empty = ~mask.any(-1)
+    if not empty.any():
+        return prepared
+    rows = empty.repeat_interleave(BLOCK, 1)[:, :tokens, None]
+    return replace(
+        prepared,
+        output=lambda result: prepared.output(result).masked_fill(rows, 0),
+        notes=prepared.notes | {"empty_rows": UNWRITTEN},
+    )
 
 
 def first(result):

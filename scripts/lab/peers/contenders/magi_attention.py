@@ -5,7 +5,7 @@ import importlib
 import torch
 
 from ..inputs import BLOCK
-from .contender import NO_REORDERING, Contender, first, slices_of
+from .contender import NO_REORDERING, Contender, Prepared, empty_rows_are_zero, first, slices_of
 
 
 def ranges_of(mask, tokens):
@@ -24,7 +24,8 @@ def ranges_of(mask, tokens):
 
 def _prepare(call, case):
     function = importlib.import_module("magi_attention.functional").flex_flash_attn_func
-    queries, keys = ranges_of(slices_of(call, case), call.tokens)
+    slices = slices_of(call, case)
+    queries, keys = ranges_of(slices, call.tokens)
     kinds = torch.zeros(len(queries), dtype=torch.int32, device=call.q.device)  # 0: every query sees every key
     q, k, v = (x.reshape(call.heads * call.tokens, 1, call.head_dim) for x in (call.q, call.k, call.v))
 
@@ -40,11 +41,12 @@ def _prepare(call, case):
                 auto_range_merge=True,
                 disable_fwd_atomic_reduction=True,
                 ref_block_size=(BLOCK, BLOCK),
+                max_seqlen_q=BLOCK,
             )
         )
         return out.view(call.q.shape)
 
-    return work
+    return empty_rows_are_zero(Prepared(work), slices, call.tokens)
 
 
 PEERS = (

@@ -4,7 +4,16 @@ import importlib
 
 import torch
 
-from .contender import NO_REORDERING, TIMED, Contender, Unsupported, batch_of_one, slices_of
+from .contender import (
+    NO_REORDERING,
+    TIMED,
+    Contender,
+    Prepared,
+    Unsupported,
+    batch_of_one,
+    empty_rows_are_zero,
+    slices_of,
+)
 
 
 def _sage_1(call, case):
@@ -32,9 +41,11 @@ def halved(mask, tokens, capability):
 def _sparge(call, case):
     function = importlib.import_module("spas_sage_attn").block_sparse_sage2_attn_cuda
     capability = torch.cuda.get_device_capability(call.q.device)
-    mask = halved(slices_of(call, case), call.tokens, capability)[None].contiguous()
+    slices = slices_of(call, case)
+    mask = halved(slices, call.tokens, capability)[None].contiguous()
     q, k, v = batch_of_one(call)
-    return lambda: function(q, k, v, mask_id=mask, tensor_layout="HND")[0]
+    prepared = Prepared(lambda: function(q, k, v, mask_id=mask, tensor_layout="HND")[0])
+    return empty_rows_are_zero(prepared, slices, call.tokens)
 
 
 PEERS = (
