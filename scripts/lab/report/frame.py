@@ -77,7 +77,7 @@ def load(paths):
             if problem:
                 (incomplete if problem == record_file.INCOMPLETE else broken).append(f"{source}: {problem}")
                 continue
-            cell = identity(record)
+            cell = _cell_of(record)
             if cell in newest:
                 superseded += 1
                 if (newest[cell][0].get("time") or "") > (record.get("time") or ""):
@@ -86,6 +86,12 @@ def load(paths):
     known = {}
     rows_of_frame = [_row(*newest.pop(cell), known) for cell in sorted(newest)]
     return Records(_frame(rows_of_frame), broken, incomplete, superseded)
+
+
+def _cell_of(record):
+    """What a later record stands in place of. Kernels beside others are compared within one run: each run's stay."""
+    run = record.get("run") or "" if record.get("experiment") == "peers" else ""
+    return identity(record) + run
 
 
 def _inert_part(record, name, known):

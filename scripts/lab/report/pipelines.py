@@ -12,6 +12,7 @@ from .frame import rows
 
 DENSE = ("dense_own", "dense_best", "dense_ours")  # the baselines, as records name them
 BASELINES = dict(zip(DENSE, ("diffusers' own", "diffusers' best backend", "our dense kernel")))
+PASS = "pass"  # part of records of one pass, lab.pipelines.passes
 FIGURE_SHAPES = ("hunyuan_768p", "wan_768p")  # of the paper's end-to-end figures
 
 
@@ -112,9 +113,11 @@ def _step_s(cells):
 
 
 def pipelines(records):
-    """A Pipeline for each shape and GPU, the paper's shapes first. Steps on several GPUs are no part of its videos."""
+    """A Pipeline for each shape and GPU, the paper's shapes first. Steps on several GPUs are no part of its videos, and
+    single passes are of other models."""
     found = {}
     cells = [cell for cell in rows(records.of("pipeline")) if cell.shape and cell.model and cell.steps]
+    cells = [cell for cell in cells if cell.part != PASS]
     parallel = [cell for cell in cells if cell.part == "parallel"]
     cells = [cell for cell in cells if cell.part != "parallel"]
     for cell in cells:
@@ -130,6 +133,34 @@ def pipelines(records):
     known = [*reversed(PAPER_SHAPES)]
     place = lambda key: (known.index(key[0]) if key[0] in known else len(known), *key)
     return [found[key] for key in sorted(found, key=place)]
+
+
+@dataclass
+class Passes:
+    """One pass of a model, by configuration, on one GPU."""
+
+    cell: object  # the newest
+    ms: dict = field(default_factory=dict)  # configuration: milliseconds
+    left_out: dict = field(default_factory=dict)  # configuration: why
+
+    def speedup(self, over):
+        """Of draft attention over a baseline, or None."""
+        above, below = self.ms.get(over), self.ms.get(plain_name(0.9))
+        return above / below if above and below else None
+
+
+def passes(records):
+    """The Passes of each model and GPU, in the order of the records."""
+    found = {}
+    cells = [*rows(records.of("pipeline")), *rows(records.of("pipeline", status="skipped"))]
+    for cell in (cell for cell in cells if cell.part == PASS):
+        mine = found.setdefault((cell.shape, cell.gpu or "no GPU"), Passes(cell))
+        name = cell.config.get("configuration")
+        if ms := _number(cell, "transformer_ms"):
+            mine.cell, mine.ms[name] = cell, ms
+        elif cell.reason:
+            mine.left_out[name] = cell.reason
+    return list(found.values())
 
 
 def _add(pipeline, cell):

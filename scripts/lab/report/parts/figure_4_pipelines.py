@@ -6,7 +6,7 @@ import pandas as pd
 from .. import pipelines_plots
 from ..calls import PAPER_NAMES
 from ..finding import CAVEAT, CONTRADICTED, NOT_TESTABLE, Judged, percent, table_of
-from ..pipelines import BASELINES, DENSE, FIGURE_SHAPES, pipelines, plain_name
+from ..pipelines import BASELINES, DENSE, FIGURE_SHAPES, passes, pipelines, plain_name
 from ..projection import lowest, printed_labels, projected, tolerance
 
 GPUS = ("H100", "A100")  # of the figure
@@ -62,6 +62,20 @@ PARTS = {
     "GPU": "gpu",
     "commit": "commit",
 }
+PASSES = {
+    "model": "model",
+    "video": "resolution",
+    "tokens": "tokens",
+    "diffusers' own (ms)": "dense_own",
+    "our dense kernel (ms)": "dense_ours",
+    "draft at 90% (ms)": "draft_90",
+    "over diffusers' own (x)": "over_own",
+    "over our dense kernel (x)": "over_ours",
+    "peak memory (GB)": "peak_memory_gb",
+    "left out": "left_out",
+    "GPU": "gpu",
+    "commit": "commit",
+}
 KINDS = {
     "attention": "attention",
     "draft": "draft",
@@ -91,7 +105,9 @@ def judge(records, paper, plots):
     if not videos:
         return Judged(NOT_TESTABLE, facts)
     compared = _compared(every, records, paper)
+    further = passes(records)
     tables = [_videos_table(videos), _parts_table(every), _profile_table(every)]
+    tables += [_passes_table(further)] if further else []
     pictures = pipelines_plots.pictures(every, plots)
     facts |= {
         "gpus": ", ".join(sorted({pipeline.gpu for pipeline in every})),
@@ -100,6 +116,7 @@ def judge(records, paper, plots):
         "profiles": [_shares(pipeline, cell) for pipeline in every for cell in pipeline.profiles],
         "complete": [(pipeline, video) for pipeline, video in videos if video.complete_s and video.timed_s],
         "several": [row for pipeline in every for row in pipeline.several_gpus()],
+        "further": further,
         "backends": [pipeline for pipeline in every if pipeline.backends],
         "baselines": BASELINES,
         "absent": sorted(
@@ -227,6 +244,25 @@ def _profile_table(every):
     )
     frame = pd.DataFrame(found, columns=columns, dtype=object)
     return table_of("pipelines_profile", caption, frame, PROFILE, shown=0, columns_shown=12)
+
+
+def _passes_table(further):
+    found = []
+    for one in further:
+        cell = one.cell
+        row = {"model": cell.model, "resolution": cell.resolution, "gpu": cell.gpu, "commit": cell.commit}
+        row |= {"tokens": int(cell.frames * cell.height * cell.width + (cell.text_tokens or 0))}
+        row |= {name: one.ms.get(name) for name in ("dense_own", "dense_ours", "draft_90")}
+        row |= {"over_own": one.speedup("dense_own"), "over_ours": one.speedup("dense_ours")}
+        row |= {"peak_memory_gb": cell.metrics.get("peak_memory_gb")}
+        row |= {"left_out": "; ".join(f"{name}: {why}" for name, why in one.left_out.items()) or "nothing"}
+        found.append(row)
+    caption = (
+        "One pass of further models at their released sizes, random weights. Where a side of the grid is no multiple of the"
+        " region's, our kernels pad blocks, dense ones too: there diffusers' own dense attention may be the faster."
+    )
+    frame = pd.DataFrame(found, columns=list(PASSES.values()), dtype=object)
+    return table_of("pipelines_passes", caption, frame, PASSES, columns_shown=8)
 
 
 def _one_call(cell):

@@ -113,16 +113,14 @@ def _with_ratios(cells):
     and their time over its. It is the project's main kernel of the call; for those with 8-bit operands the one with such
     operands too whose time has as much of the quantising in it, or all of it, where that ran."""
     ours = {}
-    for call, group in cells[cells["kernel"].isin(OWN_KERNELS)].groupby("call"):
+    for _, group in cells[cells["kernel"].isin(OWN_KERNELS)].groupby("call"):
         for kind, members in group.groupby(_kind(group)):
-            chosen = rows(newest(of_main_kernel(members), "sparsity"))
-            ours |= {(call, cell.sparsity, kind): cell for cell in chosen}
+            chosen = rows(newest(of_main_kernel(members), "run", "sparsity"))
+            ours |= {(cell.call, cell.run, cell.sparsity, kind): cell for cell in chosen if cell.run}
     found = []
     for cell, kind in zip(rows(cells), _kind(cells)):
         wanted = (kind, "timed", "") if kind else ("",)
-        own = next(
-            (own for each in wanted if _of_one_run(own := ours.get((cell.call, cell.sparsity, each)), cell)), None
-        )
+        own = next((own for each in wanted if (own := ours.get((cell.call, cell.run, cell.sparsity, each)))), None)
         found.append((own.kernel, *ratio(cell, own)) if own and cell.kernel not in OWN_KERNELS else (None,) * 4)
     names = ("ours", "middle", "low", "high")
     columns = {name: [row[place] for row in found] for place, name in enumerate(names)}
@@ -138,17 +136,15 @@ def _kind(cells):
     return pd.Series(kinds, index=cells.index, dtype=object)
 
 
-def _of_one_run(own, cell):
-    return own is not None and own.run and own.run == cell.run
-
-
 def _table(cells):
     own = cells[cells["kernel"].isin(OWN_KERNELS)]
     ours = kernels(own)[0] if len(own) else "none"
     narrow_ones = "".join(f"; beside {name} {theirs}" for name, _, theirs in _narrow(having(cells, "middle")))
     of_runs = cells.groupby(["label", "sparsity", "kernel"])["run"].nunique()
     twice = (
-        " A kernel that stands twice was timed in two runs: the file has their commits." if of_runs.max() > 1 else ""
+        " A kernel that stands twice was timed in several runs: the file has their commits."
+        if of_runs.max() > 1
+        else ""
     )
     caption = (
         "Kernels that took turns in one run; the ratio's 10% and 90% are over all pairs of samples. Ours ="
@@ -170,10 +166,16 @@ def _table(cells):
     return table_of("peers", caption, placed, columns, columns_shown=13, shown=12, carries=is_largest)
 
 
+def _run_to_draw(group):
+    """The newest run of a kind of call with sparse rows; without any, the newest."""
+    sparse = group[group["sparsity"] > 0]
+    return newest(sparse if len(sparse) else group, "label")["run"].iat[0]
+
+
 def _draw(cells, folder, gone):
     """TFLOP/s over kept blocks, one panel a kind of call, of its newest run, one group a sparsity. (stem, caption)."""
     groups = [
-        group[group["run"] == newest(group, "label")["run"].iat[0]]
+        group[group["run"] == _run_to_draw(group)]
         for _, group in with_metrics(cells, "matmul_tflops").groupby("label", sort=False)
     ]
     more, groups = style.left_out(len(groups), MOST_CALLS), groups[:MOST_CALLS]
@@ -205,7 +207,7 @@ def _draw(cells, folder, gone):
     style.legend_strip(figure, [handles[label] for label in labels], labels, 4)
     caption = (
         "Kernels that took turns in one run on the same tensors and masks: rate over kept blocks, bars from the 10% to"
-        " the 90% time; of each size the newest run, the others in the table. Kernels for dense attention only stand under"
+        " the 90% time; of each size the newest run with sparse calls, the others in the table. Kernels for dense attention only stand under"
         f" dense only.{gone}{more} {provenance(pd.concat(groups))}"
     )
     return style.save(figure, folder, "peers"), caption

@@ -75,6 +75,7 @@ def judge(records, paper, plots):
     signs = [direction(metric) * (found[1] > 0 or -(found[2] < 0)) for metric, found in against.items()]
     lost = any(found[2] < -NEAR for found in losses.values()) or (signs and max(signs) < 0)
     kept = all(found[1] > -NEAR for found in losses.values()) and (not signs or min(signs) > 0)
+    missing = [name for name in JUDGED if name not in losses] + ([] if against else [SVG])
     cell = rounded.cells[next(iter(losses))]
     facts |= {
         "where": rounded.videos.where([cell]),
@@ -82,11 +83,11 @@ def judge(records, paper, plots):
         "worst": min(losses.values()),
         "apart": {name: rounded.text(name, "psnr_bf16") for name in losses},
         "against": {METRICS[metric]: text_of(found, 2 if metric == "psnr" else 4) for metric, found in against.items()},
-        "missing": [name for name in JUDGED if name not in losses],
+        "missing": missing,
         "sources": {mask: _shares(rounded, mask) for mask in ("dense", PLAIN)},
         "emulated": any(rounded.cells[name].config.get("rounds") for name in losses),
     }
-    verdict = CONTRADICTED if lost else CONFIRMED if kept and JUDGED[0] in losses else CAVEAT
+    verdict = CONTRADICTED if lost else CONFIRMED if kept and not missing else CAVEAT
     return Judged(verdict, facts, [_table(rounded, facts["where"]), _sources(rounded)])
 
 

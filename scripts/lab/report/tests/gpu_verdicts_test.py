@@ -238,6 +238,20 @@ class Peers(Timed):
         self.assertEqual(nearly.verdict, CAVEAT)
         self.assertEqual(self.peers(lambda item: None).measured, NOT_MEASURED)
 
+    def test_a_later_run_leaves_an_earlier_one_its_own_kernel(self):
+        """Given our kernel again in a later run, alone and twice as fast, claim: the earlier run's ratios stay."""
+        before = self.peers().tables[0].rows
+        ours = [item for item in self.items if item["experiment"] == "peers" and at(item, kernel="wgmma")]
+        later = [slower(other_run(item) | {"time": "2099-01-01T00:00:00Z"}, 0.5) for item in ours]
+        self.items, kept = self.items + later, self.items
+        try:
+            found = self.peers().tables[0].rows
+        finally:
+            self.items = kept
+        ratios = lambda rows: sorted(row[9] for row in rows if row[9] is not None)
+        self.assertEqual(ratios(found), ratios(before))
+        self.assertEqual(len(found), len(before) + len(later))
+
     def test_eight_bits_are_set_against_eight_bits(self):
         def with_narrow(*added):
             """The finding with wgmma's records once more as those of each (kernel, factor on its times, quantising)."""

@@ -19,6 +19,10 @@ def is_steps(item, name=None):
     return config.get("part") == "steps" and item["status"] == "ok" and name in (None, config["configuration"])
 
 
+def is_steps_of_hunyuan(item):
+    return item["experiment"] == "pipeline" and is_steps(item) and item["input"]["shape"] == "hunyuan_768p"
+
+
 def slower(name, factor):
     """Steps of one configuration, and its complete runs, take so many times as long."""
 
@@ -177,6 +181,33 @@ class Pipelines(Planted):
             self.items = kept
         self.assertEqual(rows, self.table(self.figure(), "pipelines"))
         self.assertEqual(alone, [])
+
+    def test_passes_of_other_models_are_a_table_of_their_own(self):
+        """Given one pass of another model, claim: it is in no video, its row has its times and speed-ups, and says why a
+        configuration has none."""
+        times = {"dense_own": 300.0, "dense_ours": 330.0, "draft_90": 100.0}
+        given = {item["config"]["configuration"]: item for item in self.items if is_steps_of_hunyuan(item)}
+        passes = []
+        for name, ms in times.items():
+            item = given[name] | {"config": {**given[name]["config"], "part": "pass"}}
+            item |= {"input": {**item["input"], "shape": "another", "model": "Another 5B", "steps": 1}}
+            passes.append(item | {"metrics": {"transformer_ms": ms, "prediction_rms": 1.0}})
+        skipped = passes[0] | {"status": "skipped", "reason": "kernel wgmma: wants head_dim 64 or 128", "metrics": {}}
+        skipped |= {"input": {**skipped["input"], "shape": "narrow", "model": "Narrow 1B"}}
+        self.items, kept = self.items + [*passes, skipped], self.items
+        try:
+            found = self.figure()
+            videos, rows = self.table(found, "pipelines"), self.table(found, "pipelines_passes")
+        finally:
+            self.items = kept
+        self.assertEqual(videos, self.table(self.figure(), "pipelines"))
+        self.assertNotIn("pipelines_passes", [table.name for table in self.figure().tables])
+        by_model = {row["model"]: row for row in rows}
+        row = by_model["Another 5B"]
+        self.assertEqual((row["over diffusers' own (x)"], row["over our dense kernel (x)"]), (3.0, 3.3))
+        self.assertEqual(row["left out"], "nothing")
+        self.assertIn("head_dim 64 or 128", by_model["Narrow 1B"]["left out"])
+        self.assertIn("Another 5B 3.00x.", " ".join(found.why))
 
     def test_turns_give_a_median(self):
         third = [
