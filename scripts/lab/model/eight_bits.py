@@ -4,13 +4,14 @@ the error of 8-bit attention comes from.
 | source | what is rounded |
 | --- | --- |
 | qk | Q to INT8, a step a query; K less a sample's mean to INT8, a step a block of keys |
-| p | weights, 2^8.125 for the largest logit of a row, to E4M3 by their codes (coded_weights); a row's sum is of these |
+| p | weights, 2^8.125 for the largest logit of a row so far, to E4M3 by their codes (coded_weights); a row's sum is of these |
 | v | V to E4M3, times a power of two a head |
 
-What is not rounded is as in a kernel of 16-bit operands: weights go to the element type, their sum does not. Two things are
-not the kernel's. A row's weights are relative to its largest logit, where the kernel, which has not seen them all, takes
-an earlier one or one up to SLACK octaves lower: P rounds alike, but not to the same numbers. And sums are in float32, where the
-tensor cores cut at 13 bits.
+What is not rounded is as in a kernel of 16-bit operands: weights go to the element type, their sum does not. As in the kernel,
+weights are relative to the largest logit of their block and those before it, and scaled afterwards: a weight that is too
+small for E4M3 beside its row's largest is lost only if that one came before it. Two things are not the kernel's. It leaves the
+shift up to SLACK octaves lower: P rounds alike, but not to the same numbers. And sums are in float32, where the tensor cores
+cut at 13 bits.
 """
 
 import math
@@ -31,7 +32,7 @@ OFFSET = 8.125  # log2 of the weight of a row's largest logit
 SLACK = 0.6875  # octaves that the kernel's shift is below it, at most
 LARGEST_CODE, NAN_CODE = 126, 127  # of E4M3
 LOWEST = -1.0e30  # a shift below all logits
-ROWS = 2048  # queries at a time: bounds the memory
+ELEMENTS = 2**25  # of logits at a time: bounds the memory
 
 
 def to_e4m3(x):
@@ -131,19 +132,32 @@ def _head(q, k, v, blocks, kept, rounds):
         numbers, value_scale = round_values(v.to(wide))
         v = numbers.to(element)
     found, dropped = [], None if kept is None else ~kept
-    for first in range(0, len(q), ROWS):
-        part = slice(first, first + ROWS)
+    rows = max(ELEMENTS // len(k), 1)
+    for first in range(0, len(q), rows):
+        part = slice(first, first + rows)
         x = products(q[part], k)
         if key_steps is not None:
             x.mul_(key_steps)
         if dropped is not None:
             x.masked_fill_(dropped[blocks[part]][:, blocks], -math.inf)
         own = factor[part]  # times this a product is a logit, base 2
-        shift = (x.amax(1, keepdim=True) * own).clamp(min=LOWEST)
         if "p" in rounds:
-            p = coded_weights(torch.addcmul(8 * (OFFSET + BIAS - shift), x, 8 * own, out=x)).to(element)
+            p = weights = _rounded_weights(x, own, blocks)
         else:
+            shift = (x.amax(1, keepdim=True) * own).clamp(min=LOWEST)
             p = torch.addcmul(OFFSET - shift, x, own, out=x).exp2_()
+            weights = p.to(element)
         total = p.sum(1, keepdim=True, dtype=wide).clamp(min=torch.finfo(wide).tiny)  # 0 where nothing is kept
-        found.append((products(p.to(element), v.T) / (total * value_scale)).to(element))
+        found.append((products(weights, v.T) / (total * value_scale)).to(element))
     return torch.cat(found)
+
+
+def _rounded_weights(x, factor, blocks):
+    """Weights of products x [queries, keys], which it overwrites; factor [queries, 1]: times this they are base-2 logits.
+    Each is rounded relative to the largest so far and then scaled, so that the result is in x's type."""
+    largest = x.new_full((len(x), int(blocks.max()) + 1), -math.inf)
+    largest.scatter_reduce_(1, blocks.expand(x.shape), x, "amax")
+    shifts = (largest * factor).clamp_(min=LOWEST).cummax(1).values
+    of_key = shifts[:, blocks]
+    p = coded_weights(x.mul_(8 * factor).add_(8 * (OFFSET + BIAS)).sub_(of_key, alpha=8)).to(x.dtype)
+    return p.mul_(of_key.sub_(shifts[:, -1:]).exp2_())

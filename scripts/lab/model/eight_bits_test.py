@@ -88,9 +88,13 @@ def by_definition(q, k, v, blocks, kept, rounds):
                 own = np.rint(own / steps)
                 steps = steps * q_step[queries][:, None]
             logits[np.ix_(queries, keys)] = q[queries] @ own.T * steps * math.log2(math.e) / math.sqrt(dim)
-    highest = logits.max(1, keepdims=True)
-    p = logits - np.where(np.isinf(highest), 0, highest) + 8.125
-    p = np.vectorize(coded)(p) if "p" in rounds else np.exp2(p)
+    highest, p = np.full((tokens, 1), -np.inf), np.zeros((tokens, tokens))
+    for keys in blocks:  # a weight is relative to what has been seen; when more is seen, all before it are scaled
+        before, highest = highest, np.maximum(highest, logits[:, keys].max(1, keepdims=True))
+        seen = np.where(np.isinf(highest), 0, highest)
+        p *= np.exp2(np.where(np.isinf(before), 0, before - seen))
+        weights = logits[:, keys] - seen + 8.125
+        p[:, keys] = np.vectorize(coded)(weights) if "p" in rounds else np.exp2(weights)
     return 2.0**exponent * (p @ v) / np.maximum(p.sum(1, keepdims=True), 1e-300)
 
 
@@ -129,6 +133,22 @@ class Definition(unittest.TestCase):
                     self.assertLessEqual(error, tolerance, (rounds, head))
                     moved = (found - plain)[0, head].norm() / plain[0, head].norm()
                     self.assertTrue(moved > 1e-3 if rounds else moved == 0, (rounds, head))
+
+    def test_small_weights_before_a_large_one_are_kept(self):
+        """Given one key 20 octaves above all others, claim: P's error is E4M3's where it is the last of all, and where it is
+        the first the others' share is lost."""
+        q, k, v = (x[:, :1].clone() for x in self.rows)
+        q[:], k[:] = 0.0, 0.0
+        q[..., 0] = 1.0
+        errors = []
+        for place in (-1, 0):
+            own = k.clone()
+            own[0, 0, place, 0] = 20 * math.sqrt(DIM) / math.log2(math.e)
+            plain, found = (self.attend(rounds, rows=[q, own, v]) for rounds in ((), ("p",)))
+            errors.append(((found - plain).norm() / plain.norm()).item())
+        lost = (self.tokens - 1) * 2.0**-20  # and their numbers are of the same size
+        self.assertLess(errors[0], 0.1 * lost)
+        self.assertGreater(errors[1], 0.3 * lost / (self.tokens - 1) ** 0.5)
 
     def test_without_rounding_it_is_draftattention(self):
         rows = [x.float() for x in self.rows]
