@@ -5,13 +5,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 usage() {
   cat <<'TEXT'
-Usage: ./scripts/test.sh [--build-dir DIR] [--sanitize] [--no-torch] [--gpus LIST]
+Usage: ./scripts/test.sh [--build-dir DIR] [--sanitize] [--strict] [--no-torch] [--gpus LIST]
 Installs what is missing (as root or with sudo; nothing if all is there), builds, runs every test. PyTorch and what its
 tests need go into a virtual environment, build/venv, from the Python package index (some gigabytes); draftbench is
 installed there too.
   --build-dir DIR   where to build (default: build/release, or build/asan with --sanitize)
   --sanitize        build and test with AddressSanitizer and UndefinedBehaviorSanitizer; without PyTorch's tests, and
                     without the CUDA kernels where no GPU can run them
+  --strict          a warning of the compiler stops the build, as in CI
   --no-torch        leave PyTorch out: its tests are skipped
   --gpus LIST       architectures that the CUDA kernels are compiled for, as DRAFT_CUDA_ARCHITECTURES has them
                     (default: 80-real;90a-real;90-virtual)
@@ -29,6 +30,7 @@ while [ $# -gt 0 ]; do
     --build-dir) [ $# -ge 2 ] || fail "--build-dir needs a folder"; build_dir=$2; shift 2 ;;
     --sanitize) options+=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DDRAFT_SANITIZE=address); default_dir=$ROOT/build/asan
                 with_torch=; sanitize=1; shift ;;
+    --strict) options+=(-DDRAFT_STRICT=ON); shift ;;
     --no-torch) with_torch=; shift ;;
     --gpus) [ $# -ge 2 ] || fail "--gpus needs a list"; options+=(-DDRAFT_CUDA_ARCHITECTURES="$2"); shift 2 ;;
     -h|--help) usage; exit 0 ;;

@@ -39,7 +39,8 @@ Lines lines_of(const PolicyInput& input) {
   const Problem& problem = *input.problem;
   const Index tokens = problem.grid.video();
   const std::vector<Index> queries = looked_at(tokens, input.causal);
-  Matrix logits = problem.q(queries, Eigen::all) * problem.k.topRows(tokens).transpose() * problem.scale;
+  const Matrix rows = problem.q(queries, Eigen::all);
+  Matrix logits = rows * problem.k.topRows(tokens).transpose() * problem.scale;
   for (std::size_t i = 0; input.causal && i < queries.size(); ++i) {
     logits.row(static_cast<Index>(i))
         .tail(tokens - 1 - queries[i])
