@@ -127,6 +127,10 @@ class _Call:
             heads = [head for entry in rows for head in entry]
             _fallback.attention(q, k, v, self.grid, self.region, kept, self.scale, heads, remainder)
             return o
+        grid, region = self.grid, self.region
+        if kept is None and any(side % own for side, own in zip(grid[1:], region)):
+            # Without a mask blocks need not be regions, which the grid's edges cut: 128 tokens in a row are fewer blocks.
+            grid, region = (1, 1, rows.shape[2]), (1, 128)
         in_place = is_for_kernels(rows, self._strided)
         written = rows if in_place else torch.empty_like(rows, memory_format=torch.contiguous_format)
         first = 0
@@ -135,8 +139,8 @@ class _Call:
                 part_q,
                 part_k,
                 part_v,
-                self.grid,
-                self.region,
+                grid,
+                region,
                 None if kept is None else kept.of_heads(first, len(out)),
                 self.kernel,
                 out=out,

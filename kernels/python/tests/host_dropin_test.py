@@ -1,6 +1,7 @@
 """Which kernel draft_attention and its like choose on which GPU, and what it gets and writes, without one."""
 
 import itertools
+import math
 import unittest
 from unittest import mock
 
@@ -99,6 +100,9 @@ class Calls(unittest.TestCase):
             self.assertEqual((lists.counts.shape[0], lists.text_tokens), (q.shape[0], self.text))
             for x in (lists.columns, lists.counts, lists.order, lists.mask):
                 self.assertTrue(x.is_contiguous())
+        self.blocks = grid, region
+        if lists is None:  # dense attention is the same in any blocks; PyTorch's bits are not
+            grid, region = self.own
         _fallback.attention(q, k, v, grid, region, lists and lists.mask, scale, out, remainder)
 
     def draft(self, q, k, grid, region, pool, rule, sparsity, scale, check):
@@ -115,6 +119,7 @@ class Calls(unittest.TestCase):
     def test_is_what_pytorch_computes(self):
         for case in CASES:
             grid, region, self.text, _ = case
+            self.own = grid, region
             q, k, v, mask = inputs(case, torch.bfloat16)
             draft = dict(sparsity=0.5, pool="max", rule="row")
             for layout, (self.kernel, self.strided) in itertools.product(LAYOUTS, (("mma", True), ("blas", False))):
@@ -146,6 +151,20 @@ class Calls(unittest.TestCase):
                         drafts = function is not da.block_attention and more.get("sparsity") != 0
                         attends = 0 if function is da.draft_mask else entries
                         self.assertEqual(self.events, ["draft"] * drafts + ["attend"] * attends + ["require"] * drafts)
+
+    def test_dense_calls_have_blocks_that_no_edge_cuts(self):
+        """Given a grid, and that of the call's blocks, claim: regions where they divide the grid, else 128 tokens in a row; with
+        a mask always regions."""
+        self.text = 5
+        for grid, dense in (((2, 16, 32), ((2, 16, 32), (8, 16))), ((2, 17, 32), ((1, 1, 1093), (1, 128)))):
+            self.own = grid, (8, 16)
+            q, k, v = (torch.randn(1, 2, math.prod(grid) + 5, 16).bfloat16() for _ in range(3))
+            self.as_kernel(da.draft_attention, q, k, v, grid, sparsity=0.0)
+            self.assertEqual(self.blocks, dense)
+            self.as_kernel(da.block_attention, q, k, v, grid, None)
+            self.assertEqual(self.blocks, dense)
+            self.as_kernel(da.draft_attention, q, k, v, grid, sparsity=0.5)
+            self.assertEqual(self.blocks, self.own)
 
     def test_nothing_is_copied_that_a_kernel_can_read(self):
         """Of parts of one projection to q, k and v, in either layout, and of what a kernel cannot read."""

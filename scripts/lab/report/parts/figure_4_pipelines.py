@@ -259,7 +259,7 @@ def _passes_table(further):
         found.append(row)
     caption = (
         "One pass of further models at their released sizes, random weights. Where a side of the grid is no multiple of the"
-        " region's, our kernels pad blocks, dense ones too: there diffusers' own dense attention may be the faster."
+        " region's, blocks are cut; up to commit 6c580dd those of dense calls too, so that diffusers' own may be the faster."
     )
     frame = pd.DataFrame(found, columns=list(PASSES.values()), dtype=object)
     return table_of("pipelines_passes", caption, frame, PASSES, columns_shown=8)
