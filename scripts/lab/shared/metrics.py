@@ -4,6 +4,7 @@ import json
 
 from lab.shared.files import ROOT
 
+TEST_RUNS = frozenset({"fuzz_dumps", "fuzz_records", "gpu_tests"})  # experiments that count tests, which no table shows
 METRICS = json.loads((ROOT / "harness" / "record" / "metrics.json").read_text(encoding="utf-8"))
 
 

@@ -4,7 +4,7 @@ elsewhere. Needs what the report needs, markdown-it-py, Pillow and the library D
 The folder has files of records, and plots that lab.report made of them. Verdicts, boards, heads, times and videos are made
 of the records; every number links to its record.
 
-Exit status 0: fine; 1: the site is written, but a record failed, a last line is not whole or the site is larger than 15 MB;
+Exit status 0: fine (runs of tests that failed are said on the first page); 1: the site is written, but a record failed, a last line is not whole or the site is larger than 15 MB;
 2: nothing was written: one line on stderr.
 """
 

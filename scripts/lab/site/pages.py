@@ -15,6 +15,7 @@ from lab.report.foreign import plain
 from lab.report.frame import rows, where
 from lab.report.page import CLIPS, PAGE_OF_VERDICTS
 from lab.shared.files import ROOT
+from lab.shared.metrics import TEST_RUNS
 
 from . import boards, heads, store, verdicts
 
@@ -111,7 +112,7 @@ def _make(sources, paper, results, folder, back, d3):
         "sizes": sizes,
         "stills": stills,
         "strip": strip,
-        "problems": problems_of(every, index),
+        "problems": [*problems_of(every, index), *failed_tests(every, index)],
         "significant": store.SIGNIFICANT,
         "results": back,
         "records": len(every.frame),
@@ -129,14 +130,28 @@ def _make(sources, paper, results, folder, back, d3):
         text = environment.get_template(f"{name}.j2").render(page=name, **context)
         text = text.replace('href="../', f'href="{back}/../')  # the report's words link as results/report.md does
         (folder / name).write_text(text, encoding="utf-8")
-    return context["problems"]
+    return problems_of(every, index)
 
 
 def problems_of(records, index):
     """[(words, link or "")] on failed records and lines that a stopped run left."""
-    failed = index.loc[records.of(status="failed").index]
+    failed = records.of(status="failed")
+    failed = index.loc[failed.index[~failed["experiment"].isin(TEST_RUNS)]]
     found = [(f"{len(failed)} failed records", store.records_link(failed, {"status": "failed"}))] if len(failed) else []
     return found + [(f"unreadable: {plain(text)}", "") for text in records.incomplete]
+
+
+def failed_tests(records, index):
+    """[(words, link)] on runs of tests that failed: no number of the site is theirs, so they are said, and that is all."""
+    failed = records.of(status="failed")
+    failed = failed[failed["experiment"].isin(TEST_RUNS)]
+    return [
+        (
+            plain(f"{row.experiment}: {row.config.get('suite', 'a run')} {row.reason}"),
+            store.records_link(index.loc[[row.Index]], {}),
+        )
+        for row in failed.itertuples()
+    ]
 
 
 def _write_script(data, name, value):

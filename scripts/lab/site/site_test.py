@@ -335,6 +335,22 @@ def test_failed_records_are_said(small, capsys):
     assert "<b>wrong</b>" in column(shard["fields"]["reason"])
 
 
+def test_failed_runs_of_tests_are_said_and_stop_nothing(small, capsys):
+    results, out, _ = small
+    run = json.loads((RESULTS / "gpu_tests.jsonl").read_text().splitlines()[-1])
+    failed = run | {"status": "failed", "reason": "failed: <b>Kernels</b>.NaN"}
+    passed = run | {"status": "ok"}
+    (results / "gpu_tests.jsonl").write_text(f"{json.dumps(failed)}\n")
+    status, _, err = made(small, capsys)
+    assert (status, err) == (0, "")
+    alert = (out / "index.html").read_text()
+    alert = alert[alert.index('role="alert"') :]
+    assert f"gpu_tests: {run['config']['suite']} failed: &lt;b&gt;Kernels&lt;/b&gt;.NaN" in alert
+    assert Catalogue(out).count(Links(alert).found[0]) == 1
+    (results / "gpu_tests.jsonl").write_text(f"{json.dumps(failed)}\n{json.dumps(passed)}\n")
+    assert made(small, capsys)[0] == 0 and 'role="alert"' not in (out / "index.html").read_text()
+
+
 def refused(small, capsys, *more):
     before = sorted(small[1].rglob("*")) if small[1].exists() else None
     status, out, err = made(small, capsys, *more)
