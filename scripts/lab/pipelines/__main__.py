@@ -2,7 +2,7 @@
 1.3B, with random weights, on one GPU of 80 GB or more. Nothing is downloaded, and the Hub is never asked.
 
 Each configuration takes turns with the others: some denoising steps in the real pipeline, by events. The text encoders, the
-VAE, the file and the draft mask of one call are measured once, a step is profiled, and --complete runs a whole video. Every
+VAE, the file and the draft mask of one call are measured once, a step is profiled, and whole videos are run. Every
 piece is a record as soon as it is measured, and the same command goes on with what the file lacks.
 
 Configurations: dense_own (diffusers' attention as it comes), dense_best (the fastest of its backends that are installed),
@@ -24,6 +24,7 @@ import sys
 from lab.pipelines import budget
 from lab.shared.one_line_parser import OneLineParser, Refused, positive, writes_stdout
 
+COMPLETE = ("wan_1.3b_768p/draft_90_compiled",)  # two minutes of an H200; HunyuanVideo's takes eight
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DIFFUSERS_OFFLINE": "1"}
 
 
@@ -47,7 +48,7 @@ def parse(arguments):
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example, the whole table in sittings of ten minutes (each time the same command):\n"
-        "  PYTHONPATH=scripts python3 -m lab.pipelines --out results/gpu/pipelines.jsonl --complete draft_90 --minutes 9",
+        "  PYTHONPATH=scripts python3 -m lab.pipelines --out results/gpu/pipelines.jsonl --minutes 10",
     )
     add = parser.add_argument
     add("--out", required=True, metavar="FILE", help="JSON Lines file of records, which a later sitting goes on with")
@@ -59,15 +60,21 @@ def parse(arguments):
         help="hunyuan_768p, wan_768p, wan_512p, wan_1.3b_768p, wan_1.3b_512p (default: all)",
     )
     add("--configurations", type=names, default=(), metavar="LIST", help="by name (default: each shape's usual ones)")
-    add("--rounds", type=positive, default=2, metavar="N", help="turns of each configuration (default 2)")
+    add(
+        "--rounds",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="turns of each configuration (default 1; a later sitting may want more)",
+    )
     add("--steps-timed", type=positive, default=1, metavar="N", help="denoising steps of a turn (default 1)")
     add("--profile", type=names, default=("draft_90",), metavar="LIST", help="configurations (default draft_90)")
     add(
         "--complete",
         type=names,
-        default=(),
+        default=COMPLETE,
         metavar="LIST",
-        help="configurations to run whole videos of (default none)",
+        help=f"whole videos: configurations, or SHAPE/CONFIGURATION of one (default {','.join(COMPLETE)}; '' for none)",
     )
     add("--minutes", type=minutes, default=60.0, metavar="X", help="start nothing that would end later (default 60)")
     add("--no-text", dest="text", action="store_false", help="leave out the text encoders")
@@ -94,13 +101,17 @@ def plan_of(options):
     for name in options.shapes:
         if name not in SHAPES:
             raise Refused(f"--shapes: wanted some of {', '.join(SHAPES)}, found {name!r}")
+    chosen = options.shapes or tuple(SHAPES)
     for option in ("configurations", "profile", "complete"):
         for name in getattr(options, option):
+            of, _, name = name.rpartition("/") if option == "complete" else ("", "", name)
+            if of and of not in chosen and options.complete is not COMPLETE:
+                raise Refused(f"--complete: wanted one of {', '.join(chosen)} before /, found {of!r}")
             try:
                 configurations.parse(name, options.kernel)
             except ValueError as error:
                 raise Refused(f"--{option}: {error}") from error
-    shapes = tuple(SHAPES[name] for name in options.shapes or SHAPES)
+    shapes = tuple(SHAPES[name] for name in chosen)
     if options.steps_timed > (most := min(shape.steps for shape in shapes)):
         raise Refused(f"--steps-timed: wanted at most the {most} steps of a video, found {options.steps_timed}")
     return Plan(

@@ -1,5 +1,6 @@
 """Tests of what attends: names, what is not there, the switch within a video, diffusers' backends."""
 
+import dataclasses
 import math
 import os
 import tempfile
@@ -123,6 +124,31 @@ class Names(unittest.TestCase):
         self.assertEqual(ran, [{True}, {True}, {True}, {False}])
         wanted = [config["compiled"] for config, _ in bench.recorder.written]
         self.assertEqual(wanted, ["blocks", "blocks", "no"])
+
+    def test_graphs_are_made_for_one_size(self):
+        """Claim: the graphs of a second shape, too, are of its own size, not of any; control: they are of any size where
+        those of the first stay."""
+        given, compile_block = [], torch.nn.Module.compile
+
+        def seen(graph, inputs):
+            given.append(inputs)
+            return graph.forward
+
+        def any_size():
+            """Whether graphs of a larger shape, made after those of a small one, are for any size."""
+            given.clear()
+            for shape in (cases.WAN, dataclasses.replace(cases.WAN, name="wider", width=2 * cases.WIDTH)):
+                opened(shape).turn(configurations.parse("dense_ours_compiled", "torch"), 1, 1)
+            return any(isinstance(one, torch.SymInt) for inputs in given for one in inputs)
+
+        self.addCleanup(torch.compiler.reset)
+        with mock.patch.object(
+            torch.nn.Module, "compile", lambda block, **more: compile_block(block, backend=seen, **more)
+        ):
+            self.assertFalse(any_size())
+            self.assertEqual(len(given), 2)
+            with mock.patch.object(torch.compiler, "reset", lambda: None):
+                self.assertTrue(any_size())
 
     def test_a_video_is_dense_first_and_sparse_then(self):
         bench = opened(cases.WAN)

@@ -35,16 +35,23 @@ class Bench:
     def open(self):
         """Builds the transformer and the VAE, once."""
         if self.pipeline is None:
+            self._forget_graphs()
             transformer = pipeline.transformer_of(self.shape, self.device, self.element)
             vae = pipeline.vae_of(self.shape, self.device, self.vae_element)
             self.pipeline = pipeline.with_parts(self.shape, transformer, vae)
+
+    def _forget_graphs(self):
+        """Graphs of the blocks' code go, those of other shapes too: beside one that is there PyTorch makes the next for
+        any size, which took 64 and 87 s where the first had taken 8 to 18, and may run slower."""
+        torch.compiler.reset()
+        self._graphs = {None}
 
     def linears(self, fp8):
         """The transformer with its linear layers in bfloat16 or in FP8. Raises Unavailable."""
         wanted = "fp8" if fp8 else "bfloat16"
         if self._linears == wanted:
             return
-        self._graphs = {None}
+        self._forget_graphs()
         if self._linears != "bfloat16":  # those weights are gone
             self.pipeline.transformer = None
             pipeline.freed(self.device)

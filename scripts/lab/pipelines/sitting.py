@@ -26,12 +26,17 @@ class Plan:
     rounds: int
     steps_timed: int  # of each turn
     profiled: tuple  # configurations by name
-    complete: tuple  # configurations by name
+    complete: tuple  # configurations by name, of all shapes, or SHAPE/NAME of one
     kernel: str
     text: bool  # whether the encoders are measured
 
     def of(self, shape):
         return self.named(self.configurations or configurations.usual(shape))
+
+    def completed(self, shape):
+        """Of which whole videos are wanted."""
+        pairs = [each.rpartition("/")[::2] for each in self.complete]
+        return self.named(name for of, name in pairs if of in ("", shape.name))
 
     def named(self, names):
         return [configurations.parse(each, self.kernel) for each in names]
@@ -155,7 +160,7 @@ class ShapeSitting:
         chosen = plan.of(self.shape)
         turns = self.turns(chosen)
         to_profile = [each for each in plan.named(plan.profiled) if self.missing("profile", each)]
-        to_complete = [each for each in plan.named(plan.complete) if self.missing("complete", each)]
+        to_complete = [each for each in plan.completed(self.shape) if self.missing("complete", each)]
         wanted = [*chosen, *plan.named(plan.profiled), *to_complete]
         wants_video = self.missing("vae") or self.missing("file")
         wants_backends = self.missing("backends") and any(each.base == "dense_best" for each in wanted)

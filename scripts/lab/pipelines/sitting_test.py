@@ -135,6 +135,12 @@ class Command(unittest.TestCase):
         parts = sum(metrics[name] for name in ("text_s", "steps_s", "vae_s", "file_s"))
         self.assertAlmostEqual(parts, metrics["whole_s"])
 
+    def test_a_whole_video_of_one_shape(self):
+        few = ["--configurations", "dense_own", "--no-text", "--profile", "", "--complete", "tiny_wan/draft_60"]
+        self.assertEqual(self.run_command(*few)[0], 0)
+        whole = [cell for cell in self.cells()[0] if cell[1] == "complete"]
+        self.assertEqual(whole, [("tiny_wan", "complete", "draft_60", None)])
+
     def test_a_piece_that_fails_is_said_and_the_others_are_measured(self):
         few = [
             "--shapes",
@@ -208,6 +214,9 @@ class Command(unittest.TestCase):
             (["--shapes", "wan_4k"], "--shapes: wanted some of tiny_hunyuan, tiny_wan, found 'wan_4k'"),
             (["--configurations", "draft_9x"], "--configurations: wanted dense_own, .* found 'draft_9x'"),
             (["--complete", "sparse"], "--complete: wanted dense_own, .* found 'sparse'"),
+            (["--complete", "tiny_wan/sparse"], "--complete: wanted dense_own, .* found 'sparse'"),
+            (["--complete", "wan/draft_90"], "--complete: wanted one of tiny_hunyuan, tiny_wan before /, found 'wan'"),
+            (["--shapes", "tiny_wan", "--complete", "tiny_hunyuan/draft_90"], "wanted one of tiny_wan before /"),
             (["--minutes", "0"], "--minutes: wanted a number above 0, found 0"),
             (["--rounds", "0"], "--rounds: wanted a whole number from 1 on, found 0"),
             (["--steps-timed", "7"], "--steps-timed: wanted at most the 6 steps of a video, found 7"),
