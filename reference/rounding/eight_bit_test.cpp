@@ -249,8 +249,8 @@ Case with_few_blocks(Case of) {
 class EightBit : public testing::TestWithParam<Case> {};
 
 // Claim: a kernel that rounds as is described passes, with m the mean of all or of some keys and with both kinds of
-// running maximum; and what is allowed is finite, above 0 and not too generous: some row's error is at least a twentieth
-// of its tolerance, and all together are at least half of what is expected, a third of the limit of 1.5.
+// running maximum; and what is allowed is finite, above 0 and not too generous: some row's error is at least a
+// twentieth of its tolerance, and all together are at least half of what is expected, a third of the limit of 1.5.
 TEST_P(EightBit, AKernelThatOnlyRoundsPasses) {
   const Call call(with_few_blocks(GetParam()));
   for (const bool remainder : {false, true}) {

@@ -148,7 +148,7 @@ class SharedHeads(unittest.TestCase):
 
         def attend(q, k, v, grid, region, lists, kernel, *, out, scale, remainder):
             given.append([x.shape for x in (q, k, v)])
-            _fallback.attention(q, k, v, grid, region, None, scale, out)
+            _fallback.attention(q, k, v, GRID, (8, 16), None, scale, out)  # dense in any blocks, but not bit by bit
 
         for layout in ("bhnd", "bnhd"):
             rows = [x if layout == "bhnd" else x.transpose(1, 2) for x in (q, k, v)]
